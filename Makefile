@@ -1,0 +1,36 @@
+# One environment in .venv, made on first need and again only when pyproject.toml changes.
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help run test acceptance lint bench clean
+
+help:  ## print the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: .venv/ready  ## SupSup on SplitMNIST, real data, with a table at the end
+	@$(BIN)/python -m maskbench method=supsup data=splitmnist
+
+test: .venv/ready  ## the tests: minutes, no GPU, no account, no network beyond the package registries
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+acceptance: .venv/ready  ## real training held to the specifications' tolerances; SYSTEM=supsup for one system
+	@$(BIN)/python -m pytest -q -m slow tests/acceptance $(if $(SYSTEM),-k $(SYSTEM),)
+
+lint: .venv/ready  ## style of the code
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: .venv/ready  ## what a training step costs, as a ratio to a bare PyTorch loop
+	@$(BIN)/python scripts/bench.py
+
+clean:  ## remove the environment
+	rm -rf .venv
+
+.venv/ready: pyproject.toml
+	@echo "setting up .venv (once; a minute or more, PyTorch is large)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.[dev]'
+	@touch $@

@@ -1,0 +1,8 @@
+"""`python -m maskbench`: the same program as the console script."""
+
+import sys
+
+from maskbench.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Convolutional nets of the lottery-ticket papers: LeNet-5 and Conv-2/4/6."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, relu
+
+from maskbench.backbones.gate import Gate
+from maskbench.backbones.initial import initialise
+from maskbench.errors import UsageError
+
+
+class ConvNet(nn.Module):
+    """[batch, channels, height, width] -> [batch, outputs]: convolutions, then hidden Linear layers, then `head`.
+
+    Args:
+        channels: of each convolution. pool_after: indices of the convolutions that a 2x2 max-pool follows.
+        kernel: of every convolution. padding: of each, as torch takes it.
+        widths: of the hidden Linear layers. Every hidden layer is followed by ReLU and a gate.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        *,
+        channels: Sequence[int],
+        pool_after: Sequence[int],
+        kernel: int,
+        padding: Sequence[int | str],
+        widths: Sequence[int],
+        bias: bool,
+        init: str,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3:
+            raise UsageError(f"this backbone needs images [channels, height, width], not inputs of shape {list(shape)}")
+        self.pool_after = frozenset(pool_after)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, kernel, padding=p, bias=bias)
+            for (i, o), p in zip(pairwise([shape[0], *channels]), padding, strict=True)
+        )
+        self.conv_gates = nn.ModuleList(Gate() for _ in channels)
+        with torch.no_grad():
+            flat = self.features(torch.zeros(1, *shape)).shape[1]
+        sizes = [flat, *widths]
+        self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
+        self.gates = nn.ModuleList(Gate() for _ in widths)
+        self.head = nn.Linear(sizes[-1], outputs, bias=bias)
+        initialise(self, init)
+
+    def features(self, x: Tensor) -> Tensor:
+        for i, (conv, gate) in enumerate(zip(self.convs, self.conv_gates, strict=True)):
+            x = gate(relu(conv(x)))
+            if i in self.pool_after:
+                x = max_pool2d(x, 2)
+        return x.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)
+        for layer, gate in zip(self.hidden, self.gates, strict=True):
+            x = gate(relu(layer(x)))
+        return self.head(x)
+
+
+def ConvK(  # noqa: N802 - named like the class it builds
+    shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    channels: Sequence[int],
+    widths: Sequence[int],
+    width: float = 1.0,
+    bias: bool = True,
+    init: str = "glorot_normal",
+) -> ConvNet:
+    """Conv-2, Conv-4, Conv-6: 3x3 convolutions, a pool after every second one; `width` multiplies every layer."""
+    return ConvNet(
+        shape,
+        outputs,
+        channels=[round(width * c) for c in channels],
+        pool_after=range(1, len(channels), 2),
+        kernel=3,
+        padding=["same"] * len(channels),
+        widths=[round(width * w) for w in widths],
+        bias=bias,
+        init=init,
+    )
+
+
+def LeNet5(  # noqa: N802
+    shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    channels: Sequence[int],
+    widths: Sequence[int],
+    bias: bool = True,
+    init: str = "glorot_normal",
+) -> ConvNet:
+    """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, the first padded to keep a 28x28 image's size."""
+    return ConvNet(
+        shape,
+        outputs,
+        channels=channels,
+        pool_after=range(len(channels)),
+        kernel=5,
+        padding=[2 if shape[-1] < 32 else 0] + [0] * (len(channels) - 1),
+        widths=widths,
+        bias=bias,
+        init=init,
+    )

@@ -1,0 +1,56 @@
+"""Initial weights by the field's names, each a function of one weight tensor in place; biases start at zero.
+
+`fan_in` of a convolution counts its kernel. `torch` leaves what the layers drew for themselves, biases too.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from maskbench.errors import UsageError, did_you_mean
+
+
+def glorot_normal(w: Tensor) -> None:
+    """N(0, 2 / (fan_in + fan_out))."""
+    nn.init.xavier_normal_(w)
+
+
+def glorot_uniform(w: Tensor) -> None:
+    nn.init.xavier_uniform_(w)
+
+
+def kaiming_normal(w: Tensor) -> None:
+    """N(0, 2 / fan_in)."""
+    nn.init.kaiming_normal_(w, nonlinearity="relu")
+
+
+def kaiming_uniform(w: Tensor) -> None:
+    nn.init.kaiming_uniform_(w, nonlinearity="relu")
+
+
+def signed_constant(w: Tensor) -> None:
+    """+-sqrt(2 / fan_in), each sign with probability one half (signed Kaiming constant)."""
+    fan_in = w[0].numel()
+    with torch.no_grad():
+        w.copy_(torch.where(torch.rand_like(w) < 0.5, -1.0, 1.0) * math.sqrt(2 / fan_in))
+
+
+RULES = {rule.__name__: rule for rule in (glorot_normal, glorot_uniform, kaiming_normal, kaiming_uniform, signed_constant)}
+
+
+def initialise(net: nn.Module, init: str) -> None:
+    """Draw every Linear and Conv weight of `net` by the named rule and set their biases to zero.
+
+    Raises:
+        UsageError: no rule of that name.
+    """
+    if init == "torch":
+        return
+    if init not in RULES:
+        raise UsageError(f"no backbone.init '{init}'.{did_you_mean(init, RULES)} Rules: {', '.join(RULES)}, torch")
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            RULES[init](module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,31 @@
+"""Fully connected nets: LeNet-300-100, FC 1024-1024 and others by their widths."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from maskbench.backbones.gate import Gate
+from maskbench.backbones.initial import initialise
+
+
+class MLP(nn.Module):
+    """[batch, *shape] -> [batch, outputs]: hidden Linear layers with ReLU and a gate each, then `head`."""
+
+    def __init__(
+        self, shape: tuple[int, ...], outputs: int, *, widths: Sequence[int], bias: bool = True, init: str = "glorot_normal"
+    ) -> None:
+        super().__init__()
+        sizes = [prod(shape), *widths]
+        self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
+        self.gates = nn.ModuleList(Gate() for _ in widths)
+        self.head = nn.Linear(sizes[-1], outputs, bias=bias)
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer, gate in zip(self.hidden, self.gates, strict=True):
+            x = gate(relu(layer(x)))
+        return self.head(x)

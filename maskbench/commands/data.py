@@ -1,0 +1,52 @@
+"""`maskbench data`: which data sets are here; `maskbench data fetch NAME ...`: get them."""
+
+from pathlib import Path
+
+from maskbench import identity
+from maskbench.commands.common import aligned, arguments, size
+from maskbench.errors import UsageError
+
+
+def main(argv: list[str]) -> int:
+    parser = arguments("data", "The data sets in the data folder, each file checked against its MD5.")
+    parser.add_argument("words", nargs="*", metavar="fetch NAME", help="fetch the named data sets")
+    parser.add_argument("--root", type=Path, default=Path(identity.data_dir()), help="data folder (MASKBENCH_DATA)")
+    if (given := parser.read(argv)) is None:
+        return 0
+    if given.words and given.words[0] != "fetch":
+        raise UsageError(f"maskbench data knows 'fetch NAME', or nothing for a list; not '{given.words[0]}'.")
+    if given.words:
+        get(given.words[1:], given.root)
+    print(f"data folder: {given.root}")
+    print(aligned(rows(given.root), ["data", "here", "from", "size", "damaged"], indent="  "))
+    return 0
+
+
+def get(names: list[str], root: Path) -> None:
+    """Fetch each; the first that cannot be had ends it.
+
+    Raises:
+        UsageError: no name, an unknown one, or no way to get the files.
+    """
+    from maskbench.data import sources
+
+    if not names:
+        raise UsageError("maskbench data fetch needs a name, such as mnist or fashion_mnist.")
+    for name in names:
+        print(f"{name}: {sources.fetch(name, root)}", flush=True)
+
+
+def rows(root: Path) -> list[list]:
+    """Name, whether it is complete, its source, its size and damaged files, of each data set."""
+    from maskbench.data import sources
+
+    return [
+        [
+            row["name"],
+            "yes" if row["present"] else "no",
+            row.get("source"),
+            size(row["bytes"]) if row.get("bytes") else None,
+            ", ".join(row.get("damaged") or []),
+        ]
+        for row in sources.status(root)
+    ]

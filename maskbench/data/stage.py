@@ -1,0 +1,157 @@
+"""A stage is one lesson inside a run (a continual task, a source or a target, the one data set of pruning).
+
+Every data set is a list of stages. Images are held once for all stages; a stage says which rows are its own and how it
+sees them, and the whole tensor is made when the stage is used, never sample by sample.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class View(Protocol):
+    """How a stage sees the images: a function of the whole tensor with a name that tells two views apart."""
+
+    key: str
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of a tensor shared by all stages, with this stage's labels.
+
+    Args:
+        x: the shared inputs, [all rows, ...], float32, already normalised.
+        y: this split's targets, [rows of the split]: class indices (int64) or reals (float32).
+        rows: which rows of `x` belong here, [rows of the split]; None takes them all.
+        view: applied once to the selected inputs when they are made; None leaves them.
+    """
+
+    x: Tensor
+    y: Tensor
+    rows: Tensor | None = None
+    view: View | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def tensors(self, device: torch.device | str = "cpu", first: int | None = None) -> tuple[Tensor, Tensor]:
+        """(inputs, targets) of the whole split, or of its `first` rows, on `device`."""
+        y = self.y[:first]
+        x = self.x[:first] if self.rows is None else self.x.index_select(0, self.rows[:first])
+        x, y = x.to(device), y.to(device)
+        return (x if self.view is None else self.view(x)), y
+
+    def feed(self, device: torch.device | str = "cpu") -> "Feed":
+        """The whole split on `device`, ready to be asked for batches."""
+        return Feed(*self.tensors(device))
+
+    def update(self, digest: "hashlib._Hash") -> None:
+        """Add all that decides this split's content, apart from the shared inputs, to a hash."""
+        digest.update(self.y.numpy().tobytes())
+        digest.update(b"all" if self.rows is None else self.rows.numpy().tobytes())
+        digest.update((self.view.key if self.view else "as is").encode())
+
+
+class Feed:
+    """Batches for training. Here a batch is an index into tensors that stay in memory.
+
+    A split that streams from disk gives a feed of its own, whose `loader` turns the index batches into samples (by a
+    DataLoader and its workers) and whose `take` passes them on.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def loader(self, blocks: Iterable[list[Tensor]]) -> Iterable[list[Any]]:
+        """Blocks of index batches -> blocks of what `take` understands."""
+        return blocks
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """One batch: (inputs, targets)."""
+        return self.x.index_select(0, index), self.y.index_select(0, index)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the files of a data set came from, for the record.
+
+    `source` is one of folder, torchvision, npm, debian, sample, synthetic (or two joined by +); `checksums` maps file
+    name to MD5; `scale` says how pixel values became inputs.
+    """
+
+    name: str
+    source: str
+    checksums: dict[str, str] = field(default_factory=dict)
+    scale: str = ""
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Softmax over the last dimension: the link of classification."""
+    return logits.softmax(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One lesson: its data, and what a network must offer to answer it.
+
+    Attributes:
+        index: place in the run, from 0.
+        total: how many stages the run has.
+        name: short name for tables.
+        train, val, test: the splits; validation chooses, test is looked at for the report only.
+        classes: the original classes, in the order of the stage's own labels.
+        outputs: how many outputs the answer needs (labels lie in 0 .. outputs - 1; 1 or more reals for regression).
+        shape: of one input, without the batch dimension.
+        origin: where the files came from.
+        criterion: what is minimised, (network output, target) -> scalar.
+        link: network output -> prediction: softmax for classes, identity for reals.
+    """
+
+    index: int
+    total: int
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    classes: tuple[int | str, ...]
+    outputs: int
+    shape: tuple[int, ...]
+    origin: Origin
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    link: Callable[[Tensor], Tensor] = probabilities
+
+    @property
+    def last(self) -> bool:
+        return self.index == self.total - 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change when any image, label, split or view of this stage changes."""
+        digest = hashlib.sha256(repr((sorted(self.origin.checksums.items()), self.origin.scale)).encode())
+        for split in (self.train, self.val, self.test):
+            split.update(digest)
+        return digest.hexdigest()[:16]
+
+
+def batches(length: int, size: int, steps: range, order: Callable[[int], Tensor]) -> Iterator[Tensor]:
+    """Index batches number `steps` of an endless walk over `length` rows, reshuffled each epoch.
+
+    `order(epoch)` is that epoch's permutation, [length]. An epoch's last batch may be short. Only the numbers decide, so
+    a walk taken up in the middle gives the batches it would have given.
+    """
+    per_epoch = -(-length // size)
+    epoch, permutation = -1, None
+    for step in steps:
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            permutation = order(epoch)
+        start = step % per_epoch * size
+        yield permutation[start : start + size]

@@ -1,0 +1,14 @@
+"""Errors that are the user's to mend: one sentence, exit status 2, no traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """Something the user can put right; the message says what is wrong and how to mend it."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """` Did you mean 'x'?` when one of `choices` is close to `word`, else an empty string."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""

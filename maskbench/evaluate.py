@@ -1,0 +1,45 @@
+"""Looking at a method from outside: its predictions over a whole split, without gradients and in evaluation mode."""
+
+import torch
+from torch import Tensor
+
+from maskbench.data.stage import Split, Stage
+from maskbench.method import Method
+
+BATCH = 1000  # images at a time: large enough for a CPU, small enough for convolutions
+
+
+def device_of(method: Method) -> torch.device:
+    return next(method.parameters()).device
+
+
+@torch.no_grad()
+def members(method: Method, stage: Stage, split: Split, first: int | None = None) -> tuple[Tensor, Tensor]:
+    """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows."""
+    method.eval()
+    x, y = split.tensors(device_of(method), first)
+    return torch.cat([method.predict(part, stage) for part in x.split(BATCH)], 1), y
+
+
+@torch.no_grad()
+def logits(method: Method, stage: Stage, split: Split, first: int | None = None) -> Tensor:
+    """The network's outputs [n, outputs] on a split, or on its `first` rows."""
+    method.eval()
+    x, _ = split.tensors(device_of(method), first)
+    return torch.cat([method.logits(part, stage) for part in x.split(BATCH)])
+
+
+def accuracy(method: Method, stage: Stage, split: Split) -> float:
+    """Share of the split that the mean over members gets right."""
+    p, y = members(method, stage, split)
+    return (p.mean(0).argmax(-1) == y).double().mean().item()
+
+
+def look(method: Method, stage: Stage, split: Split) -> dict[str, float]:
+    """`loss` of the mean over members (NLL in nats for classes, mean squared error for reals), and `accuracy` for classes."""
+    p, y = members(method, stage, split)
+    p = p.mean(0).double()
+    if y.is_floating_point():
+        return {"loss": (p - y).square().mean().item()}
+    nll = -p.gather(1, y[:, None]).clamp_min(1e-300).log().mean()
+    return {"loss": nll.item(), "accuracy": (p.argmax(-1) == y).double().mean().item()}

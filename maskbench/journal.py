@@ -1,0 +1,159 @@
+"""What an interrupted run needs to go on bit for bit: which steps are done, and where inside a step the training stood.
+
+A task is a deterministic program of steps (`step(name, work)`), a step of phases of training (`fit`). After an
+interruption the program runs again: steps that are done return what they returned, the method gets the state it had
+when the open step began, and within that step finished phases hand back their end state, the open one goes on from its
+checkpoint. The method needs no code for this; its `learn` must only be deterministic between phases.
+
+One file holds the open point (`checkpoint.pt`, replaced atomically); each done step's value has a file of its own.
+All are tensors and plain containers, loaded with weights_only=True.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from maskbench.streams import seeded
+
+Value = dict[str, Any]
+
+
+class Journal:
+    """Args:
+    folder: the run directory. method: what is restored when a step begins.
+    seed: of the run; each step draws from the stream (seed, "step", name).
+    every: seconds between writes of the open point; it may be lost work, never another result.
+    history: has `position` and `rewind(position)`, so that rows written after the open point are taken back.
+    """
+
+    def __init__(self, folder: Path, method: nn.Module, *, seed: int, every: float, history: Any, write: bool = True) -> None:
+        self.folder = folder / "state"
+        self.method, self.seed, self.every, self.history, self.write = method, seed, every, history, write
+        self.on_step: Callable[[str, Value], None] = lambda name, value: None
+        self.saved_at = time.monotonic()
+        self.name = ""  # of the step under way
+        self.tally = {"steps": 0, "cpu_seconds": 0.0}  # of training, by all attempts together; fit adds to it
+        self.done: list[str] = []  # names of the steps behind us
+        self.expected: int | None = None  # how many steps the task will take, where it knows
+        self.phases: list[tuple[dict, Any]] = []  # (end state, result) of the phases behind us in this step
+        # from before the interruption: steps done, state at the open step's start, its finished phases, its open one
+        self.known: int
+        self.start: dict
+        self.replay: list[tuple[dict, Any]]
+        self.open: dict | None
+        self._restore()
+
+    # ---- for tasks
+
+    def step(self, name: str, work: Callable[[], Value]) -> Value:
+        """`work()`, or what it returned before the interruption. Names are unique within a run."""
+        if name in self.done:
+            raise ValueError(f"two steps of one run are called {name}")
+        number, self.name = len(self.done), name
+        known = number < self.known
+        if known:
+            value = torch.load(self._value(number), weights_only=True)
+        else:
+            with seeded(self.seed, "step", name):
+                value = work()
+            if self.write:
+                self.folder.mkdir(exist_ok=True)
+                replace(self._value(number), lambda path: torch.save(value, path))
+            self.start, self.phases, self.replay = self._start(), [], []
+        self.done.append(name)
+        if not known and self.due():
+            self.save()
+        self.on_step(name, value)
+        return value
+
+    @property
+    def resumed(self) -> str:
+        """What was taken up from before, in words; empty for a new run."""
+        if not (self.known or self.replay or self.open):
+            return ""
+        at = f", training at step {self.open['step']}" if self.open else ""
+        return f"{self.known} steps of its task are done{at}"
+
+    # ---- for fit
+
+    def resume(self, method: nn.Module) -> tuple[Any, dict | None]:
+        """(result, None) for a phase that ended before the interruption, with `method` set to its end state;
+        (None, checkpoint) for the open one; (None, None) for a new one."""
+        number = len(self.phases)
+        if number < len(self.replay):
+            state, result = self.replay[number]
+            method.load_state_dict(state)
+            self.phases.append((state, result))
+            return result, None
+        checkpoint, self.open = self.open, None
+        if checkpoint is not None:
+            method.load_state_dict(checkpoint["method"])
+        return None, checkpoint
+
+    def end_phase(self, method: nn.Module, result: Any) -> None:
+        self.phases.append((snapshot(method), result))
+
+    def due(self) -> bool:
+        return self.write and time.monotonic() - self.saved_at >= self.every
+
+    def save(self, phase: dict | None = None) -> None:
+        """Write the open point: the step's start, its finished phases, and the open phase's checkpoint."""
+        if not self.write:
+            return
+        self.folder.mkdir(exist_ok=True)
+        self.history.flush()
+        point = {
+            "steps": len(self.done),
+            "start": self.start,
+            "phases": self.phases,
+            "phase": phase,
+            "history": self.history.position,
+        }
+        replace(self.folder / "checkpoint.pt", lambda path: torch.save(point, path))
+        at = {"steps_done": len(self.done), "step": self.name, "phase": len(self.phases), "at": (phase or {}).get("step", 0)}
+        replace(self.folder.parent / "state.json", lambda path: path.write_text(json.dumps(at, indent=1)))
+        self.saved_at = time.monotonic()
+
+    # ---- inside
+
+    def _value(self, number: int) -> Path:
+        return self.folder / f"step-{number:05d}.pt"
+
+    def _start(self) -> dict:
+        return {"method": snapshot(self.method), "tally": dict(self.tally)}
+
+    def _restore(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if path.exists():
+            point = torch.load(path, weights_only=True)
+            self.known, self.start = point["steps"], point["start"]
+            self.method.load_state_dict(self.start["method"])
+            self.tally = dict(self.start["tally"])
+            self.replay, self.open = point["phases"], point["phase"]
+            self.history.rewind(point["history"])
+        else:
+            self.known, self.start, self.replay, self.open = 0, self._start(), [], None
+            self.history.rewind(0)
+
+
+def snapshot(module: nn.Module) -> dict:
+    """A state dict that later training does not write into."""
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+def replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file, then put it in `path`'s place at once: readers see the old or the new, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

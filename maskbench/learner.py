@@ -1,0 +1,369 @@
+"""The one LightningModule, and `fit(method, stage, **phase)`: one phase of training, with a fresh Trainer and optimiser.
+
+A Lightning batch is a block of `block` optimiser steps, each on an index into tensors that stay in memory: Lightning's
+cost per batch is paid once a block, and nothing is logged inside it. block = 1 gives the same bits. Optimiser steps are
+counted here (Lightning counts blocks); with several devices a block is one step, and Lightning synchronises gradients.
+"""
+
+import logging
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from maskbench import evaluate
+from maskbench.data.stage import Feed, Split, Stage, batches
+from maskbench.journal import Journal, snapshot
+from maskbench.method import Method
+from maskbench.streams import generator, seed_for, seeded
+
+Curve = list[dict[str, float]]
+
+
+class Learner(pl.LightningModule):
+    """Optimiser steps on one method and stage.
+
+    Args:
+        rates: learning rate of each of the optimiser's groups, before `factor`.
+        take: what turns a batch of a block into (inputs, targets).
+        factor: learning-rate factor of a step, or None for a constant rate.
+        begin: called when everything is in place, before the first step.
+        after: called with the learner after each block.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        stage: Stage,
+        *,
+        optimizer: torch.optim.Optimizer,
+        rates: list[float],
+        take: Callable,
+        factor: Callable[[int], float] | None,
+        step: int,
+        begin: Callable[[], None],
+        after: Callable[["Learner"], None],
+        stop: threading.Event,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.method, self.stage, self.optimizer, self.take, self.factor = method, stage, optimizer, take, factor
+        self.step, self.begin, self.after, self.stop = step, begin, after, stop
+        self.rates = rates
+        self.losses: Tensor | None = None  # summed since last read
+        self.counted = 0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer
+
+    def on_train_start(self) -> None:
+        self.begin()
+
+    def training_step(self, block: list, _: int) -> None:
+        if self.stop.is_set():
+            return
+        method, stage, take, factor = self.method, self.stage, self.take, self.factor
+        plain = self.trainer.world_size == 1 and self.trainer.precision == "32-true"
+        optimizer = self.optimizers(use_pl_optimizer=not plain)  # Lightning's wrapper carries scaling, at a cost
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        losses = self.losses
+        for batch in block:
+            if world > 1:
+                batch = batch[rank::world]
+            if factor is not None:
+                self.set_rates(factor(self.step))
+            loss = method.loss(take(batch), stage)
+            optimizer.zero_grad(set_to_none=True)
+            if plain:
+                loss.backward()
+            else:
+                self.manual_backward(loss)
+            optimizer.step()
+            losses = loss.detach() if losses is None else losses + loss.detach()
+            self.step += 1
+        self.losses = losses
+        self.counted += len(block)
+        self.after(self)
+
+    def set_rates(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def mean_loss(self) -> float:
+        """Mean training loss per step since the last call."""
+        mean = float(self.losses) / self.counted
+        self.losses, self.counted = None, 0
+        return mean
+
+
+class Fit:
+    """`fit(method, stage)` trains; the task and the method see nothing of Lightning.
+
+    Args:
+        optimizer: movable parameters -> optimiser.
+        schedule: (step, total) -> factor on the rate.
+        budget: steps or epochs of one phase (steps win), batch_size, validate_every.
+        trainer: keywords of Lightning's Trainer.
+        loop: block, log_every.
+        journal: where phases are resumed from and saved to.
+        log: told (part of the run, phase, step of the phase, step of the run, values) of each row of the history.
+        watch: told (phase, step, total, values) after each block, for progress.
+    """
+
+    def __init__(
+        self,
+        *,
+        optimizer: Callable,
+        schedule: Callable,
+        budget: dict,
+        trainer: dict,
+        loop: dict,
+        seed: int,
+        journal: Journal,
+        log: Callable[[str, str, int, int, dict[str, float]], None],
+        watch: Callable[[str, int, int, dict[str, float]], None],
+    ) -> None:
+        self.optimizer, self.schedule, self.budget, self.trainer, self.loop = optimizer, schedule, budget, trainer, loop
+        self.seed, self.journal, self.log, self.watch = seed, journal, log, watch
+        self.held: tuple[Split, torch.device, Feed] | None = None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time spent in training so far, by all attempts at this run together."""
+        return self.journal.tally["cpu_seconds"]
+
+    def feed(self, split: Split, device: torch.device) -> Feed:
+        """The split's feed, made once for phases that follow each other on the same split."""
+        if self.held is None or self.held[0] is not split or self.held[1] != device:
+            self.held = None  # before the next is made: two of them need not fit
+            self.held = (split, device, split.feed(device))
+        return self.held[2]
+
+    def length(self, rows: int, share: float) -> int:
+        """Optimiser steps of a phase on `rows` training rows."""
+        steps = self.budget["steps"] or self.budget["epochs"] * -(-rows // self.budget["batch_size"])
+        return max(1, round(share * steps))
+
+    def __call__(self, method: Method, stage: Stage, *, name: str = "train", share: float = 1.0, lr: float = 1.0) -> Curve:
+        """Train what `method.movable()` yields on `stage.train`; returns the looks at the validation split.
+
+        Args:
+            name: of the phase, in the history. share: of the budget's steps. lr: times the learning rate.
+        """
+        result, checkpoint = self.journal.resume(method)
+        if result is None:
+            result = Phase(self, method, stage, name, self.length(len(stage.train), share), lr).run(checkpoint)
+            self.journal.end_phase(method, result)
+        self.journal.tally["cpu_seconds"] += result["cpu_seconds"]
+        self.journal.tally["steps"] += result["steps"]
+        return result["curve"]
+
+
+class Phase:
+    """One call of fit, from its first or its checkpointed step to its last."""
+
+    def __init__(self, fit: Fit, method: Method, stage: Stage, name: str, total: int, lr: float) -> None:
+        self.fit, self.method, self.stage, self.name, self.total, self.lr = fit, method, stage, name, total, lr
+        self.stream = (fit.seed, "train", fit.journal.name, len(fit.journal.phases))
+        self.stop = threading.Event()  # someone asked us to end after this block
+        self.curve: Curve = []
+        self.earlier = 0.0  # CPU seconds of attempts before this one
+
+    def run(self, checkpoint: dict | None) -> dict[str, Any]:
+        trainer = lean_trainer(self.fit.trainer)
+        device = trainer.strategy.root_device
+        self.method.to(device).train()
+        self.optimizer = self.make_optimizer()
+        self.begun = time.process_time()
+        begin = self.restore(checkpoint) if checkpoint else 0
+        feed = self.fit.feed(self.stage.train, device)
+        blocks = self.blocks(begin, 1 if trainer.world_size > 1 else self.fit.loop["block"])
+        factors = [self.fit.schedule(step, self.total) for step in range(self.total)]
+        learner = Learner(
+            self.method,
+            self.stage,
+            optimizer=self.optimizer,
+            rates=self.rates,
+            take=feed.take,
+            factor=None if set(factors) == {1.0} else factors.__getitem__,
+            step=begin,
+            begin=lambda: rng(checkpoint["rng"] if checkpoint else None, self.stream),
+            after=self.after,
+            stop=self.stop,
+        )
+        if checkpoint and checkpoint["losses"] is not None:
+            learner.losses, learner.counted = checkpoint["losses"].to(device), checkpoint["counted"]
+        if begin < self.total:
+            with seeded(*self.stream), on_signal(self.stop), quiet():
+                train(trainer, learner, feed.loader(blocks))
+        learner.take = None  # Lightning's reference cycles outlive the phase; the data must not
+        self.method.to(device)  # Lightning leaves it on the CPU
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.stop.is_set():
+            self.fit.journal.save(self.checkpoint(learner))
+            raise KeyboardInterrupt
+        return {"curve": self.curve, "steps": self.total, "cpu_seconds": self.seconds()}
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """A fresh optimiser over what may move; nothing else gets a gradient."""
+        movable = list(self.method.movable())
+        for p in self.method.parameters():
+            p.requires_grad_(False)
+        for p in movable:
+            p.requires_grad_(True)
+        optimizer = self.fit.optimizer(movable)
+        for group in optimizer.param_groups:
+            group["lr"] *= self.lr
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        return optimizer
+
+    def blocks(self, begin: int, size: int) -> Iterator[list[Tensor]]:
+        """Index batches from step `begin` on, in lists of `size`; a list ends where a row of the history is due."""
+        fit, rows = self.fit, len(self.stage.train)
+        walk = batches(
+            rows,
+            fit.budget["batch_size"],
+            range(begin, self.total),
+            lambda epoch: torch.randperm(rows, generator=generator(*self.stream, "order", epoch)),
+        )
+        block: list[Tensor] = []
+        for step, batch in enumerate(walk, start=begin + 1):
+            block.append(batch)
+            if len(block) == size or self.row_due(step) or self.look_due(step):
+                if self.stop.is_set():
+                    return
+                yield block
+                block = []
+
+    def row_due(self, step: int) -> bool:
+        return step % self.fit.loop["log_every"] == 0 or step == self.total
+
+    def look_due(self, step: int) -> bool:
+        every = self.fit.budget["validate_every"]
+        return bool(every) and (step % every == 0 or step == self.total)
+
+    def after(self, learner: Learner) -> None:
+        """After each block: rows of the history, looks at the validation split, progress, the open point."""
+        fit, step, values = self.fit, learner.step, {}
+        if self.row_due(step):
+            values["loss"] = learner.mean_loss()
+        if self.look_due(step):
+            look = self.look()
+            self.curve.append({"step": step} | look)
+            values |= look
+        if values:
+            part, run_step = fit.journal.name, fit.journal.tally["steps"] + step
+            fit.log(part, self.name, step, run_step, values)
+        fit.watch(self.name, step, self.total, values)
+        if fit.journal.due():
+            fit.journal.save(self.checkpoint(learner))
+
+    def look(self) -> dict[str, float]:
+        """Loss and accuracy on the validation split, without disturbing the training's randomness."""
+        with seeded(*self.stream, "validate"):
+            values = evaluate.look(self.method, self.stage, self.stage.val)
+        self.method.train()
+        return {f"val_{name}": value for name, value in values.items()}
+
+    def seconds(self) -> float:
+        return self.earlier + time.process_time() - self.begun
+
+    def checkpoint(self, learner: Learner) -> dict[str, Any]:
+        """All that the rest of this phase depends on, as tensors and plain containers."""
+        return {
+            "step": learner.step,
+            "method": snapshot(self.method),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": rng_state(),
+            "curve": self.curve,
+            "losses": None if learner.losses is None else learner.losses.cpu(),
+            "counted": learner.counted,
+            "cpu_seconds": self.seconds(),
+        }
+
+    def restore(self, checkpoint: dict) -> int:
+        """Take up a checkpoint (the journal has set the method already); the step it stands at."""
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.curve, self.earlier = checkpoint["curve"], checkpoint["cpu_seconds"]
+        return checkpoint["step"]
+
+
+def rng_state() -> list[Tensor]:
+    """States of torch's global generators: the CPU's first, then one per CUDA device."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+
+
+def rng(states: list[Tensor] | None, stream: tuple) -> None:
+    """Set the global generators to `states`, or to the start of a named stream."""
+    if states is None:
+        torch.manual_seed(seed_for(*stream))
+        return
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state_all(states[1:])
+
+
+def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
+    """Lightning's Trainer without what this bench does itself (records, checkpoints, progress): some 10 ms a phase."""
+    with quiet():
+        return pl.Trainer(
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            **keys,
+        )
+
+
+def train(trainer: pl.Trainer, learner: Learner, loader: Iterable) -> None:
+    try:
+        trainer.fit(learner, train_dataloaders=loader)
+    except SIGTERMException:
+        learner.stop.set()
+    except SystemExit:  # Lightning's answer to a KeyboardInterrupt
+        raise KeyboardInterrupt from None
+
+
+@contextmanager
+def on_signal(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C or SIGTERM ends training after the block under way, so that nothing is lost; a second Ctrl-C ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's advertisements and remarks on our unusual loader off the terminal; its warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (".*LeafSpec.*", ".*does not have many workers.*", ".*smaller than the logging interval.*"):
+            warnings.filterwarnings("ignore", message=message)
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

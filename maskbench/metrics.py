@@ -1,0 +1,53 @@
+"""Numbers from predictions and from accuracy matrices. Undefined is None, never 0."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Matrix = Sequence[Sequence[float | None]]  # R[learnt so far, tested on], fractions
+
+
+def average_accuracy(matrix: Matrix) -> float | None:
+    """A_T = mean over stages j of R[T, j], T the last stage learnt."""
+    return _mean(matrix[-1])
+
+
+def forgetting(matrix: Matrix) -> float | None:
+    """F = mean over j < T of (max over i < T of R[i, j]) - R[T, j]: from the best it ever was. None for one stage."""
+    last = len(matrix) - 1
+    drops = []
+    for j in range(last):
+        before = [matrix[i][j] for i in range(j, last) if matrix[i][j] is not None]
+        if before and matrix[last][j] is not None:
+            drops.append(max(before) - matrix[last][j])
+    return _mean(drops)
+
+
+def backward_transfer(matrix: Matrix) -> float | None:
+    """BWT = mean over j < T of R[T, j] - R[j, j]. None for one stage."""
+    last = len(matrix) - 1
+    pairs = [(matrix[last][j], matrix[j][j]) for j in range(last)]
+    return _mean([end - own for end, own in pairs if end is not None and own is not None])
+
+
+def calibration(members: Tensor, y: Tensor, bins: int) -> dict[str, float]:
+    """Accuracy, NLL (nats), Brier score and ECE (equal-width `bins`, L1) of the mean over members.
+
+    members: probabilities [members, n, classes]; y: [n].
+    """
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    p = members.mean(0).double()
+    truth = torch.nn.functional.one_hot(y, p.shape[-1])
+    return {
+        "accuracy": (p.argmax(-1) == y).double().mean().item(),
+        "nll": -p.gather(1, y[:, None]).clamp_min(1e-300).log().mean().item(),
+        "brier": (p - truth).square().sum(-1).mean().item(),
+        "ece": multiclass_calibration_error(p.float(), y, num_classes=p.shape[-1], n_bins=bins, norm="l1").item(),
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,151 @@
+"""The run directory: what was asked, how it went and what came out, in plain JSON, CSV and safetensors.
+
+run.json      what was asked and on what: config, versions, machine, commit, data checksums, attempts, costs
+metrics.csv   the history, one row per number: stage, phase, step, metric, value
+result.json   written last and at once; that it exists means the run is finished
+weights.safetensors, masks.safetensors   the method's final state, and its masks at one bit a weight
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from maskbench import provenance
+from maskbench.errors import UsageError
+from maskbench.journal import replace
+
+
+class History:
+    """metrics.csv: numbers by stage, phase and step. Holds nothing that differs between two runs of one config."""
+
+    HEAD = "stage,phase,step,metric,value\n"
+
+    def __init__(self, path: Path, write: bool = True) -> None:
+        self.path, self.write = path, write
+        self.file = None
+
+    def rewind(self, position: int) -> None:
+        """Go back to `position` (bytes; 0: the start), dropping what was written after it."""
+        if not self.write:
+            return
+        self.close()
+        self.file = open(self.path, "a", newline="")
+        self.file.truncate(position)
+        if position == 0:
+            self.file.write(self.HEAD)
+
+    def add(self, stage: str, phase: str, step: int, values: dict[str, float]) -> None:
+        if self.file is not None:
+            self.file.writelines(f"{stage},{phase},{step},{name},{value!r}\n" for name, value in values.items())
+
+    @property
+    def position(self) -> int:
+        return 0 if self.file is None else self.file.tell()
+
+    def flush(self) -> None:
+        if self.file is not None:
+            self.file.flush()
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+class Record:
+    """One run directory. Create it, `open` it for an attempt, `finish` or `fail` it.
+
+    Raises:
+        UsageError: (open) another process is at work in this directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lock = FileLock(folder / ".lock", timeout=0)
+        self.about: dict[str, Any] = {}
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What result.json says; None while the run is not finished."""
+        return read_json(self.folder / "result.json")
+
+    def open(self, about: dict[str, Any], fresh: bool) -> None:
+        """Start an attempt. `about` is what was asked; `fresh` forgets an earlier attempt's progress."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock.acquire()
+        except Timeout:
+            raise UsageError(
+                f"{self.folder} is being written by another process; wait for it, or change a key or the seed"
+            ) from None
+        if fresh:
+            self.forget()
+        before = read_json(self.folder / "run.json") or {}
+        attempts = before.get("attempts", []) if not fresh else []
+        for attempt in attempts:
+            if attempt["status"] == "running":
+                attempt["status"] = "interrupted"
+        self.about = about | {"status": "running", "attempts": [*attempts, {"started": now(), "status": "running"}]}
+        self.begun = provenance.cost()
+        self._write()
+        if patch := provenance.diff():
+            (self.folder / "uncommitted.patch").write_text(patch)
+
+    def add(self, **facts: Any) -> None:
+        """Add to run.json what became known on the way (data source, logger)."""
+        self.about |= facts
+        self._write()
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Close the attempt and write result.json; the resume state is no longer needed and goes."""
+        self._close("finished")
+        replace(self.folder / "result.json", lambda path: path.write_text(json.dumps(result, indent=1)))
+        for path in sorted((self.folder / "state").glob("*")):
+            path.unlink()
+        if (self.folder / "state").exists():
+            (self.folder / "state").rmdir()
+
+    def fail(self, status: str) -> None:
+        """Close the attempt without a result: `failed` or `interrupted`. What was saved for resuming stays."""
+        self._close(status)
+
+    def forget(self) -> None:
+        """Remove results and resume state of earlier attempts."""
+        names = ["result.json", "state.json", "metrics.csv", "masks.safetensors", "weights.safetensors"]
+        for path in [*(self.folder / name for name in names), *(self.folder / "state").glob("*")]:
+            path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        self.lock.release()
+
+    def _close(self, status: str) -> None:
+        self.about["status"] = self.about["attempts"][-1]["status"] = status
+        self.about["attempts"][-1] |= {"ended": now(), "cost": provenance.cost(since=self.begun)}
+        self.about["cost"] = total(attempt["cost"] for attempt in self.about["attempts"] if "cost" in attempt)
+        self._write()
+
+    def _write(self) -> None:
+        replace(self.folder / "run.json", lambda path: path.write_text(json.dumps(self.about, indent=1)))
+
+
+def total(costs: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Seconds add up over attempts; peak memory is the largest."""
+    costs = list(costs)
+    return {name: (max if name.startswith("peak") else sum)(cost[name] for cost in costs) for name in costs[0]}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`; None when there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+

@@ -1,0 +1,205 @@
+"""From a config to a record: make the parts, let the task run, write down what came out.
+
+The only file below the command line that sees the config tree.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save_file
+
+from maskbench import identity, masks, provenance
+from maskbench.build import make
+from maskbench.console import Console
+from maskbench.data.stage import Stage
+from maskbench.errors import UsageError
+from maskbench.journal import Journal, replace, snapshot
+from maskbench.learner import Fit
+from maskbench.loggers import Sink, no_logger
+from maskbench.method import Method
+from maskbench.record import History, Record
+from maskbench.streams import seeded
+from maskbench.tasks.outcome import Outcome
+
+
+def run(cfg: DictConfig) -> float:
+    """Do the experiment of `cfg` in its run directory, or take it up, or report it if it is finished; the objective."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    return Run(cfg, folder).go()
+
+
+class Run:
+    """One experiment in one directory."""
+
+    def __init__(self, cfg: DictConfig, folder: Path) -> None:
+        self.cfg, self.folder = cfg, folder
+        self.title = f"{cfg.method.name} on {cfg.data.name}, seed {cfg.seed}"
+        self.main = os.environ.get("LOCAL_RANK", "0") == "0"  # other ranks compute and stay silent
+        self.record = Record(folder)
+
+    def go(self) -> float:
+        result = self.record.result
+        if result is not None and not self.cfg.force:
+            return self.show(result, f"{self.title}: finished earlier (force=true redoes it)")
+        if self.main:
+            self.record.open(self.about(), fresh=self.cfg.force)
+        sink, status = no_logger(), "failed"
+        try:
+            stages = self.stages()
+            method = self.method(stages)
+            sink = self.sink()
+            self.record.add(
+                data={
+                    "source": stages[0].origin.source,
+                    "checksums": stages[0].origin.checksums,
+                    "fingerprints": [stage.fingerprint for stage in stages],
+                },
+                logger=sink.about,
+            )
+            outcome = self.work(method, stages, sink)
+            objective = self.finish(method, stages, outcome, sink)
+            status = "finished"
+            return objective
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            sink.finish(0 if status == "finished" else 1)
+            if status != "finished" and self.main:
+                self.record.fail(status)
+            self.record.release()
+
+    # ---- parts
+
+    def stages(self) -> list[Stage]:
+        return make(self.cfg.data, root=Path(self.cfg.paths.data).expanduser(), seed=self.cfg.seed)
+
+    def method(self, stages: list[Stage]) -> Method:
+        """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init")."""
+        backbone = OmegaConf.to_container(self.cfg.backbone, resolve=True)
+        outputs = backbone.pop("outputs", None) or stages[0].outputs
+        if outputs < stages[0].outputs:
+            raise UsageError(f"backbone.outputs={outputs} is too few: the data has {stages[0].outputs} classes a stage")
+        torch.set_num_threads(self.cfg.loop.threads)
+        with seeded(self.cfg.seed, "init"):
+            net = make(OmegaConf.create(backbone), shape=stages[0].shape, outputs=outputs)
+            return make(self.cfg.method, net=net)
+
+    def fit(self, journal: Journal, log: Callable, watch: Callable) -> Fit:
+        cfg = self.cfg
+        return Fit(
+            optimizer=make(cfg.optimizer),
+            schedule=make(cfg.schedule),
+            budget=OmegaConf.to_container(cfg.budget),
+            trainer=OmegaConf.to_container(cfg.trainer, resolve=True),
+            loop=OmegaConf.to_container(cfg.loop),
+            seed=cfg.seed,
+            journal=journal,
+            log=log,
+            watch=watch,
+        )
+
+    def sink(self) -> Sink:
+        cfg, choices = self.cfg, HydraConfig.get().runtime.choices
+        if not self.main:
+            return no_logger()
+        return make(
+            cfg.logger,
+            run_dir=self.folder,
+            run_id=f"{identity.key(cfg)}-s{cfg.seed}",
+            name=f"{self.folder.parent.name}/{self.folder.name}",
+            group=choices.get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
+            job_type=cfg.method.name,
+            tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", [])],
+            config=self.plain(),
+        )
+
+    # ---- work
+
+    def work(self, method: Method, stages: list[Stage], sink: Sink) -> Outcome:
+        cfg = self.cfg
+        history = History(self.folder / "metrics.csv", write=self.main)
+        journal = Journal(
+            self.folder, method, seed=cfg.seed, every=cfg.loop.checkpoint_seconds, history=history, write=self.main
+        )
+        console = Console(self.title, cfg.loop.progress, mute=not self.main)
+        origin = stages[0].origin
+        console.say(f"{self.title}: data {origin.name} from {origin.source}; {self.folder}")
+        if journal.resumed:
+            console.say(f"taking up an interrupted run: {journal.resumed}")
+
+        def log(part: str, phase: str, step: int, run_step: int, values: dict[str, float]) -> None:
+            history.add(part, phase, step, values)
+            sink.log({f"{phase}/{name}": value for name, value in values.items()} | {"part": len(journal.done)}, run_step)
+
+        def part(name: str, value: dict[str, Any]) -> None:
+            headline = value.get("headline", {})
+            console.part(name, headline, len(journal.done), journal.expected)
+            if headline:
+                sink.log({f"part/{k}": v for k, v in headline.items()}, journal.tally["steps"])
+
+        journal.on_step = part
+        fit = self.fit(journal, log, console.watch)
+        try:
+            return make(cfg.task, method, stages, fit, journal)
+        finally:
+            console.close()
+            history.close()
+
+    def finish(self, method: Method, stages: list[Stage], outcome: Outcome, sink: Sink) -> float:
+        """Write weights, masks and the result, in that order; tell the loggers; show the table."""
+        objective = outcome.metrics[outcome.objective]
+        result = {
+            "status": "finished",
+            "objective": objective,
+            "objective_name": outcome.objective,
+            "metrics": outcome.metrics,
+            "table": outcome.table,
+            "matrices": outcome.matrices,
+            "notes": outcome.notes,
+            "method": self.cfg.method.name,
+            "data": self.cfg.data.name,
+            "source": stages[0].origin.source,
+            "task": self.cfg.task.name,
+            "seed": self.cfg.seed,
+            "key": identity.key(self.cfg),
+        }
+        if not self.main:
+            return objective
+        replace(self.folder / "weights.safetensors", lambda path: save_file(snapshot(method), path))
+        drawn = {name: mask.cpu() for name, mask in method.masks().items()}
+        if drawn:
+            replace(self.folder / "masks.safetensors", lambda path: masks.save(path, drawn))
+        sink.summary({name: value for name, value in outcome.metrics.items() if value is not None})
+        sink.table("result", outcome.table)
+        if drawn:
+            sink.artifact(self.folder / "masks.safetensors", "masks")
+        self.record.finish(result)
+        return self.show(result, f"{self.title}: {result['source']} data")
+
+    # ---- record
+
+    def about(self) -> dict[str, Any]:
+        hydra = HydraConfig.get()
+        return {
+            "key": identity.key(self.cfg),
+            "seed": self.cfg.seed,
+            "choices": {k: v for k, v in hydra.runtime.choices.items() if not k.startswith("hydra/")},
+            "overrides": list(hydra.overrides.task),
+            "config": self.plain(),
+            "threads": self.cfg.loop.threads,
+        } | provenance.collect()
+
+    def plain(self) -> dict[str, Any]:
+        return OmegaConf.to_container(self.cfg, resolve=True)
+
+    def show(self, result: dict[str, Any], title: str) -> float:
+        console = Console(title, False, mute=not self.main)
+        console.result(result["metrics"], result["table"], result["notes"], title)
+        console.say(f"run directory: {self.folder}")
+        return result["objective"]

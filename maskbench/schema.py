@@ -1,0 +1,135 @@
+"""Types and ranges of the config tree: Hydra converts and refuses by these types, preflight by both.
+
+A key that is not named here stays free: its type is that of its default. Imports no torch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class Budget:
+    steps: int | None = None
+    epochs: int | None = 3
+    batch_size: int = 128
+    validate_every: int | None = None
+
+
+@dataclass
+class Loop:
+    block: int = 20
+    threads: int = 1
+    log_every: int = 50
+    checkpoint_seconds: float = 20.0
+    progress: Any = "auto"
+
+
+@dataclass
+class Paths:
+    output: str = "outputs"
+    data: str = MISSING
+
+
+@dataclass
+class Optimizer:
+    _target_: str = MISSING
+    _partial_: bool = True
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+
+
+@dataclass
+class Adam(Optimizer):
+    fused: bool = True
+
+
+@dataclass
+class SGD(Optimizer):
+    momentum: float = 0.0
+    nesterov: bool = False
+
+
+@dataclass
+class RMSprop(Optimizer):
+    alpha: float = 0.99
+    momentum: float = 0.0
+
+
+@dataclass
+class Config:
+    seed: int = 0
+    force: bool = False
+    budget: Budget = field(default_factory=Budget)
+    loop: Loop = field(default_factory=Loop)
+    paths: Paths = field(default_factory=Paths)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+
+
+def register() -> None:
+    """Give Hydra the types, under names with a leading underscore, which no listing shows."""
+    store = ConfigStore.instance()
+    store.store(name="_schema", node=Config)
+    for node in (Adam, SGD, RMSprop):
+        store.store(group="optimizer", name=f"_{node.__name__.lower()}", node=node)
+
+
+Rule = tuple[Callable[[Any], bool], str]  # what must hold, and how to say it
+
+
+def _at_least(low: float) -> Rule:
+    return lambda v: _number(v) and v >= low, f"at least {low}"
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_share: Rule = (lambda v: _number(v) and 0 <= v < 1, "at least 0 and below 1")
+_positive: Rule = (lambda v: _number(v) and v > 0, "above 0")
+_count: Rule = _at_least(1)
+_some: Rule = _at_least(0)
+
+RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is a matter of type
+    "seed": _some,
+    "budget.steps": _count,
+    "budget.epochs": _count,
+    "budget.batch_size": _count,
+    "budget.validate_every": _count,
+    "loop.block": _count,
+    "loop.threads": _count,
+    "loop.log_every": _count,
+    "loop.checkpoint_seconds": _some,
+    "loop.progress": (lambda v: isinstance(v, bool) or v == "auto", "auto, true or false"),
+    "optimizer.lr": _positive,
+    "optimizer.weight_decay": _some,
+    "optimizer.momentum": _share,
+    "optimizer.alpha": _share,
+    "schedule.warmup": _some,
+    "data.stages": _count,
+    "data.val": _some,
+    "backbone.width": _positive,
+    "backbone.outputs": _count,
+    "task.bins": _count,
+    "task.probe": _some,
+    "task.trials": _some,
+}
+
+
+def out_of_range(key: str, value: object) -> str | None:
+    """One sentence when `value` lies outside the range of `key`, else None. Values of a wrong type are not judged."""
+    if key not in RANGES or value is None:
+        return None
+    holds, words = RANGES[key]
+    return None if holds(value) else f"{key}={value} must be {words}."

@@ -1,0 +1,112 @@
+"""Tensors that are added while a run goes on, and kept: heads, nets and masks per stage.
+
+A plain module refuses a state dict with names it has not met. These take what the state holds, so a method that grew
+over ten stages is restored in a new process by `load_state_dict` alone.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from maskbench import masks
+
+
+class Shelf(nn.Module):
+    """A growing set of named tensors; names may hold dots. With `moving` they are parameters, else buffers."""
+
+    def __init__(self, moving: bool = False) -> None:
+        super().__init__()
+        self.moving = moving
+
+    @property
+    def _held(self) -> dict[str, Tensor]:
+        return self._parameters if self.moving else self._buffers
+
+    def put(self, name: str, value: Tensor) -> None:
+        """Keep a copy of `value` under `name`, in place of what stood there."""
+        key = name.replace(".", "|")  # a module's own names may not hold dots
+        value = value.detach().clone()
+        self._held.pop(key, None)
+        if self.moving:
+            self.register_parameter(key, nn.Parameter(value))
+        else:
+            self.register_buffer(key, value)
+
+    def names(self) -> list[str]:
+        return [key.replace("|", ".") for key in self._held]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._held[name.replace(".", "|")]
+
+    def __contains__(self, name: str) -> bool:
+        return name.replace(".", "|") in self._held
+
+    def _load_from_state_dict(self, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
+        device = next((t.device for t in self._held.values()), "cpu")
+        self._held.clear()
+        for name in [name for name in state if name.startswith(prefix)]:
+            self.put(name.removeprefix(prefix), state[name].to(device))
+
+
+class Book(nn.Module):
+    """One set of masks per stage, one bit a weight, with the running count that a uniform superposition needs.
+
+    Memory is n / 8 bytes per stage and 4 n bytes once, however many stages there are.
+
+    Args:
+        shapes: of the masked weights, by name.
+    """
+
+    def __init__(self, shapes: dict[str, torch.Size]) -> None:
+        super().__init__()
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.store = Shelf()
+        self.store.put("stages", torch.zeros(0, dtype=torch.long))
+        for name, shape in self.shapes.items():
+            self.store.put(f"bits/{name}", torch.zeros(0, -(-_numel(shape) // 8), dtype=torch.uint8))
+            self.store.put(f"count/{name}", torch.zeros(shape, dtype=torch.int32))
+
+    @property
+    def stages(self) -> list[int]:
+        """Indices of the stages whose masks are here, in the order they were written."""
+        return self.store["stages"].tolist()
+
+    def __contains__(self, stage: int) -> bool:
+        return stage in self.stages
+
+    def write(self, stage: int, masks_of: dict[str, Tensor]) -> None:
+        """Add a stage's masks (bool, of the book's shapes); a stage is written once."""
+        if stage in self:
+            raise ValueError(f"the masks of stage {stage} are written already")
+        device = self.store["stages"].device
+        self.store.put("stages", torch.cat([self.store["stages"], torch.tensor([stage], device=device)]))
+        for name in self.shapes:
+            row = masks.pack(masks_of[name]).to(device)
+            self.store.put(f"bits/{name}", torch.cat([self.store[f"bits/{name}"], row[None]]))
+            self.store.put(f"count/{name}", self.store[f"count/{name}"] + masks_of[name])
+
+    def read(self, stage: int) -> dict[str, Tensor]:
+        """The masks of one stage, bool."""
+        row = self.stages.index(stage)
+        return {name: masks.unpack(self.store[f"bits/{name}"][row], shape) for name, shape in self.shapes.items()}
+
+    def mean(self) -> dict[str, Tensor]:
+        """The uniform superposition: the mean of all masks, float32."""
+        return {name: self.store[f"count/{name}"] / len(self.stages) for name in self.shapes}
+
+    def dot(self, a: dict[str, Tensor], chunk: int = 32) -> Tensor:
+        """sum over weights of a * mask_t for every stage t: {name: [rows, *shape]} -> [rows, stages].
+
+        `chunk` unpacked masks are held at a time.
+        """
+        parts = []
+        for start in range(0, len(self.stages), chunk):
+            total = 0
+            for name, shape in self.shapes.items():
+                rows = masks.unpack(self.store[f"bits/{name}"][start : start + chunk], (_numel(shape),))
+                total = total + a[name].flatten(1) @ rows.to(a[name].dtype).T
+            parts.append(total)
+        return torch.cat(parts, 1)
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()

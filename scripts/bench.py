@@ -1,0 +1,137 @@
+"""What a training step costs through the real loop, as a ratio to a bare PyTorch loop on the same tensors.
+
+python scripts/bench.py [--rounds 7] [--steps 500] [--output outputs/bench.json]
+
+All rows and the bare loop run in one process on one thread, interleaved, in reversed order every other round; a row's
+figure is the median over rounds of the ratio within the round. CPU time, so that a busy machine matters little.
+LeNet-300-100, batch 128, fused Adam for every row: what differs is the mask.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from rich.table import Table
+
+from maskbench import identity, schema
+from maskbench.data.stage import Stage, batches
+from maskbench.journal import Journal
+from maskbench.record import History
+from maskbench.run import Run
+from maskbench.streams import generator
+
+COMMON = ["data=permutedmnist", "data.stages=2", "optimizer=adam", "optimizer.lr=1e-3", "optimizer.weight_decay=0", "logger=none"]
+ROWS = {
+    "dense": ["method=finetune"],
+    "dense, block = 1": ["method=finetune", "loop.block=1"],
+    "supsup": ["method=supsup", "backbone.outputs=null"],
+    "packnet": ["method=packnet", "method.prune=[0.0]"],
+}
+
+
+def config(words: list[str]) -> Run:
+    schema.register()
+    identity.register()
+    with initialize_config_dir(str(identity.conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides=[*COMMON, *words])
+    return Run(cfg, Path(tempfile.mkdtemp()))
+
+
+def through_the_loop(run: Run, stage: Stage, steps: int) -> Callable[[], Callable[[], None]]:
+    """Prepares one stage learnt as a run does it: Trainer, blocks, and all that a method does around training."""
+    run.cfg.budget.steps = steps
+
+    def prepare() -> Callable[[], None]:
+        method = run.method([stage])
+        journal = Journal(run.folder, method, seed=0, every=1e9, history=History(run.folder / "metrics.csv"))
+        fit = run.fit(journal, lambda *row: None, lambda *at: None)
+        fit.feed(stage.train, torch.device("cpu"))
+        return lambda: method.learn(stage, fit)
+
+    return prepare
+
+
+def bare(run: Run, stage: Stage, steps: int) -> Callable[[], Callable[[], None]]:
+    """Prepares the loop one would write by hand: index batches of resident tensors, fused Adam, nothing else."""
+    x, y = stage.train.tensors()
+    size = run.cfg.budget.batch_size
+
+    def prepare() -> Callable[[], None]:
+        net = run.method([stage]).net
+        return lambda: loop(net)
+
+    def loop(net: torch.nn.Module) -> None:
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
+        net.train()
+        walk = batches(len(y), size, range(steps), lambda epoch: torch.randperm(len(y), generator=generator("bare", epoch)))
+        for index in walk:
+            loss = torch.nn.functional.cross_entropy(net(x.index_select(0, index)), y.index_select(0, index))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return prepare
+
+
+def measure(loops: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each loop in each round, after one warm-up round; preparing is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    for number in range(rounds + 1):
+        order = list(loops) if number % 2 else list(reversed(loops))
+        for name in order:
+            go = loops[name]()
+            begun = time.process_time()
+            go()
+            if number:
+                seconds[name].append(time.process_time() - begun)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    runs = {name: config(words) for name, words in ROWS.items()}
+    stage = runs["dense"].stages()[0]
+    loops = {"bare": bare(runs["dense"], stage, args.steps)}
+    loops |= {name: through_the_loop(run, stage, args.steps) for name, run in runs.items()}
+    seconds = measure(loops, args.rounds)
+    ratios = {
+        name: [s / b for s, b in zip(seconds[name], seconds["bare"], strict=True)] for name in loops if name != "bare"
+    }
+    report = {
+        name: {
+            "ratio": statistics.median(values),
+            "of": "bare PyTorch loop" if name.startswith("dense") else "dense loop",
+            "min": min(values),
+            "max": max(values),
+            "milliseconds_per_step": 1e3 * statistics.median(seconds[name]) / args.steps,
+        }
+        for name, values in ratios.items()
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(report, indent=1))
+    table = Table(title=f"CPU time of a step over the bare loop's ({args.rounds} rounds of {args.steps} steps, one thread)")
+    for column in ("row", "ratio", "min", "max", "ms / step"):
+        table.add_column(column, justify="left" if column == "row" else "right")
+    table.add_row("bare", "1.000", "", "", f"{1e3 * statistics.median(seconds['bare']) / args.steps:.3f}")
+    for name, row in report.items():
+        table.add_row(name, *(f"{row[k]:.3f}" for k in ("ratio", "min", "max", "milliseconds_per_step")))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

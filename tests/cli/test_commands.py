@@ -1,0 +1,172 @@
+"""The sub-commands, on records written by hand to the documented layout."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from maskbench import cli, identity, preflight
+
+
+def call(line: str, capsys: pytest.CaptureFixture) -> tuple[int, str, str]:
+    status = cli.main(line.split())
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def record(*overrides: str, status: str = "finished", accuracy: float = 0.9) -> Path:
+    """A run directory as a run leaves it."""
+    cfg = preflight.parse(list(overrides)).compose(list(overrides))
+    run = identity.run_dir(cfg)
+    run.mkdir(parents=True)
+    about = {
+        "status": status,
+        "key": identity.key(cfg),
+        "seed": cfg.seed,
+        "choices": {"method": cfg.method.name, "data": cfg.data.name, "experiment": None},
+        "config": identity.plain(cfg, without={"hydra"}),
+        "overrides": list(overrides),
+        "commit": "c0ffee",
+        "dirty": True,
+        "argv": ["maskbench", *overrides],
+        "attempts": [{"started": "2020-01-01", "ended": "2020-01-02", "status": status}],
+        "data": {"source": "npm", "checksums": {}},
+        "cost": {"wall_seconds": 2.5},
+    }
+    (run / "run.json").write_text(json.dumps(about))
+    if status == "finished":
+        metrics = {"average_accuracy": accuracy, "forgetting": None, "accuracy/a/0.5": 0.1}
+        table = [{"stage": 0, "accuracy": 0.8}, {"stage": 1, "accuracy": None}]
+        result = {"status": "finished", "objective": accuracy, "metrics": metrics, "table": table}
+        (run / "result.json").write_text(json.dumps(result))
+    return run
+
+
+def test_list_names_every_choice_with_its_description(capsys) -> None:
+    status, out, _ = call("list", capsys)
+    assert status == 0
+    for group in ("method", "data", "backbone", "optimizer"):
+        assert f"{group}\n" in out
+    assert ["supsup", "continual", "SupSup,"] in [line.split()[:3] for line in out.splitlines()]
+    assert "_adam" not in out and "hydra" not in out
+
+
+def test_list_of_one_group(capsys) -> None:
+    status, out, _ = call("list method", capsys)
+    rows = {line.split()[0]: line for line in out.splitlines()[1:] if line}
+    assert status == 0 and "continual" in rows["packnet"] and "PackNet (Mallya" in rows["packnet"]
+    assert call("list metod", capsys)[2].startswith("maskbench: no group 'metod'. Did you mean 'method'?")
+
+
+def test_where_tells_directory_and_state(capsys) -> None:
+    done, broken = record("seed=0"), record("seed=1", status="failed")
+    killed = record("seed=2", status="running")
+    status, out, _ = call("where seed=0,1,2,3", capsys)
+    rows = [line.split() for line in out.splitlines()]
+    assert status == 0
+    assert [row[1] for row in rows] == ["finished", "failed", "interrupted", "new"]
+    assert [Path(row[0]) for row in rows[:3]] == [path.absolute() for path in (done, broken, killed)]
+
+
+def test_a_run_at_work_is_told_from_a_killed_one(capsys) -> None:
+    from filelock import FileLock
+
+    run = record("seed=0", status="running")
+    with FileLock(run / ".lock"):
+        assert call("where seed=0", capsys)[1].split()[1] == "running"
+    assert call("where seed=0", capsys)[1].split()[1] == "interrupted"
+
+
+def test_show_of_a_config_says_who_set_what(capsys) -> None:
+    status, out, _ = call("show method=packnet data=permutedmnist budget.steps=7", capsys)
+    assert status == 0
+    budget = next(line for line in out.splitlines() if line.startswith("#   budget"))
+    files = ["conf/config.yaml", "conf/data/permutedmnist.yaml", "conf/tuned/packnet_permutedmnist.yaml"]
+    assert budget.split()[2:] == " < ".join([*files, "budget.steps=7"]).split()
+    import yaml
+
+    assert yaml.safe_load(out)["budget"]["steps"] == 7
+
+
+def test_show_of_a_run(capsys) -> None:
+    run = record("method=packnet", accuracy=0.75)
+    status, out, _ = call(f"show {run}", capsys)
+    assert status == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert ["state", "finished"] in lines and ["attempt", "2020-01-01", "to", "2020-01-02:", "finished"] in lines
+    assert ["average_accuracy", "0.7500"] in lines and ["forgetting", "-"] in lines
+    assert ["command", "maskbench", "method=packnet"] in lines and ["data", "from", "npm"] in lines
+    assert ["commit", "c0ffee", "with", "changes", "(uncommitted.patch)"] in lines
+    assert ["stage", "accuracy"] in lines and ["0", "0.8000"] in lines and ["1", "-"] in lines
+
+
+def test_show_of_an_empty_record_and_of_none(capsys) -> None:
+    run = Path("outputs/a/b")
+    run.mkdir(parents=True)
+    assert call(f"show {run}", capsys)[0] == 2
+    (run / "run.json").write_text("{")
+    assert call(f"show {run}", capsys)[0] == 0
+
+
+def test_results_table_filter_and_csv(capsys) -> None:
+    record("seed=0", accuracy=0.5)
+    record("seed=1", status="failed")
+    record("method=packnet", "optimizer.lr=0.25", accuracy=0.75)
+    status, out, _ = call("results", capsys)
+    head, *rows = out.splitlines()
+    assert status == 0 and head.split()[:6] == ["method", "data", "seed", "key", "status", "objective"]
+    assert len(rows) == 3 and "accuracy/a/0.5" not in head
+    assert len(call("results method=packnet", capsys)[1].splitlines()) == 2
+    assert len(call("results method=supsup seed=0,1", capsys)[1].splitlines()) == 3
+    assert len(call("results optimizer.lr=0.25", capsys)[1].splitlines()) == 2
+    assert "no runs" in call("results method=dense", capsys)[1]
+    table = list(csv.DictReader(io.StringIO(call("results --csv status=finished", capsys)[1])))
+    assert [row["objective"] for row in table] == ["0.75", "0.5"]
+    assert table[0]["accuracy/a/0.5"] == "0.1" and table[0]["forgetting"] == ""
+    assert call("results --output nowhere", capsys)[0] == 2
+
+
+def test_rerun_replays_with_force(runs, capsys) -> None:
+    runs(lambda cfg: 0.0)
+    assert cli.main(["method=packnet", "seed=4", "optimizer.lr=0.5"]) == 0
+    (run,) = Path("outputs").glob("*/*")
+    (run / "run.json").write_text(json.dumps({"argv": ["maskbench", "method=packnet"]}))
+    seen = runs(lambda cfg: 0.0)
+    status, out, _ = call(f"rerun {run}", capsys)
+    assert status == 0 and len(seen) == 1 and seen[0].force is True
+    assert (seen[0].method.name, seen[0].seed, seen[0].optimizer.lr) == ("packnet", 4, 0.5)
+    assert "changed" not in out and "maskbench method=packnet seed=4 optimizer.lr=0.5 force=true" in out
+
+
+def test_rerun_shows_what_has_changed_and_finds_a_moved_run(runs, capsys) -> None:
+    seen = runs(lambda cfg: 0.0)
+    cli.main(["seed=4"])
+    (run,) = Path("outputs").glob("*/*")
+    (run / "run.json").write_text("{}")
+    saved = run / ".hydra" / "config.yaml"
+    saved.write_text(saved.read_text().replace("batch_size: 128", "batch_size: 64"))
+    shutil.move("outputs", "kept")
+    moved = Path("kept") / run.relative_to("outputs")
+    status, out, _ = call(f"rerun {moved} --dry", capsys)
+    assert status == 0 and len(seen) == 1
+    assert "-  batch_size: 64" in out and "+  batch_size: 128" in out
+    assert f"paths.output={Path('kept').absolute()}" in out
+
+
+def test_doctor_and_data(capsys) -> None:
+    status, out, _ = call("doctor", capsys)
+    assert status == 0
+    for part in ("torch ", "cores", "memory", "free", "wandb", "mnist", "offline"):
+        assert part in out
+    status, out, _ = call("data", capsys)
+    assert status == 0 and "fashion_mnist" in out
+    assert call("data fetch", capsys)[0] == call("data fetch nothing", capsys)[0] == call("data foo", capsys)[0] == 2
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command: str, capsys) -> None:
+    status, out, err = call(f"{command} --help", capsys)
+    assert status == 0 and f"maskbench {command}" in out and err == ""

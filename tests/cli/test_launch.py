@@ -1,0 +1,167 @@
+"""Exit statuses and sentences of what runs, with a stand-in for the run."""
+
+import errno
+import math
+import os
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+
+from maskbench import cli, identity
+from maskbench.errors import UsageError
+
+
+def raises(error: BaseException):
+    def act(cfg) -> float:
+        raise error
+
+    return act
+
+
+def wrapped(error: Exception) -> Exception:
+    outer = InstantiationException("Error in call to target 'x'")
+    outer.__cause__ = error
+    return outer
+
+
+def test_a_run_gets_its_config_and_directory(runs, capsys: pytest.CaptureFixture) -> None:
+    folders = []
+    seen = runs(lambda cfg: folders.append(HydraConfig.get().runtime.output_dir) or 0.5)
+    assert cli.main(["method=packnet", "seed=3"]) == 0
+    assert (seen[0].method.name, seen[0].seed) == ("packnet", 3)
+    assert Path(folders[0]) == identity.run_dir(seen[0]).absolute() and Path(folders[0]).is_dir()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (UsageError("do it so."), 2, "maskbench: do it so."),
+        (wrapped(UsageError("do it so.")), 2, "maskbench: do it so."),
+        (OSError(errno.ENOSPC, "No space left on device", "w.bin"), 2, "(w.bin): no space left"),
+        (OSError(errno.EROFS, "Read-only", "w.bin"), 2, "(w.bin): read-only file system"),
+        (RuntimeError("shapes differ\nmore"), 1, "maskbench: RuntimeError: shapes differ (traceback in "),
+        (OSError(errno.EIO, "I/O error"), 1, "maskbench: OSError: [Errno 5] I/O error (traceback in "),
+        (SystemExit(3), 1, "maskbench: SystemExit: 3 (traceback in "),
+        (KeyboardInterrupt(), 130, "maskbench: interrupted"),
+    ],
+)
+def test_statuses(runs, capsys: pytest.CaptureFixture, error: BaseException, status: int, sentence: str) -> None:
+    seen = runs(raises(error))
+    assert cli.main(["seed=1"]) == status
+    told = capsys.readouterr().err
+    assert sentence in told and len(told.splitlines()) == 1 and len(seen) == 1
+
+
+def test_the_traceback_of_a_crash_is_in_the_runs_log(runs, capsys: pytest.CaptureFixture) -> None:
+    runs(raises(RuntimeError("shapes differ")))
+    cli.main([])  # no arguments: only the usage
+    assert "method=supsup" in capsys.readouterr().out
+    cli.main(["seed=1"])
+    told = capsys.readouterr().err
+    log = Path(told.split("traceback in ")[1].strip()[:-1])
+    assert log.name == "maskbench.log" and "Traceback" in log.read_text() and "Traceback" not in told
+
+
+def test_debugging_shows_the_traceback(runs, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKBENCH_DEBUG", "1")
+    runs(raises(RuntimeError("shapes differ")))
+    assert cli.main(["seed=1"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bad_job_stops_no_other_and_is_named_at_the_end(runs, capsys: pytest.CaptureFixture) -> None:
+    def act(cfg) -> float:
+        if cfg.seed == 1:
+            raise UsageError("seed 1 is unlucky.")
+        if cfg.seed == 2:
+            raise RuntimeError("boom")
+        return 1.0
+
+    seen = runs(act)
+    assert cli.main(["-m", "method=supsup", "seed=0,1,2,3"]) == 1
+    assert [cfg.seed for cfg in seen] == [0, 1, 2, 3]
+    told = capsys.readouterr().err.splitlines()
+    assert told[-3] == "maskbench: 2 jobs of the sweep failed:"
+    assert told[-2] == "  method=supsup seed=1: seed 1 is unlucky."
+    assert told[-1].startswith("  method=supsup seed=2: RuntimeError: boom (traceback in ")
+
+
+def test_an_interruption_stops_the_sweep(runs) -> None:
+    seen = runs(raises(KeyboardInterrupt()))
+    assert cli.main(["-m", "seed=0,1"]) == 130
+    assert len(seen) == 1
+
+
+def test_a_sweep_with_a_bad_combination_starts_nothing(runs, tmp_path: Path) -> None:
+    seen = runs(lambda cfg: 0.0)
+    assert cli.main(["-m", "method=supsup,dense", "task=continual"]) == 2
+    assert seen == [] and list(tmp_path.iterdir()) == []
+
+
+def test_flags_may_stand_between_overrides(runs) -> None:
+    seen = runs(lambda cfg: 0.0)
+    assert cli.main(["method=supsup", "-m", "seed=0,1"]) == 0
+    assert len(seen) == 2
+
+
+def test_what_only_a_job_can_see_is_checked_in_the_job(runs) -> None:
+    """`++` passes the command line's check of types; a config from elsewhere is not checked there at all."""
+    seen = runs(lambda cfg: 0.0)
+    (Path("own") / "sub").mkdir(parents=True)
+    Path("own/config.yaml").write_text("seed: -1\nhydra: {run: {dir: out}, output_subdir: null}\n")
+    assert cli.main(["-cp", str(Path("own").absolute())]) == 2
+    assert seen == []
+
+
+def test_hydras_own_mistakes_are_one_line(runs, capsys: pytest.CaptureFixture) -> None:
+    runs(lambda cfg: 0.0)
+    assert cli.main(["hydra/launcher=nowhere"]) == 2
+    assert cli.main(["hydra.nothing=1"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_the_objective_reaches_a_sweeper(runs) -> None:
+    runs(lambda cfg: 0.25)
+    values = []
+    original = cli.job
+
+    def spy(cfg) -> float:
+        values.append(original(cfg))
+        return values[-1]
+
+    pytest.MonkeyPatch().setattr(cli, "job", spy)
+    try:
+        cli.launch(["seed=1"], sweep=False)
+        runs(raises(RuntimeError("boom")))
+        cli.launch(["seed=1"], sweep=False)
+    finally:
+        pytest.MonkeyPatch().setattr(cli, "job", original)
+    assert values[0] == 0.25 and math.isnan(values[1])
+
+
+def test_a_worker_raises_and_tells_the_sweep(runs, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """A launcher's worker is another process: it sees `_main_process` unset or of its parent."""
+    runs(raises(RuntimeError("boom")))
+    launched = cli.job
+
+    def as_worker(cfg) -> float:
+        monkeypatch.setattr(cli, "_main_process", os.getpid() + 1)
+        return launched(cfg)
+
+    monkeypatch.setattr(cli, "job", as_worker)
+    assert cli.main(["-m", "seed=0,1"]) == 1
+    told = capsys.readouterr().err
+    assert "2 jobs of the sweep failed" in told
+    assert "  seed=0: RuntimeError: boom" in told and "  seed=1: RuntimeError: boom" in told
+
+
+def test_the_environment_is_left_as_it_was(runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    runs(lambda cfg: 0.0)
+    cli.main(["seed=1"])
+    assert os.environ["HYDRA_FULL_ERROR"] == "0" and cli.WORKER_LOG not in os.environ
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
