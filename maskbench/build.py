@@ -30,7 +30,7 @@ def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
     if plain.get("_partial_"):
         return waiting
     try:
-        signature(waiting.func).bind(*args, **waiting.keywords, **parts)
+        signature(waiting.func).bind(*args, **(waiting.keywords | parts))
     except TypeError as error:
         raise UsageError(f"{target} does not fit its config: {error}") from None
     return waiting(*args, **parts)

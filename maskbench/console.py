@@ -11,13 +11,14 @@ from rich.table import Table
 log = logging.getLogger("maskbench")
 
 
-class Console:
-    """Progress of one run over the steps of its task, and its result.
+class Console(logging.Handler):
+    """Progress of one run over the steps of its task, and its result. What the package logs appears here as lines.
 
     live: `auto` (a bar when standard error is a terminal), True or False. Silent when `mute` (other DDP ranks).
     """
 
     def __init__(self, title: str, live: bool | str = "auto", mute: bool = False) -> None:
+        super().__init__(logging.INFO)
         self.mute = mute
         self.out, self.err = Terminal(highlight=False), Terminal(stderr=True, highlight=False)
         live = sys.stderr.isatty() if live == "auto" else live
@@ -36,12 +37,19 @@ class Console:
             self.whole = self.bar.add_task(title, total=None, note="")
             self.phase = self.bar.add_task("", total=1, note="")
             self.bar.start()
+        log.addHandler(self)
 
-    def say(self, text: str) -> None:
-        """A line for the person and for the log file."""
-        log.info(text)
+    def emit(self, record: logging.LogRecord) -> None:
         if not self.mute:
-            self.err.print(text, style="dim", markup=False)
+            style = "dim" if record.levelno < logging.WARNING else "yellow"
+            self.err.print(record.getMessage(), style=style, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        log.removeHandler(self)
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+        super().close()
 
     def watch(self, phase: str, step: int, total: int, values: dict[str, float]) -> None:
         """Training stands at `step` of `total` of a phase."""
@@ -51,23 +59,19 @@ class Console:
 
     def part(self, name: str, headline: dict[str, Any], done: int, expected: int | None) -> None:
         """A step of the task is done, `done` of `expected`; `headline` holds the numbers that matter."""
-        text = f"{done}/{expected or '?'} {name}: {numbers(headline)}"
-        log.info(text)
         if self.bar is not None:
             self.bar.update(self.whole, completed=done, total=expected, note=numbers(headline))
-        elif not self.mute:
-            self.err.print(text, markup=False)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        log.info("%s/%s %s: %s", done, expected or "?", name, numbers(headline))
 
     def result(self, metrics: dict[str, float | None], table: list[dict[str, Any]], notes: list[str], title: str) -> None:
-        """The result table, the metrics and the remarks, on standard output."""
+        """The result table, the metrics and the remarks, on standard output.
+
+        Metrics of one cell (`accuracy/<branch>/<density>`) are in the table already, and in result.json.
+        """
         if self.mute:
             return
-        for rows, heading in ((table, title), ([{"metric": k, "value": v} for k, v in metrics.items()], None)):
+        plain = [{"metric": name, "value": value} for name, value in metrics.items() if name.count("/") < 2]
+        for rows, heading in ((table, title), (plain, None)):
             if not rows:
                 continue
             grid = Table(title=heading, title_justify="left", title_style="bold")
@@ -77,15 +81,17 @@ class Console:
                 grid.add_row(*(cell(value) for value in row.values()))
             self.out.print(grid)
         for note in notes:
-            self.out.print(f"Note: {note}", markup=False)
+            self.out.print(f"Note: {note}", markup=False, soft_wrap=True)
 
 
 def cell(value: Any) -> str:
-    """Four decimals; counts as they are; n/a where a metric is undefined."""
+    """Four decimals; an exact zero as 0.0; counts as they are; n/a where a metric is undefined."""
     if value is None:
         return "n/a"
+    if value == 0:
+        return str(value)
     if isinstance(value, float):
-        return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"
+        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"
     return str(value)
 
 

@@ -14,11 +14,14 @@ def device_of(method: Method) -> torch.device:
 
 
 @torch.no_grad()
-def members(method: Method, stage: Stage, split: Split, first: int | None = None) -> tuple[Tensor, Tensor]:
-    """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows."""
+def members(
+    method: Method, stage: Stage, split: Split, first: int | None = None, reading: str = ""
+) -> tuple[Tensor, Tensor]:
+    """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows, by one of its readings."""
     method.eval()
+    predict = method.readings()[reading]
     x, y = split.tensors(device_of(method), first)
-    return torch.cat([method.predict(part, stage) for part in x.split(BATCH)], 1), y
+    return torch.cat([predict(part, stage) for part in x.split(BATCH)], 1), y
 
 
 @torch.no_grad()
@@ -33,6 +36,12 @@ def accuracy(method: Method, stage: Stage, split: Split) -> float:
     """Share of the split that the mean over members gets right."""
     p, y = members(method, stage, split)
     return (p.mean(0).argmax(-1) == y).double().mean().item()
+
+
+def member_accuracy(method: Method, stage: Stage, split: Split, reading: str = "") -> float:
+    """Mean over members of the share each gets right (a sampled mask is judged by its samples, not by their vote)."""
+    p, y = members(method, stage, split, reading=reading)
+    return (p.argmax(-1) == y).double().mean().item()
 
 
 def look(method: Method, stage: Stage, split: Split) -> dict[str, float]:

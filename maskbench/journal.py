@@ -11,6 +11,7 @@ All are tensors and plain containers, loaded with weights_only=True.
 
 import json
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from maskbench.errors import UsageError
 from maskbench.streams import seeded
 
 Value = dict[str, Any]
@@ -30,6 +32,9 @@ class Journal:
     seed: of the run; each step draws from the stream (seed, "step", name).
     every: seconds between writes of the open point; it may be lost work, never another result.
     history: has `position` and `rewind(position)`, so that rows written after the open point are taken back.
+
+    Raises:
+        UsageError: what an earlier attempt left cannot be read or does not fit the method.
     """
 
     def __init__(self, folder: Path, method: nn.Module, *, seed: int, every: float, history: Any, write: bool = True) -> None:
@@ -58,7 +63,7 @@ class Journal:
         number, self.name = len(self.done), name
         known = number < self.known
         if known:
-            value = torch.load(self._value(number), weights_only=True)
+            value = read(self._value(number))
         else:
             with seeded(self.seed, "step", name):
                 value = work()
@@ -131,9 +136,12 @@ class Journal:
     def _restore(self) -> None:
         path = self.folder / "checkpoint.pt"
         if path.exists():
-            point = torch.load(path, weights_only=True)
+            point = read(path)
             self.known, self.start = point["steps"], point["start"]
-            self.method.load_state_dict(self.start["method"])
+            try:
+                self.method.load_state_dict(self.start["method"])
+            except RuntimeError as error:  # names or shapes, from another version of the code
+                raise UsageError(f"{path} does not fit this version of the method; {anew(self.folder)}") from error
             self.tally = dict(self.start["tally"])
             self.replay, self.open = point["phases"], point["phase"]
             self.history.rewind(point["history"])
@@ -145,6 +153,23 @@ class Journal:
 def snapshot(module: nn.Module) -> dict:
     """A state dict that later training does not write into."""
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+def read(path: Path) -> Any:
+    """What torch.save wrote.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    try:
+        return torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, KeyError, ValueError, FileNotFoundError, pickle.UnpicklingError) as error:
+        raise UsageError(f"{path} is damaged or missing, so the run cannot go on; {anew(path.parent)}") from error
+
+
+def anew(state: Path) -> str:
+    """What to do when a run's resume state is of no use."""
+    return f"delete the folder {state} or add force=true to start the run anew"
 
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:

@@ -110,7 +110,7 @@ class Fit:
     Args:
         optimizer: movable parameters -> optimiser.
         schedule: (step, total) -> factor on the rate.
-        budget: steps or epochs of one phase (steps win), batch_size, validate_every.
+        budget: steps or epochs of one phase (steps win), batch_size, validate_every, test_curve.
         trainer: keywords of Lightning's Trainer.
         loop: block, log_every.
         journal: where phases are resumed from and saved to.
@@ -133,6 +133,7 @@ class Fit:
     ) -> None:
         self.optimizer, self.schedule, self.budget, self.trainer, self.loop = optimizer, schedule, budget, trainer, loop
         self.seed, self.journal, self.log, self.watch = seed, journal, log, watch
+        self.curve: Curve = []  # of the last phase
         self.held: tuple[Split, torch.device, Feed] | None = None
 
     @property
@@ -152,27 +153,56 @@ class Fit:
         steps = self.budget["steps"] or self.budget["epochs"] * -(-rows // self.budget["batch_size"])
         return max(1, round(share * steps))
 
-    def __call__(self, method: Method, stage: Stage, *, name: str = "train", share: float = 1.0, lr: float = 1.0) -> Curve:
+    def __call__(
+        self,
+        method: Method,
+        stage: Stage,
+        *,
+        name: str = "train",
+        share: float = 1.0,
+        lr: float = 1.0,
+        begin: int = 0,
+        order: str | None = None,
+        at: tuple[int, Callable[[], None]] | None = None,
+    ) -> Curve:
         """Train what `method.movable()` yields on `stage.train`; returns the looks at the validation split.
 
         Args:
             name: of the phase, in the history. share: of the budget's steps. lr: times the learning rate.
+            begin: the step of the schedule and of the data order to start from.
+            order: phases that name the same order see the same batches at the same steps; None: an order of its own.
+            at: (step, what to call when it is reached); what it remembers must be in the method's state.
         """
         result, checkpoint = self.journal.resume(method)
         if result is None:
-            result = Phase(self, method, stage, name, self.length(len(stage.train), share), lr).run(checkpoint)
+            total = self.length(len(stage.train), share)
+            result = Phase(self, method, stage, name, total, lr, begin, order, at).run(checkpoint)
             self.journal.end_phase(method, result)
         self.journal.tally["cpu_seconds"] += result["cpu_seconds"]
         self.journal.tally["steps"] += result["steps"]
-        return result["curve"]
+        self.curve = result["curve"]
+        return self.curve
 
 
 class Phase:
     """One call of fit, from its first or its checkpointed step to its last."""
 
-    def __init__(self, fit: Fit, method: Method, stage: Stage, name: str, total: int, lr: float) -> None:
+    def __init__(
+        self,
+        fit: Fit,
+        method: Method,
+        stage: Stage,
+        name: str,
+        total: int,
+        lr: float,
+        begin: int = 0,
+        order: str | None = None,
+        at: tuple[int, Callable[[], None]] | None = None,
+    ) -> None:
         self.fit, self.method, self.stage, self.name, self.total, self.lr = fit, method, stage, name, total, lr
+        self.begin, self.at = begin, at
         self.stream = (fit.seed, "train", fit.journal.name, len(fit.journal.phases))
+        self.order = (*self.stream, "order") if order is None else (fit.seed, "order", order)
         self.stop = threading.Event()  # someone asked us to end after this block
         self.curve: Curve = []
         self.earlier = 0.0  # CPU seconds of attempts before this one
@@ -183,7 +213,7 @@ class Phase:
         self.method.to(device).train()
         self.optimizer = self.make_optimizer()
         self.begun = time.process_time()
-        begin = self.restore(checkpoint) if checkpoint else 0
+        begin = self.restore(checkpoint) if checkpoint else self.begin
         feed = self.fit.feed(self.stage.train, device)
         blocks = self.blocks(begin, 1 if trainer.world_size > 1 else self.fit.loop["block"])
         factors = [self.fit.schedule(step, self.total) for step in range(self.total)]
@@ -202,15 +232,16 @@ class Phase:
         if checkpoint and checkpoint["losses"] is not None:
             learner.losses, learner.counted = checkpoint["losses"].to(device), checkpoint["counted"]
         if begin < self.total:
-            with seeded(*self.stream), on_signal(self.stop), quiet():
-                train(trainer, learner, feed.loader(blocks))
+            with seeded(*self.stream):
+                with on_signal(self.stop), quiet():
+                    train(trainer, learner, feed.loader(blocks))
+                if self.stop.is_set():  # saved here, where the generators are still those of the training
+                    self.fit.journal.save(self.checkpoint(learner))
+                    raise KeyboardInterrupt
         learner.take = None  # Lightning's reference cycles outlive the phase; the data must not
         self.method.to(device)  # Lightning leaves it on the CPU
         self.optimizer.zero_grad(set_to_none=True)
-        if self.stop.is_set():
-            self.fit.journal.save(self.checkpoint(learner))
-            raise KeyboardInterrupt
-        return {"curve": self.curve, "steps": self.total, "cpu_seconds": self.seconds()}
+        return {"curve": self.curve, "steps": self.total - self.begin, "cpu_seconds": self.seconds()}
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """A fresh optimiser over what may move; nothing else gets a gradient."""
@@ -232,12 +263,12 @@ class Phase:
             rows,
             fit.budget["batch_size"],
             range(begin, self.total),
-            lambda epoch: torch.randperm(rows, generator=generator(*self.stream, "order", epoch)),
+            lambda epoch: torch.randperm(rows, generator=generator(*self.order, epoch)),
         )
         block: list[Tensor] = []
         for step, batch in enumerate(walk, start=begin + 1):
             block.append(batch)
-            if len(block) == size or self.row_due(step) or self.look_due(step):
+            if len(block) == size or self.row_due(step) or self.look_due(step) or (self.at and step == self.at[0]):
                 if self.stop.is_set():
                     return
                 yield block
@@ -253,6 +284,8 @@ class Phase:
     def after(self, learner: Learner) -> None:
         """After each block: rows of the history, looks at the validation split, progress, the open point."""
         fit, step, values = self.fit, learner.step, {}
+        if self.at and step == self.at[0]:
+            self.at[1]()
         if self.row_due(step):
             values["loss"] = learner.mean_loss()
         if self.look_due(step):
@@ -260,18 +293,20 @@ class Phase:
             self.curve.append({"step": step} | look)
             values |= look
         if values:
-            part, run_step = fit.journal.name, fit.journal.tally["steps"] + step
+            part, run_step = fit.journal.name, fit.journal.tally["steps"] + step - self.begin
             fit.log(part, self.name, step, run_step, values)
         fit.watch(self.name, step, self.total, values)
         if fit.journal.due():
             fit.journal.save(self.checkpoint(learner))
 
     def look(self) -> dict[str, float]:
-        """Loss and accuracy on the validation split, without disturbing the training's randomness."""
+        """Loss and accuracy on the validation split (and the test split, where its curve is asked for, to be reported
+        and never chosen by), without disturbing the training's randomness."""
+        splits = {"val": self.stage.val} | ({"test": self.stage.test} if self.fit.budget["test_curve"] else {})
         with seeded(*self.stream, "validate"):
-            values = evaluate.look(self.method, self.stage, self.stage.val)
+            looks = {kind: evaluate.look(self.method, self.stage, split) for kind, split in splits.items()}
         self.method.train()
-        return {f"val_{name}": value for name, value in values.items()}
+        return {f"{kind}_{name}": value for kind, values in looks.items() for name, value in values.items()}
 
     def seconds(self) -> float:
         return self.earlier + time.process_time() - self.begun

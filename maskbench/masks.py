@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 # ---- where
@@ -68,6 +68,26 @@ def prune(w: Tensor, alive: Tensor, share: float) -> Tensor:
     return alive & (w.detach().abs() > smallest(magnitudes, k))
 
 
+def keep_best(score: Tensor, alive: Tensor, keep: int) -> Tensor:
+    """The mask of the `keep` highest-scoring weights among the `alive`: an exact count, ties at the cut by lot.
+
+    Raises:
+        ValueError: fewer than `keep` are alive.
+    """
+    values = score[alive]
+    drop = values.numel() - keep
+    if not 0 <= keep <= values.numel():
+        raise ValueError(f"cannot keep {keep} of {values.numel()} weights")
+    if drop == 0:
+        return alive.clone()
+    cut = smallest(values, drop)
+    kept = alive & (score > cut)
+    ties = (alive & (score == cut)).flatten().nonzero().squeeze(1)
+    chosen = ties[torch.randperm(len(ties), device=ties.device)[: keep - int(kept.sum())]]
+    kept.view(-1)[chosen] = True
+    return kept
+
+
 def smallest(values: Tensor, k: int) -> Tensor:
     """The k-th smallest value (k from 1), by selection: a full sort costs some fifty times as much on a CPU."""
     if values.device.type == "cpu":
@@ -96,21 +116,19 @@ def unpack(bits: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     """Bits of one mask [bytes], or of several [masks, bytes], as bool [*shape] or [masks, *shape]."""
     count = int(np.prod(shape))
     flat = np.unpackbits(bits.cpu().numpy(), axis=-1, count=count, bitorder="little")
-    return torch.from_numpy(flat.view(bool)).reshape(*bits.shape[:-1], *shape).to(bits.device)
+    return torch.from_numpy(flat.view(bool)).reshape((*bits.shape[:-1], *shape)).to(bits.device)
 
 
 def save(path: Path, masks: dict[str, Tensor]) -> None:
     """Write masks to a safetensors file, one bit a weight; shapes and bit order stand in its metadata."""
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
-    save_file(
-        {name: pack(mask) for name, mask in masks.items()},
-        path,
-        metadata={"format": "maskbench masks 1", "bitorder": "little", "shapes": json.dumps(shapes)},
-    )
+    about = {"format": 1, "bitorder": "little", "shapes": shapes}
+    # one entry: safetensors writes several in an order that differs from call to call
+    path.write_bytes(safetensors.torch.save({name: pack(m) for name, m in masks.items()}, {"masks": json.dumps(about)}))
 
 
 def load(path: Path) -> dict[str, Tensor]:
     """Read masks written by `save` as bool tensors of their own shapes."""
     with safe_open(path, "pt") as file:
-        shapes = json.loads(file.metadata()["shapes"])
+        shapes = json.loads(file.metadata()["masks"])["shapes"]
         return {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in file.keys()}  # noqa: SIM118

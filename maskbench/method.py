@@ -57,6 +57,10 @@ class Method(nn.Module):
 
     # ---- what a method may add to the record
 
+    def readings(self) -> dict[str, Callable[[Tensor, Stage], Tensor]]:
+        """Ways to read the method's answer, as `predict` is one: by name, "" the one that counts."""
+        return {"": self.predict}
+
     def knows(self, stage: Stage) -> bool:
         """Whether an answer on `stage` is defined now; a mask method has none before it drew that stage's mask."""
         return True
@@ -72,6 +76,10 @@ class Method(nn.Module):
 
     def masks(self) -> dict[str, Tensor]:
         """The finished masks as bool tensors, named `<stage>/<weight>`; they are saved one bit a weight."""
+        return {}
+
+    def ticket(self) -> dict[str, Tensor]:
+        """Tensors of a winning ticket: initial values by the backbone's own names, and a uint8 `mask|<name>` each."""
         return {}
 
     def facts(self) -> dict[str, float]:

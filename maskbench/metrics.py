@@ -18,7 +18,7 @@ def forgetting(matrix: Matrix) -> float | None:
     last = len(matrix) - 1
     drops = []
     for j in range(last):
-        before = [matrix[i][j] for i in range(j, last) if matrix[i][j] is not None]
+        before = [matrix[i][j] for i in range(last) if matrix[i][j] is not None]
         if before and matrix[last][j] is not None:
             drops.append(max(before) - matrix[last][j])
     return _mean(drops)

@@ -7,6 +7,7 @@ weights.safetensors, masks.safetensors   the method's final state, and its masks
 """
 
 import json
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from maskbench import provenance
 from maskbench.errors import UsageError
-from maskbench.journal import replace
+from maskbench.journal import anew, replace
 
 
 class History:
@@ -29,12 +30,19 @@ class History:
         self.file = None
 
     def rewind(self, position: int) -> None:
-        """Go back to `position` (bytes; 0: the start), dropping what was written after it."""
+        """Go back to `position` (bytes; 0: the start), dropping what was written after it.
+
+        Raises:
+            UsageError: the file holds less than that.
+        """
         if not self.write:
             return
         self.close()
         self.file = open(self.path, "a", newline="")
+        if self.position < position:
+            raise UsageError(f"{self.path} lost rows since the run was interrupted; {anew(self.path.parent / 'state')}")
         self.file.truncate(position)
+        self.file.seek(0, os.SEEK_END)  # else the position stays where the file ended before
         if position == 0:
             self.file.write(self.HEAD)
 
@@ -115,7 +123,8 @@ class Record:
 
     def forget(self) -> None:
         """Remove results and resume state of earlier attempts."""
-        names = ["result.json", "state.json", "metrics.csv", "masks.safetensors", "weights.safetensors"]
+        names = ["result.json", "state.json", "metrics.csv", "curves.json"]
+        names += [f"{kind}.safetensors" for kind in ("masks", "weights", "ticket")]
         for path in [*(self.folder / name for name in names), *(self.folder / "state").glob("*")]:
             path.unlink(missing_ok=True)
 

@@ -3,6 +3,8 @@
 The only file below the command line that sees the config tree.
 """
 
+import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from maskbench import identity, masks, provenance
 from maskbench.build import make
@@ -25,6 +28,8 @@ from maskbench.method import Method
 from maskbench.record import History, Record
 from maskbench.streams import seeded
 from maskbench.tasks.outcome import Outcome
+
+log = logging.getLogger("maskbench")
 
 
 def run(cfg: DictConfig) -> float:
@@ -48,20 +53,14 @@ class Run:
             return self.show(result, f"{self.title}: finished earlier (force=true redoes it)")
         if self.main:
             self.record.open(self.about(), fresh=self.cfg.force)
-        sink, status = no_logger(), "failed"
+        console, sink, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
         try:
             stages = self.stages()
             method = self.method(stages)
             sink = self.sink()
-            self.record.add(
-                data={
-                    "source": stages[0].origin.source,
-                    "checksums": stages[0].origin.checksums,
-                    "fingerprints": [stage.fingerprint for stage in stages],
-                },
-                logger=sink.about,
-            )
-            outcome = self.work(method, stages, sink)
+            self.describe(stages, sink)
+            outcome = self.work(method, stages, sink, console)
+            console.close()
             objective = self.finish(method, stages, outcome, sink)
             status = "finished"
             return objective
@@ -69,7 +68,8 @@ class Run:
             status = "interrupted"
             raise
         finally:
-            sink.finish(0 if status == "finished" else 1)
+            console.close()
+            sink.finish({"finished": 0, "interrupted": 130}.get(status, 1))
             if status != "finished" and self.main:
                 self.record.fail(status)
             self.record.release()
@@ -105,7 +105,7 @@ class Run:
         )
 
     def sink(self) -> Sink:
-        cfg, choices = self.cfg, HydraConfig.get().runtime.choices
+        cfg = self.cfg
         if not self.main:
             return no_logger()
         return make(
@@ -113,7 +113,7 @@ class Run:
             run_dir=self.folder,
             run_id=f"{identity.key(cfg)}-s{cfg.seed}",
             name=f"{self.folder.parent.name}/{self.folder.name}",
-            group=choices.get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
+            group=choices().get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
             job_type=cfg.method.name,
             tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", [])],
             config=self.plain(),
@@ -121,19 +121,16 @@ class Run:
 
     # ---- work
 
-    def work(self, method: Method, stages: list[Stage], sink: Sink) -> Outcome:
+    def work(self, method: Method, stages: list[Stage], sink: Sink, console: Console) -> Outcome:
         cfg = self.cfg
         history = History(self.folder / "metrics.csv", write=self.main)
         journal = Journal(
             self.folder, method, seed=cfg.seed, every=cfg.loop.checkpoint_seconds, history=history, write=self.main
         )
-        console = Console(self.title, cfg.loop.progress, mute=not self.main)
-        origin = stages[0].origin
-        console.say(f"{self.title}: data {origin.name} from {origin.source}; {self.folder}")
         if journal.resumed:
-            console.say(f"taking up an interrupted run: {journal.resumed}")
+            log.info("taking up an interrupted run: %s", journal.resumed)
 
-        def log(part: str, phase: str, step: int, run_step: int, values: dict[str, float]) -> None:
+        def row(part: str, phase: str, step: int, run_step: int, values: dict[str, float]) -> None:
             history.add(part, phase, step, values)
             sink.log({f"{phase}/{name}": value for name, value in values.items()} | {"part": len(journal.done)}, run_step)
 
@@ -144,11 +141,10 @@ class Run:
                 sink.log({f"part/{k}": v for k, v in headline.items()}, journal.tally["steps"])
 
         journal.on_step = part
-        fit = self.fit(journal, log, console.watch)
+        fit = self.fit(journal, row, console.watch)
         try:
             return make(cfg.task, method, stages, fit, journal)
         finally:
-            console.close()
             history.close()
 
     def finish(self, method: Method, stages: list[Stage], outcome: Outcome, sink: Sink) -> float:
@@ -171,7 +167,11 @@ class Run:
         }
         if not self.main:
             return objective
-        replace(self.folder / "weights.safetensors", lambda path: save_file(snapshot(method), path))
+        replace(self.folder / "weights.safetensors", lambda path: path.write_bytes(save(snapshot(method))))
+        if outcome.curves:
+            replace(self.folder / "curves.json", lambda path: path.write_text(json.dumps(outcome.curves)))
+        if ticket := method.ticket():
+            replace(self.folder / "ticket.safetensors", lambda path: path.write_bytes(save(ticket)))
         drawn = {name: mask.cpu() for name, mask in method.masks().items()}
         if drawn:
             replace(self.folder / "masks.safetensors", lambda path: masks.save(path, drawn))
@@ -180,7 +180,7 @@ class Run:
         if drawn:
             sink.artifact(self.folder / "masks.safetensors", "masks")
         self.record.finish(result)
-        return self.show(result, f"{self.title}: {result['source']} data")
+        return self.show(result, self.title)
 
     # ---- record
 
@@ -189,17 +189,39 @@ class Run:
         return {
             "key": identity.key(self.cfg),
             "seed": self.cfg.seed,
-            "choices": {k: v for k, v in hydra.runtime.choices.items() if not k.startswith("hydra/")},
+            "choices": choices(),
             "overrides": list(hydra.overrides.task),
             "config": self.plain(),
             "threads": self.cfg.loop.threads,
         } | provenance.collect()
 
+    def describe(self, stages: list[Stage], sink: Sink) -> None:
+        """Say and record which data this is and where it came from."""
+        origin, rows = stages[0].origin, len(stages[0].train.x)
+        log.info("%s: %d stages, %s with %s training images (%s)", self.title, len(stages), origin.name, f"{rows:,}", origin.source)
+        if self.main:
+            data = {"source": origin.source, "checksums": origin.checksums, "fingerprints": [s.fingerprint for s in stages]}
+            self.record.add(data=data, logger=sink.about)
+
     def plain(self) -> dict[str, Any]:
         return OmegaConf.to_container(self.cfg, resolve=True)
 
     def show(self, result: dict[str, Any], title: str) -> float:
+        """The result table; within a sweep one line, and the tables are for `maskbench results`."""
         console = Console(title, False, mute=not self.main)
-        console.result(result["metrics"], result["table"], result["notes"], title)
-        console.say(f"run directory: {self.folder}")
+        where = f"data source: {result['source']}; run directory: {self.folder}"
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            log.info("%s: %s %.4f; %s", title, result["objective_name"], result["objective"], where)
+        else:
+            console.result(result["metrics"], result["table"], result["notes"], title)
+            log.info(where)
+        console.close()
         return result["objective"]
+
+
+def choices() -> dict[str, str]:
+    """The choice of each group; an optional one that named no file is left out."""
+    hydra = HydraConfig.get()
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    made = {group: choice for group, choice in hydra.runtime.choices.items() if choice and not group.startswith("hydra/")}
+    return {g: c for g, c in made.items() if any((folder / g / f"{c}.yaml").exists() for folder in folders)}

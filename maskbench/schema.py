@@ -18,6 +18,7 @@ class Budget:
     epochs: int | None = 3
     batch_size: int = 128
     validate_every: int | None = None
+    test_curve: bool = False
 
 
 @dataclass
@@ -64,6 +65,7 @@ class RMSprop(Optimizer):
 class Config:
     seed: int = 0
     force: bool = False
+    init: str | None = None
     budget: Budget = field(default_factory=Budget)
     loop: Loop = field(default_factory=Loop)
     paths: Paths = field(default_factory=Paths)

@@ -3,6 +3,7 @@
 `fan_in` of a convolution counts its kernel. `torch` leaves what the layers drew for themselves, biases too.
 """
 
+import copy
 import math
 
 import torch
@@ -45,6 +46,7 @@ def initialise(net: nn.Module, init: str) -> None:
     Raises:
         UsageError: no rule of that name.
     """
+    net.init = init
     if init == "torch":
         return
     if init not in RULES:
@@ -54,3 +56,13 @@ def initialise(net: nn.Module, init: str) -> None:
             RULES[init](module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def fresh(net: nn.Module) -> dict[str, Tensor]:
+    """New initial values for all of a net's tensors, by name, drawn by the rule that made its present ones."""
+    twin = copy.deepcopy(net)
+    for module in twin.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    initialise(twin, net.init)
+    return {name: value.detach() for name, value in twin.state_dict().items()}

@@ -1,10 +1,52 @@
-"""Plain training of one dense net: the baseline, and with stages one after another the net that forgets (fine-tuning)."""
+"""Plain training of one dense net: the baseline, and with stages one after another the net that forgets (fine-tuning).
 
+Started from a lottery ticket, the ticket's mask stays on: what it prunes is zero throughout.
+"""
+
+from pathlib import Path
 from typing import final
 
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from maskbench.data.stage import Stage
+from maskbench.errors import UsageError
 from maskbench.method import Method
+from maskbench.shelf import Shelf
 
 
 @final
 class Dense(Method):
-    """Every verb is the default."""
+    """init: None, or `ticket:FILE`, the ticket.safetensors of a finished run."""
+
+    def __init__(self, net: nn.Module, *, init: str | None = None) -> None:
+        super().__init__(net)
+        self.mask = Shelf()
+        if init is not None:
+            self.start(init)
+
+    def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        return {name: self.net.get_parameter(name) * self.mask[name] for name in self.mask.names()}
+
+    def masks(self) -> dict[str, Tensor]:
+        return {f"0/{name}": self.mask[name].bool() for name in self.mask.names()}
+
+    @torch.no_grad()
+    def start(self, init: str) -> None:
+        """Take initial values and mask from a ticket.
+
+        Raises:
+            UsageError: `init` names no ticket, or one of another backbone.
+        """
+        kind, _, path = init.partition(":")
+        if kind != "ticket" or not Path(path).is_file():
+            raise UsageError(f"init={init} must be ticket:FILE, the ticket.safetensors in a finished run's directory")
+        ticket = load_file(path)
+        own = self.net.state_dict()
+        values = {name: value for name, value in ticket.items() if not name.startswith("mask|")}
+        if {n: v.shape for n, v in values.items()} != {n: v.shape for n, v in own.items()}:
+            raise UsageError(f"the ticket {path} is of another backbone or number of classes than this run's")
+        self.net.load_state_dict(values)
+        for name in (name for name in ticket if name.startswith("mask|")):
+            self.mask.put(name.removeprefix("mask|"), ticket[name].float())

@@ -8,7 +8,8 @@ from typing import Any
 class Outcome:
     """`metrics` by definition-bearing names (None: undefined); `objective` names the one a sweep maximises.
 
-    `table` is a list of rows (column -> number or text) shown at the end of the run; `matrices` are kept in the record.
+    `table` is a list of rows (column -> number or text) shown at the end of the run; `matrices` are kept in the record;
+    `curves` are what figures are drawn from, kept in a file of their own.
     """
 
     metrics: dict[str, float | None]
@@ -16,3 +17,4 @@ class Outcome:
     table: list[dict[str, Any]] = field(default_factory=list)
     matrices: dict[str, list[list[float | None]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    curves: list[dict[str, Any]] = field(default_factory=list)

@@ -1,0 +1,116 @@
+"""Scores for pruning: the higher, the longer a weight stays. Each criterion is one function of one layer's weights.
+
+A new one is a function here (or anywhere importable: `method.criterion=mymodule.my_criterion`) and is chosen by its name.
+Names and definitions: Deconstructing Lottery Tickets (arXiv 1905.01067), its table of mask criteria; SNIP (arXiv 1810.02340).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Weights:
+    """One layer, before and after training.
+
+    Attributes:
+        init: the values training started from. final: those it ended at.
+        alive: what the mask still keeps, bool.
+        keep: how many will stay.
+        gradient: makes the loss gradient at `init` on one batch.
+    """
+
+    init: Tensor
+    final: Tensor
+    alive: Tensor
+    keep: int
+    gradient: Callable[[], Tensor]
+
+    @cached_property
+    def grad(self) -> Tensor:
+        return self.gradient()
+
+    @property
+    def same_sign(self) -> Tensor:
+        return self.init * self.final > 0
+
+    @property
+    def diff_sign(self) -> Tensor:
+        return self.init * self.final < 0
+
+
+def large_final(w: Weights) -> Tensor:
+    """The lottery ticket's own criterion: magnitude of the trained weight."""
+    return w.final.abs()
+
+
+def small_final(w: Weights) -> Tensor:
+    return -w.final.abs()
+
+
+def large_init(w: Weights) -> Tensor:
+    return w.init.abs()
+
+
+def small_init(w: Weights) -> Tensor:
+    return -w.init.abs()
+
+
+def large_init_large_final(w: Weights) -> Tensor:
+    """Large at both ends: the smaller of the two ranks within the layer."""
+    return torch.minimum(rank(w.init.abs(), w.alive), rank(w.final.abs(), w.alive))
+
+
+def small_init_small_final(w: Weights) -> Tensor:
+    return torch.minimum(rank(-w.init.abs(), w.alive), rank(-w.final.abs(), w.alive))
+
+
+def magnitude_increase(w: Weights) -> Tensor:
+    return w.final.abs() - w.init.abs()
+
+
+def movement(w: Weights) -> Tensor:
+    return (w.final - w.init).abs()
+
+
+def random(w: Weights) -> Tensor:
+    return torch.rand_like(w.final)
+
+
+def large_final_same_sign(w: Weights) -> Tensor:
+    """max(0, final * sign(init)): the best heuristic supermask. Flipped weights tie at 0 and go at random."""
+    return w.final.abs() * w.same_sign
+
+
+def large_final_diff_sign(w: Weights) -> Tensor:
+    return w.final.abs() * w.diff_sign
+
+
+def magnitude_increase_same_sign(w: Weights) -> Tensor:
+    """Flipped weights rank below all others (the authors' code gives them 0, above same-sign weights that shrank)."""
+    return magnitude_increase(w).masked_fill(~w.same_sign, -torch.inf)
+
+
+def magnitude_increase_diff_sign(w: Weights) -> Tensor:
+    return magnitude_increase(w).masked_fill(~w.diff_sign, -torch.inf)
+
+
+def snip(w: Weights) -> Tensor:
+    return (w.grad * w.init).abs()
+
+
+def grad(w: Weights) -> Tensor:
+    return w.grad.abs()
+
+
+def rank(score: Tensor, alive: Tensor) -> Tensor:
+    """Place of each living weight in its layer's order, from 0 for the lowest; -1 for the dead."""
+    places = torch.full_like(score, -1.0)
+    order = score[alive].argsort(stable=True)
+    values = torch.empty_like(order, dtype=score.dtype)
+    values[order] = torch.arange(len(order), dtype=score.dtype, device=score.device)
+    places[alive] = values
+    return places

@@ -1,0 +1,155 @@
+"""Pruning level by level: train, prune, rewind, again; controls branch off the same mask at every level."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from maskbench import evaluate
+from maskbench.data.stage import Stage
+from maskbench.errors import UsageError
+from maskbench.journal import Journal
+from maskbench.method import Method
+from maskbench.tasks.outcome import Outcome
+
+TICKET = "ticket"  # the method itself, beside its branches
+
+
+def run(
+    method: Method,
+    stages: list[Stage],
+    fit: Callable,
+    journal: Journal,
+    *,
+    levels: int,
+    branches: Mapping[str, Mapping[str, Any]],
+    branch_levels: Sequence[int] | None,
+    supermasks: Mapping[str, Mapping[str, Any]],
+    fast: float,
+) -> Outcome:
+    """Train the dense net (level 0), then prune and retrain `levels` times.
+
+    `branches` are controls: by name, what the method's `branch` takes; each is trained at `branch_levels` (None: all
+    pruned ones). `supermasks` are controls that are looked at and never trained, at every level. `fast` is the
+    validation accuracy whose first step measures speed.
+    """
+    if len(stages) != 1:
+        raise UsageError(f"task=prune takes data of one stage, and this has {len(stages)}; try data=mnist")
+    if levels and not hasattr(method, "shrink"):
+        raise UsageError(f"{type(method).__name__} draws its mask at once: set task.levels=0")
+    stage, at = stages[0], range(1, levels + 1) if branch_levels is None else branch_levels
+    journal.expected = 1 + levels + len(branches) * len([n for n in range(levels + 1) if n in at]) + bool(supermasks)
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for level in range(levels + 1):
+        row = journal.step(f"level {level}", partial(train, method, stage, fit, level, fast))
+        rows.append(row)
+        if level in at:
+            for name, knobs in branches.items():
+                work = partial(control, method, stage, fit, level, name, knobs, fast)
+                rows.append(journal.step(f"level {level} {name}", work))
+        if level == 0 and supermasks:
+            rows += journal.step("supermasks", partial(untrained, method, stage, levels, supermasks))["rows"]
+        empty = [name for name, share in row["facts"].items() if name.startswith("density/") and share == 0]
+        if empty:
+            notes.append(f"Level {level} leaves nothing of {', '.join(n.removeprefix('density/') for n in empty)}: stopped.")
+            break
+    return report(rows, notes)
+
+
+def train(method: Method, stage: Stage, fit: Callable, level: int, fast: float) -> dict[str, Any]:
+    if level:
+        method.shrink(stage)
+    return measure(method, stage, fit, level, TICKET, fast)
+
+
+def control(
+    method: Method, stage: Stage, fit: Callable, level: int, name: str, knobs: Mapping[str, Any], fast: float
+) -> dict[str, Any]:
+    """A branch: a copy of the method turned into a control, trained as the method was; the method stays as it is."""
+    return measure(copy.deepcopy(method).branch(stage, **knobs), stage, fit, level, name, fast)
+
+
+def measure(method: Method, stage: Stage, fit: Callable, level: int, branch: str, fast: float) -> dict[str, Any]:
+    """Train, then: test accuracy at the end and at the early-stop step, train accuracy, speed, density."""
+    before = fit.cpu_seconds
+    method.learn(stage, fit)
+    accuracies = {
+        f"accuracy_{reading}".rstrip("_"): evaluate.member_accuracy(method, stage, stage.test, reading)
+        for reading in method.readings()
+    }
+    return {
+        "level": level,
+        "branch": branch,
+        **accuracies,
+        **early_stop(fit.curve, fast),
+        "facts": method.facts(),
+        "cpu_seconds": fit.cpu_seconds - before,
+        "headline": {"density": method.facts().get("density"), "accuracy": accuracies["accuracy"]},
+    }
+
+
+def untrained(method: Method, stage: Stage, levels: int, supermasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Each supermask at every level's counts, with no training after the mask: validation and test accuracy."""
+    rows = []
+    for name, knobs in supermasks.items():
+        for level in range(1, levels + 1):
+            twin = copy.deepcopy(method).branch(stage, mask="one_shot", level=level, **knobs)
+            rows.append(
+                {
+                    "level": level,
+                    "branch": f"supermask/{name}",
+                    "accuracy": evaluate.member_accuracy(twin, stage, stage.test),
+                    "val_accuracy": evaluate.member_accuracy(twin, stage, stage.val),
+                    "facts": twin.facts(),
+                }
+            )
+    best = max(rows, key=lambda row: row["val_accuracy"])
+    return {"rows": rows, "headline": {"best": best["branch"], "accuracy": best["accuracy"]}}
+
+
+def early_stop(curve: list[dict[str, float]], fast: float) -> dict[str, Any]:
+    """From the looks during training: the step of minimum validation loss, the test accuracy there, and the first step
+    at which validation accuracy reaches `fast`. None where nothing was looked at, or it was never reached."""
+    best = min(curve, key=lambda look: look["val_loss"], default={})
+    reached = [look["step"] for look in curve if look["val_accuracy"] >= fast]
+    return {
+        "early_stop_step": best.get("step"),
+        "early_stop_accuracy": best.get("test_accuracy"),
+        "fast_step": reached[0] if reached else None,
+        "curve": curve,
+    }
+
+
+def report(rows: list[dict[str, Any]], notes: list[str]) -> Outcome:
+    """`accuracy/<branch>/<density>` and its companions; supermasks also by their best level, chosen on validation."""
+    numbers: dict[str, float | None] = {}
+    own = [row for row in rows if row["branch"] == TICKET]
+    numbers["accuracy"] = own[-1]["accuracy"]
+    numbers |= {name: own[-1][name] for name in own[-1] if name.startswith("accuracy_")}
+    if own[0]["facts"].get("density", 1.0) == 1.0:
+        numbers["dense_accuracy"] = own[0]["accuracy"]
+    numbers |= {k: v for k, v in own[-1]["facts"].items() if not k.startswith("density/")}
+    for row in rows:
+        where = f"{row['branch']}/{row['facts'].get('density', 1.0):.4f}"
+        numbers[f"accuracy/{where}"] = row["accuracy"]
+        for name in ("early_stop_step", "early_stop_accuracy", "fast_step"):
+            if row.get("curve"):
+                numbers[f"{name}/{where}"] = row[name]
+    for name in dict.fromkeys(row["branch"] for row in rows if "val_accuracy" in row):
+        best = max((row for row in rows if row["branch"] == name), key=lambda row: row["val_accuracy"])
+        numbers[name], numbers[f"{name}/density"] = best["accuracy"], best["facts"]["density"]
+    numbers["train_cpu_seconds_per_stage"] = sum(row["cpu_seconds"] for row in rows if "cpu_seconds" in row)
+    return Outcome(numbers, "accuracy", table(rows), notes=notes, curves=rows)
+
+
+def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a level: density, then the accuracy of the ticket and of each branch."""
+    branches = list(dict.fromkeys(row["branch"] for row in rows if "val_accuracy" not in row))
+    found = {(row["level"], row["branch"]): row for row in rows}
+    return [
+        {"level": level, "density": found[level, TICKET]["facts"].get("density", 1.0)}
+        | {branch: found[level, branch]["accuracy"] if (level, branch) in found else None for branch in branches}
+        for level in dict.fromkeys(row["level"] for row in rows if row["branch"] == TICKET)
+    ]
+

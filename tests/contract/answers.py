@@ -1,0 +1,23 @@
+"""In a fresh process: build a method, load its state, answer. Sets by the test: config, state, out (paths), first."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from maskbench import evaluate
+from maskbench.run import Run
+
+config: Path
+state: Path
+out: Path
+first: int
+
+run = Run(OmegaConf.load(config), out.parent)
+stages = run.stages()
+method = run.method(stages)
+method.load_state_dict(load_file(state) if state.suffix == ".safetensors" else torch.load(state, weights_only=True))
+known = [stage for stage in stages if method.knows(stage)]
+answers = {str(stage.index): evaluate.logits(method, stage, stage.test, first) for stage in known}
+torch.save({"logits": answers, "masks": method.masks()}, out)

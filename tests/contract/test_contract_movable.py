@@ -1,0 +1,50 @@
+"""Training moves what `movable()` yields and nothing else, under momentum, under Adam and under weight decay."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from maskbench.journal import snapshot
+
+OPTIMIZERS = {
+    "momentum": ("optimizer=sgd", "optimizer.lr=0.05", "optimizer.momentum=0.9", "optimizer.weight_decay=0.01"),
+    "adam": ("optimizer=adam", "optimizer.lr=0.01", "optimizer.weight_decay=0.01"),
+}
+
+
+class Watched:
+    """A fit that looks at the method's state before and after every phase."""
+
+    def __init__(self, fit: Callable) -> None:
+        self.fit, self.phases = fit, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.fit, name)
+
+    def __call__(self, method, stage, **phase: Any) -> list:
+        free = {id(p) for p in method.movable()}
+        movable = {name for name, tensor in method.state_dict(keep_vars=True).items() if id(tensor) in free}
+        assert len(movable) == len(free), "what moves must be part of the state"
+        before = snapshot(method)
+        curve = self.fit(method, stage, **phase)
+        after = snapshot(method)
+        assert before.keys() == after.keys()
+        self.phases.append((movable, {name for name in after if not torch.equal(before[name], after[name])}))
+        return curve
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_only_what_is_movable_moves(tiny: tuple[str, ...], optimizer: str, build: Callable) -> None:
+    bench = build(*tiny, *OPTIMIZERS[optimizer])
+    watched = Watched(bench.fit)
+    bench.go(learner=watched)
+    assert len(watched.phases) >= len(bench.stages)
+    for movable, moved in watched.phases:
+        assert moved, "a phase of training moved nothing"
+        assert moved <= movable
+
+
+def test_a_phase_leaves_no_gradients_behind(tiny: tuple[str, ...], build: Callable) -> None:
+    assert all(p.grad is None for p in build(*tiny).go().method.parameters())

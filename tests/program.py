@@ -1,0 +1,19 @@
+"""One command line of maskbench in a process of the `program` fixture, which sets words, folder, log and env."""
+
+import os
+import sys
+from pathlib import Path
+
+from maskbench.cli import main
+
+words: list[str]
+folder: Path
+log: Path
+env: dict[str, str]
+
+os.environ.update(env)
+os.chdir(folder)
+for stream, path in ((1, os.devnull), (2, log)):
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+sys.argv = ["maskbench", *words]
+sys.exit(main())

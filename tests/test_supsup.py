@@ -1,0 +1,237 @@
+"""SupSup: what the paper says exactly. The net is never trained, a mask is [score >= 0], and the stage is a gradient."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from maskbench import evaluate
+from maskbench.backbones.conv import ConvK
+from maskbench.backbones.mlp import MLP
+from maskbench.errors import UsageError
+from maskbench.methods import supsup
+from maskbench.methods.supsup import SupSup
+
+TINY = ("method=supsup", "data.base=synthetic", "backbone.widths=[24,12]", "budget.steps=30", "task.trials=5")
+SHAPE, OUTPUTS, CLASSES = (1, 8, 8), 20, 5
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Everything in float64, so that only the algebra can differ."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def dense_net() -> nn.Module:
+    return MLP(SHAPE, OUTPUTS, widths=[16, 12], bias=False, init="signed_constant")
+
+
+def conv_net() -> nn.Module:
+    return ConvK(SHAPE, OUTPUTS, channels=[3, 4], widths=[10], bias=False, init="signed_constant")
+
+
+def with_masks(make: Callable[[], nn.Module], stages: int, seed: int = 0) -> SupSup:
+    torch.manual_seed(seed)
+    method = SupSup(make())
+    method.classes.fill_(CLASSES)
+    for stage in range(stages):
+        method.book.write(stage, {name: torch.rand(w.shape) < 0.5 for name, w in method.w.items()})
+    return method
+
+
+def entropy_of(p: Tensor) -> Tensor:
+    """H in nats, by its definition."""
+    return -(p * p.log()).sum(-1)
+
+
+def naive(method: SupSup, images: Tensor, objective: str) -> Tensor:
+    """d objective / d alpha at 1/k by autograd through explicit coefficients and float masks; [stages]."""
+    stages = method.book.stages
+    alpha = torch.full((len(stages),), 1 / len(stages), requires_grad=True)
+    dense = {name: torch.stack([method.book.read(t)[name] for t in stages]).to(w) for name, w in method.w.items()}
+    weights = {name: w.detach() * torch.einsum("t,t...->...", alpha, dense[name]) for name, w in method.w.items()}
+    logits = torch.func.functional_call(method.net, weights, (images,))
+    if objective == "H":
+        value = entropy_of(logits.softmax(-1)).mean()
+    else:
+        blocked = torch.where(torch.arange(OUTPUTS) < CLASSES, logits.detach(), logits)
+        value = blocked.exp().sum(-1).log().mean()
+    return torch.autograd.grad(value, alpha)[0]
+
+
+# ---- finding the stage
+
+
+@pytest.mark.parametrize("make", [dense_net, conv_net])
+@pytest.mark.parametrize("objective", ["H", "G"])
+@pytest.mark.parametrize("stages", [1, 2, 7, 40])
+def test_one_shot_is_the_gradient_with_respect_to_alpha(
+    make: Callable, objective: str, stages: int, double: None
+) -> None:
+    method = with_masks(make, stages)
+    groups = torch.randn(5, 3, *SHAPE)
+    rule = {"H": supsup.entropy, "G": supsup.superfluous}[objective]
+    found = method.one_shot(groups, rule, chunk=2)
+    wanted = torch.stack([naive(method, images, objective) for images in groups])
+    assert found.shape == (5, stages)
+    assert ((found - wanted).abs().max() / wanted.abs().max()).item() < 1e-12
+
+
+@pytest.mark.parametrize("objective", ["H", "G"])
+def test_one_shot_in_single_precision(objective: str) -> None:
+    method = with_masks(dense_net, 10)
+    groups = torch.randn(4, 8, *SHAPE)
+    found = method.one_shot(groups, {"H": supsup.entropy, "G": supsup.superfluous}[objective]).double()
+    exact = with_masks(dense_net, 10).double()
+    torch.set_default_dtype(torch.float64)
+    try:
+        wanted = torch.stack([naive(exact, images.double(), objective) for images in groups])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert ((found - wanted).abs().max() / wanted.abs().max()).item() < 1e-5
+
+
+@pytest.mark.parametrize("make", [dense_net, conv_net])
+def test_brute_force_is_the_objective_under_each_mask(make: Callable, double: None) -> None:
+    method = with_masks(make, 6)
+    groups = torch.randn(4, 3, *SHAPE)
+    for rule, value in {
+        supsup.entropy: lambda p: entropy_of(p),
+        supsup.superfluous_share: lambda p: p[..., CLASSES:].sum(-1).log(),
+    }.items():
+        wanted = torch.empty(4, 6)
+        for g, images in enumerate(groups):
+            for t in range(6):
+                weights = {name: w * method.book.read(t)[name] for name, w in method.w.items()}
+                logits = torch.func.functional_call(method.net, weights, (images,))
+                wanted[g, t] = value(logits.softmax(-1)).mean()
+        torch.testing.assert_close(method.brute_force(groups, rule), wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_the_gradient_of_g_is_p_on_superfluous_outputs_and_0_on_real_ones(double: None) -> None:
+    logits = torch.randn(9, OUTPUTS, requires_grad=True)
+    supsup.superfluous(logits, CLASSES).sum().backward()
+    assert torch.equal(logits.grad[:, :CLASSES], torch.zeros(9, CLASSES))
+    torch.testing.assert_close(logits.grad[:, CLASSES:], logits.detach().softmax(-1)[:, CLASSES:], rtol=1e-12, atol=0)
+
+
+def test_lemma_1_the_training_loss_has_the_same_gradient_on_superfluous_outputs(double: None) -> None:
+    logits, y = torch.randn(9, OUTPUTS), torch.arange(9) % CLASSES
+    gradients = []
+    for loss in (lambda z: nn.functional.cross_entropy(z, y, reduction="sum"), lambda z: supsup.superfluous(z, CLASSES).sum()):
+        z = logits.clone().requires_grad_()
+        loss(z).backward()
+        gradients.append(z.grad[:, CLASSES:])
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=0)
+
+
+def test_the_gradient_of_h_is_that_of_the_paper(double: None) -> None:
+    """dH/dy_v = -p_v (log p_v + H)."""
+    logits = torch.randn(9, OUTPUTS, requires_grad=True)
+    h = supsup.entropy(logits, CLASSES)
+    h.sum().backward()
+    p = logits.detach().softmax(-1)
+    torch.testing.assert_close(h, entropy_of(p))
+    torch.testing.assert_close(logits.grad, -p * (p.log() + entropy_of(p)[:, None]), rtol=1e-10, atol=1e-14)
+
+
+def test_the_answer_is_the_index_of_the_stage_not_its_place_in_the_book() -> None:
+    torch.manual_seed(0)
+    method = SupSup(dense_net(), inference=list(supsup.RULES))
+    method.classes.fill_(CLASSES)
+    for stage in (3, 1):
+        method.book.write(stage, {name: torch.rand(w.shape) < 0.5 for name, w in method.w.items()})
+    groups = torch.randn(50, 1, *SHAPE)
+    for rule in supsup.RULES:
+        search, objective = supsup.RULES[rule]
+        wanted = [(3, 1)[place] for place in search(method, groups, objective).argmin(-1).tolist()]
+        assert method.infer(groups, rule).tolist() == wanted
+
+
+def test_groups_are_judged_apart() -> None:
+    method, groups = with_masks(dense_net, 4), torch.randn(6, 2, *SHAPE)
+    for search, objective in supsup.RULES.values():
+        together = search(method, groups, objective)
+        alone = torch.cat([search(method, group[None], objective) for group in groups])
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_finding_works_without_gradients_around_it_and_leaves_none() -> None:
+    method, groups = with_masks(dense_net, 3), torch.randn(2, 1, *SHAPE)
+    with torch.no_grad():
+        inside = method.infer(groups, "one_shot_H")
+    assert torch.equal(inside, method.infer(groups, "one_shot_H"))
+    assert all(p.grad is None for p in method.parameters())
+
+
+def test_an_unknown_rule_is_the_users_to_mend() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'one_shot_H'"):
+        SupSup(dense_net(), inference=["one_shot_h"])
+
+
+# ---- learning a stage
+
+
+def test_a_mask_is_the_sign_of_its_scores_and_the_net_stays_as_it_was_drawn(build: Callable) -> None:
+    bench = build(*TINY)
+    drawn = {name: w.detach().clone() for name, w in bench.method.w.items()}
+    bench.go()
+    method, last = bench.method, bench.stages[-1]
+    assert all(torch.equal(w, drawn[name]) for name, w in method.w.items())
+    for name, mask in method.book.read(last.index).items():
+        assert torch.equal(mask, method.score(name) >= 0)
+    for t in range(len(bench.stages)):
+        own = method.book.read(t)
+        assert all(torch.equal(w, drawn[name] * own[name]) for name, w in method.effective(None, bench.stages[t]).items())
+
+
+def test_a_stage_answers_the_same_before_and_after_its_mask_is_written(build: Callable) -> None:
+    bench = build(*TINY)
+    stage, heard = bench.stages[0], []
+
+    def fit(method: SupSup, stage, **phase) -> None:
+        bench.fit(method, stage, **phase)
+        heard.append(evaluate.logits(method, stage, stage.test))
+
+    bench.method.learn(stage, fit)
+    assert torch.equal(heard[0], evaluate.logits(bench.method, stage, stage.test))
+
+
+def test_learning_moves_some_scores_across_zero_and_about_half_are_kept(build: Callable) -> None:
+    bench = build(*TINY, "optimizer.lr=0.01")
+    starts = []
+
+    def fit(method: SupSup, stage, **phase) -> None:
+        starts.append({name: method.score(name) >= 0 for name in method.w})
+        bench.fit(method, stage, **phase)
+
+    bench.method.learn(bench.stages[0], fit)
+    after = bench.method.book.read(0)
+    assert any(not torch.equal(after[name], mask) for name, mask in starts[0].items())
+    assert bench.method.facts()["density"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_each_stage_draws_scores_of_its_own(build: Callable) -> None:
+    book = build(*TINY).go().method.book
+    assert len({mask.numpy().tobytes() for mask in (book.read(t)["hidden.0.weight"] for t in book.stages)}) == 5
+
+
+def test_nothing_is_forgotten_and_the_stage_is_reported_apart_when_found(build: Callable) -> None:
+    metrics = build(*TINY).go().metrics
+    assert metrics["logit_drift"] == 0.0 and metrics["forgetting"] == 0.0 and metrics["backward_transfer"] == 0.0
+    assert metrics["average_accuracy_inferred"] <= metrics["average_accuracy"]
+    rules = {f"task_inference_accuracy/{rule}_{images}" for rule in supsup.RULES for images in (1, 100)}
+    assert rules <= metrics.keys()
+    assert metrics["task_inference_accuracy"] == metrics["task_inference_accuracy/one_shot_H_1"]
+
+
+def test_permutations_are_told_apart_from_one_image(build: Callable) -> None:
+    """The paper's easy case at a scale of seconds; every rule is far above chance (1/3)."""
+    small = ("method=supsup", "data=permutedmnist", "data.base=synthetic", "data.stages=3", "backbone.widths=[64,32]")
+    metrics = build(*small, "budget.steps=150", "optimizer.lr=1e-3", "task.trials=30").go().metrics
+    assert metrics["average_accuracy"] > 0.8
+    for rule in supsup.RULES:
+        assert metrics[f"task_inference_accuracy/{rule}_1"] > 0.7, rule
