@@ -25,13 +25,14 @@ def run(
     branches: Mapping[str, Mapping[str, Any]],
     branch_levels: Sequence[int] | None,
     supermasks: Mapping[str, Mapping[str, Any]],
+    supermask_levels: int | None,
     fast: float,
 ) -> Outcome:
     """Train the dense net (level 0), then prune and retrain `levels` times.
 
     `branches` are controls: by name, what the method's `branch` takes; each is trained at `branch_levels` (None: all
-    pruned ones). `supermasks` are controls that are looked at and never trained, at every level. `fast` is the
-    validation accuracy whose first step measures speed.
+    pruned ones). `supermasks` are one-shot masks that are looked at and never trained, at the counts of
+    `supermask_levels` levels (None: `levels`). `fast` is the validation accuracy whose first step measures speed.
     """
     if len(stages) != 1:
         raise UsageError(f"task=prune takes data of one stage, and this has {len(stages)}; try data=mnist")
@@ -49,7 +50,7 @@ def run(
                 work = partial(control, method, stage, fit, level, name, knobs, fast)
                 rows.append(journal.step(f"level {level} {name}", work))
         if level == 0 and supermasks:
-            rows += journal.step("supermasks", partial(untrained, method, stage, levels, supermasks))["rows"]
+            rows += journal.step("supermasks", partial(untrained, method, stage, supermask_levels or levels, supermasks))["rows"]
         empty = [name for name, share in row["facts"].items() if name.startswith("density/") and share == 0]
         if empty:
             notes.append(f"Level {level} leaves nothing of {', '.join(n.removeprefix('density/') for n in empty)}: stopped.")

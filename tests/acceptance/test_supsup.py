@@ -1,0 +1,66 @@
+"""SupSup on MNIST streams: supsup.md section 8."""
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def split(runs):
+    return runs("method=supsup", "data=splitmnist")
+
+
+@pytest.fixture(scope="module")
+def permuted(runs):
+    return runs("method=supsup", "data=permutedmnist", "data.stages=10")
+
+
+def test_split_mnist_with_the_stage_given(split):
+    assert all(abs(value - 0.99) <= 0.005 for value in split.values("average_accuracy"))
+    assert {result["source"] for result in split} <= {"npm", "folder", "torchvision"}, "the full data set, not the sample"
+
+
+def test_split_mnist_stages_are_not_found_from_one_image(split):
+    """A figure near 1 here means that the stage leaked."""
+    assert all(0.30 <= value <= 0.60 for value in split.values("task_inference_accuracy/one_shot_H_1"))
+    assert all(value <= 0.30 for value in split.values("task_inference_accuracy/one_shot_G_1"))
+
+
+def test_split_mnist_brute_force_finds_stages(split):
+    assert split.mean("task_inference_accuracy/brute_force_H_1") == pytest.approx(0.68, abs=0.05)
+    assert all(value >= 0.98 for value in split.values("task_inference_accuracy/brute_force_H_128"))
+
+
+def test_ten_permutations(permuted):
+    for result in permuted:
+        assert result["metrics"]["average_accuracy"] == pytest.approx(0.937, abs=0.006)
+        accuracies = [row["accuracy at the end"] for row in result["table"]]
+        assert max(accuracies) - min(accuracies) < 0.01
+
+
+def test_permutations_are_found_from_one_image(permuted):
+    for rule in ("one_shot_H_1", "one_shot_G_1"):
+        assert all(value >= 0.995 for value in permuted.values(f"task_inference_accuracy/{rule}"))
+    assert permuted.mean("average_accuracy_inferred") == pytest.approx(permuted.mean("average_accuracy"), abs=0.003)
+
+
+def test_nothing_is_ever_forgotten(split, permuted):
+    assert {*split.values("logit_drift"), *permuted.values("logit_drift")} == {0.0}
+    assert {*split.values("forgetting"), *permuted.values("forgetting")} == {0.0}
+
+
+def test_training_is_cheap(permuted):
+    assert all(value <= 6 for value in permuted.values("train_cpu_seconds_per_stage"))
+
+
+def test_fashion_permutations(runs):
+    done = runs("method=supsup", "data=permutedfashion", "data.stages=5", seeds=(0,))
+    assert done.mean("average_accuracy") == pytest.approx(0.84, abs=0.01)
+    assert done.mean("task_inference_accuracy/one_shot_H_1") >= 0.995
+
+
+def test_the_bounds(runs):
+    """One net per stage above, one net for all below: the stream is a real one."""
+    assert runs("method=separate", "data=splitmnist").mean("average_accuracy") == pytest.approx(0.9932, abs=0.015)
+    assert runs("method=finetune", "data=splitmnist").mean("average_accuracy") == pytest.approx(0.6467, abs=0.06)
+    assert all(value < 0.9 for value in runs("method=finetune", "data=splitmnist").values("average_accuracy"))
