@@ -20,16 +20,15 @@ def members(
     """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows, by one of its readings."""
     method.eval()
     predict = method.readings()[reading]
-    x, y = split.tensors(device_of(method), first)
-    return torch.cat([predict(part, stage) for part in x.split(BATCH)], 1), y
+    answers = [(predict(x, stage), y) for x, y in split.batches(BATCH, device_of(method), first)]
+    return torch.cat([p for p, _ in answers], 1), torch.cat([y for _, y in answers])
 
 
 @torch.no_grad()
 def logits(method: Method, stage: Stage, split: Split, first: int | None = None) -> Tensor:
     """The network's outputs [n, outputs] on a split, or on its `first` rows."""
     method.eval()
-    x, _ = split.tensors(device_of(method), first)
-    return torch.cat([method.logits(part, stage) for part in x.split(BATCH)])
+    return torch.cat([method.logits(x, stage) for x, _ in split.batches(BATCH, device_of(method), first)])
 
 
 def accuracy(method: Method, stage: Stage, split: Split) -> float:

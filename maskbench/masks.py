@@ -4,8 +4,12 @@ A mask stands beside a named weight of the backbone. `keep` is the share that st
 """
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -49,6 +53,137 @@ class _Threshold(torch.autograd.Function):
 def threshold(w: Tensor, score: Tensor, tau: float = 0.0) -> Tensor:
     """w * [score >= tau]; d/dscore = w * d/d(w * m). Equality counts as kept (SupSup section 3b, Piggyback)."""
     return _Threshold.apply(w, score, tau)
+
+
+class Cut(NamedTuple):
+    """Where a ranking is cut: what stays ranks above `value`, or equal to it and stands at flat index `tie` or later.
+
+    Cuts are ordered: the smaller one keeps everything the larger one keeps.
+    """
+
+    value: float
+    tie: int
+
+
+def kept_count(keep: float, n: int) -> int:
+    """How many of n weights a share keeps: ceil(keep * n), with `keep` taken as the decimal number it is written as.
+
+    That is the papers' n - int((1 - keep) * n) without what floating point does to it: of 1000, 0.07 keeps 70, not 71.
+    """
+    return math.ceil(Fraction(str(keep)) * n)
+
+
+def cut(rank: Tensor, count: int) -> Cut:
+    """The cut through `rank` (any shape, n values) that keeps the `count` highest, exactly.
+
+    Ties fall as in a stable ascending sort whose first n - count go: of equals, the lower index goes first. Found by
+    selection, which costs a hundredth of that sort.
+
+    Raises:
+        ValueError: `count` is not within 0 .. n.
+    """
+    n = rank.numel()
+    if not 0 <= count <= n:
+        raise ValueError(f"cannot keep {count} of {n} weights")
+    if count == n:
+        return Cut(-math.inf, 0)
+    rank = rank.detach() if rank.dtype.itemsize >= 4 else rank.detach().float()  # numpy knows no bfloat16
+    value = smallest(rank, n - count).item()
+    ties = count - _count_above(rank, value)
+    if ties == 0:
+        return Cut(value, n)
+    return Cut(value, int((rank == value).flatten().nonzero()[-ties]))
+
+
+def cuts(ranks: Sequence[Tensor], count: int, least: int = 0) -> list[Cut]:
+    """One cut through the joint ranking of several tensors, as it falls in each of them; `count` stay in all.
+
+    Ties go by the order of the tensors. Every tensor keeps its `least` best whatever the ranking says (all it has, where
+    that is fewer); where these alone are more than `count`, they are what stays.
+    """
+    floors = [min(least, rank.numel()) for rank in ranks]
+    own = [cut(rank, floor) for rank, floor in zip(ranks, floors, strict=True)]
+    sure = [rank.masked_fill(kept(rank, c), math.inf).flatten() for rank, c in zip(ranks, own, strict=True)]
+    joint = cut(torch.cat(sure), max(count, sum(floors)))
+    starts = accumulate((rank.numel() for rank in ranks), initial=0)
+    return [min(c, Cut(joint.value, max(0, joint.tie - start))) for c, start in zip(own, starts, strict=False)]
+
+
+def kept(rank: Tensor, cut: Cut) -> Tensor:
+    """The mask of a cut, bool."""
+    mask = rank > cut.value
+    if cut.tie < rank.numel():
+        mask.view(-1)[_ties(rank, cut)] = True
+    return mask
+
+
+def top_share(w: Tensor, score: Tensor, cut: Cut, magnitude: bool = True) -> Tensor:
+    """w * m, where m keeps the scores that `cut` keeps: by |score|, or with `magnitude` off by score (edge-popup).
+
+    Straight through the selection: d/dscore = sign(score) * w * d/d(w * m), without the sign where magnitude is off.
+    What is masked out gets a gradient too.
+    """
+    return _TopShare.apply(w, score, cut, magnitude)
+
+
+class _TopShare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
+        ctx.save_for_backward(w, score)
+        ctx.cut, ctx.magnitude = cut, magnitude
+        return _masked(w, score, cut, magnitude)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        w, score = ctx.saved_tensors
+        to_w = _masked(grad, score, ctx.cut, ctx.magnitude) if ctx.needs_input_grad[0] else None
+        to_score = grad * w
+        return to_w, to_score.mul_(score.sign()) if ctx.magnitude else to_score, None, None
+
+
+def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
+    """w where the cut keeps the score, else 0. Two backward kernels of torch are just this, in one pass over memory:
+    hardshrink's is w * [|score| > value], threshold's w * [score > value]."""
+    kernel = torch.ops.aten.hardshrink_backward if magnitude else torch.ops.aten.threshold_backward
+    masked = kernel(w, score, cut.value)
+    if cut.tie < w.numel():
+        ties = _ties(score.abs() if magnitude else score, cut)
+        masked.view(-1)[ties] = w.flatten()[ties]
+    return masked
+
+
+def _ties(rank: Tensor, cut: Cut) -> Tensor:
+    """Flat indices of the values equal to the cut's that stay."""
+    equal = (rank == cut.value).flatten().nonzero().squeeze(1)
+    return equal[equal >= cut.tie]
+
+
+def _count_above(values: Tensor, value: float) -> int:
+    if values.device.type == "cpu":  # numpy compares and counts six times as fast as torch
+        return int(np.count_nonzero(values.numpy() > value))
+    return int((values > value).sum())
+
+
+class _Bernoulli(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logit: Tensor, noise: Tensor) -> Tensor:
+        p = logit.sigmoid()
+        ctx.save_for_backward(p)
+        return torch.lt(noise, p, out=torch.empty_like(p))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (p,) = ctx.saved_tensors
+        return torch.ops.aten.sigmoid_backward(grad, p), None
+
+
+def bernoulli(logit: Tensor, noise: Tensor | None = None) -> Tensor:
+    """A mask of zeros and ones (floats), each one with probability sigmoid(logit).
+
+    Straight through the draw: d/dlogit = p * (1 - p) * d/dm. `noise` is uniform on [0, 1), of the logits' shape; None
+    draws it from the global generator. (torch.bernoulli is four times as slow on a CPU.)
+    """
+    return _Bernoulli.apply(logit, torch.rand_like(logit) if noise is None else noise)
 
 
 # ---- pruned

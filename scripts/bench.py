@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,10 +22,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from maskbench import identity, schema
 from maskbench.data.stage import Stage, batches
 from maskbench.journal import Journal
+from maskbench.method import Method
+from maskbench.methods.edge_popup import EdgePopup
 from maskbench.record import History
 from maskbench.run import Run
 from maskbench.streams import generator
@@ -36,7 +39,55 @@ ROWS = {
     "dense, block = 1": ["method=finetune", "loop.block=1"],
     "supsup": ["method=supsup", "backbone.outputs=null"],
     "packnet": ["method=packnet", "method.prune=[0.0]"],
+    "edge_popup": ["method=edge_popup", "schedule=constant"],
 }
+
+
+class SortedSubnet(torch.autograd.Function):
+    """The published selection, from its description: sort all scores, write zeros and ones by rank, gradient as it came."""
+
+    @staticmethod
+    def forward(ctx, magnitudes: Tensor, keep: float) -> Tensor:
+        mask = magnitudes.clone()
+        order = magnitudes.flatten().sort().indices
+        drop = int((1 - keep) * magnitudes.numel())
+        mask.view(-1)[order[:drop]] = 0
+        mask.view(-1)[order[drop:]] = 1
+        return mask
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class FullSort(Method):
+    """edge-popup with the published selection, over the scores and the frozen weights of ours: for comparison only."""
+
+    def __init__(self, ours: EdgePopup) -> None:
+        super().__init__(ours.net)
+        self.ours = ours
+
+    def movable(self) -> Iterator[torch.nn.Parameter]:
+        return self.ours.movable()
+
+    def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        return {name: w * self.subnet(name) for name, w in self.ours.w.items()}
+
+    def subnet(self, name: str) -> Tensor:
+        return SortedSubnet.apply(self.ours.score(name).abs(), self.ours.keep)
+
+
+def assert_equal_masks(ours: EdgePopup) -> None:
+    """The drawn scores give the same masks by our selection, by a stable full sort and by the published one."""
+    published, drawn = FullSort(ours), ours.draw({name: ours.score(name) for name in ours.w})
+    for name, mask in drawn.items():
+        rank = ours.score(name).detach().abs().flatten()
+        stable = torch.ones_like(rank, dtype=torch.bool)
+        stable[rank.sort(stable=True).indices[: rank.numel() - int(mask.sum())]] = False
+        assert torch.equal(mask.flatten(), stable), f"{name}: not the mask of a stable sort"
+        differing = (published.subnet(name).bool() != mask).flatten()
+        # of scores that are equal at the cut, an unstable sort drops any
+        assert len(rank[differing].unique()) <= 1, f"{name}: not the published mask"
 
 
 def config(words: list[str]) -> Run:
@@ -47,12 +98,17 @@ def config(words: list[str]) -> Run:
     return Run(cfg, Path(tempfile.mkdtemp()))
 
 
-def through_the_loop(run: Run, stage: Stage, steps: int) -> Callable[[], Callable[[], None]]:
-    """Prepares one stage learnt as a run does it: Trainer, blocks, and all that a method does around training."""
+def through_the_loop(
+    run: Run, stage: Stage, steps: int, twist: Callable[[Method], Method] = lambda method: method
+) -> Callable[[], Callable[[], None]]:
+    """Prepares one stage learnt as a run does it: Trainer, blocks, and all that a method does around training.
+
+    `twist` may put another method in the config's place.
+    """
     run.cfg.budget.steps = steps
 
     def prepare() -> Callable[[], None]:
-        method = run.method([stage])
+        method = twist(run.method([stage]))
         journal = Journal(run.folder, method, seed=0, every=1e9, history=History(run.folder / "metrics.csv"))
         fit = run.fit(journal, lambda *row: None, lambda *at: None)
         fit.feed(stage.train, torch.device("cpu"))
@@ -108,6 +164,8 @@ def main() -> None:
     stage = runs["dense"].stages()[0]
     loops = {"bare": bare(runs["dense"], stage, args.steps)}
     loops |= {name: through_the_loop(run, stage, args.steps) for name, run in runs.items()}
+    loops["edge_popup, full sort"] = through_the_loop(runs["edge_popup"], stage, args.steps, FullSort)
+    assert_equal_masks(runs["edge_popup"].method([stage]))
     seconds = measure(loops, args.rounds)
     ratios = {
         name: [s / b for s, b in zip(seconds[name], seconds["bare"], strict=True)] for name in loops if name != "bare"

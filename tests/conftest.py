@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-@lru_cache(maxsize=None)
+@cache
 def composed(overrides: tuple[str, ...]) -> Any:
     from hydra import compose, initialize_config_dir
 
@@ -132,7 +132,7 @@ class Bench:
 
 @pytest.fixture
 def build(compose: Callable, tmp_path: Path) -> Callable:
-    """`build(*overrides, folder=..., method=...)`: an attempt at a run, as maskbench.run makes it, without Hydra or logger.
+    """`build(*overrides, folder=..., method=...)`: an attempt at a run as run.py makes it, without Hydra or logger.
 
     `method(net)` may stand in for the config's method. A second build in the same folder takes up the first.
     """
@@ -149,7 +149,7 @@ def build(compose: Callable, tmp_path: Path) -> Callable:
         net = method(net.net) if method else net
         history = History(folder / "metrics.csv")
         journal = Journal(folder, net, seed=cfg.seed, every=cfg.loop.checkpoint_seconds, history=history)
-        fit = run.fit(journal, lambda part, phase, step, run_step, values: history.add(part, phase, step, values), print)
+        fit = run.fit(journal, lambda *row: history.add(*row[:3], row[4]), lambda *_: None)
         return Bench(cfg, folder, run, stages, net, journal, fit, history)
 
     return make
@@ -157,7 +157,7 @@ def build(compose: Callable, tmp_path: Path) -> Callable:
 
 @pytest.fixture
 def relay(build: Callable) -> Callable:
-    """`relay(*overrides, folder=..., halts=[...])`: attempts that end at so many blocks each, then one that finishes."""
+    """`relay(*overrides, folder=..., halts=[...])`: attempts that end after so many blocks, then one that does not."""
 
     def run(*overrides: str, folder: str, halts: list[int], method: Callable | None = None) -> Bench:
         for number in halts:
@@ -196,7 +196,7 @@ def surroundings(data_root: Path, changes: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def cli(tmp_path: Path, data_root: Path) -> Callable:
-    """`cli(*words, **env)`: `python -m maskbench *words` in the test's folder; the completed process, output as text."""
+    """`cli(*words, **env)`: `python -m maskbench *words` in the test's folder; the completed process."""
 
     def run(*words: str, **env: str) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -245,7 +245,7 @@ def script(processes: Any) -> Callable:
 
 @pytest.fixture
 def program(script: Callable, tmp_path: Path, data_root: Path) -> Callable:
-    """`program(*words, log=...)`: a started process at `maskbench *words`; its standard error goes to the file `log`."""
+    """`program(*words, log=...)`: a process at `maskbench *words`; its standard error goes to the file `log`."""
 
     def start(*words: str, log: str = "stderr") -> multiprocessing.Process:
         env = {"MASKBENCH_DATA": str(data_root), "COLUMNS": "200"}

@@ -1,4 +1,5 @@
 """One command line of maskbench in a process of the `program` fixture, which sets words, folder, log and env."""
+# ruff: noqa: F821 - the names it is given
 
 import os
 import sys

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from torch.func import functional_call
 
@@ -31,9 +32,9 @@ COUNTS = {  # (weights without biases, with)
 
 
 def net_of(compose: Callable, name: str, shape: tuple[int, ...], *more: str) -> nn.Module:
-    cfg = compose("method=dense", f"backbone={name}", *more)
-    cfg.backbone.pop("outputs")
-    return make(cfg.backbone, shape=shape, outputs=10)
+    keys = OmegaConf.to_container(compose("method=dense", f"backbone={name}", *more).backbone)
+    keys.pop("outputs")
+    return make(OmegaConf.create(keys), shape=shape, outputs=10)
 
 
 @pytest.mark.parametrize(("name", "shape"), COUNTS)
@@ -79,8 +80,9 @@ def test_rules_have_the_spread_of_their_formula(layer: str) -> None:
         "kaiming_normal": math.sqrt(2 / fan_in),
         "kaiming_uniform": math.sqrt(2 / fan_in),
         "signed_constant": math.sqrt(2 / fan_in),
+        "glorot_signed_constant": math.sqrt(2 / (fan_in + fan_out)),
     }
-    assert deviations.keys() == RULES.keys()
+    assert RULES.keys() == deviations.keys() | {"unsigned_constant"}
     for init, deviation in deviations.items():
         w = drawn(init, LAYERS[layer]())
         assert w.std().item() == pytest.approx(deviation, rel=0.03), init
@@ -96,6 +98,10 @@ def test_signed_constants_are_two_values_half_of_each(layer: str) -> None:
     value = torch.tensor(math.sqrt(2 / FANS[layer][0]))
     assert torch.equal(w.abs(), value.expand_as(w))
     assert (w > 0).double().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_unsigned_constants_are_one_value() -> None:
+    assert torch.equal(drawn("unsigned_constant", nn.Linear(8, 3)), torch.full((3, 8), 0.5))
 
 
 def test_biases_start_at_zero_except_under_torch() -> None:
@@ -141,7 +147,8 @@ def test_a_gate_stands_after_each_hidden_layer_and_leaves_no_trace_in_the_state(
 @pytest.mark.parametrize("kind", NETS)
 def test_ones_change_nothing(kind: str) -> None:
     net, x = NETS[kind](), torch.randn(3, *MNIST)
-    units = {site: net.get_parameter(weight).shape[0] for site, weight in zip(ordered(net), masks.sites(net), strict=False)}
+    layers = zip(ordered(net), masks.sites(net), strict=False)
+    units = {site: net.get_parameter(weight).shape[0] for site, weight in layers}
     for gains in ({s: torch.ones(n) for s, n in units.items()}, {s: torch.ones(3, n) for s, n in units.items()}):
         assert torch.equal(functional_call(net, gains, (x,)), net(x))
 

@@ -29,7 +29,8 @@ def bits(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 
 def test_sites_are_linear_and_conv_weights_in_forward_order() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    hidden = [nn.Flatten(), nn.Linear(8, 4), nn.LayerNorm(4)]
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), *hidden, nn.Linear(4, 2))
     assert masks.sites(net) == ["0.weight", "3.weight", "5.weight"]
     assert masks.sites(net, skip=["3"]) == ["0.weight", "5.weight"]
 

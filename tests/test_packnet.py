@@ -14,7 +14,10 @@ TINY = (
     "method=packnet", "data.base=synthetic", "backbone.widths=[40,24]", "budget.steps=20", "budget.batch_size=64",
     "task.probe=50", "optimizer.weight_decay=0.01",
 )  # fmt: skip
-SCHEDULES = {"listed": ("[0.5,0.75]", [0.5, 0.75, 0.75, 0.75, 0]), "equal": ("equal_share", [4 / 5, 3 / 4, 2 / 3, 1 / 2, 0])}
+SCHEDULES = {
+    "listed": ("[0.5,0.75]", [0.5, 0.75, 0.75, 0.75, 0]),
+    "equal": ("equal_share", [4 / 5, 3 / 4, 2 / 3, 1 / 2, 0]),
+}
 
 
 class Watched:
@@ -133,6 +136,12 @@ def test_no_logit_of_a_finished_stage_moves_under_decay(optimizer: str, build: C
     assert all(matrix[i][j] == matrix[j][j] for i in range(5) for j in range(i))
 
 
+def test_drift_is_measured_where_there_is_some(build: Callable) -> None:
+    """The same measurement on a net that is trained on: a zero above is a finding, not a default."""
+    metrics = build("method=finetune", *TINY[1:]).go().metrics
+    assert metrics["logit_drift"] > 0.01
+
+
 def test_biases_move_in_the_first_stage_and_never_after(build: Callable) -> None:
     bench, biases = build(*TINY), []
     names = [n for n, _ in bench.method.net.named_parameters() if n.endswith("bias") and not n.startswith("head")]
@@ -181,7 +190,7 @@ def test_the_retraining_is_shorter_and_slower(build: Callable) -> None:
     assert calls[-1][3] == 4 * 25 + 20  # steps of the whole run
 
 
-@pytest.mark.parametrize("prune", [[], [0.5, 1.0], [-0.1], "equal", 0.5])
+@pytest.mark.parametrize("prune", [[], [0.5, 1.0], [-0.1], "equal", ["half"], 0.5])
 def test_a_schedule_that_is_none_is_refused(prune) -> None:
     with pytest.raises(UsageError, match="method.prune"):
         PackNet(MLP((1, 4, 4), 2, widths=[4]), prune=prune)

@@ -7,7 +7,7 @@ from maskbench import streams
 
 
 def test_a_seed_follows_from_the_words_and_is_the_same_everywhere() -> None:
-    assert streams.seed_for(0, "init") == 6_170_447_110_263_420_403
+    assert streams.seed_for(0, "init") == 1_519_069_808_562_059_438
     assert streams.seed_for(0, "order", 3, 1) == streams.seed_for(0, "order", 3, 1)
     assert len({streams.seed_for(seed, word, i) for seed in range(9) for word in "ab" for i in range(9)}) == 162
     assert 0 <= streams.seed_for("x") < 2**63
@@ -32,7 +32,8 @@ def test_inside_a_stream_draws_are_its_own_and_after_it_as_before() -> None:
         second = torch.randn(4)
     assert torch.equal(torch.randn(4), wanted)
     with streams.seeded(0, "a"):
-        assert torch.equal(torch.randn(8), torch.cat([first, second])) or torch.equal(torch.randn(0), torch.zeros(0))
+        assert torch.equal(torch.randn(4), first)
+        assert torch.equal(torch.randn(4), second), "undisturbed by the inner one"
 
 
 def test_the_streams_end_restores_after_an_error_too() -> None:

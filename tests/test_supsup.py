@@ -1,4 +1,4 @@
-"""SupSup: what the paper says exactly. The net is never trained, a mask is [score >= 0], and the stage is a gradient."""
+"""SupSup: what the paper says exactly. The net is never trained, a mask is [score >= 0], the stage is a gradient."""
 
 from collections.abc import Callable, Iterator
 
@@ -121,7 +121,10 @@ def test_the_gradient_of_g_is_p_on_superfluous_outputs_and_0_on_real_ones(double
 def test_lemma_1_the_training_loss_has_the_same_gradient_on_superfluous_outputs(double: None) -> None:
     logits, y = torch.randn(9, OUTPUTS), torch.arange(9) % CLASSES
     gradients = []
-    for loss in (lambda z: nn.functional.cross_entropy(z, y, reduction="sum"), lambda z: supsup.superfluous(z, CLASSES).sum()):
+    for loss in (
+        lambda z: nn.functional.cross_entropy(z, y, reduction="sum"),
+        lambda z: supsup.superfluous(z, CLASSES).sum(),
+    ):
         z = logits.clone().requires_grad_()
         loss(z).backward()
         gradients.append(z.grad[:, CLASSES:])
@@ -184,8 +187,8 @@ def test_a_mask_is_the_sign_of_its_scores_and_the_net_stays_as_it_was_drawn(buil
     for name, mask in method.book.read(last.index).items():
         assert torch.equal(mask, method.score(name) >= 0)
     for t in range(len(bench.stages)):
-        own = method.book.read(t)
-        assert all(torch.equal(w, drawn[name] * own[name]) for name, w in method.effective(None, bench.stages[t]).items())
+        own, tensors = method.book.read(t), method.effective(None, bench.stages[t])
+        assert all(torch.equal(w, drawn[name] * own[name]) for name, w in tensors.items())
 
 
 def test_a_stage_answers_the_same_before_and_after_its_mask_is_written(build: Callable) -> None:

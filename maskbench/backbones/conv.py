@@ -1,4 +1,4 @@
-"""Convolutional nets of the lottery-ticket papers: LeNet-5 and Conv-2/4/6."""
+"""Convolutional nets of the lottery-ticket and edge-popup papers: LeNet-5 and Conv-2/4/6/8."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -75,7 +75,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
     bias: bool = True,
     init: str = "glorot_normal",
 ) -> ConvNet:
-    """Conv-2, Conv-4, Conv-6: 3x3 convolutions, a pool after every second one; `width` multiplies every layer."""
+    """Conv-2, Conv-4, Conv-6, Conv-8: 3x3 convolutions, a pool after every second one; `width` multiplies every layer."""
     return ConvNet(
         shape,
         outputs,

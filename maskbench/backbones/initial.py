@@ -37,7 +37,30 @@ def signed_constant(w: Tensor) -> None:
         w.copy_(torch.where(torch.rand_like(w) < 0.5, -1.0, 1.0) * math.sqrt(2 / fan_in))
 
 
-RULES = {rule.__name__: rule for rule in (glorot_normal, glorot_uniform, kaiming_normal, kaiming_uniform, signed_constant)}
+def unsigned_constant(w: Tensor) -> None:
+    """sqrt(2 / fan_in) everywhere: edge-popup's negative control, which no mask makes a network of."""
+    nn.init.constant_(w, math.sqrt(2 / w[0].numel()))
+
+
+def glorot_signed_constant(w: Tensor) -> None:
+    """+-sqrt(2 / (fan_in + fan_out)), each sign with probability one half (signed Xavier constant)."""
+    fan_in, fan_out = w[0].numel(), w[:, 0].numel()
+    with torch.no_grad():
+        w.copy_(torch.where(torch.rand_like(w) < 0.5, -1.0, 1.0) * math.sqrt(2 / (fan_in + fan_out)))
+
+
+RULES = {
+    rule.__name__: rule
+    for rule in (
+        glorot_normal,
+        glorot_uniform,
+        glorot_signed_constant,
+        kaiming_normal,
+        kaiming_uniform,
+        signed_constant,
+        unsigned_constant,
+    )
+}
 
 
 def initialise(net: nn.Module, init: str) -> None:

@@ -1,6 +1,7 @@
 """Permuted images: each stage sees all images through a pixel permutation of its own, the first stage too."""
 
 import hashlib
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,8 +12,6 @@ from torch import Tensor
 from maskbench import streams
 from maskbench.data.images import Splits, divide, load, stage_of, whole_number
 from maskbench.data.stage import Stage
-
-PIXELS = 28 * 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,19 +37,19 @@ def permuted(*, base: str, stages: int, legacy: bool, val: int, normalize: str, 
     """
     total = whole_number("data.stages", stages, least=1)
     images = load(base, root, normalize, source)
-    plain = divide(images, val, seed)
+    plain, pixels = divide(images, val, seed), math.prod(images.shape)
 
     def seen(view: Permute) -> Splits:  # rows and labels are shared by all stages
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
     return [
-        stage_of(images, seen(Permute(permutation(seed, i, legacy))), index=i, total=total, name=f"permutation {i}")
+        stage_of(images, seen(Permute(permutation(seed, i, legacy, pixels))), index=i, total=total, name=f"permutation {i}")
         for i in range(total)
     ]
 
 
-def permutation(seed: int, index: int, legacy: bool) -> Tensor:
-    """The pixel order of stage `index`, [784]."""
+def permutation(seed: int, index: int, legacy: bool, pixels: int = 28 * 28) -> Tensor:
+    """The pixel order of stage `index`, [pixels]; the channels of a colour image count as pixels of their own."""
     if legacy:
-        return torch.from_numpy(np.random.RandomState(index + seed).permutation(PIXELS))
-    return torch.randperm(PIXELS, generator=streams.generator(seed, "permutation", index))
+        return torch.from_numpy(np.random.RandomState(index + seed).permutation(pixels))
+    return torch.randperm(pixels, generator=streams.generator(seed, "permutation", index))

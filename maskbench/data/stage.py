@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class View(Protocol):
-    """How a stage sees the images: a function of the whole tensor with a name that tells two views apart."""
+    """How a stage sees the images: a function of a tensor of them, with a name that tells two views apart."""
 
     key: str
 
@@ -32,12 +32,14 @@ class Split:
         y: this split's targets, [rows of the split]: class indices (int64) or reals (float32).
         rows: which rows of `x` belong here, [rows of the split]; None takes them all.
         view: applied once to the selected inputs when they are made; None leaves them.
+        augment: applied to each batch that trains (not to what is evaluated); it draws from torch's global generator.
     """
 
     x: Tensor
     y: Tensor
     rows: Tensor | None = None
     view: View | None = None
+    augment: View | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -49,26 +51,40 @@ class Split:
         x, y = x.to(device), y.to(device)
         return (x if self.view is None else self.view(x)), y
 
+    def batches(
+        self, size: int, device: torch.device | str = "cpu", first: int | None = None
+    ) -> Iterable[tuple[Tensor, Tensor]]:
+        """What `tensors` gives, in pieces of at most `size` rows."""
+        x, y = self.tensors(device, first)
+        return zip(x.split(size), y.split(size), strict=True)
+
+    def pick(self, index: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """(inputs, targets) of the rows number `index` of this split, [rows picked], on `device`."""
+        x = self.x.index_select(0, index if self.rows is None else self.rows[index]).to(device)
+        return (x if self.view is None else self.view(x)), self.y[index].to(device)
+
     def feed(self, device: torch.device | str = "cpu") -> "Feed":
         """The whole split on `device`, ready to be asked for batches."""
-        return Feed(*self.tensors(device))
+        return Feed(*self.tensors(device), self.augment)
 
     def update(self, digest: "hashlib._Hash") -> None:
         """Add all that decides this split's content, apart from the shared inputs, to a hash."""
         digest.update(self.y.numpy().tobytes())
         digest.update(b"all" if self.rows is None else self.rows.numpy().tobytes())
         digest.update((self.view.key if self.view else "as is").encode())
+        if self.augment:
+            digest.update(self.augment.key.encode())
 
 
 class Feed:
     """Batches for training. Here a batch is an index into tensors that stay in memory.
 
-    A split that streams from disk gives a feed of its own, whose `loader` turns the index batches into samples (by a
-    DataLoader and its workers) and whose `take` passes them on.
+    A split that streams from disk gives a feed of its own (streamed.py), whose `loader` turns the index batches into
+    samples (by a DataLoader and its workers) and whose `take` passes them on.
     """
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
+    def __init__(self, x: Tensor, y: Tensor, augment: View | None = None) -> None:
+        self.x, self.y, self.augment = x, y, augment
 
     def loader(self, blocks: Iterable[list[Tensor]]) -> Iterable[list[Any]]:
         """Blocks of index batches -> blocks of what `take` understands."""
@@ -76,7 +92,8 @@ class Feed:
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """One batch: (inputs, targets)."""
-        return self.x.index_select(0, index), self.y.index_select(0, index)
+        x = self.x.index_select(0, index)
+        return (x if self.augment is None else self.augment(x)), self.y.index_select(0, index)
 
 
 @dataclass(frozen=True)
@@ -145,7 +162,7 @@ def batches(length: int, size: int, steps: range, order: Callable[[int], Tensor]
     """Index batches number `steps` of an endless walk over `length` rows, reshuffled each epoch.
 
     `order(epoch)` is that epoch's permutation, [length]. An epoch's last batch may be short. Only the numbers decide, so
-    a walk taken up in the middle gives the batches it would have given.
+    a walk taken up in the middle gives the batches it would have given. A batch says its `epoch`.
     """
     per_epoch = -(-length // size)
     epoch, permutation = -1, None
@@ -154,4 +171,6 @@ def batches(length: int, size: int, steps: range, order: Callable[[int], Tensor]
             epoch = step // per_epoch
             permutation = order(epoch)
         start = step % per_epoch * size
-        yield permutation[start : start + size]
+        batch = permutation[start : start + size]
+        batch.epoch = epoch  # to name what is drawn for this batch, where a feed reads ahead of the training
+        yield batch

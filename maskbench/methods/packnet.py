@@ -31,7 +31,8 @@ class PackNet(Method):
         self, net: nn.Module, *, prune: Sequence[float] | str, retrain_share: float = 0.5, retrain_lr: float = 0.1
     ) -> None:
         super().__init__(net)
-        if prune != "equal_share" and not (isinstance(prune, Sequence) and all(0 <= p < 1 for p in prune) and prune):
+        listed = isinstance(prune, Sequence) and not isinstance(prune, str) and len(prune) > 0
+        if prune != "equal_share" and not (listed and all(isinstance(p, int | float) and 0 <= p < 1 for p in prune)):
             raise UsageError(f"method.prune is a list of shares from 0 to below 1, or equal_share; not {prune}")
         self.prune, self.retrain_share, self.retrain_lr = prune, retrain_share, retrain_lr
         self.trunk = {name: net.get_parameter(name) for name in masks.sites(net, skip=["head"])}

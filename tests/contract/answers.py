@@ -1,4 +1,5 @@
 """In a fresh process: build a method, load its state, answer. Sets by the test: config, state, out (paths), first."""
+# ruff: noqa: F821 - the names it is given
 
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from maskbench import evaluate
 from maskbench.run import Run
+from maskbench.streams import seeded
 
 config: Path
 state: Path
@@ -19,5 +21,6 @@ stages = run.stages()
 method = run.method(stages)
 method.load_state_dict(load_file(state) if state.suffix == ".safetensors" else torch.load(state, weights_only=True))
 known = [stage for stage in stages if method.knows(stage)]
-answers = {str(stage.index): evaluate.logits(method, stage, stage.test, first) for stage in known}
-torch.save({"logits": answers, "masks": method.masks()}, out)
+with seeded("answers"):
+    logits = {str(stage.index): evaluate.logits(method, stage, stage.test, first) for stage in known}
+torch.save({"logits": logits, "masks": method.masks()}, out)

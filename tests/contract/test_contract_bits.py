@@ -6,12 +6,6 @@ import pytest
 import torch
 
 
-@pytest.fixture
-def calm(tiny: tuple[str, ...], build: Callable):
-    """The run that nobody disturbs."""
-    return build(*tiny, folder="calm").go()
-
-
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     tiny: tuple[str, ...], calm, build: Callable, same: Callable
 ) -> None:
@@ -22,7 +16,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
 
 
 @pytest.mark.parametrize("block", [1, 7])
-def test_block_size_leaves_the_bits_alone(tiny: tuple[str, ...], calm, block: int, build: Callable, same: Callable) -> None:
+def test_block_size_leaves_the_bits_alone(
+    tiny: tuple[str, ...], calm, block: int, build: Callable, same: Callable
+) -> None:
     assert calm.cfg.loop.block == 20
     same(calm, build(*tiny, f"loop.block={block}", folder="other").go())
 
@@ -39,7 +35,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     same(calm, resumed)
 
 
-def test_interrupted_between_two_steps_of_the_task(tiny: tuple[str, ...], calm, build: Callable, same: Callable) -> None:
+def test_interrupted_between_two_steps_of_the_task(
+    tiny: tuple[str, ...], calm, build: Callable, same: Callable
+) -> None:
     class End(Exception):
         pass
 
@@ -59,5 +57,8 @@ def test_interrupted_between_two_steps_of_the_task(tiny: tuple[str, ...], calm, 
 def test_looks_at_the_validation_split_do_not_disturb(tiny: tuple[str, ...], calm, build: Callable) -> None:
     looked = build(*tiny, "budget.validate_every=2", folder="looked").go()
     assert all(torch.equal(value, looked.state[name]) for name, value in calm.state.items())
-    assert calm.metrics == looked.metrics
+    # numbers that are made of looks are undefined without them
+    assert {name: looked.metrics[name] for name, value in calm.metrics.items() if value is not None} == {
+        name: value for name, value in calm.metrics.items() if value is not None
+    }
     assert b"val_accuracy" in looked.rows and b"val_accuracy" not in calm.rows

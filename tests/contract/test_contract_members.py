@@ -1,17 +1,14 @@
 """A prediction is a set of members, each a distribution over the outputs (for classes)."""
 
-from collections.abc import Callable
-
 import torch
 
 from maskbench import evaluate
 from maskbench.data.stage import probabilities
 
 
-def test_members_are_distributions(tiny: tuple[str, ...], build: Callable) -> None:
-    bench = build(*tiny).go()
-    for stage in bench.stages:
-        p, y = evaluate.members(bench.method, stage, stage.test, 33)
+def test_members_are_distributions(calm) -> None:
+    for stage in calm.stages:
+        p, y = evaluate.members(calm.method, stage, stage.test, 33)
         assert p.ndim == 3 and p.shape[0] >= 1 and p.shape[1] == len(y) == 33 and p.shape[2] >= stage.outputs
         assert p.isfinite().all()
         if stage.link is probabilities:
@@ -19,10 +16,9 @@ def test_members_are_distributions(tiny: tuple[str, ...], build: Callable) -> No
             assert torch.allclose(p.sum(-1), torch.ones(p.shape[:2]), atol=1e-5)
 
 
-def test_looking_changes_nothing(tiny: tuple[str, ...], build: Callable) -> None:
-    bench = build(*tiny).go()
-    before = bench.state
-    for stage in bench.stages:
-        evaluate.members(bench.method, stage, stage.test, 33)
-        evaluate.logits(bench.method, stage, stage.test, 33)
-    assert all(torch.equal(before[name], value) for name, value in bench.state.items())
+def test_looking_changes_nothing(calm) -> None:
+    before = calm.state
+    for stage in calm.stages:
+        evaluate.members(calm.method, stage, stage.test, 33)
+        evaluate.logits(calm.method, stage, stage.test, 33)
+    assert all(torch.equal(before[name], value) for name, value in calm.state.items())

@@ -46,5 +46,5 @@ def test_only_what_is_movable_moves(tiny: tuple[str, ...], optimizer: str, build
         assert moved <= movable
 
 
-def test_a_phase_leaves_no_gradients_behind(tiny: tuple[str, ...], build: Callable) -> None:
-    assert all(p.grad is None for p in build(*tiny).go().method.parameters())
+def test_a_phase_leaves_no_gradients_behind(calm) -> None:
+    assert all(p.grad is None for p in calm.method.parameters())

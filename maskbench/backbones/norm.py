@@ -1,0 +1,30 @@
+"""Normalisation between a convolution and its ReLU, by name: what residual nets and VGG share."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from maskbench.errors import UsageError, did_you_mean
+
+
+def norm_of(kind: str, affine: bool) -> Callable[[int], nn.Module]:
+    """units -> layer. `batch` keeps running statistics as buffers, with `affine` a gain and a shift too; `none` does nothing.
+
+    Raises:
+        UsageError: no norm of that name.
+    """
+    norms: dict[str, Callable[[int], nn.Module]] = {
+        "batch": lambda units: nn.BatchNorm2d(units, affine=affine),
+        "none": lambda units: nn.Identity(),
+    }
+    if kind not in norms:
+        raise UsageError(f"no backbone.norm '{kind}': take {' or '.join(norms)}.{did_you_mean(str(kind), norms)}")
+    return norms[kind]
+
+
+def need_images(shape: tuple[int, ...], least: int) -> None:
+    """Refuse inputs that are no images, or images too small for a net that halves them several times."""
+    if len(shape) != 3:
+        raise UsageError(f"this backbone needs images [channels, height, width], not inputs of shape {list(shape)}")
+    if min(shape[1:]) < least:
+        raise UsageError(f"this backbone needs images of at least {least} x {least}, not {shape[1]} x {shape[2]}")

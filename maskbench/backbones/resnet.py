@@ -1,0 +1,102 @@
+"""Residual nets for small images: ResNet-20 of the lottery-ticket papers, ResNet-18 with a 3x3 stem (He et al. 2016).
+
+Convolutions of 3x3 in blocks of two, a norm after each; the first block of every stage but the first halves the image.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskbench.backbones.gate import Gate
+from maskbench.backbones.initial import initialise
+from maskbench.backbones.norm import need_images, norm_of
+from maskbench.errors import UsageError
+
+
+class ResNet(nn.Module):
+    """[batch, channels, height, width] -> [batch, outputs]: a stem, stages of blocks, the mean over the image, `head`.
+
+    Args:
+        base: channels of the first stage; each later one has twice as many. width: multiplies `base`.
+        blocks: of each stage.
+        shortcut: what passes around a block that changes the shape: `conv`, a 1x1 convolution and a norm; or `pad`, every
+            second pixel and zeros for the new channels, which has no weights.
+        norm: `batch` or `none`. affine: whether it has a gain and a shift.
+        bias: of `head`, and of the convolutions when there is no norm behind them.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        *,
+        base: int,
+        blocks: Sequence[int],
+        width: float = 1.0,
+        shortcut: str = "conv",
+        norm: str = "batch",
+        affine: bool = True,
+        bias: bool = True,
+        init: str = "kaiming_normal",
+    ) -> None:
+        super().__init__()
+        need_images(shape, least=1)
+        if shortcut not in ("conv", "pad"):
+            raise UsageError(f"backbone.shortcut={shortcut} must be conv or pad")
+        channels = [max(1, round(width * base)) * 2**i for i in range(len(blocks))]
+        layer, conv_bias = norm_of(norm, affine), bias and norm == "none"
+        block = partial(Block, norm=layer, bias=conv_bias, shortcut=shortcut)
+        self.conv = nn.Conv2d(shape[0], channels[0], 3, padding=1, bias=conv_bias)
+        self.norm, self.gate = layer(channels[0]), Gate()
+        self.stages = nn.ModuleList(
+            nn.Sequential(block(before, after, 1 if i == 0 else 2), *(block(after, after, 1) for _ in range(count - 1)))
+            for i, ((before, after), count) in enumerate(zip(pairwise([channels[0], *channels]), blocks, strict=True))
+        )
+        self.head = nn.Linear(channels[-1], outputs, bias=bias)
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.gate(F.relu(self.norm(self.conv(x))))
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(x.mean((2, 3)))
+
+
+class Block(nn.Module):
+    """relu(x + F(x)), F two convolutions; a gate inside and one after the sum."""
+
+    def __init__(
+        self, before: int, after: int, stride: int, *, norm: Callable[[int], nn.Module], bias: bool, shortcut: str
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=bias)
+        self.norm1, self.gate1 = norm(after), Gate()
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=bias)
+        self.norm2, self.gate2 = norm(after), Gate()
+        if stride == 1 and before == after:
+            self.shortcut = nn.Identity()
+        elif shortcut == "conv":
+            conv = nn.Conv2d(before, after, 1, stride, bias=bias)
+            self.shortcut = nn.Sequential(OrderedDict(conv=conv, norm=norm(after)))
+        else:
+            self.shortcut = Pad(after - before, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = self.gate1(F.relu(self.norm1(self.conv1(x))))
+        return self.gate2(F.relu(self.norm2(self.conv2(inside)) + self.shortcut(x)))
+
+
+class Pad(nn.Module):
+    """Every `stride`-th pixel, and `more` channels of zeros, as many before as after."""
+
+    def __init__(self, more: int, stride: int) -> None:
+        super().__init__()
+        self.more, self.stride = more, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.more // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, first, self.more - first))

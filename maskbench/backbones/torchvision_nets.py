@@ -1,0 +1,66 @@
+"""torchvision's residual nets for ImageNet, under their own names but for the last layer, which is `head` here as everywhere."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.models import resnet
+
+from maskbench.backbones.gate import Gate
+from maskbench.backbones.initial import initialise
+from maskbench.backbones.norm import need_images, norm_of
+from maskbench.errors import UsageError
+
+BLOCKS = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}
+
+
+class ImageNetResNet(resnet.ResNet):
+    """[batch, channels, height, width] -> [batch, outputs]; a gate after the stem and after each of the four stages.
+
+    torchvision's weights load after renaming `fc.*` to `head.*`.
+
+    Args:
+        block: `basic` or `bottleneck`. layers: blocks of each stage.
+        width_per_group: of the convolutions inside a bottleneck; 128 makes the wide nets.
+        norm: `batch` or `none`. affine: whether it has a gain and a shift.
+        bias: of `head`; the convolutions have none.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        *,
+        block: str,
+        layers: Sequence[int],
+        width_per_group: int = 64,
+        norm: str = "batch",
+        affine: bool = True,
+        bias: bool = True,
+        init: str = "kaiming_normal",
+    ) -> None:
+        need_images(shape, least=1)
+        if block not in BLOCKS:
+            raise UsageError(f"backbone.block={block} must be {' or '.join(BLOCKS)}")
+        layer = norm_of(norm, affine=True)  # torchvision sets gain and shift itself; taken out below
+        super().__init__(BLOCKS[block], list(layers), width_per_group=width_per_group, norm_layer=layer)
+        if shape[0] != 3:
+            self.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
+        self.head = nn.Linear(self.fc.in_features, outputs, bias=bias)
+        del self.fc
+        self.gates = nn.ModuleList(Gate() for _ in range(5))
+        if not affine:
+            take_out_affine(self)
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.gates[0](self.relu(self.bn1(self.conv1(x)))))
+        for gate, stage in zip(self.gates[1:], (self.layer1, self.layer2, self.layer3, self.layer4), strict=True):
+            x = gate(stage(x))
+        return self.head(self.avgpool(x).flatten(1))
+
+
+def take_out_affine(net: nn.Module) -> None:
+    """Leave the batch norms of `net` their statistics only."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.affine, module.weight, module.bias = False, None, None

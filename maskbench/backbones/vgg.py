@@ -1,0 +1,55 @@
+"""VGG for small images, as in the lottery-ticket papers: 3x3 convolutions with norms, the mean over the image, one Linear."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, relu
+
+from maskbench.backbones.gate import Gate
+from maskbench.backbones.initial import initialise
+from maskbench.backbones.norm import need_images, norm_of
+
+
+class VGG(nn.Module):
+    """[batch, channels, height, width] -> [batch, outputs]; a 2x2 max-pool between groups of convolutions.
+
+    Args:
+        blocks: convolutions of each group. channels: of each group's convolutions. width: multiplies them.
+        norm: `batch` or `none`. affine: whether it has a gain and a shift.
+        bias: of `head`, and of the convolutions when there is no norm behind them.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        *,
+        blocks: Sequence[int],
+        channels: Sequence[int],
+        width: float = 1.0,
+        norm: str = "batch",
+        affine: bool = True,
+        bias: bool = True,
+        init: str = "kaiming_normal",
+    ) -> None:
+        super().__init__()
+        need_images(shape, least=2 ** (len(blocks) - 1))
+        units = [max(1, round(width * c)) for c, count in zip(channels, blocks, strict=True) for _ in range(count)]
+        ends = [sum(blocks[: i + 1]) - 1 for i in range(len(blocks) - 1)]
+        self.pool_after = frozenset(ends)
+        layer = norm_of(norm, affine)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, padding=1, bias=bias and norm == "none") for i, o in pairwise([shape[0], *units])
+        )
+        self.norms = nn.ModuleList(layer(u) for u in units)
+        self.gates = nn.ModuleList(Gate() for _ in units)
+        self.head = nn.Linear(units[-1], outputs, bias=bias)
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, (conv, norm, gate) in enumerate(zip(self.convs, self.norms, self.gates, strict=True)):
+            x = gate(relu(norm(conv(x))))
+            if i in self.pool_after:
+                x = max_pool2d(x, 2)
+        return self.head(x.mean((2, 3)))

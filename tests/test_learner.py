@@ -1,0 +1,213 @@
+"""The training loop: the bits of a plain PyTorch loop, whatever block size, schedule or looks; each phase fresh."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from maskbench import evaluate, learner
+from maskbench.data.stage import Stage, batches
+from maskbench.method import Method
+from maskbench.streams import generator
+
+SMALL = (
+    "method=dense", "data.base=synthetic", "backbone.widths=[16]", "budget.epochs=null", "budget.steps=23",
+    "budget.batch_size=32",
+)  # fmt: skip
+
+
+class Noisy(Method):
+    """Draws in every step of training: its bits depend on the state of the global generators."""
+
+    def loss(self, batch: tuple[Tensor, Tensor], stage) -> Tensor:
+        x, y = batch
+        return stage.criterion(self.logits(x + 0.5 * torch.randn_like(x), stage), y)
+
+
+def plain_loop(
+    net: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, steps: int, rate: Callable
+) -> None:
+    """What everybody would write, on the run's own order of batches (first phase of the first step of the task)."""
+    x, y = stage.train.tensors()
+    stream = (0, "train", stage.name, 0)
+    walk = batches(len(x), 32, range(steps), lambda e: torch.randperm(len(x), generator=generator(*stream, "order", e)))
+    base = optimizer.param_groups[0]["lr"]
+    for step, index in enumerate(walk):
+        optimizer.param_groups[0]["lr"] = base * rate(step)
+        loss = torch.nn.functional.cross_entropy(net(x[index]), y[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+OPTIMIZERS = {
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-4),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_training_gives_the_bits_of_a_plain_loop(name: str, schedule: str, build: Callable) -> None:
+    """70 steps of 32 on 1,834 images: over an epoch's end and its short last batch."""
+    words = (*SMALL, f"optimizer={name}", f"schedule={schedule}", "budget.steps=70")
+    net = build(*words, folder="plain").method.net
+    bench = build(*words)
+    rate = (lambda step: 1.0) if schedule == "constant" else (lambda step: bench.fit.schedule(step, 70))
+    plain_loop(net, OPTIMIZERS[name](net.parameters()), bench.stages[0], 70, rate)
+    bench.go()
+    assert all(torch.equal(w, net.state_dict()[n]) for n, w in bench.method.net.state_dict().items())
+
+
+def test_epochs_count_the_short_last_batch(build: Callable) -> None:
+    bench = build(*SMALL, "budget.steps=null", "budget.epochs=2", "budget.batch_size=500")
+    assert bench.fit.length(1834, 1.0) == 8
+    assert bench.fit.length(1500, 1.0) == 6
+    assert bench.fit.length(1834, 0.01) == 1, "a phase has a step at least"
+    bench.go()
+    assert bench.journal.tally["steps"] == 2 * -(-len(bench.stages[0].train) // 500)
+
+
+def test_steps_win_over_epochs(build: Callable) -> None:
+    bench = build(*SMALL)
+    assert bench.fit.length(10_000, 1.0) == 23
+    assert bench.fit.length(10_000, 0.5) == 12
+
+
+def test_every_phase_has_an_optimiser_and_an_order_of_its_own(build: Callable) -> None:
+    """Two phases are not one of twice the length: momentum starts afresh, and so does the walk over the data."""
+    starts, bench = [], build(*SMALL, "optimizer=sgd")
+    make = bench.fit.optimizer
+    bench.fit.optimizer = lambda params: starts.append(make(params)) or starts[-1]
+
+    def learn(stage, fit) -> None:
+        fit(bench.method, stage)
+        fit(bench.method, stage, name="again", lr=0.1)
+
+    bench.method.learn = learn
+    bench.go()
+    first, second = starts
+    assert first is not second and [o.param_groups[0]["lr"] for o in starts] == pytest.approx([0.1, 0.01])
+    assert bench.rows.count(b"train,") == 1 and bench.rows.count(b"again,") == 1
+
+
+def test_rows_stand_at_their_steps_and_hold_the_mean_loss_since_the_last(build: Callable) -> None:
+    lines = build(*SMALL, "loop.log_every=10", "loop.block=7").go().rows.decode().splitlines()
+    assert lines[0] == "stage,phase,step,metric,value"
+    rows = [line.split(",") for line in lines[1:]]
+    assert [row[:4] for row in rows] == [["synthetic", "train", str(step), "loss"] for step in (10, 20, 23)]
+    each = build(*SMALL, "loop.log_every=1", folder="each").go().rows.decode().splitlines()[1:]
+    losses = [float(line.split(",")[-1]) for line in each]
+    assert float(rows[0][4]) == pytest.approx(sum(losses[:10]) / 10)
+    assert float(rows[2][4]) == pytest.approx(sum(losses[20:]) / 3)
+
+
+def test_fit_returns_its_looks_at_the_validation_split(build: Callable) -> None:
+    bench, curves = build(*SMALL, "budget.validate_every=10"), []
+    fit = bench.fit
+
+    class Kept:
+        cpu_seconds = 0.0
+
+        def __call__(self, *args, **phase) -> list:
+            curves.append(fit(*args, **phase))
+            return curves[-1]
+
+    bench.go(learner=Kept())
+    (curve,) = curves
+    assert [look["step"] for look in curve] == [10, 20, 23]
+    stage = bench.stages[0]
+    assert curve[-1]["val_accuracy"] == evaluate.accuracy(bench.method, stage, stage.val)
+    assert curve[-1]["val_loss"] == evaluate.look(bench.method, stage, stage.val)["loss"]
+
+
+def test_a_method_that_draws_is_reproducible_and_undisturbed_by_looks(build: Callable, same: Callable) -> None:
+    calm = build(*SMALL, method=Noisy, folder="calm").go()
+    same(calm, build(*SMALL, method=Noisy, folder="again").go())
+    dense = build(*SMALL, folder="dense").go()
+    assert not all(torch.equal(w, dense.state[n]) for n, w in calm.state.items())
+    looked = build(*SMALL, "budget.validate_every=5", "loop.block=3", method=Noisy, folder="looked").go()
+    assert all(torch.equal(w, looked.state[n]) for n, w in calm.state.items())
+
+
+@pytest.mark.parametrize("every", [0, 1e9], ids=["saved-always", "saved-never"])
+def test_a_method_that_draws_resumes_bit_for_bit(
+    every: float, build: Callable, relay: Callable, same: Callable
+) -> None:
+    calm = build(*SMALL, method=Noisy, folder="calm").go()
+    words = (*SMALL, "loop.block=3", f"loop.checkpoint_seconds={every}")
+    same(calm, relay(*words, method=Noisy, folder="resumed", halts=[3, 1, 2]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_saves_the_block_under_way_and_loses_nothing(number: int, build: Callable, same: Callable) -> None:
+    """Even where nothing was saved before: the attempt ends as interrupted, and the next goes on from that block."""
+    calm = build(*SMALL, method=Noisy, folder="calm").go()
+    before = signal.getsignal(number)
+    words = (*SMALL, "loop.block=4", "loop.checkpoint_seconds=1e9")
+    bench = build(*words, method=Noisy)
+    steps = []
+
+    def watch(phase: str, step: int, total: int, values: dict) -> None:
+        steps.append(step)
+        if len(steps) == 3:
+            os.kill(os.getpid(), number)
+
+    make = bench.go
+    bench.fit = Relay(bench.fit, watch)
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    assert steps == [4, 8, 12]
+    assert signal.getsignal(number) is before
+
+    resumed, steps = build(*words, method=Noisy), []
+    assert "training at step 12" in resumed.journal.resumed
+    resumed.go()
+    same(calm, resumed)
+
+
+class Relay:
+    """A fit whose `watch` is the test's own, whatever the bench sets."""
+
+    def __init__(self, fit, watch: Callable) -> None:
+        object.__setattr__(self, "fit", fit)
+        fit.watch = watch
+
+    def __setattr__(self, name: str, value) -> None:
+        pass
+
+    def __getattr__(self, name: str):
+        return getattr(self.fit, name)
+
+    def __call__(self, *args, **phase):
+        return self.fit(*args, **phase)
+
+
+def test_a_second_ctrl_c_ends_at_once(build: Callable) -> None:
+    bench = build(*SMALL, "loop.block=4", "loop.checkpoint_seconds=1e9")
+
+    def watch(*_) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    bench.fit = Relay(bench.fit, watch)
+    with pytest.raises(KeyboardInterrupt):
+        bench.go()
+    assert not (bench.folder / "state").exists()
+
+
+def test_training_says_nothing(build: Callable, capfd: pytest.CaptureFixture) -> None:
+    build(*SMALL).go()
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_the_loop_is_one_lightning_module_with_manual_steps() -> None:
+    import pytorch_lightning as pl
+
+    modules = [v for v in vars(learner).values() if isinstance(v, type) and issubclass(v, pl.LightningModule)]
+    assert modules == [learner.Learner]

@@ -1,0 +1,193 @@
+"""The top share by selection: exact counts, the ties of a stable sort, the straight-through gradient; Bernoulli masks."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from maskbench import masks
+
+SEEDS = st.integers(0, 2**31)
+TIED = st.lists(st.sampled_from([-2.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=60)
+PERCENT = range(1, 100)
+
+
+def drawn(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def by_stable_sort(rank: Tensor, count: int) -> Tensor:
+    """The mask as the papers describe it: sort ascending, stably; the first n - count go."""
+    mask = torch.ones(rank.numel(), dtype=torch.bool)
+    mask[rank.flatten().sort(stable=True).indices[: rank.numel() - count]] = False
+    return mask.reshape(rank.shape)
+
+
+# ---- counts
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000, 235_200, 30_000])
+def test_every_percentage_keeps_its_exact_count(n: int) -> None:
+    for percent in PERCENT:
+        expected = -(-percent * n // 100)  # the ceiling, in integers
+        assert masks.kept_count(percent / 100, n) == expected == n - math.floor((1 - Fraction(percent, 100)) * n)
+    assert masks.kept_count(1.0, n) == masks.kept_count(1, n) == n
+
+
+def test_floating_point_would_lose_a_weight() -> None:
+    naive = {percent for percent in PERCENT if 1000 - int((1 - percent / 100) * 1000) != 10 * percent}
+    assert {7, 32, 93} <= naive
+    assert all(masks.kept_count(percent / 100, 1000) == 10 * percent for percent in naive)
+
+
+@pytest.mark.parametrize("percent", PERCENT)
+def test_a_layer_keeps_that_many(percent: int) -> None:
+    score = torch.empty(100, 30).uniform_(-1, 1, generator=drawn(percent))
+    w = torch.ones_like(score)
+    count = masks.kept_count(percent / 100, score.numel())
+    kept = masks.top_share(w, score, masks.cut(score.abs(), count))
+    assert int(kept.count_nonzero()) == count == 30 * percent
+
+
+def test_a_count_that_is_not_there_is_refused() -> None:
+    for count in (-1, 5):
+        with pytest.raises(ValueError, match="of 4 weights"):
+            masks.cut(torch.zeros(4), count)
+
+
+# ---- which ones: a stable sort's
+
+
+@given(TIED, st.data(), st.booleans())
+def test_ties_fall_as_in_a_stable_sort(values: list[float], data: st.DataObject, magnitude: bool) -> None:
+    score = torch.tensor(values)
+    count = data.draw(st.integers(0, len(values)))
+    rank = score.abs() if magnitude else score
+    cut = masks.cut(rank, count)
+    expected = by_stable_sort(rank, count)
+    assert torch.equal(masks.kept(rank, cut), expected)
+    w = torch.arange(1.0, len(values) + 1)
+    assert torch.equal(masks.top_share(w, score, cut, magnitude), w * expected)
+
+
+@given(SEEDS, st.integers(1, 400), st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
+def test_drawn_scores_give_the_mask_of_a_stable_sort(seed: int, count: int, dtype: torch.dtype) -> None:
+    """On the grid of 2^-24 that uniform draws lie on, and on bfloat16's, where ties abound."""
+    score = torch.rand(20, 20, generator=drawn(seed)).sub_(0.5).to(dtype)
+    cut = masks.cut(score.abs(), count)
+    expected = by_stable_sort(score.abs(), count)
+    assert torch.equal(masks.kept(score.abs(), cut), expected)
+    assert torch.equal(masks.top_share(torch.ones_like(score), score, cut), expected.to(dtype))
+
+
+def test_the_lower_index_goes_first() -> None:
+    score = torch.tensor([1.0, -1.0, 1.0, 3.0, 0.0, -1.0])
+    assert masks.kept(score.abs(), masks.cut(score.abs(), 3)).tolist() == [False, False, True, True, False, True]
+
+
+def test_nothing_and_everything() -> None:
+    score = torch.tensor([[0.0, -0.0], [1.0, -math.inf]])
+    for rank, magnitude in ((score.abs(), True), (score, False)):
+        for count in (0, 4):
+            cut = masks.cut(rank, count)
+            assert int(masks.kept(rank, cut).sum()) == count
+            assert int(masks.top_share(torch.ones(2, 2), score, cut, magnitude).sum()) == count
+
+
+def test_ranking_leaves_its_arguments_alone() -> None:
+    w, score = torch.randn(9), torch.tensor([1.0, -1.0, 1.0, 0.0, 2.0, -2.0, 1.0, 0.5, 1.0])
+    before = w.clone(), score.clone()
+    masks.top_share(w, score, masks.cut(score.abs(), 4))
+    masks.cut(score, 4)
+    assert torch.equal(w, before[0]) and torch.equal(score, before[1])
+
+
+# ---- one ranking over several tensors
+
+
+@given(SEEDS, st.lists(st.integers(1, 20), min_size=1, max_size=4), st.data())
+def test_a_joint_ranking_is_that_of_all_values_in_a_row(seed: int, sizes: list[int], data: st.DataObject) -> None:
+    ranks = [torch.randint(0, 4, (n,), generator=drawn(seed + i)).float() for i, n in enumerate(sizes)]
+    count = data.draw(st.integers(0, sum(sizes)))
+    found = torch.cat([masks.kept(r, c) for r, c in zip(ranks, masks.cuts(ranks, count), strict=True)])
+    assert torch.equal(found, by_stable_sort(torch.cat(ranks), count))
+
+
+@given(SEEDS, st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(0, 9), st.data())
+def test_every_tensor_keeps_its_least(seed: int, sizes: list[int], least: int, data: st.DataObject) -> None:
+    ranks = [torch.randint(0, 4, (n,), generator=drawn(seed + i)).float() for i, n in enumerate(sizes)]
+    count = data.draw(st.integers(0, sum(sizes)))
+    found = [masks.kept(r, c) for r, c in zip(ranks, masks.cuts(ranks, count, least), strict=True)]
+    floors = [min(least, n) for n in sizes]
+    assert sum(int(m.sum()) for m in found) == max(count, sum(floors))
+    for rank, mask, floor in zip(ranks, found, floors, strict=True):
+        assert int(mask.sum()) >= floor
+        assert torch.equal(mask, by_stable_sort(rank, int(mask.sum()))), "within a tensor the best stay"
+
+
+# ---- the gradient
+
+
+@pytest.mark.parametrize("magnitude", [True, False])
+@given(SEEDS, st.integers(0, 35))
+def test_gradients_are_those_of_the_formula(magnitude: bool, seed: int, count: int) -> None:
+    """d/dscore = sign(score) * w * g (no sign for the raw score) and d/dw = m * g, in float64, exactly."""
+    w = torch.randn(5, 7, generator=drawn(seed), dtype=torch.float64).requires_grad_()
+    score = torch.randn(5, 7, generator=drawn(seed + 1), dtype=torch.float64)
+    score[0, 0] = 0.0
+    score.requires_grad_()
+    x = torch.randn(3, 7, generator=drawn(seed + 2), dtype=torch.float64)
+    rank = score.abs() if magnitude else score
+    kept = masks.top_share(w, score, masks.cut(rank, count), magnitude)
+    kept.retain_grad()
+    (x @ kept.T).tanh().square().sum().backward()
+
+    m = by_stable_sort(rank.detach(), count).double()
+    y = x @ (w.detach() * m).T
+    g = (2 * y.tanh() * (1 - y.tanh() ** 2)).T @ x  # the closed form of d loss / d (w * m)
+    torch.testing.assert_close(kept.grad, g, rtol=1e-12, atol=1e-12)
+    sign = score.detach().sign() if magnitude else 1.0
+    assert torch.equal(score.grad, kept.grad * w.detach() * sign)
+    assert torch.equal(w.grad, m * kept.grad)
+
+
+def test_what_is_masked_out_learns_too_and_frozen_weights_do_not() -> None:
+    w, score = torch.tensor([2.0, 3.0, 5.0, 7.0]), torch.tensor([0.1, -0.2, -0.9, 0.8], requires_grad=True)
+    masks.top_share(w, score, masks.cut(score.abs(), 2)).sum().backward()
+    assert w.grad is None
+    assert torch.equal(score.grad, torch.tensor([2.0, -3.0, -5.0, 7.0]))
+
+
+# ---- Bernoulli masks
+
+
+def test_bernoulli_is_one_where_the_noise_is_below_the_probability() -> None:
+    logit, noise = torch.tensor([0.0, 0.0, 30.0, -30.0]), torch.tensor([0.49, 0.5, 0.999, 0.001])
+    assert masks.bernoulli(logit, noise).tolist() == [1, 0, 1, 0]
+
+
+@given(SEEDS)
+def test_bernoulli_gradient_is_that_of_the_probability(seed: int) -> None:
+    """Of b + p - stopgrad(p): the draw is the value, sigmoid's derivative the gradient. d/ds = g * w * p * (1 - p)."""
+    w, g = torch.randn(2, 6, 5, generator=drawn(seed), dtype=torch.float64)
+    logit = torch.randn(6, 5, generator=drawn(seed + 1), dtype=torch.float64).requires_grad_()
+    noise = torch.rand(6, 5, generator=drawn(seed + 2), dtype=torch.float64)
+    m = masks.bernoulli(logit, noise)
+    (w * m).backward(g)
+    p = logit.detach().sigmoid()
+    assert torch.equal(m, (noise < p).double())
+    torch.testing.assert_close(logit.grad, g * w * p * (1 - p), rtol=1e-12, atol=1e-12)
+
+
+def test_bernoulli_draws_from_the_global_generator_at_the_right_rate() -> None:
+    torch.manual_seed(3)
+    logit = torch.full((100_000,), -1.0)
+    first = masks.bernoulli(logit)
+    assert not torch.equal(first, masks.bernoulli(logit))
+    assert first.mean().item() == pytest.approx(torch.tensor(-1.0).sigmoid().item(), abs=0.005)
+    torch.manual_seed(3)
+    assert torch.equal(first, masks.bernoulli(logit))
