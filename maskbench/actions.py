@@ -1,4 +1,4 @@
-"""What becomes of kept and of pruned weights after a mask is drawn (Deconstructing Lottery Tickets, sections on mask-1 and mask-0).
+"""What becomes of kept and of pruned weights after a mask is drawn (Deconstructing Lottery Tickets, arXiv 1905.01067).
 
 Mask-1 actions make the values that kept weights start from; `signed_<action>` gives them the signs of the initial values.
 Mask-0 actions make the values that pruned weights are frozen at. Both are functions of one layer.

@@ -10,7 +10,6 @@ All are tensors and plain containers, loaded with weights_only=True.
 """
 
 import json
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import torch
 from torch import nn
 
 from maskbench.errors import UsageError
+from maskbench.files import anew, replace
 from maskbench.streams import seeded
 
 Value = dict[str, Any]
@@ -165,20 +165,3 @@ def read(path: Path) -> Any:
         return torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, KeyError, ValueError, FileNotFoundError, pickle.UnpicklingError) as error:
         raise UsageError(f"{path} is damaged or missing, so the run cannot go on; {anew(path.parent)}") from error
-
-
-def anew(state: Path) -> str:
-    """What to do when a run's resume state is of no use."""
-    return f"delete the folder {state} or add force=true to start the run anew"
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file, then put it in `path`'s place at once: readers see the old or the new, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -98,7 +98,7 @@ def cut(rank: Tensor, count: int) -> Cut:
 def cuts(ranks: Sequence[Tensor], count: int, least: int = 0) -> list[Cut]:
     """One cut through the joint ranking of several tensors, as it falls in each of them; `count` stay in all.
 
-    Ties go by the order of the tensors. Every tensor keeps its `least` best whatever the ranking says (all it has, where
+    Ties go by the order of the tensors. Every tensor keeps its `least` best whatever the ranking says (all it has, if
     that is fewer); where these alone are more than `count`, they are what stays.
     """
     floors = [min(least, rank.numel()) for rank in ranks]

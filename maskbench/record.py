@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from maskbench import provenance
 from maskbench.errors import UsageError
-from maskbench.journal import anew, replace
+from maskbench.files import anew, read_json, replace
 
 
 class History:
@@ -79,7 +79,7 @@ class Record:
     @property
     def result(self) -> dict[str, Any] | None:
         """What result.json says; None while the run is not finished."""
-        return read_json(self.folder / "result.json")
+        return read_json(self.folder / "result.json") or None
 
     def open(self, about: dict[str, Any], fresh: bool) -> None:
         """Start an attempt. `about` is what was asked; `fresh` forgets an earlier attempt's progress."""
@@ -92,7 +92,7 @@ class Record:
             ) from None
         if fresh:
             self.forget()
-        before = read_json(self.folder / "run.json") or {}
+        before = read_json(self.folder / "run.json")
         attempts = before.get("attempts", []) if not fresh else []
         for attempt in attempts:
             if attempt["status"] == "running":
@@ -145,14 +145,6 @@ def total(costs: Iterable[dict[str, float]]) -> dict[str, float]:
     """Seconds add up over attempts; peak memory is the largest."""
     costs = list(costs)
     return {name: (max if name.startswith("peak") else sum)(cost[name] for cost in costs) for name in costs[0]}
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`; None when there is no such file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
 
 
 def now() -> str:

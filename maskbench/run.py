@@ -5,14 +5,12 @@ The only file below the command line that sees the config tree.
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
@@ -21,11 +19,14 @@ from maskbench.build import make
 from maskbench.console import Console
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
-from maskbench.journal import Journal, replace, snapshot
-from maskbench.learner import Fit
+from maskbench.files import replace
+from maskbench.finished import main_process, tell, title
+from maskbench.fit import Fit
+from maskbench.journal import Journal, snapshot
 from maskbench.loggers import Sink, no_logger
 from maskbench.method import Method
 from maskbench.record import History, Record
+from maskbench.report import figures
 from maskbench.streams import seeded
 from maskbench.tasks.outcome import Outcome
 
@@ -33,7 +34,7 @@ log = logging.getLogger("maskbench")
 
 
 def run(cfg: DictConfig) -> float:
-    """Do the experiment of `cfg` in its run directory, or take it up, or report it if it is finished; the objective."""
+    """Do the experiment of `cfg` in its run directory, or take it up where it was interrupted; the objective."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     return Run(cfg, folder).go()
 
@@ -43,14 +44,10 @@ class Run:
 
     def __init__(self, cfg: DictConfig, folder: Path) -> None:
         self.cfg, self.folder = cfg, folder
-        self.title = f"{cfg.method.name} on {cfg.data.name}, seed {cfg.seed}"
-        self.main = os.environ.get("LOCAL_RANK", "0") == "0"  # other ranks compute and stay silent
+        self.title, self.main = title(cfg), main_process()
         self.record = Record(folder)
 
     def go(self) -> float:
-        result = self.record.result
-        if result is not None and not self.cfg.force:
-            return self.show(result, f"{self.title}: finished earlier (force=true redoes it)")
         if self.main:
             self.record.open(self.about(), fresh=self.cfg.force)
         console, sink, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
@@ -179,8 +176,17 @@ class Run:
         sink.table("result", outcome.table)
         if drawn:
             sink.artifact(self.folder / "masks.safetensors", "masks")
+        self.draw(result, sink)
         self.record.finish(result)
-        return self.show(result, self.title)
+        return tell(result, self.title, self.folder)
+
+    def draw(self, result: dict[str, Any], sink: Sink) -> None:
+        """Figures in the run directory and in the loggers; failing to draw is a warning line, not a failed run."""
+        try:
+            for name, path in figures.of_run(self.folder, result).items():
+                sink.image(f"figure/{name}", path)  # by itself, `accuracy` would hide the number of that name
+        except Exception as error:
+            log.warning("no figures (%s: %s); maskbench figure RUN draws them from the record", type(error).__name__, error)
 
     # ---- record
 
@@ -198,25 +204,14 @@ class Run:
     def describe(self, stages: list[Stage], sink: Sink) -> None:
         """Say and record which data this is and where it came from."""
         origin, rows = stages[0].origin, len(stages[0].train.x)
-        log.info("%s: %d stages, %s with %s training images (%s)", self.title, len(stages), origin.name, f"{rows:,}", origin.source)
+        images = f"{origin.name} with {rows:,} training images ({origin.source})"
+        log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), images)
         if self.main:
             data = {"source": origin.source, "checksums": origin.checksums, "fingerprints": [s.fingerprint for s in stages]}
             self.record.add(data=data, logger=sink.about)
 
     def plain(self) -> dict[str, Any]:
         return OmegaConf.to_container(self.cfg, resolve=True)
-
-    def show(self, result: dict[str, Any], title: str) -> float:
-        """The result table; within a sweep one line, and the tables are for `maskbench results`."""
-        console = Console(title, False, mute=not self.main)
-        where = f"data source: {result['source']}; run directory: {self.folder}"
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            log.info("%s: %s %.4f; %s", title, result["objective_name"], result["objective"], where)
-        else:
-            console.result(result["metrics"], result["table"], result["notes"], title)
-            log.info(where)
-        console.close()
-        return result["objective"]
 
 
 def choices() -> dict[str, str]:

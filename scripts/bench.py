@@ -44,7 +44,7 @@ ROWS = {
 
 
 class SortedSubnet(torch.autograd.Function):
-    """The published selection, from its description: sort all scores, write zeros and ones by rank, gradient as it came."""
+    """The published selection, from its description: sort, write zeros and ones by rank, gradient as it came."""
 
     @staticmethod
     def forward(ctx, magnitudes: Tensor, keep: float) -> Tensor:

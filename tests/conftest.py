@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maskbench.data.stage import Stage
+    from maskbench.fit import Fit
     from maskbench.journal import Journal
-    from maskbench.learner import Fit
     from maskbench.method import Method
     from maskbench.record import History
     from maskbench.run import Run

@@ -235,7 +235,7 @@ def test_supsup_masks_resnet18_on_split_cifar100(build: Callable) -> None:
     assert attempt.method.book.stages == [0, 1] and len(attempt.method.masks()) == 2 * len(net)
 
 
-def test_a_run_with_norms_and_augmentation_is_taken_up_bit_for_bit(relay: Callable, build: Callable, same: Callable) -> None:
+def test_norms_and_augmentation_are_taken_up_bit_for_bit(relay: Callable, build: Callable, same: Callable) -> None:
     words = ["method=dense", "data=cifar10", "backbone=resnet20", "backbone.width=0.25", *TINY, "budget.steps=7"]
     words += ["loop.block=2", "loop.checkpoint_seconds=0"]
     same(build(*words, folder="whole").go(), relay(*words, folder="parts", halts=[2, 1]))

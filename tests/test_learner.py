@@ -20,20 +20,24 @@ SMALL = (
 
 
 class Noisy(Method):
-    """Draws in every step of training: its bits depend on the state of the global generators."""
+    """Draws in every step of training: those bits depend on the state of the global generators."""
 
-    def loss(self, batch: tuple[Tensor, Tensor], stage) -> Tensor:
+    def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         x, y = batch
         return stage.criterion(self.logits(x + 0.5 * torch.randn_like(x), stage), y)
 
+    def predict(self, x: Tensor, stage: Stage) -> Tensor:
+        """Looks draw too."""
+        return stage.link(self.logits(x + 0.5 * torch.randn_like(x), stage))[None]
+
 
 def plain_loop(
-    net: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, steps: int, rate: Callable
+    net: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, steps: int, rate: Callable, phase: int = 0
 ) -> None:
-    """What everybody would write, on the run's own order of batches (first phase of the first step of the task)."""
+    """What everybody would write, on the run's own order of batches in a phase of the first step of the task."""
     x, y = stage.train.tensors()
-    stream = (0, "train", stage.name, 0)
-    walk = batches(len(x), 32, range(steps), lambda e: torch.randperm(len(x), generator=generator(*stream, "order", e)))
+    stream = (0, "train", stage.name, phase, "order")
+    walk = batches(len(x), 32, range(steps), lambda e: torch.randperm(len(x), generator=generator(*stream, e)))
     base = optimizer.param_groups[0]["lr"]
     for step, index in enumerate(walk):
         optimizer.param_groups[0]["lr"] = base * rate(step)
@@ -78,21 +82,45 @@ def test_steps_win_over_epochs(build: Callable) -> None:
     assert bench.fit.length(10_000, 0.5) == 12
 
 
-def test_every_phase_has_an_optimiser_and_an_order_of_its_own(build: Callable) -> None:
-    """Two phases are not one of twice the length: momentum starts afresh, and so does the walk over the data."""
-    starts, bench = [], build(*SMALL, "optimizer=sgd")
-    make = bench.fit.optimizer
-    bench.fit.optimizer = lambda params: starts.append(make(params)) or starts[-1]
+def test_every_phase_has_an_optimiser_a_rate_and_an_order_of_its_own(build: Callable) -> None:
+    """Two phases are two plain loops one after the other: no momentum is carried over, the walk over the data is new."""
+    words = (*SMALL, "optimizer=sgd")
+    net = build(*words, folder="plain").method.net
+    bench = build(*words)
 
-    def learn(stage, fit) -> None:
+    def learn(stage: Stage, fit: Callable) -> None:
         fit(bench.method, stage)
-        fit(bench.method, stage, name="again", lr=0.1)
+        fit(bench.method, stage, name="again", share=0.5, lr=0.1)
 
     bench.method.learn = learn
     bench.go()
-    first, second = starts
-    assert first is not second and [o.param_groups[0]["lr"] for o in starts] == pytest.approx([0.1, 0.01])
-    assert bench.rows.count(b"train,") == 1 and bench.rows.count(b"again,") == 1
+    for phase, (steps, lr) in enumerate([(23, 0.1), (12, 0.1 * 0.1)]):
+        optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
+        plain_loop(net, optimizer, bench.stages[0], steps, lambda step: 1.0, phase)
+    assert all(torch.equal(w, net.state_dict()[n]) for n, w in bench.method.net.state_dict().items())
+    assert [line.split(b",")[1:3] for line in bench.rows.splitlines()[1:]] == [[b"train", b"23"], [b"again", b"12"]]
+
+
+def test_a_phase_can_go_on_from_a_step_of_another_as_if_it_had_been_there(build: Callable) -> None:
+    """`at` is reached at its step exactly, inside a block too; `begin` with the same order and rates continues it."""
+    bench = build(*SMALL, "optimizer=sgd", "optimizer.momentum=0", "schedule=cosine")
+    method, kept, ends = bench.method, [], []
+
+    def keep() -> None:
+        kept.append({n: w.detach().clone() for n, w in method.net.state_dict().items()})
+
+    def learn(stage: Stage, fit: Callable) -> None:
+        fit(method, stage, order="first", at=(9, keep))
+        ends.append({n: w.detach().clone() for n, w in method.net.state_dict().items()})
+        method.net.load_state_dict(kept[0])
+        fit(method, stage, order="first", begin=9)
+        ends.append(method.net.state_dict())
+
+    method.learn = learn
+    bench.go()
+    assert len(kept) == 1 and not torch.equal(kept[0]["head.weight"], ends[0]["head.weight"])
+    assert all(torch.equal(w, ends[1][n]) for n, w in ends[0].items())
+    assert bench.journal.tally["steps"] == 23 + 14
 
 
 def test_rows_stand_at_their_steps_and_hold_the_mean_loss_since_the_last(build: Callable) -> None:
@@ -135,9 +163,7 @@ def test_a_method_that_draws_is_reproducible_and_undisturbed_by_looks(build: Cal
 
 
 @pytest.mark.parametrize("every", [0, 1e9], ids=["saved-always", "saved-never"])
-def test_a_method_that_draws_resumes_bit_for_bit(
-    every: float, build: Callable, relay: Callable, same: Callable
-) -> None:
+def test_a_method_that_draws_resumes_bit_for_bit(every: float, build: Callable, relay: Callable, same: Callable) -> None:
     calm = build(*SMALL, method=Noisy, folder="calm").go()
     words = (*SMALL, "loop.block=3", f"loop.checkpoint_seconds={every}")
     same(calm, relay(*words, method=Noisy, folder="resumed", halts=[3, 1, 2]))

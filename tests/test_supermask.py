@@ -1,4 +1,4 @@
-"""Learned supermasks: logits move and weights do not, samples are one mask per look, rescaling is by the mask in use."""
+"""Learned supermasks: logits move, weights do not, a sample is one mask per look, rescaling goes by the mask used."""
 
 from collections.abc import Callable
 from pathlib import Path

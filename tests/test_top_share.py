@@ -1,4 +1,4 @@
-"""The top share by selection: exact counts, the ties of a stable sort, the straight-through gradient; Bernoulli masks."""
+"""The top share by selection: exact counts, a stable sort's ties, the straight-through gradient; Bernoulli masks."""
 
 import math
 from fractions import Fraction

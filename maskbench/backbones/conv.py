@@ -75,7 +75,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
     bias: bool = True,
     init: str = "glorot_normal",
 ) -> ConvNet:
-    """Conv-2, Conv-4, Conv-6, Conv-8: 3x3 convolutions, a pool after every second one; `width` multiplies every layer."""
+    """Conv-2, -4, -6 and -8: 3x3 convolutions, a pool after every second one; `width` multiplies every layer."""
     return ConvNet(
         shape,
         outputs,

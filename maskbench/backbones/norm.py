@@ -8,7 +8,7 @@ from maskbench.errors import UsageError, did_you_mean
 
 
 def norm_of(kind: str, affine: bool) -> Callable[[int], nn.Module]:
-    """units -> layer. `batch` keeps running statistics as buffers, with `affine` a gain and a shift too; `none` does nothing.
+    """units -> layer. `batch` keeps running statistics as buffers, and a gain and a shift if `affine`; `none`: nothing.
 
     Raises:
         UsageError: no norm of that name.

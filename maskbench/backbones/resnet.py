@@ -23,8 +23,8 @@ class ResNet(nn.Module):
     Args:
         base: channels of the first stage; each later one has twice as many. width: multiplies `base`.
         blocks: of each stage.
-        shortcut: what passes around a block that changes the shape: `conv`, a 1x1 convolution and a norm; or `pad`, every
-            second pixel and zeros for the new channels, which has no weights.
+        shortcut: what passes around a block that changes the shape: `conv`, a 1x1 convolution and a norm; or `pad`,
+            every second pixel and zeros for the new channels, which has no weights.
         norm: `batch` or `none`. affine: whether it has a gain and a shift.
         bias: of `head`, and of the convolutions when there is no norm behind them.
     """

@@ -1,4 +1,4 @@
-"""torchvision's residual nets for ImageNet, under their own names but for the last layer, which is `head` here as everywhere."""
+"""torchvision's residual nets for ImageNet, their layers under torchvision's names but for the last, called `head`."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""VGG for small images, as in the lottery-ticket papers: 3x3 convolutions with norms, the mean over the image, one Linear."""
+"""VGG for small images, as in the lottery-ticket papers: 3x3 convolutions with norms, then the mean and one Linear."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,12 +1,12 @@
 """What the sub-commands share: arguments, aligned text, runs on disk."""
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from maskbench.errors import UsageError
+from maskbench.files import read_json
 
 
 class Arguments(argparse.ArgumentParser):
@@ -61,15 +61,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in `path`; empty when it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def state(run: Path) -> str:

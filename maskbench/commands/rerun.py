@@ -7,8 +7,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from maskbench import identity
-from maskbench.commands.common import arguments, read_json, run_dir
+from maskbench.commands.common import arguments, run_dir
 from maskbench.errors import UsageError
+from maskbench.files import read_json
 
 
 def main(argv: list[str]) -> int:

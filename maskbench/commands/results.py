@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from maskbench.commands.common import aligned, arguments, read_json, runs, state
+from maskbench.commands.common import aligned, arguments, runs, state
 from maskbench.errors import UsageError
+from maskbench.files import read_json
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
 SHOWN = 4  # metric columns of the table; CSV has all

@@ -6,7 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from maskbench import identity
-from maskbench.commands.common import aligned, read_json, run_dir, size, state
+from maskbench.commands.common import aligned, run_dir, size, state
+from maskbench.files import read_json
 
 
 def main(argv: list[str]) -> int:

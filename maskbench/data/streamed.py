@@ -1,8 +1,8 @@
 """Images that do not fit in memory: read from their files batch by batch, by a DataLoader and its workers.
 
-Nothing that is random happens in a worker's own name. A batch is named by its epoch and its rows, and from that name the
-main process draws a seed for each sample: neither the number of workers, nor how far they read ahead, nor an interruption
-plays a part.
+Nothing that is random happens in a worker's own name. A batch is named by its epoch and its rows, and from that name
+the main process draws a seed for each sample: neither the number of workers, nor how far they read ahead, nor an
+interruption plays a part.
 """
 
 import hashlib
@@ -27,13 +27,17 @@ from maskbench.errors import UsageError
 
 PIECE = 128  # images evaluated at a time, at most: they are larger than those held in memory
 MOST_WORKERS = 8  # when the number of workers follows the machine
-# DataLoader iterators under way: one that goes down in a cycle with its queues waits in vain for its workers, five seconds each
+# DataLoader iterators under way. One that Python collects in a cycle with its queues waits for its workers in vain,
+# five seconds for each; held here, it is let go on purpose, and they end at once.
 READING: set[Iterator] = set()
+
+
+Wanted = tuple[list[int], list[int] | None]  # numbers of the files of a batch; seeds of its samples, None: no draws
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Paths of images under one folder, as bytes in one array: a million of them are no Python objects to copy to workers.
+    """Paths of images under one folder, as bytes in one array: a million Python objects would be copied to workers.
 
     Attributes:
         names: [files], bytes, relative to `folder`.
@@ -105,7 +109,7 @@ class Streamed:
     def batches(
         self, size: int, device: torch.device | str = "cpu", first: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, targets) on `device` of the whole split or of its `first` rows, at most `size` and PIECE at a time."""
+        """(inputs, targets) on `device` of the whole split or its `first` rows, at most `size` and PIECE at a time."""
         index = torch.arange(len(self))[:first].split(min(size, PIECE))
         samples = self.read(((self.rows[i].tolist(), None) for i in index), self.crop, device, ahead=len(index) > 1)
         for i, pixels in zip(index, samples, strict=True):
@@ -135,9 +139,9 @@ class Streamed:
     # ---- reading
 
     def read(
-        self, wanted: Iterable[tuple[list[int], list[int] | None]], crop: Crop, device: torch.device | str, ahead: bool = True
+        self, wanted: Iterable[Wanted], crop: Crop, device: torch.device | str, ahead: bool = True
     ) -> Generator[Tensor, None, None]:
-        """uint8 [files, 3, size, size] for each (file numbers, seeds of the samples or None), `ahead` of need by workers.
+        """uint8 [files, 3, size, size] for each batch wanted, `ahead` of need by workers.
 
         Raises:
             UsageError: a file that is no image.
@@ -161,6 +165,7 @@ class Streamed:
                 yield pixels
         finally:
             READING.remove(reading)
+            del reading
 
     def inputs(self, pixels: Tensor, device: torch.device | str) -> Tensor:
         return self.scale.apply(pixels.to(device, non_blocking=True).float())
@@ -176,8 +181,8 @@ class Reader:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitems__(self, wanted: tuple[list[int], list[int] | None]) -> Tensor | UsageError:
-        """One batch: (file numbers, seeds or None) -> uint8 [files, 3, size, size], or the error to raise in the main process."""
+    def __getitems__(self, wanted: Wanted) -> Tensor | UsageError:
+        """One batch, uint8 [files, 3, size, size], or the error to raise in the main process."""
         rows, seeds = wanted
         self.transform = self.transform or self.crop.transform()
         pixels = torch.empty(len(rows), 3, self.crop.size, self.crop.size, dtype=torch.uint8)
@@ -188,7 +193,8 @@ class Reader:
                     torch.default_generator.manual_seed(seeds[i])  # the CPU's alone
                 pixels[i] = self.transform(decode(self.files[row]))
         except OSError as error:
-            return UsageError(f"{self.files[row]} cannot be read as an image ({_first_line(error)}): replace or delete it.")
+            path, reason = self.files[row], _first_line(error)
+            return UsageError(f"{path} cannot be read as an image ({reason}): replace it, or delete it.")
         finally:
             torch.set_rng_state(before)
         return pixels
@@ -232,7 +238,7 @@ class StreamFeed:
         if block is not None:
             block.end(pixels)
 
-    def wanted(self, index: Tensor, mine: slice) -> tuple[list[int], list[int] | None]:
+    def wanted(self, index: Tensor, mine: slice) -> Wanted:
         """File numbers and seeds of this process's share of one batch."""
         rows, seeds = self.split.rows[index], None
         if self.split.augment:

@@ -22,7 +22,7 @@ from maskbench.shelf import Book
 class Supermask(Method):
     """Args:
     net: a backbone; its Linear and Conv weights are masked, everything else stays as it was drawn.
-    start: the logit every weight starts with; 0: in or out with equal chances. It moves the density, which nothing sets.
+    start: the logit every weight starts with; 0: in or out with equal chances. It moves the density; nothing sets it.
     constant: weights are sign(w) * (deviation of the layer's weights) instead of w (the paper's signed constant).
     rescale: weights times n / ones of the mask in use, layer by layer (the paper's dynamic weight rescaling).
     samples: masks drawn to test with.
@@ -110,7 +110,7 @@ class Supermask(Method):
 
     @torch.no_grad()
     def facts(self) -> dict[str, float]:
-        """`density` is the expected one, the mean of sigmoid(logit); beside it those of the samples and the threshold."""
+        """`density` is the expected one, the mean of sigmoid(logit); beside it the samples' and the threshold's."""
         p = {name: self.logit(name).sigmoid() for name in self.w}
         total = sum(w.numel() for w in self.w.values())
         sampled = [masks.density(self.sample(i).values()) for i in range(self.samples)]

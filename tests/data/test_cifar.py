@@ -33,7 +33,8 @@ def python2(x: np.ndarray, y: list[int], key: bytes) -> bytes:
     def number(n: int) -> bytes:
         return b"J" + n.to_bytes(4, "little", signed=True)
 
-    kind = b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNN" + 2 * number(-1) + b"K\x00tb"
+    kind = b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R"
+    kind += b"(K\x03" + text(b"|") + b"NNN" + 2 * number(-1) + b"K\x00tb"
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
     array += b"(K\x01" + b"".join(map(number, x.shape)) + b"\x86" + kind + b"\x89" + text(x.tobytes()) + b"tb"
     labels = b"](" + b"".join(map(number, y)) + b"e"
@@ -262,7 +263,8 @@ def test_a_colour_set_can_be_permuted_but_not_rotated():
     from maskbench.data.permuted import permuted
     from maskbench.data.rotated import rotated
 
-    keys = {"base": "synthetic_cifar10", "val": 10, "normalize": "standard", "source": "auto", "root": "nowhere", "seed": 0}
+    keys = {"base": "synthetic_cifar10", "val": 10, "normalize": "standard", "source": "auto", "root": "nowhere"}
+    keys["seed"] = 0
     (stage,) = permuted(stages=1, legacy=False, **keys)
     assert sorted(stage.train.view.order.tolist()) == list(range(3 * 32 * 32))
     assert stage.test.tensors(first=3)[0].shape == (3, 3, 32, 32)
@@ -301,7 +303,7 @@ def test_only_what_trains_is_augmented():
     stage, plain = build()[3], build(augment=False)[3]
     index = torch.arange(20)
     for split_ in (stage.train, stage.val, stage.test):
-        (x, y), (picked, _) = split_.tensors(), split_.pick(index[: len(split_)])
+        (x, _), (picked, _) = split_.tensors(), split_.pick(index[: len(split_)])
         assert torch.equal(x[: len(picked)], picked)
         parts = list(split_.batches(7, first=20))
         assert torch.equal(torch.cat([part for part, _ in parts]), x[:20]) and max(len(y) for _, y in parts) <= 7

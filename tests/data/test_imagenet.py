@@ -1,4 +1,4 @@
-"""Images read from disk: the same numbers as from memory, whatever the workers, and bit for bit after an interruption."""
+"""Images read from disk: the same numbers as from memory, whatever the workers, bit for bit after an interruption."""
 
 import gc
 import multiprocessing
@@ -83,7 +83,8 @@ def seeded(epoch: int) -> torch.Generator:
 
 
 def equal(a: list, b: list) -> bool:
-    return len(a) == len(b) and all(torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+    pairs = [pair for p, q in zip(a, b, strict=True) for pair in zip(p, q, strict=True)]
+    return all(torch.equal(x, y) for x, y in pairs)
 
 
 # ---- files
@@ -168,12 +169,14 @@ def test_images_of_all_shapes_are_resized_and_cut_as_torchvision_does(shapes):
     assert torch.equal(stage.test.tensors()[0], expected)
 
 
-WORDS = ["data=imagenet", f"data.size={SIDE}", f"data.resize={SIDE}", "data.val=6", "data.workers=0", "backbone.width=0.25"]
-WORDS += ["budget.epochs=null", "budget.batch_size=8", "loop.log_every=4", "budget.validate_every=4"]
+WORDS = ["data=imagenet", f"data.size={SIDE}", f"data.resize={SIDE}", "data.val=6", "data.workers=0"]
+WORDS += ["backbone.width=0.25", "budget.epochs=null", "budget.batch_size=8", "budget.validate_every=4"]
+WORDS += ["loop.log_every=4"]
 
 
 def test_a_run_on_files_is_the_run_in_memory(folder, build: Callable, same: Callable):
-    words = ["method=dense", "backbone=resnet20", *WORDS, f"data.folder={folder}", "data.augment=false", "budget.steps=9"]
+    words = ["method=dense", "backbone=resnet20", *WORDS, f"data.folder={folder}", "data.augment=false"]
+    words += ["budget.steps=9"]
     on_disk, resident = build(*words, folder="disk"), build(*words, folder="memory")
     (stage,) = resident.stages
     splits = {name: in_memory(getattr(stage, name)) for name in ("train", "val", "test")}
@@ -183,8 +186,9 @@ def test_a_run_on_files_is_the_run_in_memory(folder, build: Callable, same: Call
 
 
 def test_supsup_learns_stages_from_files(folder, build: Callable):
-    words = ["method=supsup", "backbone=resnet18", *WORDS, "data=splitimagenet", "data.stages=2", f"data.folder={folder}"]
-    run = build(*words, "backbone.affine=false", "backbone.base=8", "budget.steps=2", "task.trials=3", "task.probe=5").go()
+    words = ["method=supsup", "backbone=resnet18", *WORDS, "data=splitimagenet", f"data.folder={folder}"]
+    words += ["data.stages=2", "backbone.affine=false", "backbone.base=8", "task.trials=3", "task.probe=5"]
+    run = build(*words, "budget.steps=2").go()
     assert run.metrics["average_accuracy"] is not None and run.metrics["task_inference_accuracy"] is not None
 
 

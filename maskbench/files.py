@@ -1,0 +1,33 @@
+"""Small files, read and replaced whole. Imports nothing heavy: the command line reads records with it."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file, then put it in `path`'s place at once: readers see the old or the new, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in `path`; empty when it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def anew(state: Path) -> str:
+    """What to do when a run's resume state is of no use."""
+    return f"delete the folder {state} or add force=true to start the run anew"

@@ -1,0 +1,72 @@
+"""Figures of finished runs: of one run, or of several that differ in the seed only. Imports no torch.
+
+What is drawn depends on what the records hold, not on names: curves of a pruning run, the accuracy matrix of a
+continual one. Records that hold neither give no figure.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskbench.files import read_json
+from maskbench.report import figures_continual, figures_prune, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a figure is drawn from: a run's result.json, curves.json and the config in its run.json."""
+
+    folder: Path
+    result: dict[str, Any]
+    curves: list[dict[str, Any]]
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The last two parts of its directory, which hold method, data, seed and key."""
+        return "/".join(self.folder.absolute().parts[-2:])
+
+
+def read(folder: Path, result: dict[str, Any] | None = None) -> Finished:
+    """The record in `folder`; `result` stands in for a result.json that is not written yet.
+
+    Raises:
+        FileNotFoundError: there is no result.
+    """
+    result = read_json(folder / "result.json") if result is None else result
+    if not result:
+        raise FileNotFoundError(folder / "result.json")
+    config = (read_json(folder / "run.json") or {}).get("config") or {}
+    curves = folder / "curves.json"
+    return Finished(folder, result, json.loads(curves.read_text()) if curves.exists() else [], config)
+
+
+def draw(runs: Sequence[Finished]) -> dict[str, "Figure"]:
+    """All figures by name, averaged over `runs`, which must answer one question with different seeds."""
+    title = headline(runs)
+    with style.styled():
+        return figures_prune.draw(runs, title) | figures_continual.draw(runs, title)
+
+
+def save(runs: Sequence[Finished], folder: Path) -> list[Path]:
+    """Draw into `folder`: NAME.png and NAME.svg for each figure, in order."""
+    return style.save(draw(runs), folder, f"{headline(runs)}; {', '.join(run.name for run in runs)}".replace("\n", "; "))
+
+
+def of_run(folder: Path, result: dict[str, Any]) -> dict[str, Path]:
+    """Draw one run into its own directory; name -> PNG of each figure."""
+    return {path.stem: path for path in save([read(folder, result)], folder) if path.suffix == ".png"}
+
+
+def headline(runs: Sequence[Finished]) -> str:
+    """Two lines: method and data; seeds, where the data came from, and the key that finds the runs."""
+    first, seeds = runs[0].result, sorted(run.result["seed"] for run in runs)
+    told = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    if 1 < len(seeds) <= 5:
+        told += f" ({', '.join(map(str, seeds))})"
+    return f"{first['method']} on {first['data']}\n{told}, data source {first['source']}, key {first['key']}"

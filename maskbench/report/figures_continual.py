@@ -1,0 +1,169 @@
+"""Figures of continual runs: the accuracy matrix, accuracy against stages learnt, and every stage given or inferred.
+
+Drawn from result.json: R[i, j] is the accuracy on stage j after learning stage i, null where nothing was tested.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskbench.report import style
+from maskbench.report.style import COLUMN, GREY, INK, PAGE, band, canvas, legend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from maskbench.report.figures import Finished
+
+CELLS = 12  # stages up to which a heat map has room for numbers
+BARS = 40  # stages up to which bars are told apart
+NAMED = 12  # stages up to which their names have room
+
+
+def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
+    """The figures these runs have something for, by name; none for records without an accuracy matrix."""
+    if not all((run.result.get("matrices") or {}).get("accuracy") for run in runs):
+        return {}
+    r, made = matrices(runs), {}
+    if r.shape[-1] > 1:
+        made["matrix"] = heat_map(r, names(runs), title)
+        made["stages"] = over_stages(r, column(runs, "accuracy, stage inferred"), title)
+    made["per_stage"] = per_stage(r, column(runs, "accuracy, stage inferred"), names(runs), title)
+    return made
+
+
+# ---- numbers out of the records
+
+
+def matrices(runs: Sequence["Finished"]) -> np.ndarray:
+    """R in percent [runs, learnt so far, tested on]; nan where nothing was tested."""
+    return 100 * np.array([run.result["matrices"]["accuracy"] for run in runs], dtype=float)
+
+
+def column(runs: Sequence["Finished"], name: str) -> np.ndarray | None:
+    """A column of the result tables in percent [runs, stages]; None where a run lacks it."""
+    values = [[row.get(name) for row in run.result["table"]] for run in runs]
+    return None if any(v is None for row in values for v in row) else 100 * np.array(values, dtype=float)
+
+
+def names(runs: Sequence["Finished"]) -> list[str]:
+    """The stages' names where they have room and all seeds agree on them (class orders may differ), else numbers."""
+    found = [[str(row["stage"]) for row in run.result["table"]] for run in runs]
+    agreed = all(one == found[0] for one in found) and len(found[0]) <= NAMED
+    return found[0] if agreed else [str(i + 1) for i in range(len(found[0]))]
+
+
+def average_seen(r: np.ndarray) -> np.ndarray:
+    """Accuracy averaged over the stages seen so far [runs, stages]; nan where one of them was not tested."""
+    return np.stack([r[:, i, : i + 1].mean(1) for i in range(r.shape[-1])], 1)
+
+
+def running_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the first n stages, for every n [runs, stages]."""
+    return np.cumsum(values, 1) / np.arange(1, values.shape[1] + 1)
+
+
+# ---- figures
+
+
+def heat_map(r: np.ndarray, stages: Sequence[str], title: str) -> "Figure":
+    """R, mean over seeds; cells that were not tested are blank."""
+    mean, count = r.mean(0), r.shape[-1]
+    figure, (panel,) = canvas(title, width=COLUMN, height=3.3)
+    low = min(90.0, 10 * np.floor(np.nanmin(mean) / 10))
+    shown = np.ma.masked_invalid(mean)
+    image = panel.imshow(shown, cmap=style.SHADES, vmin=low, vmax=100, aspect="equal", interpolation="none")
+    if count <= CELLS:
+        for i, j in np.argwhere(np.isfinite(mean)):
+            dark = mean[i, j] < (low + 100) / 2
+            size = min(7.0, 40 / count)
+            panel.text(j, i, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=size, color="white" if dark else INK)
+    ticks = stage_ticks(count)
+    upright = max(len(stages[i]) for i in ticks) * len(ticks) > 40
+    panel.set_xticks(ticks, [stages[i] for i in ticks], rotation=90 if upright else 0)
+    panel.set_yticks(ticks, [stages[i] for i in ticks])
+    panel.set_xlabel("tested on stage")
+    panel.set_ylabel("after learning stage")
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    panel.tick_params(length=0 if count <= CELLS else 2)
+    label = "test accuracy (%)" + (f", mean of {len(r)} seeds" if len(r) > 1 else "")
+    figure.colorbar(image, ax=panel, label=label, shrink=0.8).outline.set_visible(False)
+    return figure
+
+
+def over_stages(r: np.ndarray, inferred: np.ndarray | None, title: str) -> "Figure":
+    """The average over the stages seen, and each stage from when it was learnt; from the ends only where R has no more."""
+    count = r.shape[-1]
+    figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
+    x, seen = np.arange(1, count + 1), average_seen(r)
+    mark = {"marker": "o"} if count <= BARS else {}
+    if np.isfinite(seen).all():
+        for j in range(count):
+            label = "each stage" if j == 0 else None
+            panel.plot(x[j:], r[:, j:, j].mean(0), color=GREY, alpha=0.5, linewidth=0.6, label=label, rasterized=count > BARS)
+        band(panel, x, seen, color=style.COLOURS[0], label="average of stages seen", zorder=3, **mark)
+        panel.set_xlabel("stages learnt")
+    else:
+        diagonal = np.diagonal(r, axis1=1, axis2=2)
+        band(panel, x, running_mean(diagonal), color=style.COLOURS[2], label="tested when learnt", linestyle="--")
+        band(panel, x, running_mean(r[:, -1]), color=style.COLOURS[0], label="tested at the end", zorder=3, **mark)
+        panel.set_xlabel("first stages averaged")
+    if inferred is not None and not np.isfinite(seen).all():
+        look = {"marker": "s"} if count <= BARS else {}
+        band(panel, x, running_mean(inferred), color=style.COLOURS[1], label="tested at the end, inferred", **look)
+    panel.set_ylabel("test accuracy (%)")
+    whole_numbers(panel, count)
+    legend(figure, [panel], len(r), entry=1.6)
+    return figure
+
+
+def per_stage(r: np.ndarray, inferred: np.ndarray | None, stages: Sequence[str], title: str) -> "Figure":
+    """Accuracy of every stage at the end, beside it with the stage inferred or, without that, when it was learnt."""
+    end, count = r[:, -1], r.shape[-1]
+    shown = {"stage given": end, "stage inferred": inferred}
+    if inferred is None:
+        shown = {"when learnt": np.diagonal(r, axis1=1, axis2=2), "at the end": end}
+    figure, (panel,) = canvas(title, width=COLUMN if count <= NAMED else PAGE, height=2.9)
+    for k, (name, values) in enumerate(shown.items()):
+        label = f"{name} (mean {np.nanmean(values):.1f} %)"
+        marks(panel, values, k, label)
+    ticks = stage_ticks(count)
+    upright = max(len(stages[i]) for i in ticks) * len(ticks) > 45
+    panel.set_xticks(ticks, [stages[i] for i in ticks], rotation=90 if upright else 0)
+    panel.set_xlim(-0.7, count - 0.3)
+    panel.set_xlabel("stage")
+    panel.set_ylabel("test accuracy (%)")
+    if count <= BARS:
+        panel.set_ylim(0, 100)
+    legend(figure, [panel], len(r), entry=1.8)
+    return figure
+
+
+def marks(panel: "Axes", values: np.ndarray, k: int, label: str) -> None:
+    """values [runs, stages] as the k-th of two: bars from zero, or dots where bars would be threads; range over seeds."""
+    x, mean = np.arange(values.shape[1]), values.mean(0)
+    colour = style.COLOURS[k]
+    spread = [mean - values.min(0), values.max(0) - mean] if len(values) > 1 else None
+    if values.shape[1] <= BARS:
+        error = {"elinewidth": 0.8, "ecolor": INK}
+        panel.bar(x + 0.4 * (k - 0.5), mean, 0.38, color=colour, yerr=spread, error_kw=error, label=label)
+        return
+    if spread is not None:
+        panel.vlines(x, values.min(0), values.max(0), color=colour, alpha=0.3, linewidth=0.8)
+    panel.plot(x, mean, linestyle="", marker="os"[k], markersize=2, color=colour, label=label)
+
+
+def stage_ticks(count: int) -> list[int]:
+    """Positions (from 0) of the stages that are named on an axis: all of a few, else round numbers."""
+    if count <= NAMED:
+        return list(range(count))
+    every = next(step for step in (2, 5, 10, 20, 25, 50, 100, 250, 500, 1000, 10**9) if count / step <= 10)
+    return [0, *range(every - 1, count, every)]
+
+
+def whole_numbers(panel: "Axes", count: int) -> None:
+    ticks = [i + 1 for i in stage_ticks(count)]
+    panel.set_xticks(ticks, ticks)

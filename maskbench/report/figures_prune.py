@@ -1,0 +1,392 @@
+"""Figures of pruning runs: accuracy and speed against the weights that remain, learning curves, layers, supermasks.
+
+Drawn from curves.json, one row for each level and branch. As in the papers, the axis of remaining weights is logarithmic
+and runs from 100 % down, and several seeds are a mean with the band from least to largest.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maskbench.report import style
+from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, legend, looks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from maskbench.report.figures import Finished
+
+TICKET = "ticket"  # the method itself
+UNTRAINED = "supermask/"  # what names of untrained branches begin with
+REMAINING = "weights remaining (%)"
+LINES = 7  # that one panel shows without repeating a colour
+CURVES = 5  # levels whose learning curves are shown
+POINTS = 4  # controls of a single level that may stand among the lines
+
+
+def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
+    """The figures these runs have something for, by name; none for records without curves."""
+    if not all(run.curves and "branch" in run.curves[0] for run in runs):
+        return {}
+    made = {
+        "accuracy": accuracy(runs, title),
+        "speed": speed(runs, title),
+        "learning_curves": learning_curves(runs, title),
+        "density": density(runs, title),
+        "supermasks": supermasks(runs, title),
+    }
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+# ---- numbers out of the records
+
+
+def branches(runs: Sequence["Finished"]) -> list[str]:
+    """Names of the trained branches, the method first."""
+    names = dict.fromkeys(row["branch"] for run in runs for row in run.curves)
+    return [name for name in names if not name.startswith(UNTRAINED)]
+
+
+def rows(runs: Sequence["Finished"], branch: str) -> dict[int, list[dict[str, Any]]]:
+    """Level -> one row of each run, at the levels at which every run has the branch."""
+    found = [{row["level"]: row for row in run.curves if row["branch"] == branch} for run in runs]
+    return {level: [one[level] for one in found] for level in sorted(set.intersection(*map(set, found)))}
+
+
+def series(runs: Sequence["Finished"], branch: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(remaining weights in percent [levels], value of `name` [runs, levels]); nan where a run has none."""
+    levels = rows(runs, branch).values()
+    x = np.array([remaining(level) for level in levels])
+    y = np.array([[number(row.get(name)) for row in level] for level in levels]).reshape(len(x), len(runs))
+    return x, y.T
+
+
+def remaining(level: Iterable[dict[str, Any]]) -> float:
+    """Percent of weights that remain, mean over runs (they differ where a criterion, not a rate, sets the number)."""
+    return 100 * float(np.mean([row["facts"].get("density", 1.0) for row in level]))
+
+
+def number(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def some(values: np.ndarray) -> bool:
+    """Whether there is anything to draw."""
+    return bool(np.isfinite(values.mean(0)).any()) if values.size else False
+
+
+def percent(value: float) -> str:
+    """3.58 as 3.6, 51.28 as 51.3, 80.04 as 80: what the papers write on the axis."""
+    return f"{value:.1f}".removesuffix(".0") if value >= 1 else f"{value:.2g}"
+
+
+def word(branch: str) -> str:
+    return branch.removeprefix(UNTRAINED).replace("_", " ")
+
+
+# ---- accuracy and speed against what remains
+
+
+def accuracy(runs: Sequence["Finished"], title: str) -> "Figure | None":
+    """At the end of training and, where the test set was looked at on the way, at the early-stop step."""
+    if len(rows(runs, TICKET)) < 2:
+        return None
+    many = lone(runs)
+    early = some(series(runs, TICKET, "early_stop_accuracy")[1])
+    panels = [("accuracy", "test accuracy (%)")]
+    panels += [("early_stop_accuracy", "test accuracy at early stop (%)")] if early else []
+    count = len(panels) + bool(many)
+    figure, axes = canvas(title, count, width=COLUMN if count == 1 else PAGE, height=2.9)
+    kinds = looks([name for name in branches(runs) if name not in many])
+    for panel, (name, label) in zip(axes, panels, strict=False):
+        dense(panel, runs, name)
+        lines(panel, runs, name, kinds, scale=100)
+        panel.set_ylabel(label)
+    if many:
+        ranked(axes[-1], runs, many)
+    legend(figure, axes, len(runs))
+    return figure
+
+
+def speed(runs: Sequence["Finished"], title: str) -> "Figure | None":
+    """The early-stop step, and the first step at the validation accuracy `task.fast`."""
+    if len(rows(runs, TICKET)) < 2 or not some(series(runs, TICKET, "early_stop_step")[1]):
+        return None
+    goal = (runs[0].config.get("task") or {}).get("fast")
+    reached = f"steps to {100 * goal:g} % validation accuracy" if goal else "steps to the accuracy asked for"
+    panels = [("early_stop_step", "early-stop iteration (step)")]
+    panels += [("fast_step", reached)] if some(series(runs, TICKET, "fast_step")[1]) else []
+    figure, axes = canvas(title, len(panels), width=COLUMN * len(panels), height=2.9)
+    many = lone(runs)
+    kinds = looks([name for name in branches(runs) if name not in many])
+    for panel, (name, label) in zip(axes, panels, strict=True):
+        lines(panel, runs, name, kinds)
+        panel.set_ylabel(label)
+        panel.set_ylim(bottom=0)
+    if any(np.isnan(series(runs, name, "fast_step")[1]).any() for name in kinds) and len(panels) > 1:
+        missing = "no point: not reached" + (" by every seed" if len(runs) > 1 else "")
+        axes[-1].set_title(missing, loc="right", color=GREY)
+    legend(figure, axes, len(runs))
+    return figure
+
+
+def lone(runs: Sequence["Finished"]) -> list[str]:
+    """Controls trained at one level only, where they are so many that their points would lie on a heap."""
+    names = [name for name in branches(runs) if name != TICKET and len(rows(runs, name)) == 1]
+    return names if len(names) > POINTS else []
+
+
+def lines(panel: "Axes", runs: Sequence["Finished"], name: str, kinds: dict[str, dict], scale: float = 1) -> None:
+    """One line for each branch of `kinds`."""
+    for branch, look in kinds.items():
+        x, y = series(runs, branch, name)
+        if some(y):
+            band(panel, x, scale * y, label=word(branch), zorder=3 if branch == TICKET else 2.5, **look)
+    remaining_axis(panel, series(runs, TICKET, name)[0])
+
+
+def dense(panel: "Axes", runs: Sequence["Finished"], name: str) -> None:
+    """The unpruned net as a horizontal line, where level 0 is one."""
+    x, y = series(runs, TICKET, name)
+    if x[0] == 100 and np.isfinite(y[:, 0]).all():
+        panel.axhline(100 * y[:, 0].mean(), color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, label="dense", zorder=1.5)
+
+
+def ranked(panel: "Axes", runs: Sequence["Finished"], names: Sequence[str]) -> None:
+    """Branches of one level, best first, one dot each with the range over seeds; the method at that level as a line."""
+    level = max(level for name in names for level in rows(runs, name))
+    values = {name: 100 * series(runs, name, "accuracy")[1][:, 0] for name in names if level in rows(runs, name)}
+    values = dict(sorted(values.items(), key=lambda item: item[1].mean()))
+    for at, value in enumerate(values.values()):
+        panel.plot([value.min(), value.max()], [at, at], color=PALE, linewidth=3, solid_capstyle="round")
+        panel.plot(value.mean(), at, "o", color=style.COLOURS[1])
+    own = 100 * np.array([row["accuracy"] for row in rows(runs, TICKET)[level]])
+    panel.axvline(own.mean(), color=style.COLOURS[0], linewidth=1)
+    panel.set_yticks(range(len(values)), [word(name) for name in values])
+    panel.set_xlabel("test accuracy (%)")
+    panel.set_title(f"controls at {percent(remaining(rows(runs, TICKET)[level]))} % (line: ticket)", loc="left")
+    panel.grid(axis="x")
+
+
+def remaining_axis(panel: "Axes", x: np.ndarray) -> None:
+    """Logarithmic, from 100 % down, the levels themselves as ticks."""
+    from matplotlib.ticker import NullLocator
+
+    panel.set_xscale("log")
+    panel.set_xlim(max(x) * 1.06, min(x) / 1.06)
+    ticks = [x[i] for i in spread(len(x), 6)]
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks(ticks, [percent(tick) for tick in ticks])
+    panel.set_xlabel(REMAINING)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of range(count), first and last among them, as evenly as whole numbers allow."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
+
+
+# ---- learning curves
+
+
+def learning_curves(runs: Sequence["Finished"], title: str) -> "Figure | None":
+    """The method at some levels; beside it the method and its controls at the deepest level they share."""
+    own = {level: group for level, group in rows(runs, TICKET).items() if looked(group)}
+    if not own:
+        return None
+    test = all("test_accuracy" in look for group in own.values() for row in group for look in row["curve"])
+    name = "test_accuracy" if test else "val_accuracy"
+    level, rivals = controls(runs, own)
+    figure, axes = canvas(title, 2 if rivals else 1, width=PAGE if rivals else COLUMN, height=2.9, sharey=True)
+    levels = [list(own)[i] for i in spread(len(own), CURVES)]
+    for at, colour in zip(levels, shades(len(levels)), strict=True):
+        curve(axes[0], own[at], name, color=colour, label=f"{percent(remaining(own[at]))} %")
+    axes[0].set_ylabel(f"{'test' if test else 'validation'} accuracy (%)")
+    if rivals:
+        axes[0].set_title("ticket, by weights remaining", loc="left")
+        axes[1].set_title(f"at {percent(remaining(own[level]))} % of weights", loc="left")
+        kinds = looks(branches(runs))
+        for branch, group in {TICKET: own[level], **rivals}.items():
+            look = {part: kinds[branch][part] for part in ("color", "linestyle")}
+            curve(axes[1], group, name, label=word(branch), **look)
+    for panel in axes:
+        panel.set_xlabel("training step")
+        panel.set_xlim(left=0)
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=5, handlelength=1.2, title=style.bands(len(runs)))
+    axes[0].set_ylim(*ends(axes))
+    return figure
+
+
+def looked(group: Sequence[dict[str, Any]]) -> bool:
+    """Whether every run looked at this level more than once while it trained."""
+    return all(len(row.get("curve") or []) > 1 for row in group)
+
+
+def controls(runs: Sequence["Finished"], own: dict[int, Any]) -> tuple[int, dict[str, list]]:
+    """The deepest level that has controls, and these; none where there are too many to tell their lines apart."""
+    found = {name: rows(runs, name) for name in branches(runs) if name != TICKET}
+    level = max((level for levels in found.values() for level in levels if level in own), default=0)
+    rivals = {name: levels[level] for name, levels in found.items() if level in levels and looked(levels[level])}
+    return level, rivals if len(rivals) < LINES else {}
+
+
+def curve(panel: "Axes", group: Sequence[dict[str, Any]], name: str, **look: Any) -> None:
+    """Accuracy in percent over training, at the steps at which every run looked."""
+    found = [{look["step"]: look[name] for look in row["curve"]} for row in group]
+    steps = sorted(set.intersection(*map(set, found)))
+    band(panel, np.array(steps), 100 * np.array([[one[step] for step in steps] for one in found]), **look)
+
+
+def ends(axes: Sequence["Axes"]) -> tuple[float, float]:
+    """From the least accuracy after the first fifth of training, so that the ends of the curves stand apart, to the best."""
+    drawn = [line.get_ydata() for panel in axes for line in panel.get_lines()]
+    least, most = min(y[len(y) // 5 :].min() for y in drawn), max(y.max() for y in drawn)
+    room = 0.05 * max(most - least, 0.1)
+    return least - room, most + room
+
+
+def shades(count: int) -> list:
+    """Dark to light, an order one can see: from the first level to the last."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.85 * i / max(1, count - 1)) for i in range(count)]
+
+
+# ---- layers
+
+
+def density(runs: Sequence["Finished"], title: str) -> "Figure | None":
+    """What remains of each layer: lines over levels, a heat map for many layers, dots for a single level."""
+    levels = rows(runs, TICKET)
+    names = list(dict.fromkeys(k for group in levels.values() for row in group for k in row["facts"] if k[:8] == "density/"))
+    x = np.array([remaining(group) for group in levels.values()])
+    y = np.array([[100 * np.mean([row["facts"].get(k, np.nan) for row in group]) for group in levels.values()] for k in names])
+    if not names or (len(x) == 1 and np.all(y == 100)):
+        return None
+    names = [name.removeprefix("density/") for name in names]
+    if len(x) == 1:
+        return layer_dots(names, x[0], y[:, 0], title)
+    return layer_lines(names, x, y, title) if len(names) <= LINES else layer_map(names, x, y, title)
+
+
+def layer_lines(names: Sequence[str], x: np.ndarray, y: np.ndarray, title: str) -> "Figure":
+    """y [layers, levels] in percent; a layer of which nothing is left ends there, and its name says so."""
+    figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
+    for i, ((name, look), line) in enumerate(zip(looks(names).items(), y, strict=True)):
+        gone = f" (empty at {percent(x[line == 0][0])} %)" if (line == 0).any() else ""
+        under = 1 - (i + 1) / len(names)  # layers of one rate lie on each other: the lower ones are wider
+        size = {"linewidth": 1.2 + 2.7 * under, "markersize": 3 + 4 * under}
+        panel.plot(x, np.where(line > 0, line, np.nan), label=name + gone, **look, **size)
+    panel.set_yscale("log")
+    remaining_axis(panel, x)
+    panel.set_xlabel("weights remaining in all layers (%)")
+    percent_axis(panel, y)
+    panel.set_ylabel("weights remaining in the layer (%)")
+    legend(figure, [panel], 1)
+    return figure
+
+
+def percent_axis(panel: "Axes", y: np.ndarray) -> None:
+    """Ticks 100, 50, 20, 10, ... down to the least percentage."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    least = np.nanmin(np.where(y > 0, y, np.nan), initial=100)
+    steps = (1.0, 2.0, 5.0) if least > 0.5 else (1.0,)
+    panel.yaxis.set_major_locator(LogLocator(subs=steps))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.set_ylim(least / 1.15, 115)
+
+
+def layer_map(names: Sequence[str], x: np.ndarray, y: np.ndarray, title: str) -> "Figure":
+    """y [layers, levels] in percent as colours on a logarithmic scale, layers from the input down; empty is blank."""
+    from matplotlib.colors import LogNorm
+
+    figure, (panel,) = canvas(title, width=COLUMN, height=min(9.0, 1.3 + 0.12 * len(names)))
+    shown = np.ma.masked_where(~(y > 0), y)
+    norm = LogNorm(vmin=min(shown.min(), 99.0), vmax=100)
+    image = panel.imshow(shown, aspect="auto", cmap=style.SHADES, norm=norm, interpolation="none")
+    every = -(-len(names) // 64)
+    panel.set_yticks(range(0, len(names), every), names[::every], fontsize=max(4.5, min(7, 360 / len(names))))
+    at = spread(len(x), 6)
+    panel.set_xticks(at, [percent(x[i]) for i in at])
+    panel.set_xlabel("weights remaining in all layers (%)")
+    panel.grid(False)
+    bar = figure.colorbar(image, ax=panel, label="remaining in the layer (%)", format=lambda value, _: f"{value:g}")
+    bar.outline.set_visible(False)
+    bar.minorticks_off()
+    return figure
+
+
+def layer_dots(names: Sequence[str], x: float, y: np.ndarray, title: str) -> "Figure":
+    """y [layers] in percent, beside the whole net's x."""
+    figure, (panel,) = canvas(title, width=COLUMN, height=min(9.0, 1.3 + 0.16 * len(names)))
+    panel.plot(y, range(len(names)), "o", color=style.COLOURS[0], label="layer")
+    panel.axvline(x, color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, label=f"whole net ({percent(x)} %)")
+    panel.set_yticks(range(len(names)), names, fontsize=max(4.5, min(7, 360 / len(names))))
+    panel.invert_yaxis()
+    panel.set_xlim(0, 100)
+    panel.set_xlabel(REMAINING)
+    panel.grid(axis="x")
+    legend(figure, [panel], 1)
+    return figure
+
+
+# ---- supermasks
+
+
+def supermasks(runs: Sequence["Finished"], title: str) -> "Figure | None":
+    """Accuracy of untrained masked nets: one panel, or for many of them a panel for each criterion, best first."""
+    names = dict.fromkeys(row["branch"] for run in runs for row in run.curves if row["branch"].startswith(UNTRAINED))
+    found = {name: series(runs, name, "accuracy") for name in names}
+    found = {name: (x, 100 * y) for name, (x, y) in found.items() if some(y)}
+    if not found:
+        return None
+    if len(found) > LINES:
+        return supermask_panels(found, runs, title)
+    figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
+    for name, look in looks(list(found)).items():
+        band(panel, *found[name], label=word(name), **look)
+    supermask_axes(panel, found)
+    panel.set_ylabel("test accuracy, untrained (%)")
+    legend(figure, [panel], len(runs), entry=1.5)
+    return figure
+
+
+def supermask_panels(found: dict[str, tuple], runs: Sequence["Finished"], title: str) -> "Figure":
+    """NAME and NAME_constant share a panel; all others stand behind it in grey, for comparison."""
+    pairs: dict[str, dict[str, tuple]] = {}
+    for name, line in found.items():
+        stem = name.removesuffix("_constant")
+        pairs.setdefault(stem if stem in found else name, {})[name] = line
+    pairs = dict(sorted(pairs.items(), key=lambda pair: -max(y.mean(0).max() for _, y in pair[1].values())))
+    across, down = 3, -(-len(pairs) // 3)
+    figure, axes = canvas(title, across, down, width=PAGE, height=1.2 + 1.1 * down, sharex=True, sharey=True)
+    for panel, (stem, pair) in zip(axes, pairs.items(), strict=False):
+        for name, (x, y) in found.items():
+            if name not in pair:
+                panel.plot(x, y.mean(0), color=PALE, linewidth=0.7, zorder=1.5)
+        for name, (x, y) in pair.items():
+            constant = name != stem
+            colour, label = (style.COLOURS[1], "signed constant") if constant else (style.COLOURS[0], "initial values")
+            band(panel, x, y, color=colour, label=label)
+        supermask_axes(panel, found, ticks=4)
+        panel.set_xlabel("")
+        panel.set_title(word(stem), loc="left", pad=3)
+    for panel in axes[len(pairs) :]:
+        panel.set_visible(False)
+    for panel in axes[len(pairs) - across : len(pairs)]:  # the last of each column
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel(REMAINING)
+    figure.supylabel("test accuracy, untrained (%)", fontsize=7.5)
+    legend(figure, axes[: len(pairs)], len(runs), entry=1.5)
+    return figure
+
+
+def supermask_axes(panel: "Axes", found: dict[str, tuple], ticks: int = 6) -> None:
+    longest = max((x for x, _ in found.values()), key=len)
+    remaining_axis(panel, longest)
+    at = [longest[i] for i in spread(len(longest), ticks)]
+    panel.set_xticks(at, [percent(tick) for tick in at])
+    panel.set_ylim(0, 100)
