@@ -5,6 +5,7 @@ A mask stands beside a named weight of the backbone. `keep` is the share that st
 
 import json
 import math
+import threading
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import accumulate
@@ -73,8 +74,8 @@ def kept_count(keep: float, n: int) -> int:
     return math.ceil(Fraction(str(keep)) * n)
 
 
-def cut(rank: Tensor, count: int) -> Cut:
-    """The cut through `rank` (any shape, n values) that keeps the `count` highest, exactly.
+def cut(score: Tensor, count: int, magnitude: bool = False) -> Cut:
+    """The cut that keeps the `count` highest of the n scores (any shape), exactly; with `magnitude` by |score|.
 
     Ties fall as in a stable ascending sort whose first n - count go: of equals, the lower index goes first. Found by
     selection, which costs a hundredth of that sort.
@@ -82,46 +83,48 @@ def cut(rank: Tensor, count: int) -> Cut:
     Raises:
         ValueError: `count` is not within 0 .. n.
     """
-    n = rank.numel()
+    n = score.numel()
     if not 0 <= count <= n:
         raise ValueError(f"cannot keep {count} of {n} weights")
     if count == n:
         return Cut(-math.inf, 0)
-    rank = rank.detach() if rank.dtype.itemsize >= 4 else rank.detach().float()  # numpy knows no bfloat16
-    value = smallest(rank, n - count).item()
-    ties = count - _count_above(rank, value)
+    value, ties = _select(_copy(score.detach(), magnitude), n - count)
     if ties == 0:
         return Cut(value, n)
-    return Cut(value, int((rank == value).flatten().nonzero()[-ties]))
+    return Cut(value, int((_rank(score, magnitude) == value).flatten().nonzero()[-ties]))
 
 
-def cuts(ranks: Sequence[Tensor], count: int, least: int = 0) -> list[Cut]:
+def cuts(scores: Sequence[Tensor], count: int, least: int = 0, magnitude: bool = False) -> list[Cut]:
     """One cut through the joint ranking of several tensors, as it falls in each of them; `count` stay in all.
 
     Ties go by the order of the tensors. Every tensor keeps its `least` best whatever the ranking says (all it has, if
     that is fewer); where these alone are more than `count`, they are what stays.
     """
-    floors = [min(least, rank.numel()) for rank in ranks]
-    own = [cut(rank, floor) for rank, floor in zip(ranks, floors, strict=True)]
-    sure = [rank.masked_fill(kept(rank, c), math.inf).flatten() for rank, c in zip(ranks, own, strict=True)]
+    floors = [min(least, score.numel()) for score in scores]
+    own = [cut(score, floor, magnitude) for score, floor in zip(scores, floors, strict=True)]
+    sure = [
+        _rank(score, magnitude).masked_fill(kept(score, c, magnitude), math.inf).flatten()
+        for score, c in zip(scores, own, strict=True)
+    ]
     joint = cut(torch.cat(sure), max(count, sum(floors)))
-    starts = accumulate((rank.numel() for rank in ranks), initial=0)
+    starts = accumulate((score.numel() for score in scores), initial=0)
     return [min(c, Cut(joint.value, max(0, joint.tie - start))) for c, start in zip(own, starts, strict=False)]
 
 
-def kept(rank: Tensor, cut: Cut) -> Tensor:
+def kept(score: Tensor, cut: Cut, magnitude: bool = False) -> Tensor:
     """The mask of a cut, bool."""
+    rank = _rank(score, magnitude)
     mask = rank > cut.value
     if cut.tie < rank.numel():
         mask.view(-1)[_ties(rank, cut)] = True
     return mask
 
 
-def top_share(w: Tensor, score: Tensor, cut: Cut, magnitude: bool = True) -> Tensor:
-    """w * m, where m keeps the scores that `cut` keeps: by |score|, or with `magnitude` off by score (edge-popup).
+def top_share(w: Tensor, score: Tensor, cut: Cut, magnitude: bool = False) -> Tensor:
+    """w * m, where m keeps the scores, or with `magnitude` the |scores|, that `cut` keeps (edge-popup).
 
-    Straight through the selection: d/dscore = sign(score) * w * d/d(w * m), without the sign where magnitude is off.
-    What is masked out gets a gradient too.
+    Straight through the selection: d/dscore = w * d/d(w * m), times sign(score) where the magnitude ranks. What is masked
+    out gets a gradient too.
     """
     return _TopShare.apply(w, score, cut, magnitude)
 
@@ -138,7 +141,9 @@ class _TopShare(torch.autograd.Function):
         w, score = ctx.saved_tensors
         to_w = _masked(grad, score, ctx.cut, ctx.magnitude) if ctx.needs_input_grad[0] else None
         to_score = grad * w
-        return to_w, to_score.mul_(score.sign()) if ctx.magnitude else to_score, None, None
+        if ctx.magnitude:
+            to_score.mul_(torch.sign(score, out=_scratch(score)))
+        return to_w, to_score, None, None
 
 
 def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
@@ -147,9 +152,13 @@ def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
     kernel = torch.ops.aten.hardshrink_backward if magnitude else torch.ops.aten.threshold_backward
     masked = kernel(w, score, cut.value)
     if cut.tie < w.numel():
-        ties = _ties(score.abs() if magnitude else score, cut)
+        ties = _ties(_rank(score, magnitude), cut)
         masked.view(-1)[ties] = w.flatten()[ties]
     return masked
+
+
+def _rank(score: Tensor, magnitude: bool) -> Tensor:
+    return score.detach().abs() if magnitude else score.detach()
 
 
 def _ties(rank: Tensor, cut: Cut) -> Tensor:
@@ -158,10 +167,34 @@ def _ties(rank: Tensor, cut: Cut) -> Tensor:
     return equal[equal >= cut.tie]
 
 
-def _count_above(values: Tensor, value: float) -> int:
-    if values.device.type == "cpu":  # numpy compares and counts six times as fast as torch
-        return int(np.count_nonzero(values.numpy() > value))
-    return int((values > value).sum())
+def _select(values: Tensor, drop: int) -> tuple[float, int]:
+    """The `drop`-th smallest value (from 1), and how many of those ranked above it equal it. Reorders `values`."""
+    if values.device.type == "cpu":
+        flat = values.numpy()
+        flat.partition(drop - 1)
+        return float(flat[drop - 1]), int(np.count_nonzero(flat[drop:] == flat[drop - 1]))
+    value = values.kthvalue(drop).values
+    return value.item(), values.numel() - drop - int((values > value).sum())
+
+
+def _copy(score: Tensor, magnitude: bool) -> Tensor:
+    """The ranked values, flat, to be reordered; in float32 what numpy has no type for."""
+    if score.dtype.itemsize < 4:
+        score = score.float()
+    copy = _scratch(score)
+    return (torch.abs(score, out=copy) if magnitude else copy.copy_(score)).view(-1)
+
+
+_held = threading.local()
+
+
+def _scratch(like: Tensor) -> Tensor:
+    """A tensor like this one, for work that ends before the next call: the same memory again and again, since on a CPU
+    fresh memory costs more than a pass over it."""
+    held = getattr(_held, "scratch", None)
+    if held is None or held.numel() < like.numel() or (held.dtype, held.device) != (like.dtype, like.device):
+        held = _held.scratch = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
+    return held[: like.numel()].view(like.shape)
 
 
 class _Bernoulli(torch.autograd.Function):

@@ -82,6 +82,10 @@ class Method(nn.Module):
         """Tensors of a winning ticket: initial values by the backbone's own names, and a uint8 `mask|<name>` each."""
         return {}
 
+    def memory(self) -> dict[str, int]:
+        """Bytes that must be stored: `shared` by all stages, and for each further `stage`. A dense net stores itself."""
+        return {"shared": sum(p.numel() * p.element_size() for p in self.net.parameters()), "stage": 0}
+
     def facts(self) -> dict[str, float]:
         """Numbers of the method itself for the record: density, share still free, ..."""
         return {}

@@ -31,6 +31,12 @@ def backward_transfer(matrix: Matrix) -> float | None:
     return _mean([end - own for end, own in pairs if end is not None and own is not None])
 
 
+def forward_transfer(matrix: Matrix, start: Sequence[float | None]) -> float | None:
+    """FWT = mean over j > 1 of R[j - 1, j] - b_j, b_j the untrained net's accuracy. None where either is undefined."""
+    pairs = [(matrix[j - 1][j], start[j]) for j in range(1, len(matrix))]
+    return _mean([before - none for before, none in pairs if before is not None and none is not None])
+
+
 def calibration(members: Tensor, y: Tensor, bins: int) -> dict[str, float]:
     """Accuracy, NLL (nats), Brier score and ECE (equal-width `bins`, L1) of the mean over members.
 

@@ -89,23 +89,30 @@ class Book(nn.Module):
         row = self.stages.index(stage)
         return {name: masks.unpack(self.store[f"bits/{name}"][row], shape) for name, shape in self.shapes.items()}
 
-    def mean(self) -> dict[str, Tensor]:
-        """The uniform superposition: the mean of all masks, float32."""
-        return {name: self.store[f"count/{name}"] / len(self.stages) for name in self.shapes}
+    def mean(self, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """The uniform superposition of all masks, or of those in `rows` (places in `stages`): their mean, float32."""
+        if rows is None:
+            return {name: self.store[f"count/{name}"] / len(self.stages) for name in self.shapes}
+        return {n: masks.unpack(self.store[f"bits/{n}"][rows], s).float().mean(0) for n, s in self.shapes.items()}
 
-    def dot(self, a: dict[str, Tensor], chunk: int = 32) -> Tensor:
-        """sum over weights of a * mask_t for every stage t: {name: [rows, *shape]} -> [rows, stages].
+    def dot(self, a: dict[str, Tensor], rows: Tensor | None = None, chunk: int = 32) -> Tensor:
+        """sum over weights of a * mask_t: {name: [k, *shape]} -> [k, stages], or [k, rows] for those places in `stages`.
 
         `chunk` unpacked masks are held at a time.
         """
+        rows = torch.arange(len(self.stages)) if rows is None else rows
         parts = []
-        for start in range(0, len(self.stages), chunk):
+        for some in rows.split(chunk):
             total = 0
             for name, shape in self.shapes.items():
-                rows = masks.unpack(self.store[f"bits/{name}"][start : start + chunk], (_numel(shape),))
-                total = total + a[name].flatten(1) @ rows.to(a[name].dtype).T
+                bits = masks.unpack(self.store[f"bits/{name}"][some], (_numel(shape),))
+                total = total + a[name].flatten(1) @ bits.to(a[name].dtype).T
             parts.append(total)
         return torch.cat(parts, 1)
+
+    def bytes(self) -> int:
+        """Of one stage's masks, packed."""
+        return sum(-(-_numel(shape) // 8) for shape in self.shapes.values())
 
 
 def _numel(shape: tuple[int, ...]) -> int:

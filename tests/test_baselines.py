@@ -9,7 +9,7 @@ TINY = ("data.base=synthetic", "backbone.widths=[24,12]", "budget.steps=40", "op
 
 def test_fine_tuning_forgets(build: Callable) -> None:
     bench = build("method=finetune", *TINY).go()
-    assert bench.metrics["forgetting"] > 0.2
+    assert bench.metrics["forgetting"] > 0.1
     assert bench.metrics["logit_drift"] > 0.1
     matrix = bench.outcome.matrices["accuracy"]
     assert min(matrix[i][i] for i in range(5)) > 0.8, "every stage was learnt"

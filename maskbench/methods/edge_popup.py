@@ -83,11 +83,12 @@ class EdgePopup(Method):
 
     def cuts(self, scores: dict[str, Tensor]) -> dict[str, masks.Cut]:
         """Where each layer's ranking is cut now."""
-        ranks, share = self.ranks(scores), self.share()
+        share = self.share()
         if self.scope == "layer":
-            return {name: masks.cut(rank, self.count(share, rank.numel())) for name, rank in ranks.items()}
-        count = masks.kept_count(share, sum(rank.numel() for rank in ranks.values()))
-        return dict(zip(ranks, masks.cuts(list(ranks.values()), count, self.min_keep), strict=True))
+            return {name: masks.cut(s, self.count(share, s.numel()), self.magnitude) for name, s in scores.items()}
+        count = masks.kept_count(share, sum(s.numel() for s in scores.values()))
+        found = masks.cuts(list(scores.values()), count, self.min_keep, self.magnitude)
+        return dict(zip(scores, found, strict=True))
 
     def count(self, share: float, n: int) -> int:
         """Weights that a layer of n keeps."""
@@ -105,13 +106,10 @@ class EdgePopup(Method):
     def score(self, name: str) -> nn.Parameter:
         return self.scores[name.replace(".", "|")]
 
-    def ranks(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: score.detach().abs() if self.magnitude else score.detach() for name, score in scores.items()}
-
     def draw(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
         """The masks of these scores, bool."""
         cuts = self.cuts(scores)
-        return {name: masks.kept(rank, cuts[name]) for name, rank in self.ranks(scores).items()}
+        return {name: masks.kept(score, cuts[name], self.magnitude) for name, score in scores.items()}
 
     def share(self) -> float:
         """The share kept at this step: `keep`, and more while it warms up."""

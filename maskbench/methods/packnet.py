@@ -4,6 +4,7 @@ Train on every free weight, give back the smallest of them, retrain the rest, fr
 Biases move in the first stage only (the paper's default), norms likewise.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
@@ -84,6 +85,14 @@ class PackNet(Method):
     def masks(self) -> dict[str, Tensor]:
         stages = range(int(self.ledger.claimed))
         return {f"{stage}/{name}": self.ledger.mask(name, stage) for stage in stages for name in self.trunk}
+
+    def memory(self) -> dict[str, int]:
+        """One net, one packed owner map of ceil(log2(T + 1)) bits a weight, and a head per stage."""
+        weights = sum(w.numel() for w in self.trunk.values())
+        head = sum(p.numel() for p in self.net.head.parameters())
+        rest = sum(p.numel() for p in self.net.parameters()) - head
+        owners = -(-weights * math.ceil(math.log2(int(self.ledger.claimed) + 1)) // 8)
+        return {"shared": 4 * rest + owners, "stage": 4 * head}
 
     def facts(self) -> dict[str, float]:
         return {"free": self.ledger.share_free()}

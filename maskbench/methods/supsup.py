@@ -2,7 +2,7 @@
 
 The net is random and never trained. Each stage learns one binary mask over its weights and is answered by f(x, W * M).
 When the stage is not given, all masks are superposed, and the gradient of an uncertainty with respect to their
-coefficients names it. Scores and masks are drawn as in the paper's MNIST experiments: [score >= 0], straight through.
+coefficients names it.
 """
 
 import math
@@ -17,49 +17,117 @@ from maskbench import masks
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError, did_you_mean
 from maskbench.method import Method
-from maskbench.shelf import Book
+from maskbench.shelf import Book, Shelf
 
 
 @final
 class SupSup(Method):
     """Args:
-    net: a backbone without biases, its weights drawn once (the paper: signed Kaiming constant).
-    inference: rules for finding the stage, `<search>_<objective>`, search one_shot or brute_force, objective H or G.
-        The first one's answers count as 'inferred'.
+    net: a backbone without biases and affine norms, its weights drawn once (the paper: signed Kaiming constant). Running
+        norm statistics are kept per stage.
+    inference: rules for finding the stage, `<search>_<objective>`, search one_shot, binary or brute_force, objective H
+        or G. The first one's answers count as 'inferred'.
+    density_scale: None: a mask is [score >= 0], about half of the weights (the paper's MNIST runs). c: per layer the top
+        min(1/2, c (out + in) / (out in height width)) of |score| (the code's `sparsity`, larger is denser).
+    transfer: where a stage's scores start: `random`, or from what was learnt: `previous` (the last stage's scores),
+        `nearest` (the mask least uncertain about the new data), `mean_scores` (as the code), `mean_masks` (as the text).
     """
 
-    def __init__(self, net: nn.Module, *, inference: Sequence[str] = ("one_shot_H",)) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        inference: Sequence[str] = ("one_shot_H",),
+        density_scale: float | None = None,
+        transfer: str = "random",
+    ) -> None:
         super().__init__(net)
         for rule in inference:
             if rule not in RULES:
                 raise UsageError(f"no inference rule '{rule}'.{did_you_mean(rule, RULES)} Rules: {', '.join(RULES)}")
-        self.inference_rules = tuple(inference)
+        if transfer not in TRANSFERS:
+            raise UsageError(f"no method.transfer '{transfer}'.{did_you_mean(transfer, TRANSFERS)} It is {', '.join(TRANSFERS)}")
+        self.inference_rules, self.transfer = tuple(inference), transfer
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
+        self.count = {name: None if density_scale is None else budget(w, density_scale) for name, w in self.w.items()}
         self.scores = nn.ParameterDict({name.replace(".", "|"): torch.empty_like(w) for name, w in self.w.items()})
         self.book = Book({name: w.shape for name, w in self.w.items()})
+        self.totals = Shelf()  # of the scores learnt so far, where they are transferred
+        self.norms = Shelf()  # running statistics by stage, and as they were at the start
+        self.statistics = [name for name in net.state_dict() if name not in dict(net.named_parameters())]
+        for name in self.statistics:
+            self.norms.put(f"start/{name}", net.get_buffer(name))
         self.register_buffer("classes", torch.tensor(0))  # l, the real outputs; those after them are superfluous
 
-    # ---- learning a stage (section 3b)
+    # ---- learning a stage
 
     def movable(self) -> Iterator[nn.Parameter]:
         return iter(self.scores.values())
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.classes.fill_(stage.outputs)
-        for score in self.scores.values():
-            nn.init.kaiming_uniform_(score, a=math.sqrt(5))
+        self.begin(stage)
         fit(self, stage)
-        self.book.write(stage.index, {name: self.score(name) >= 0 for name in self.w})
+        self.book.write(stage.index, {name: self.mask(name) for name in self.w})
+        for name in self.statistics:
+            self.norms.put(f"{stage.index}/{name}", self.net.get_buffer(name))
+        if self.transfer == "mean_scores":
+            for name in self.w:
+                self.totals.put(name, self.score(name) + (self.totals[name] if name in self.totals else 0))
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         if stage.index in self.book:
-            return {name: self.w[name] * m for name, m in self.book.read(stage.index).items()}
-        return {name: masks.threshold(w, self.score(name)) for name, w in self.w.items()}
+            return self.answering(stage.index)
+        return {name: self.masked(name) for name in self.w}
+
+    def masked(self, name: str) -> Tensor:
+        """W * M of the scores in training, straight through."""
+        if self.count[name] is None:
+            return masks.threshold(self.w[name], self.score(name))
+        return masks.top_share(self.w[name], self.score(name), self.cut(name))
+
+    def mask(self, name: str) -> Tensor:
+        if self.count[name] is None:
+            return self.score(name) >= 0
+        return masks.kept(self.score(name).detach().abs(), self.cut(name))
+
+    def cut(self, name: str) -> masks.Cut:
+        return masks.cut(self.score(name).detach().abs(), self.count[name])
+
+    def answering(self, stage: int) -> dict[str, Tensor]:
+        """What a finished stage computes with: its masked weights and its norm statistics."""
+        weights = {name: self.w[name] * m for name, m in self.book.read(stage).items()}
+        return weights | {name: self.norms[f"{stage}/{name}"] for name in self.statistics}
+
+    @torch.no_grad()
+    def begin(self, stage: Stage) -> None:
+        """The scores and norm statistics that a stage starts from."""
+        for name in self.statistics:
+            self.net.get_buffer(name).copy_(self.norms[f"start/{name}"])
+        known = len(self.book.stages)
+        if known and self.transfer == "previous":
+            return
+        for score in self.scores.values():
+            nn.init.kaiming_uniform_(score, a=math.sqrt(5))
+        if not known or self.transfer == "random":
+            return
+        if self.transfer == "mean_scores":
+            for name in self.w:
+                self.score(name).copy_(self.totals[name] / known)
+            return
+        if self.transfer == "nearest":
+            x, _ = stage.train.tensors(self.classes.device, first=128)
+            masks_of = {n: m.float() for n, m in self.book.read(int(self.infer(x[None], "brute_force_H"))).items()}
+        else:
+            masks_of = self.book.mean()
+        for name in self.w:  # a mask says on which side of the threshold a score starts, the draw how far from it
+            towards = 2 * masks_of[name] - 1 if self.count[name] is None else masks_of[name]
+            self.score(name).copy_(self.score(name).abs() * towards)
 
     def score(self, name: str) -> nn.Parameter:
         return self.scores[name.replace(".", "|")]
 
-    # ---- finding the stage (section 4)
+    # ---- finding the stage
 
     def infer(self, groups: Tensor, rule: str) -> Tensor:
         search, objective = RULES[rule]
@@ -72,25 +140,43 @@ class SupSup(Method):
         One forward and one backward a group. By the chain rule the derivative is sum_l <d objective / d W_eff, W * M_t>,
         so the superposition is a running mean of masks and every further stage costs one dot product.
         """
-        superposed = {name: (self.w[name] * m).requires_grad_() for name, m in self.book.mean().items()}
-        found = []
+        superposed, found = self.superposed(), []
         for some in groups.split(chunk):
-            gradients = [self.gradient(superposed, images, objective) for images in some]
-            along = {name: torch.stack([g[name] for g in gradients]) * self.w[name] for name in self.w}
-            found.append(self.book.dot(along))
+            slopes = [self.slopes(superposed, images, objective) for images in some]
+            found.append(self.book.dot({name: torch.stack([s[name] for s in slopes]) for name in self.w}))
         return torch.cat(found)
 
-    def gradient(self, weights: dict[str, Tensor], images: Tensor, objective: Callable) -> dict[str, Tensor]:
+    def binary(self, groups: Tensor, objective: Callable) -> Tensor:
+        """Keep the half of the stages with the smallest slope until one is left: ceil(log2 k) rounds a group.
+
+        [groups, images, ...] -> [groups, stages]: 0 for the one that is left, infinity for the others.
+        """
+        left = torch.full((len(groups), len(self.book.stages)), torch.inf, device=groups.device)
+        for group, images in enumerate(groups):
+            rows = torch.arange(len(self.book.stages))
+            while len(rows) > 1:
+                slopes = self.slopes(self.superposed(rows), images, objective)
+                order = self.book.dot({name: s[None] for name, s in slopes.items()}, rows)[0].argsort(stable=True)
+                rows = rows[order[: -(-len(rows) // 2)].cpu()]
+            left[group, rows] = 0
+        return left
+
+    def superposed(self, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """W times the mean of all masks, or of those in `rows`: alpha = 1/k."""
+        return {name: (self.w[name] * m).requires_grad_() for name, m in self.book.mean(rows).items()}
+
+    def slopes(self, weights: dict[str, Tensor], images: Tensor, objective: Callable) -> dict[str, Tensor]:
+        """d objective / d W_eff * W for every weight: what a mask is multiplied with to give its d objective / d alpha."""
         with torch.enable_grad():
             uncertainty = objective(functional_call(self.net, weights, (images,)), int(self.classes)).mean()
-            return dict(zip(weights, torch.autograd.grad(uncertainty, list(weights.values())), strict=True))
+            grads = torch.autograd.grad(uncertainty, list(weights.values()))
+        return {name: g * self.w[name] for name, g in zip(weights, grads, strict=True)}
 
     def brute_force(self, groups: Tensor, objective: Callable) -> Tensor:
         """The objective under each stage's own mask, mean over a group: [groups, images, ...] -> [groups, stages]."""
         images, scores = groups.flatten(0, 1), []
         for stage in self.book.stages:
-            own = {name: self.w[name] * m for name, m in self.book.read(stage).items()}
-            values = objective(functional_call(self.net, own, (images,)), int(self.classes))
+            values = objective(functional_call(self.net, self.answering(stage), (images,)), int(self.classes))
             scores.append(values.reshape(groups.shape[:2]).mean(1))
         return torch.stack(scores, 1)
 
@@ -102,8 +188,20 @@ class SupSup(Method):
     def masks(self) -> dict[str, Tensor]:
         return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
 
+    def memory(self) -> dict[str, int]:
+        """The weights are a seed; a stage is its packed masks and its norm statistics."""
+        norms = sum(self.norms[f"start/{n}"].numel() * self.norms[f"start/{n}"].element_size() for n in self.statistics)
+        return {"shared": 8, "stage": self.book.bytes() + norms}
+
     def facts(self) -> dict[str, float]:
         return {"density": masks.density(self.book.read(self.book.stages[-1]).values())}
+
+
+def budget(w: Tensor, density_scale: float) -> int:
+    """How many weights of a layer stay: the top share min(1/2, c (out + in) / (out in height width)) of it."""
+    fan_out, fan_in = w.shape[:2]
+    share = min(0.5, density_scale * (fan_out + fan_in) / w.numel())
+    return w.numel() - math.floor((1 - share) * w.numel())
 
 
 def entropy(logits: Tensor, classes: int) -> Tensor:
@@ -128,9 +226,12 @@ def superfluous_share(logits: Tensor, classes: int) -> Tensor:
     return logits.log_softmax(-1)[:, classes:].logsumexp(-1)
 
 
+TRANSFERS = ("random", "previous", "nearest", "mean_scores", "mean_masks")
 RULES = {
     "one_shot_H": (SupSup.one_shot, entropy),
     "one_shot_G": (SupSup.one_shot, superfluous),
+    "binary_H": (SupSup.binary, entropy),
+    "binary_G": (SupSup.binary, superfluous),
     "brute_force_H": (SupSup.brute_force, entropy),
     "brute_force_G": (SupSup.brute_force, superfluous_share),
 }

@@ -28,7 +28,8 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
         return {}
     r, made = matrices(runs), {}
     if r.shape[-1] > 1:
-        made["matrix"] = heat_map(r, names(runs), title)
+        if r.shape[-1] <= CELLS or whole(r):
+            made["matrix"] = heat_map(r, names(runs), title)
         made["stages"] = over_stages(r, column(runs, "accuracy, stage inferred"), title)
     made["per_stage"] = per_stage(r, column(runs, "accuracy, stage inferred"), names(runs), title)
     return made
@@ -55,6 +56,11 @@ def names(runs: Sequence["Finished"]) -> list[str]:
     return found[0] if agreed else [str(i + 1) for i in range(len(found[0]))]
 
 
+def whole(r: np.ndarray) -> bool:
+    """Whether every stage was tested after every later one; else only the diagonal and the last row are there."""
+    return bool(np.isfinite(r[:, *np.tril_indices(r.shape[-1])]).all())
+
+
 def average_seen(r: np.ndarray) -> np.ndarray:
     """Accuracy averaged over the stages seen so far [runs, stages]; nan where one of them was not tested."""
     return np.stack([r[:, i, : i + 1].mean(1) for i in range(r.shape[-1])], 1)
@@ -78,7 +84,7 @@ def heat_map(r: np.ndarray, stages: Sequence[str], title: str) -> "Figure":
     if count <= CELLS:
         for i, j in np.argwhere(np.isfinite(mean)):
             dark = mean[i, j] < (low + 100) / 2
-            size = min(7.0, 40 / count)
+            size = min(7.0, 56 / count)
             panel.text(j, i, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=size, color="white" if dark else INK)
     ticks = stage_ticks(count)
     upright = max(len(stages[i]) for i in ticks) * len(ticks) > 40
@@ -100,10 +106,12 @@ def over_stages(r: np.ndarray, inferred: np.ndarray | None, title: str) -> "Figu
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
     x, seen = np.arange(1, count + 1), average_seen(r)
     mark = {"marker": "o"} if count <= BARS else {}
-    if np.isfinite(seen).all():
+    if whole(r):
+        look = {"color": GREY, "linewidth": 0.6}
+        panel.plot([], [], label="each stage", alpha=0.5, **look)  # what the legend shows: many lines are faint ones
+        look |= {"alpha": min(0.5, 12 / count), "rasterized": count > BARS}
         for j in range(count):
-            label = "each stage" if j == 0 else None
-            panel.plot(x[j:], r[:, j:, j].mean(0), color=GREY, alpha=0.5, linewidth=0.6, label=label, rasterized=count > BARS)
+            panel.plot(x[j:], r[:, j:, j].mean(0), label=f"_stage {j + 1}", **look)
         band(panel, x, seen, color=style.COLOURS[0], label="average of stages seen", zorder=3, **mark)
         panel.set_xlabel("stages learnt")
     else:
@@ -111,7 +119,7 @@ def over_stages(r: np.ndarray, inferred: np.ndarray | None, title: str) -> "Figu
         band(panel, x, running_mean(diagonal), color=style.COLOURS[2], label="tested when learnt", linestyle="--")
         band(panel, x, running_mean(r[:, -1]), color=style.COLOURS[0], label="tested at the end", zorder=3, **mark)
         panel.set_xlabel("first stages averaged")
-    if inferred is not None and not np.isfinite(seen).all():
+    if inferred is not None and not whole(r):
         look = {"marker": "s"} if count <= BARS else {}
         band(panel, x, running_mean(inferred), color=style.COLOURS[1], label="tested at the end, inferred", **look)
     panel.set_ylabel("test accuracy (%)")
@@ -153,7 +161,8 @@ def marks(panel: "Axes", values: np.ndarray, k: int, label: str) -> None:
         return
     if spread is not None:
         panel.vlines(x, values.min(0), values.max(0), color=colour, alpha=0.3, linewidth=0.8)
-    panel.plot(x, mean, linestyle="", marker="os"[k], markersize=2, color=colour, label=label)
+    dot = {"marker": "o", "markersize": 3.2, "fillstyle": "none"} if k == 0 else {"marker": "s", "markersize": 1.4}
+    panel.plot(x, mean, linestyle="", color=colour, label=label, **dot)  # one inside the other where they are equal
 
 
 def stage_ticks(count: int) -> list[int]:

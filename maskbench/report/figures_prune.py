@@ -124,7 +124,7 @@ def speed(runs: Sequence["Finished"], title: str) -> "Figure | None":
     for panel, (name, label) in zip(axes, panels, strict=True):
         lines(panel, runs, name, kinds)
         panel.set_ylabel(label)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.05 * panel.dataLim.ymax)
     if any(np.isnan(series(runs, name, "fast_step")[1]).any() for name in kinds) and len(panels) > 1:
         missing = "no point: not reached" + (" by every seed" if len(runs) > 1 else "")
         axes[-1].set_title(missing, loc="right", color=GREY)
@@ -167,19 +167,25 @@ def ranked(panel: "Axes", runs: Sequence["Finished"], names: Sequence[str]) -> N
     panel.set_yticks(range(len(values)), [word(name) for name in values])
     panel.set_xlabel("test accuracy (%)")
     panel.set_title(f"controls at {percent(remaining(rows(runs, TICKET)[level]))} % (line: ticket)", loc="left")
-    panel.grid(axis="x")
+    panel.grid(False, axis="y")
+    panel.grid(True, axis="x")
 
 
-def remaining_axis(panel: "Axes", x: np.ndarray) -> None:
+def remaining_axis(panel: "Axes", x: np.ndarray, ticks: int = 7) -> None:
     """Logarithmic, from 100 % down, the levels themselves as ticks."""
     from matplotlib.ticker import NullLocator
 
     panel.set_xscale("log")
     panel.set_xlim(max(x) * 1.06, min(x) / 1.06)
-    ticks = [x[i] for i in spread(len(x), 6)]
+    shown = [x[i] for i in every(len(x), ticks)]
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_xticks(ticks, [percent(tick) for tick in ticks])
+    panel.set_xticks(shown, [percent(tick) for tick in shown])
     panel.set_xlabel(REMAINING)
+
+
+def every(count: int, most: int) -> range:
+    """Each of range(count), or each second, third, ... of them from the first on, so that `most` are left at most."""
+    return range(0, count, -(-count // most))
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -307,13 +313,14 @@ def layer_map(names: Sequence[str], x: np.ndarray, y: np.ndarray, title: str) ->
     shown = np.ma.masked_where(~(y > 0), y)
     norm = LogNorm(vmin=min(shown.min(), 99.0), vmax=100)
     image = panel.imshow(shown, aspect="auto", cmap=style.SHADES, norm=norm, interpolation="none")
-    every = -(-len(names) // 64)
-    panel.set_yticks(range(0, len(names), every), names[::every], fontsize=max(4.5, min(7, 360 / len(names))))
-    at = spread(len(x), 6)
+    named = every(len(names), 64)
+    panel.set_yticks(named, [names[i] for i in named], fontsize=max(4.5, min(7, 360 / len(names))))
+    at = every(len(x), 7)
     panel.set_xticks(at, [percent(x[i]) for i in at])
     panel.set_xlabel("weights remaining in all layers (%)")
     panel.grid(False)
-    bar = figure.colorbar(image, ax=panel, label="remaining in the layer (%)", format=lambda value, _: f"{value:g}")
+    ticks = [tick for tick in (100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1) if tick >= norm.vmin]
+    bar = figure.colorbar(image, ax=panel, label="remaining in the layer (%)", ticks=ticks, format="%g")
     bar.outline.set_visible(False)
     bar.minorticks_off()
     return figure
@@ -325,10 +332,11 @@ def layer_dots(names: Sequence[str], x: float, y: np.ndarray, title: str) -> "Fi
     panel.plot(y, range(len(names)), "o", color=style.COLOURS[0], label="layer")
     panel.axvline(x, color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, label=f"whole net ({percent(x)} %)")
     panel.set_yticks(range(len(names)), names, fontsize=max(4.5, min(7, 360 / len(names))))
-    panel.invert_yaxis()
-    panel.set_xlim(0, 100)
+    panel.set_ylim(len(names) - 0.4, -0.6)
+    panel.set_xlim(0, 102)
     panel.set_xlabel(REMAINING)
-    panel.grid(axis="x")
+    panel.grid(False, axis="y")
+    panel.grid(True, axis="x")
     legend(figure, [panel], 1)
     return figure
 
@@ -384,9 +392,6 @@ def supermask_panels(found: dict[str, tuple], runs: Sequence["Finished"], title:
     return figure
 
 
-def supermask_axes(panel: "Axes", found: dict[str, tuple], ticks: int = 6) -> None:
-    longest = max((x for x, _ in found.values()), key=len)
-    remaining_axis(panel, longest)
-    at = [longest[i] for i in spread(len(longest), ticks)]
-    panel.set_xticks(at, [percent(tick) for tick in at])
+def supermask_axes(panel: "Axes", found: dict[str, tuple], ticks: int = 7) -> None:
+    remaining_axis(panel, max((x for x, _ in found.values()), key=len), ticks)
     panel.set_ylim(0, 100)

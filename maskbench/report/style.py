@@ -26,7 +26,7 @@ INK, GREY, PALE = "#222222", "#888888", "#e4e4e4"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":")
-SHADES = "cividis"  # of a heat map
+SHADES = "viridis"  # of a heat map
 STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],  # the first comes with matplotlib: layouts do not vary

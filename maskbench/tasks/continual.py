@@ -1,7 +1,10 @@
 """Continual learning: stages one after another, old ones looked at again and never trained again."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import torch
 
 from maskbench import evaluate, metrics
 from maskbench.data.stage import Stage
@@ -20,12 +23,25 @@ def run(
     `probe` test inputs of each stage keep their logits to measure drift; `trials` single images per stage and rule
     measure task inference.
     """
-    journal.expected = len(stages) * (2 if method.inference_rules else 1)
+    journal.expected = len(stages) * (2 if method.inference_rules else 1) + (matrix == "full")
+    start: list[float | None] = [None] * len(stages)
+    if matrix == "full":
+        start = journal.step("untrained", partial(untrained, method, stages))["accuracy"]
     lessons: list[dict[str, Any]] = []
     for stage in stages:
-        lessons.append(journal.step(stage.name, lambda s=stage: learn(method, stages, s, lessons, fit, matrix, probe)))
-    found = [journal.step(f"infer {s.name}", lambda s=s: infer(method, s, trials)) for s in stages if method.inference_rules]
-    return report(method, stages, lessons, found)
+        lessons.append(journal.step(stage.name, partial(learn, method, stages, stage, lessons, fit, matrix, probe)))
+    found = [
+        journal.step(f"infer {stage.name}", partial(infer, method, stages, stage, trials))
+        for stage in stages
+        if method.inference_rules
+    ]
+    return report(method, stages, lessons, found, start)
+
+
+def untrained(method: Method, stages: list[Stage]) -> dict[str, Any]:
+    """Test accuracy on each stage before anything is learnt: what forward transfer compares with. None where the method
+    has no answer yet."""
+    return {"accuracy": [evaluate.accuracy(method, s, s.test) if method.knows(s) else None for s in stages]}
 
 
 def learn(
@@ -54,48 +70,66 @@ def learn(
     }
 
 
-def infer(method: Method, stage: Stage, trials: int) -> dict[str, Any]:
-    """How well the method finds the stage of test images: per rule from one image and from a group of GROUP.
-
-    `accuracy` is the paper's GNu score of the first rule: one image names the stage of its whole group, and a group under
-    the wrong stage scores 0.
+def infer(method: Method, stages: list[Stage], stage: Stage, trials: int) -> dict[str, Any]:
+    """How well the method finds the stage of test images, per rule from one image and from a group of GROUP; and how
+    well it classifies when the first rule names the stage of a group from its first image (the SupSup paper's protocol):
+    `unshared` counts a group under the wrong stage as wrong (GNu), `shared` asks for the class alone (GNs).
     """
     method.eval()
     x, y = stage.test.tensors(evaluate.device_of(method))
     singles = x[:: max(1, len(x) // trials)][:trials, None]
     whole = len(x) // GROUP * GROUP
     groups = x[:whole].reshape(-1, GROUP, *x.shape[1:]) if whole else x[None]
-    rates = {}
+    first, *_ = method.inference_rules
+    rates, confusion = {}, []
     for rule in method.inference_rules:
         for images in (singles, groups):
-            rates[f"{rule}_{images.shape[1]}"] = (method.infer(images, rule) == stage.index).double().mean().item()
-    first, *_ = method.inference_rules
-    p, _ = evaluate.members(method, stage, stage.test)
-    right = p.mean(0).argmax(-1) == y
-    found = method.infer(x[::GROUP, None], first) == stage.index
-    right &= found.repeat_interleave(GROUP)[: len(right)]
-    return {"accuracy": right.double().mean().item(), "rates": rates, "headline": {"stage found": rates[f"{first}_1"]}}
+            found = method.infer(images, rule)
+            rates[f"{rule}_{images.shape[1]}"] = (found == stage.index).double().mean().item()
+            if rule == first and images is singles:
+                confusion = [(found == other.index).sum().item() for other in stages]
+    answered = method.infer(x[::GROUP, None], first).repeat_interleave(GROUP)[: len(x)]
+    right = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    with torch.no_grad():
+        for other in answered.unique().tolist():
+            rows = (answered == other).nonzero().squeeze(1)
+            p = torch.cat([method.predict(part, stages[other]).mean(0) for part in x[rows].split(evaluate.BATCH)])
+            right[rows] = p.argmax(-1) == y[rows]
+    return {
+        "unshared": (right & (answered == stage.index)).double().mean().item(),
+        "shared": right.double().mean().item(),
+        "rates": rates,
+        "confusion": confusion,
+        "headline": {"stage found": rates[f"{first}_1"]},
+    }
 
 
-def report(method: Method, stages: list[Stage], lessons: list[dict], found: list[dict]) -> Outcome:
+def report(method: Method, stages: list[Stage], lessons: list[dict], found: list[dict], start: list[float | None]) -> Outcome:
     matrix = [lesson["accuracy"] for lesson in lessons]
+    memory = method.memory()
     numbers = {
         "average_accuracy": metrics.average_accuracy(matrix),
         "average_accuracy_inferred": None,
         "task_inference_accuracy": None,
         "forgetting": metrics.forgetting(matrix),
         "backward_transfer": metrics.backward_transfer(matrix),
+        "forward_transfer": metrics.forward_transfer(matrix, start),
         "logit_drift": max(lesson["drift"] for lesson in lessons) if len(lessons) > 1 else None,
+        "memory_bytes": memory["shared"] + len(stages) * memory["stage"],
+        "memory_bytes_shared": memory["shared"],
+        "memory_bytes_per_stage": memory["stage"],
         "train_cpu_seconds_per_stage": _mean([lesson["cpu_seconds"] for lesson in lessons]),
     }
     numbers |= lessons[-1]["facts"]
-    notes = []
+    notes, matrices = [], {"accuracy": matrix}
     if found:
         rates = {rule: _mean([f["rates"][rule] for f in found]) for rule in found[0]["rates"]}
         first = f"{method.inference_rules[0]}_1"
-        numbers["average_accuracy_inferred"] = _mean([f["accuracy"] for f in found])
+        numbers["average_accuracy_inferred"] = _mean([f["unshared"] for f in found])
+        numbers["average_accuracy_inferred_shared"] = _mean([f["shared"] for f in found])
         numbers["task_inference_accuracy"] = rates[first]
         numbers |= {f"task_inference_accuracy/{rule}": rate for rule, rate in rates.items()}
+        matrices["stages_inferred"] = [f["confusion"] for f in found]  # counts of single images, [true, inferred]
         if rates[first] < 0.9:
             notes.append(
                 f"The stage is found from one image in {rates[first]:.1%} of trials (chance {1 / len(stages):.0%}): these "
@@ -107,10 +141,10 @@ def report(method: Method, stages: list[Stage], lessons: list[dict], found: list
             "accuracy when learnt": matrix[stage.index][stage.index],
             "accuracy at the end": matrix[-1][stage.index],
         }
-        | ({"accuracy, stage inferred": found[stage.index]["accuracy"]} if found else {})
+        | ({"accuracy, stage inferred": found[stage.index]["unshared"]} if found else {})
         for stage in stages
     ]
-    return Outcome(numbers, "average_accuracy", table, {"accuracy": matrix}, notes)
+    return Outcome(numbers, "average_accuracy", table, matrices, notes)
 
 
 def _mean(values: list[float]) -> float:
