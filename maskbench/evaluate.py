@@ -14,9 +14,7 @@ def device_of(method: Method) -> torch.device:
 
 
 @torch.no_grad()
-def members(
-    method: Method, stage: Stage, split: Split, first: int | None = None, reading: str = ""
-) -> tuple[Tensor, Tensor]:
+def members(method: Method, stage: Stage, split: Split, first: int | None = None, reading: str = "") -> tuple[Tensor, Tensor]:
     """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows, by one of its readings."""
     method.eval()
     predict = method.readings()[reading]

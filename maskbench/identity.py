@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "experiment", "trainer"}  # not part of the question
-WORDS = {"about", "tasks"}  # descriptions of a method, not knobs
+WORDS = {"about", "tasks", "workers"}  # descriptions, and who reads files: not knobs
 
 
 def conf_dir() -> Path:

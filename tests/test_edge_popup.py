@@ -75,9 +75,7 @@ def test_the_ticket_is_a_plain_net(build: Callable, tmp_path: Path) -> None:
     save_file(bench.method.ticket(), tmp_path / "ticket.safetensors")
     fresh = build(*TINY, "seed=5", folder="other").method.net
     dense = Dense(fresh, init=f"ticket:{tmp_path / 'ticket.safetensors'}")
-    assert torch.equal(
-        evaluate.logits(dense, stage, stage.test, 100), evaluate.logits(bench.method, stage, stage.test, 100)
-    )
+    assert torch.equal(evaluate.logits(dense, stage, stage.test, 100), evaluate.logits(bench.method, stage, stage.test, 100))
     assert load_file(tmp_path / "ticket.safetensors").keys() >= {"head.weight", "mask|head.weight"}
 
 

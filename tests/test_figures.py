@@ -198,6 +198,15 @@ def test_many_controls_of_one_level_are_ranked_beside_the_lines(tmp_path: Path) 
     assert {one.get_label() for one in figure.axes[0].get_lines()} == {"ticket", "dense"}
 
 
+def test_a_net_of_which_nothing_is_left_ends_the_lines(tmp_path: Path) -> None:
+    made = [trained(level, "ticket", 0.9, 0) for level in range(4)]
+    made[3]["facts"] = dict.fromkeys(made[3]["facts"], 0.0)
+    run = pruning(tmp_path, made=made)
+    figure = drawn(run)["accuracy"]
+    assert figure.axes[0].get_xlim()[1] > 0 and np.allclose(line(figure, "ticket")[0], [100, 80, 64, 0])
+    assert figures.save([figures.read(run)], tmp_path / "out")
+
+
 def test_many_supermasks_have_a_panel_for_each_criterion_best_first(tmp_path: Path) -> None:
     made = [row(0, "ticket", 0.97)]
     for i in range(5):

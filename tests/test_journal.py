@@ -239,9 +239,7 @@ def test_deleting_the_state_starts_the_run_anew(build: Callable, relay: Callable
 
 
 @pytest.mark.parametrize("every", [0, 1e9], ids=["saved-always", "saved-never"])
-def test_rows_after_the_open_point_are_taken_back(
-    every: float, build: Callable, relay: Callable, same: Callable
-) -> None:
+def test_rows_after_the_open_point_are_taken_back(every: float, build: Callable, relay: Callable, same: Callable) -> None:
     calm = build(*PACKNET, folder="calm").go()
     words = (*PACKNET, f"loop.checkpoint_seconds={every}")
     resumed = relay(*words, folder="resumed", halts=[2, 3, 5, 7] if every == 0 else [2, 9])

@@ -101,9 +101,7 @@ def test_killed_at_five_moments_packnet_ends_with_the_bytes_of_an_undisturbed_ru
     assert_same(output, calm)
 
 
-def test_killed_between_saves_supsup_ends_with_the_bytes_of_an_undisturbed_run(
-    program: Callable, tmp_path: Path
-) -> None:
+def test_killed_between_saves_supsup_ends_with_the_bytes_of_an_undisturbed_run(program: Callable, tmp_path: Path) -> None:
     """Saving every tenth of a second: a kill loses work, and nothing else."""
     words, draw = (*SUPSUP, "loop.checkpoint_seconds=0.1"), random.Random(1)
     assert ended(program(*words, "paths.output=calm")) == 0
@@ -128,9 +126,7 @@ def ended(process: Process) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_an_interruption_is_status_130_and_loses_nothing(
-    number: int, calm: Path, program: Callable, tmp_path: Path
-) -> None:
+def test_an_interruption_is_status_130_and_loses_nothing(number: int, calm: Path, program: Callable, tmp_path: Path) -> None:
     words = (*PACKNET, "loop.checkpoint_seconds=0.05")
     process, count = program(*words, "paths.output=stopped", log="first"), saves(tmp_path / "stopped")
     assert wait_for(lambda: count() >= 2, process)
@@ -143,9 +139,7 @@ def test_an_interruption_is_status_130_and_loses_nothing(
     assert_same(tmp_path / "stopped", calm)
 
 
-def test_the_same_command_while_it_runs_is_refused_and_once_it_is_done_is_not_repeated(
-    program: Callable, tmp_path: Path
-) -> None:
+def test_the_same_command_while_it_runs_is_refused_and_once_it_is_done_is_not_repeated(program: Callable, tmp_path: Path) -> None:
     words = (*PACKNET, "loop.checkpoint_seconds=0", "paths.output=out")
     first, count = program(*words, log="first"), saves(tmp_path / "out")
     assert wait_for(lambda: count() >= 1, first)

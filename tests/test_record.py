@@ -128,9 +128,7 @@ def test_two_records_of_one_folder_do_not_work_at_once(folder: Path) -> None:
     opened(folder).release()
 
 
-def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(
-    folder: Path, script: Callable, tmp_path: Path
-) -> None:
+def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(folder: Path, script: Callable, tmp_path: Path) -> None:
     path = tmp_path / "holder.py"
     path.write_text(HOLDER)
     process = script(path, folder=folder)
@@ -149,5 +147,9 @@ def test_peaks_are_not_added_up() -> None:
     assert records.total(costs) == {"cpu_seconds": 3.5, "peak_memory_bytes": 10}
 
 
-def test_no_file_is_no_answer(tmp_path: Path) -> None:
-    assert records.read_json(tmp_path / "none.json") is None
+@pytest.mark.parametrize("text", [None, "", '{"status": "fin', "[1, 2]"], ids=["missing", "empty", "cut", "no object"])
+def test_a_result_that_cannot_be_read_is_no_result(text: str | None, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    if text is not None:
+        (folder / "result.json").write_text(text)
+    assert Record(folder).result is None

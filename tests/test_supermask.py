@@ -42,9 +42,7 @@ def test_only_logits_move(rescale: bool, build: Callable) -> None:
     assert all(torch.equal(w, before[name]) for name, w in bench.method.net.state_dict().items())
     assert all(logit.any() for logit in bench.method.movable())
     facts = bench.method.facts()
-    expected = (
-        torch.cat([bench.method.logit(name).sigmoid().flatten() for name in bench.method.w]).double().mean().item()
-    )
+    expected = torch.cat([bench.method.logit(name).sigmoid().flatten() for name in bench.method.w]).double().mean().item()
     assert facts["density"] == pytest.approx(expected)
     assert facts["density_sampled"] == pytest.approx(expected, abs=0.02)
     threshold = torch.cat([m.flatten() for m in bench.method.masks().values()]).double().mean().item()

@@ -68,9 +68,7 @@ def naive(method: SupSup, images: Tensor, objective: str) -> Tensor:
 @pytest.mark.parametrize("make", [dense_net, conv_net])
 @pytest.mark.parametrize("objective", ["H", "G"])
 @pytest.mark.parametrize("stages", [1, 2, 7, 40])
-def test_one_shot_is_the_gradient_with_respect_to_alpha(
-    make: Callable, objective: str, stages: int, double: None
-) -> None:
+def test_one_shot_is_the_gradient_with_respect_to_alpha(make: Callable, objective: str, stages: int, double: None) -> None:
     method = with_masks(make, stages)
     groups = torch.randn(5, 3, *SHAPE)
     rule = {"H": supsup.entropy, "G": supsup.superfluous}[objective]

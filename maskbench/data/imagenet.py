@@ -113,9 +113,7 @@ def survey(folder: Path) -> tuple[tuple[str, ...], list[tuple[Files, Tensor]], d
             )
     names = classes_of(folder / "train")
     if strange := sorted(set(classes_of(folder / "val")) ^ set(names)):
-        raise UsageError(
-            f"Class folder {strange[0]} is in only one of train and val of {folder}: give both the same classes."
-        )
+        raise UsageError(f"Class folder {strange[0]} is in only one of train and val of {folder}: give both the same classes.")
     parts, checksums = [], {}
     for part in ("train", "val"):
         files, labels, checksums[part] = listing(folder / part, names)

@@ -44,8 +44,7 @@ def permuted(*, base: str, stages: int, legacy: bool, val: int, normalize: str, 
 
     orders = [permutation(seed, i, legacy, pixels) for i in range(total)]
     return [
-        stage_of(images, seen(Permute(order)), index=i, total=total, name=f"permutation {i}")
-        for i, order in enumerate(orders)
+        stage_of(images, seen(Permute(order)), index=i, total=total, name=f"permutation {i}") for i, order in enumerate(orders)
     ]
 
 

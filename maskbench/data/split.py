@@ -45,8 +45,7 @@ def deal(stages: int, order: str, seed: int, total: int = 10) -> list[tuple[int,
     if total % whole_number("data.stages", stages, least=1):
         *fitting, last = [n for n in range(1, total + 1) if total % n == 0]
         raise UsageError(
-            f"data.stages={stages} does not divide the {total} classes evenly: "
-            f"take {', '.join(map(str, fitting))} or {last}."
+            f"data.stages={stages} does not divide the {total} classes evenly: take {', '.join(map(str, fitting))} or {last}."
         )
     classes = torch.arange(total)
     if order == "random":

@@ -51,9 +51,7 @@ class Split:
         x, y = x.to(device), y.to(device)
         return (x if self.view is None else self.view(x)), y
 
-    def batches(
-        self, size: int, device: torch.device | str = "cpu", first: int | None = None
-    ) -> Iterable[tuple[Tensor, Tensor]]:
+    def batches(self, size: int, device: torch.device | str = "cpu", first: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:
         """What `tensors` gives, in pieces of at most `size` rows."""
         x, y = self.tensors(device, first)
         return zip(x.split(size), y.split(size), strict=True)

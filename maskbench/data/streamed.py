@@ -106,9 +106,7 @@ class Streamed:
     def __len__(self) -> int:
         return len(self.y)
 
-    def batches(
-        self, size: int, device: torch.device | str = "cpu", first: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int, device: torch.device | str = "cpu", first: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """(inputs, targets) on `device` of the whole split or its `first` rows, at most `size` and PIECE at a time."""
         index = torch.arange(len(self))[:first].split(min(size, PIECE))
         samples = self.read(((self.rows[i].tolist(), None) for i in index), self.crop, device, ahead=len(index) > 1)

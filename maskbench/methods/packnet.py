@@ -6,7 +6,7 @@ Biases move in the first stage only (the paper's default), norms likewise.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from typing import Self, final
 
 from torch import Tensor, nn
 
@@ -72,6 +72,14 @@ class PackNet(Method):
         yield from (self.heads[f"{self.stage}/{part}"] for part, _ in self.net.head.named_parameters())
         if self.stage == 0:  # biases and norms: learnt with the first stage, frozen for all after it
             yield from (p for n, p in self.net.named_parameters() if n not in self.trunk and not n.startswith("head."))
+
+    def train(self, mode: bool = True) -> Self:
+        """After the first stage norms stay in evaluation mode, so that their statistics are frozen too."""
+        super().train(mode)
+        for module in self.net.modules():
+            if self.stage > 0 and isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
 
     def open_head(self) -> None:
         """A fresh private head for the stage in training; nothing is shared with other stages' heads."""

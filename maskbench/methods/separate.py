@@ -17,8 +17,8 @@ class Separate(Method):
     def __init__(self, net: nn.Module) -> None:
         super().__init__(net)
         self.start, self.nets = Shelf(), Shelf()
-        for name, w in net.named_parameters():
-            self.start.put(name, w)
+        for name, value in net.state_dict().items():
+            self.start.put(name, value)
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         if not self.knows(stage):
@@ -26,12 +26,12 @@ class Separate(Method):
         return {name: self.nets[f"{stage.index}/{name}"] for name in self.start.names()}
 
     def learn(self, stage: Stage, fit: Callable) -> None:
-        own = dict(self.net.named_parameters())
-        for name, w in own.items():
-            w.data.copy_(self.start[name])
+        own = self.net.state_dict()  # weights and norm statistics
+        for name, value in own.items():
+            value.copy_(self.start[name])
         fit(self, stage)
-        for name, w in own.items():
-            self.nets.put(f"{stage.index}/{name}", w)
+        for name, value in own.items():
+            self.nets.put(f"{stage.index}/{name}", value)
 
     def knows(self, stage: Stage) -> bool:
         return f"{stage.index}/{self.start.names()[0]}" in self.nets

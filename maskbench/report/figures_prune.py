@@ -133,9 +133,11 @@ def speed(runs: Sequence["Finished"], title: str) -> "Figure | None":
 
 
 def lone(runs: Sequence["Finished"]) -> list[str]:
-    """Controls trained at one level only, where they are so many that their points would lie on a heap."""
-    names = [name for name in branches(runs) if name != TICKET and len(rows(runs, name)) == 1]
-    return names if len(names) > POINTS else []
+    """Controls trained at the same one level only, where they are so many that their points would lie on a heap."""
+    at = {name: list(rows(runs, name)) for name in branches(runs) if name != TICKET}
+    level = max((levels for levels in at.values() if len(levels) == 1), default=[])
+    names = [name for name, levels in at.items() if levels == level]
+    return names if len(names) > POINTS and level else []
 
 
 def lines(panel: "Axes", runs: Sequence["Finished"], name: str, kinds: dict[str, dict], scale: float = 1) -> None:
@@ -156,8 +158,8 @@ def dense(panel: "Axes", runs: Sequence["Finished"], name: str) -> None:
 
 def ranked(panel: "Axes", runs: Sequence["Finished"], names: Sequence[str]) -> None:
     """Branches of one level, best first, one dot each with the range over seeds; the method at that level as a line."""
-    level = max(level for name in names for level in rows(runs, name))
-    values = {name: 100 * series(runs, name, "accuracy")[1][:, 0] for name in names if level in rows(runs, name)}
+    (level,) = rows(runs, names[0])
+    values = {name: 100 * series(runs, name, "accuracy")[1][:, 0] for name in names}
     values = dict(sorted(values.items(), key=lambda item: item[1].mean()))
     for at, value in enumerate(values.values()):
         panel.plot([value.min(), value.max()], [at, at], color=PALE, linewidth=3, solid_capstyle="round")
@@ -172,9 +174,10 @@ def ranked(panel: "Axes", runs: Sequence["Finished"], names: Sequence[str]) -> N
 
 
 def remaining_axis(panel: "Axes", x: np.ndarray, ticks: int = 7) -> None:
-    """Logarithmic, from 100 % down, the levels themselves as ticks."""
+    """Logarithmic, from 100 % down, the levels themselves as ticks; a level that leaves nothing has no place on it."""
     from matplotlib.ticker import NullLocator
 
+    x = x[x > 0]
     panel.set_xscale("log")
     panel.set_xlim(max(x) * 1.06, min(x) / 1.06)
     shown = [x[i] for i in every(len(x), ticks)]

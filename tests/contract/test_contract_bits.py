@@ -16,9 +16,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
 
 
 @pytest.mark.parametrize("block", [1, 7])
-def test_block_size_leaves_the_bits_alone(
-    tiny: tuple[str, ...], calm, block: int, build: Callable, same: Callable
-) -> None:
+def test_block_size_leaves_the_bits_alone(tiny: tuple[str, ...], calm, block: int, build: Callable, same: Callable) -> None:
     assert calm.cfg.loop.block == 20
     same(calm, build(*tiny, f"loop.block={block}", folder="other").go())
 
@@ -35,9 +33,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     same(calm, resumed)
 
 
-def test_interrupted_between_two_steps_of_the_task(
-    tiny: tuple[str, ...], calm, build: Callable, same: Callable
-) -> None:
+def test_interrupted_between_two_steps_of_the_task(tiny: tuple[str, ...], calm, build: Callable, same: Callable) -> None:
     class End(Exception):
         pass
 
