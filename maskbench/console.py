@@ -97,4 +97,3 @@ def cell(value: Any) -> str:
 
 def numbers(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {cell(value)}" for name, value in values.items())
-

@@ -84,9 +84,7 @@ class Sink:
         except Exception as error:
             backend, self._backend = self._backend, None
             self.about["failed"] = _one_line(error)
-            log.warning(
-                "logger=%s stopped recording (%s); the run goes on without it", self.about["kind"], _one_line(error)
-            )
+            log.warning("logger=%s stopped recording (%s); the run goes on without it", self.about["kind"], _one_line(error))
             if verb != "finish":
                 with suppress(Exception):
                     backend.finish(1)
@@ -139,8 +137,7 @@ def tensorboard_logger(*, run_dir: str | Path, config: Mapping[str, Any] | None 
     """TensorBoard event files in `run_dir`/tensorboard; a resumed run goes on in the same curves."""
     if find_spec("tensorboard") is None:
         raise UsageError(
-            "logger=tensorboard needs the tensorboard package; run: pip install 'maskbench[tensorboard]', "
-            "or choose logger=csv"
+            "logger=tensorboard needs the tensorboard package; run: pip install 'maskbench[tensorboard]', or choose logger=csv"
         )
     about = {"kind": "tensorboard"}
     return _open(lambda: TensorBoard(Path(run_dir), about, plain(config or {})), about)
@@ -224,9 +221,7 @@ def _wandb_mode(mode: str) -> str:
     where = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "logger.mode"
     choices = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
     if said not in choices:
-        raise UsageError(
-            f"{where}={said} is not a mode of W&B; use online, offline or disabled.{did_you_mean(said, choices)}"
-        )
+        raise UsageError(f"{where}={said} is not a mode of W&B; use online, offline or disabled.{did_you_mean(said, choices)}")
     return choices[said]
 
 

@@ -8,6 +8,7 @@ weights.safetensors, masks.safetensors   the method's final state, and its masks
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,6 +91,8 @@ class Record:
             raise UsageError(
                 f"{self.folder} is being written by another process; wait for it, or change a key or the seed"
             ) from None
+        for half in [*self.folder.glob(".*.[0-9]*"), *self.folder.glob("state/.*.[0-9]*")]:
+            half.unlink(missing_ok=True)  # what a killed attempt was writing
         if fresh:
             self.forget()
         before = read_json(self.folder / "run.json")
@@ -111,11 +114,9 @@ class Record:
     def finish(self, result: dict[str, Any]) -> None:
         """Close the attempt and write result.json; the resume state is no longer needed and goes."""
         self._close("finished")
+        replace(self.folder / "state.json", lambda path: path.write_text(json.dumps({"status": "finished"})))
         replace(self.folder / "result.json", lambda path: path.write_text(json.dumps(result, indent=1)))
-        for path in sorted((self.folder / "state").glob("*")):
-            path.unlink()
-        if (self.folder / "state").exists():
-            (self.folder / "state").rmdir()
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
 
     def fail(self, status: str) -> None:
         """Close the attempt without a result: `failed` or `interrupted`. What was saved for resuming stays."""
@@ -125,7 +126,8 @@ class Record:
         """Remove results and resume state of earlier attempts."""
         names = ["result.json", "state.json", "metrics.csv", "curves.json"]
         names += [f"{kind}.safetensors" for kind in ("masks", "weights", "ticket")]
-        for path in [*(self.folder / name for name in names), *(self.folder / "state").glob("*")]:
+        old = [*self.folder.glob("*.png"), *self.folder.glob("*.svg"), *self.folder.glob("state/*")]
+        for path in [*(self.folder / name for name in names), *old]:
             path.unlink(missing_ok=True)
 
     def release(self) -> None:
@@ -149,4 +151,3 @@ def total(costs: Iterable[dict[str, float]]) -> dict[str, float]:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-

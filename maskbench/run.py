@@ -121,9 +121,7 @@ class Run:
     def work(self, method: Method, stages: list[Stage], sink: Sink, console: Console) -> Outcome:
         cfg = self.cfg
         history = History(self.folder / "metrics.csv", write=self.main)
-        journal = Journal(
-            self.folder, method, seed=cfg.seed, every=cfg.loop.checkpoint_seconds, history=history, write=self.main
-        )
+        journal = Journal(self.folder, method, seed=cfg.seed, every=cfg.loop.checkpoint_seconds, history=history, write=self.main)
         if journal.resumed:
             log.info("taking up an interrupted run: %s", journal.resumed)
 

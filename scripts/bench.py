@@ -167,9 +167,7 @@ def main() -> None:
     loops["edge_popup, full sort"] = through_the_loop(runs["edge_popup"], stage, args.steps, FullSort)
     assert_equal_masks(runs["edge_popup"].method([stage]))
     seconds = measure(loops, args.rounds)
-    ratios = {
-        name: [s / b for s, b in zip(seconds[name], seconds["bare"], strict=True)] for name in loops if name != "bare"
-    }
+    ratios = {name: [s / b for s, b in zip(seconds[name], seconds["bare"], strict=True)] for name in loops if name != "bare"}
     report = {
         name: {
             "ratio": statistics.median(values),

@@ -236,6 +236,18 @@ def test_the_accuracy_matrix_is_the_records(tmp_path: Path) -> None:
     assert "stage inferred (mean 50.0 %)" in texts(made["per_stage"])
 
 
+def test_inferred_stages_are_shares_of_the_true_ones(tmp_path: Path) -> None:
+    run = continual(tmp_path, 2)
+    assert "confusion" not in drawn(run)
+    told = json.loads((run / "result.json").read_text())
+    told["matrices"]["stages_inferred"] = [[3, 1], [0, 5]]
+    (run / "result.json").write_text(json.dumps(told))
+    figure = drawn(run)["confusion"]
+    assert np.allclose(figure.axes[0].get_images()[0].get_array(), [[75, 25], [0, 100]])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["75", "25", "0", "100"]
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("inferred stage", "true stage")
+
+
 def test_seeds_of_a_continual_run(tmp_path: Path) -> None:
     made = drawn(*[continual(tmp_path, 4, seed) for seed in range(3)])
     assert np.allclose(line(made["stages"], "average of stages seen")[1][-1], 90.1)

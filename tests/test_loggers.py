@@ -96,9 +96,7 @@ def test_what_is_logged_offline_can_be_read_back(tmp_path: Path, caplog: pytest.
     assert (found.id, found.project, found.group, found.job_type) == ("key-s0", "maskbench", "sweep", "supsup")
     assert (found.name, found.tags) == ("supsup-splitmnist/s0", ["continual", "splitmnist"])
     assert found.config == config | {"path": "x"}
-    assert found.history == [
-        {"train/loss": 1 / (1 + step), "val/accuracy": 0.5, "step": step} for step in range(0, 100, 10)
-    ]
+    assert found.history == [{"train/loss": 1 / (1 + step), "val/accuracy": 0.5, "step": step} for step in range(0, 100, 10)]
     assert found.summary.items() >= {"average_accuracy": 0.99, "name": "x", "forgetting": 0.0, "step": 90}.items()
     assert found.summary["accuracy/given/0.5"] is None
     assert found.tables["result"] == [
@@ -170,9 +168,7 @@ def test_attempts_at_one_run_merge(tmp_path: Path) -> None:
 def test_kill_9_loses_the_last_moment_only(scene: dict) -> None:
     code = START + "s = sink()\nfor i in range(20): s.log({'x': float(i)}, i)\nprint('logged', flush=True)\n"
     code += "while True: time.sleep(0.1)"
-    process = subprocess.Popen(
-        [*scene["args"], code], cwd=scene["cwd"], env=scene["env"], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*scene["args"], code], cwd=scene["cwd"], env=scene["env"], stdout=subprocess.PIPE, text=True)
     with process:
         assert process.stdout.readline() == "logged\n"
         time.sleep(2)
@@ -284,9 +280,7 @@ def test_a_failing_sink_warns_once_and_falls_silent(verb: str, caplog: pytest.Lo
         getattr(sink, other)(*values)
     (record,) = ours(caplog)
     assert (record.name, record.levelno) == ("maskbench", logging.WARNING)
-    assert record.getMessage() == (
-        "logger=broken stopped recording (ValueError: two lines); the run goes on without it"
-    )
+    assert record.getMessage() == ("logger=broken stopped recording (ValueError: two lines); the run goes on without it")
     assert backend.finished == 1
     assert sink.about["failed"] == "ValueError: two lines"
 
@@ -406,9 +400,7 @@ def test_every_choice_of_conf_takes_what_a_run_gives(path: Path, tmp_path: Path,
         pytest.skip("tensorboard is not installed")
     make = instantiate(OmegaConf.load(path), _partial_=True)
     config = OmegaConf.create({"method": {"_target_": "a.B", "shares": [0.5, 0.1]}})
-    sink = make(
-        run_dir=str(tmp_path), run_id="key-s0", group="g", job_type="supsup", config=config, name="x", tags=["a"]
-    )
+    sink = make(run_dir=str(tmp_path), run_id="key-s0", group="g", job_type="supsup", config=config, name="x", tags=["a"])
     sink.log({"x": 1.0}, 0)
     sink.finish(0)
     assert sink.about["kind"] == path.stem and "failed" not in sink.about

@@ -99,7 +99,12 @@ def test_a_book_computes_what_dense_masks_would(stages: int, chunk: int, seed: i
     generator = torch.Generator().manual_seed(seed)
     a = {name: torch.randn(6, *shape, dtype=torch.float64, generator=generator) for name, shape in SHAPES.items()}
     wanted = sum(torch.einsum("r...,t...->rt", a[name].flatten(1), dense[name].flatten(1)) for name in SHAPES)
-    torch.testing.assert_close(book.dot(a, chunk), wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(book.dot(a, chunk=chunk), wanted, rtol=1e-12, atol=1e-12)
+
+    some = torch.randperm(stages, generator=generator)[: 1 + stages // 2]
+    torch.testing.assert_close(book.dot(a, some, chunk=chunk), wanted[:, some], rtol=1e-12, atol=1e-12)
+    for name, mean in book.mean(some).items():
+        torch.testing.assert_close(mean.double(), dense[name][some].mean(0), rtol=1e-6, atol=0)
 
 
 def test_stages_are_found_by_index_in_whatever_order_they_were_written() -> None:
@@ -135,3 +140,4 @@ def test_memory_is_an_eighth_of_a_byte_a_weight_and_stage_and_one_count() -> Non
 
     assert size(filled(30)[0]) - size(filled(10)[0]) == 20 * (7 + 5 + 8)  # 54 and 35 bits, and a stage's index
     assert size(Book(SHAPES)) == 4 * (54 + 35)
+    assert Book(SHAPES).bytes() == 7 + 5

@@ -165,9 +165,7 @@ class Lottery(Method):
         parts = flat.split([alive[n].numel() for n in self.sites])
         return {name: part.reshape(alive[name].shape) for name, part in zip(self.sites, parts, strict=True)}
 
-    def act(
-        self, init: dict[str, Tensor], final: dict[str, Tensor], kept: dict[str, Tensor], before: dict[str, Tensor]
-    ) -> None:
+    def act(self, init: dict[str, Tensor], final: dict[str, Tensor], kept: dict[str, Tensor], before: dict[str, Tensor]) -> None:
         """Set start, mask and held values. What was pruned before keeps the value it was given then."""
         fresh = self.fresh()
         for name in self.sites:

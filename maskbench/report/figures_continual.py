@@ -1,6 +1,7 @@
-"""Figures of continual runs: the accuracy matrix, accuracy against stages learnt, and every stage given or inferred.
+"""Figures of continual runs: the accuracy matrix, accuracy against stages learnt, every stage given or inferred.
 
-Drawn from result.json: R[i, j] is the accuracy on stage j after learning stage i, null where nothing was tested.
+Drawn from result.json: R[i, j] is the accuracy on stage j after learning stage i, null where nothing was tested;
+where the method infers stages, counts [true stage, inferred stage] of single images are there too.
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
         if r.shape[-1] <= CELLS or whole(r):
             made["matrix"] = heat_map(r, names(runs), title)
         made["stages"] = over_stages(r, column(runs, "accuracy, stage inferred"), title)
+        found = [run.result["matrices"].get("stages_inferred") for run in runs]
+        if all(found):
+            made["confusion"] = confusion(np.array(found, dtype=float), names(runs), title)
     made["per_stage"] = per_stage(r, column(runs, "accuracy, stage inferred"), names(runs), title)
     return made
 
@@ -76,26 +80,44 @@ def running_mean(values: np.ndarray) -> np.ndarray:
 
 def heat_map(r: np.ndarray, stages: Sequence[str], title: str) -> "Figure":
     """R, mean over seeds; cells that were not tested are blank."""
-    mean, count = r.mean(0), r.shape[-1]
-    figure, (panel,) = canvas(title, width=COLUMN, height=3.3)
+    mean = r.mean(0)
     low = min(90.0, 10 * np.floor(np.nanmin(mean) / 10))
+    labels = ("tested on stage", "after learning stage", "test accuracy (%)")
+    return tiles(mean, stages, title, low, labels, len(r), digits=1)
+
+
+def confusion(counts: np.ndarray, stages: Sequence[str], title: str) -> "Figure":
+    """Where single images of each stage are taken to come from: counts [runs, true, inferred] as shares of their row."""
+    shares = 100 * counts / counts.sum(2, keepdims=True).clip(1)
+    labels = ("inferred stage", "true stage", "share of single images (%)")
+    return tiles(shares.mean(0), stages, title, 0, labels, len(counts), digits=0)
+
+
+def tiles(
+    mean: np.ndarray, stages: Sequence[str], title: str, low: float, labels: Sequence[str], seeds: int, digits: int
+) -> "Figure":
+    """Percentages [stages, stages] as colours from `low` to 100, and as numbers where cells have room for them.
+
+    `labels` are those of the x axis, the y axis and the colours.
+    """
+    count = len(mean)
+    figure, (panel,) = canvas(title, width=COLUMN, height=3.3)
     shown = np.ma.masked_invalid(mean)
     image = panel.imshow(shown, cmap=style.SHADES, vmin=low, vmax=100, aspect="equal", interpolation="none")
     if count <= CELLS:
         for i, j in np.argwhere(np.isfinite(mean)):
-            dark = mean[i, j] < (low + 100) / 2
-            size = min(7.0, 56 / count)
-            panel.text(j, i, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=size, color="white" if dark else INK)
+            look = {"color": "white" if mean[i, j] < (low + 100) / 2 else INK, "fontsize": min(7.0, 56 / count)}
+            panel.text(j, i, f"{mean[i, j]:.{digits}f}", ha="center", va="center", **look)
     ticks = stage_ticks(count)
     upright = max(len(stages[i]) for i in ticks) * len(ticks) > 40
     panel.set_xticks(ticks, [stages[i] for i in ticks], rotation=90 if upright else 0)
     panel.set_yticks(ticks, [stages[i] for i in ticks])
-    panel.set_xlabel("tested on stage")
-    panel.set_ylabel("after learning stage")
+    panel.set_xlabel(labels[0])
+    panel.set_ylabel(labels[1])
     panel.grid(False)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0 if count <= CELLS else 2)
-    label = "test accuracy (%)" + (f", mean of {len(r)} seeds" if len(r) > 1 else "")
+    label = labels[2] + (f", mean of {seeds} seeds" if seeds > 1 else "")
     figure.colorbar(image, ax=panel, label=label, shrink=0.8).outline.set_visible(False)
     return figure
 

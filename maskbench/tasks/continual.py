@@ -15,9 +15,7 @@ from maskbench.tasks.outcome import Outcome
 GROUP = 128  # images that share one inference of their stage (the SupSup paper's protocol)
 
 
-def run(
-    method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, matrix: str, probe: int, trials: int
-) -> Outcome:
+def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, matrix: str, probe: int, trials: int) -> Outcome:
     """Learn every stage in order; after each, test the stages seen (`matrix`: seen | full | final).
 
     `probe` test inputs of each stage keep their logits to measure drift; `trials` single images per stage and rule

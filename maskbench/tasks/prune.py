@@ -153,4 +153,3 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         | {branch: found[level, branch]["accuracy"] if (level, branch) in found else None for branch in branches}
         for level in dict.fromkeys(row["level"] for row in rows if row["branch"] == TICKET)
     ]
-
