@@ -149,7 +149,12 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for message in (".*LeafSpec.*", ".*does not have many workers.*", ".*smaller than the logging interval.*"):
+        for message in (
+            ".*LeafSpec.*",
+            ".*in eval mode at the start of training.*",
+            ".*does not have many workers.*",
+            ".*smaller than the logging interval.*",
+        ):
             warnings.filterwarnings("ignore", message=message)
         yield
     for logger, level in zip(loggers, levels, strict=True):

@@ -5,6 +5,8 @@ the present stage may use is a mask, and what moves is the backbone's own parame
 the moving tensor only, so a finished stage answers bit for bit by structure, not by care.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -48,14 +50,15 @@ class Ledger(nn.Module):
         return (owner > 0) & (owner <= stage + 1)
 
     @torch.no_grad()
-    def open(self, moving: dict[str, Tensor], stage: int) -> None:
-        """All free weights are alive for `stage`. From the second stage on they restart at zero, not at old values."""
+    def open(self, moving: dict[str, Tensor], stage: int, refill: Callable[[Tensor], object] = torch.Tensor.zero_) -> None:
+        """All free weights are alive for `stage`. From the second stage on they restart as `refill` leaves them: at zero
+        by default, not at old values. What it writes where weights are owned is never read."""
         if stage + 1 > MOST:
             raise ValueError(f"a ledger holds {MOST} stages at most")
         for name in self.names:
             self.alive[name].copy_(self.free(name))
             if stage > 0:
-                moving[name].zero_()
+                refill(moving[name])
 
     @torch.no_grad()
     def claim(self, moving: dict[str, Tensor], stage: int) -> None:

@@ -74,6 +74,16 @@ class Method(nn.Module):
 
     inference_rules: tuple[str, ...] = ()  # the first is the one whose answers count as 'inferred' accuracy
 
+    recalls = False  # whether `recall` is offered
+
+    def recall(self, x: Tensor) -> tuple[list[dict[str, Tensor]], Callable[[Tensor], Tensor]]:
+        """Which masks answer the unlabelled inputs x [images, ...], all from one finished stage that is not named?
+
+        Returns the masks (bool, by weight) as they stood at the start and after each step of the search, and the
+        answer under the last ones: inputs -> outputs [batch, outputs].
+        """
+        raise LookupError(f"{type(self).__name__} does not recall masks")
+
     def masks(self) -> dict[str, Tensor]:
         """The finished masks as bool tensors, named `<stage>/<weight>`; they are saved one bit a weight."""
         return {}

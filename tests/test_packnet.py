@@ -200,4 +200,68 @@ def test_the_owner_map_stands_for_all_masks() -> None:
     """One byte a weight however many stages: nested masks need no bits of their own."""
     method = PackNet(MLP((1, 4, 4), 2, widths=[4]), prune=[0.5])
     assert list(method.trunk) == masks.sites(method.net, skip=["head"]) == ["hidden.0.weight"]
-    assert method.masks() == {} and method.facts() == {"free": 1.0}
+    assert method.masks() == {} and method.facts()["free"] == 1.0
+
+
+# ---- policies
+
+
+@pytest.mark.parametrize(
+    "policy", ["bias=per_stage", "bias=none", "norm=per_stage", "freed=kaiming", "freed=keep", "head=packed"]
+)
+def test_no_policy_moves_a_finished_logit(build: Callable, policy: str) -> None:
+    """With weight decay on, and a net that has norms."""
+    words = [word for word in TINY if "widths" not in word]
+    bench = build(*words, f"method.{policy}", "backbone=resnet20", "backbone.width=0.25", "budget.steps=4").go()
+    assert bench.outcome.metrics["logit_drift"] == 0.0
+
+
+def biases(bench) -> list[torch.Tensor]:
+    return [bench.method.net.get_parameter(name).detach().clone() for name in bench.method.biases]
+
+
+@pytest.mark.parametrize("bias, moved", [("none", 0), ("first", 1), ("per_stage", 5)])
+def test_biases_move_in_the_stages_their_policy_says(build: Callable, bias: str, moved: int) -> None:
+    bench = build(*TINY, f"method.bias={bias}")
+    changed = set()
+
+    class Watching(Watched):
+        def __call__(self, method, stage, **phase) -> None:
+            before = biases(bench)
+            super().__call__(method, stage, **phase)
+            if any(not torch.equal(a, b) for a, b in zip(before, biases(bench), strict=True)):
+                changed.add(stage.index)
+
+    bench.go(learner=Watching(bench.fit))
+    assert changed == set(range(moved))
+
+
+@pytest.mark.parametrize("freed", ["zero", "kaiming", "keep"])
+def test_freed_weights_restart_as_said(freed: str) -> None:
+    torch.manual_seed(0)
+    method = PackNet(MLP((1, 4, 4), 2, widths=[8]), prune=[0.5], freed=freed)
+    (name,) = method.trunk
+    w = method.trunk[name]
+    method.ledger.open(method.trunk, 0)
+    alive = method.ledger.alive[name]
+    alive.copy_(masks.prune(w, alive.bool(), 0.5))
+    pruned, before = ~alive.bool(), w.detach().clone()
+    method.ledger.claim(method.trunk, 0)
+    method.ledger.open(method.trunk, 1, method.refill)
+    now = w.detach()[pruned]
+    if freed == "zero":
+        assert torch.equal(now, torch.zeros_like(now))
+    else:
+        assert torch.equal(now, before[pruned]) == (freed == "keep")
+
+
+def test_a_packed_head_is_a_layer_like_any_other(build: Callable) -> None:
+    bench = build(*TINY, "method.head=packed", "data.labels=kept").go()
+    assert "head.weight" in bench.method.trunk and not bench.method.heads.names()
+    assert bench.outcome.metrics["logit_drift"] == 0.0
+
+
+@pytest.mark.parametrize("knobs", [{"bias": "all"}, {"norm": "none"}, {"freed": "one"}, {"head": "shared"}])
+def test_an_unknown_policy_is_refused(knobs: dict) -> None:
+    with pytest.raises(UsageError, match=f"method.{next(iter(knobs))}="):
+        PackNet(MLP((1, 4, 4), 2, widths=[4]), prune=[0.5], **knobs)

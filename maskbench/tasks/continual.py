@@ -21,7 +21,7 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
     `probe` test inputs of each stage keep their logits to measure drift; `trials` single images per stage and rule
     measure task inference.
     """
-    journal.expected = len(stages) * (2 if method.inference_rules else 1) + (matrix == "full")
+    journal.expected = len(stages) * (1 + bool(method.inference_rules) + method.recalls) + (matrix == "full")
     start: list[float | None] = [None] * len(stages)
     if matrix == "full":
         start = journal.step("untrained", partial(untrained, method, stages))["accuracy"]
@@ -33,7 +33,10 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
         for stage in stages
         if method.inference_rules
     ]
-    return report(method, stages, lessons, found, start)
+    recalled = [
+        journal.step(f"recall {stage.name}", partial(recall, method, stages, stage)) for stage in stages if method.recalls
+    ]
+    return report(method, stages, lessons, found, recalled, start)
 
 
 def untrained(method: Method, stages: list[Stage]) -> dict[str, Any]:
@@ -102,7 +105,37 @@ def infer(method: Method, stages: list[Stage], stage: Stage, trials: int) -> dic
     }
 
 
-def report(method: Method, stages: list[Stage], lessons: list[dict], found: list[dict], start: list[float | None]) -> Outcome:
+def recall(method: Method, stages: list[Stage], stage: Stage) -> dict[str, Any]:
+    """How well the method answers the test set of a stage that it is not told, by the mask it recalls from that test set
+    without labels; and in how many bits that mask differs from each stage's own, and from the true one on the way.
+    """
+    method.eval()
+    x, y = stage.test.tensors(evaluate.device_of(method))
+    path, answer = method.recall(x)
+    own = method.masks()
+
+    def distance(drawn: dict[str, torch.Tensor], other: Stage) -> int:
+        return sum(int((mask != own[f"{other.index}/{name}"]).sum()) for name, mask in drawn.items())
+
+    with torch.no_grad():
+        outputs = torch.cat([answer(part) for part in x.split(evaluate.BATCH)])
+    accuracy, curve = (outputs.argmax(-1) == y).double().mean().item(), [distance(drawn, stage) for drawn in path]
+    return {
+        "accuracy": accuracy,
+        "distances": [distance(path[-1], other) for other in stages],
+        "curve": curve,
+        "headline": {"accuracy": accuracy, "bits off": curve[-1]},
+    }
+
+
+def report(
+    method: Method,
+    stages: list[Stage],
+    lessons: list[dict],
+    found: list[dict],
+    recalled: list[dict],
+    start: list[float | None],
+) -> Outcome:
     matrix = [lesson["accuracy"] for lesson in lessons]
     memory = method.memory()
     numbers = {
@@ -133,6 +166,16 @@ def report(method: Method, stages: list[Stage], lessons: list[dict], found: list
                 f"The stage is found from one image in {rates[first]:.1%} of trials (chance {1 / len(stages):.0%}): these "
                 "stages are not separable that way, and the figure is reported as it is."
             )
+    if recalled:
+        off = [r["curve"][-1] for r in recalled]
+        numbers |= {
+            "recall_accuracy": _mean([r["accuracy"] for r in recalled]),
+            "recall_distance_mean": _mean(off),  # bits, over all masked layers together
+            "recall_distance_max": max(off),
+        }
+        matrices["recall_distance"] = [r["distances"] for r in recalled]  # bits, [true, other]
+        matrices["recall_distance_curve"] = [r["curve"] for r in recalled]  # bits, [true, step]; as long as its test set
+        notes.append("A mask is recalled from the whole test set of a stage at once, without labels: that is transductive.")
     table = [
         {
             "stage": stage.name,
@@ -140,6 +183,7 @@ def report(method: Method, stages: list[Stage], lessons: list[dict], found: list
             "accuracy at the end": matrix[-1][stage.index],
         }
         | ({"accuracy, stage inferred": found[stage.index]["unshared"]} if found else {})
+        | ({"accuracy, mask recalled": recalled[stage.index]["accuracy"], "bits off": off[stage.index]} if recalled else {})
         for stage in stages
     ]
     return Outcome(numbers, "average_accuracy", table, matrices, notes)

@@ -1,0 +1,76 @@
+"""One trunk and a private head per stage: the baselines between fine-tuning and a net per stage.
+
+A trunk that is trained on through all stages is the lower bound of the continual family (its heads are left behind by it);
+one that is frozen forgets nothing and learns only what its features allow (SupSup's "separate heads", 2006.14769).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Self, final
+
+from torch import Tensor, nn
+
+from maskbench.data.stage import Stage
+from maskbench.errors import UsageError, did_you_mean
+from maskbench.method import Method
+from maskbench.shelf import Shelf
+
+TRUNKS = ("shared", "first", "random")
+
+
+@final
+class Heads(Method):
+    """Args:
+    net: a backbone whose last layer is called `head`.
+    trunk: all before the head: `shared`, trained on through all stages; `first`, trained with the first stage, then
+        frozen; `random`, never trained. A frozen trunk's norms are frozen too, statistics included.
+    """
+
+    def __init__(self, net: nn.Module, *, trunk: str) -> None:
+        super().__init__(net)
+        if trunk not in TRUNKS:
+            raise UsageError(f"no method.trunk '{trunk}'.{did_you_mean(trunk, TRUNKS)} It is {', '.join(TRUNKS)}")
+        self.trunk = trunk
+        self.heads = Shelf(moving=True)
+        self.stage = 0  # in training; follows from the stage that learns
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        self.stage = stage.index
+        self.net.head.reset_parameters()  # nothing is shared with other stages' heads
+        for part, value in self.net.head.named_parameters():
+            self.heads.put(f"{stage.index}/{part}", value)
+        fit(self, stage)
+
+    def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        return self.head(stage.index)
+
+    def movable(self) -> Iterator[nn.Parameter]:
+        yield from self.head(self.stage).values()
+        if not self.frozen:
+            yield from (p for name, p in self.net.named_parameters() if not name.startswith("head."))
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the trunk is out of reach of the stage in training."""
+        return self.trunk == "random" or (self.trunk == "first" and self.stage > 0)
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen trunk's norms stay in evaluation mode, so that their statistics are frozen too."""
+        super().train(mode)
+        for module in self.net.modules():
+            if self.frozen and isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def head(self, stage: int) -> dict[str, nn.Parameter]:
+        """A stage's head, by the backbone's names."""
+        return {f"head.{part}": self.heads[f"{stage}/{part}"] for part, _ in self.net.head.named_parameters()}
+
+    def knows(self, stage: Stage) -> bool:
+        return f"{stage.index}/weight" in self.heads
+
+    def memory(self) -> dict[str, int]:
+        """One trunk (a random one is a seed) and a head per stage."""
+        state = self.net.state_dict()
+        size = {name: value.numel() * value.element_size() for name, value in state.items()}
+        head = sum(bytes for name, bytes in size.items() if name.startswith("head."))
+        return {"shared": 8 if self.trunk == "random" else sum(size.values()) - head, "stage": head}

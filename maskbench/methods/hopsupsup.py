@@ -1,0 +1,177 @@
+"""HopSupSup: supermasks over units in a Hopfield memory of constant size (Wortsman et al. 2020, arXiv 2006.14769, section 3.6).
+
+The net is random and never trained. Each stage learns one binary mask over the hidden units; as patterns z = 2 m - 1
+the masks of all stages are added up in one matrix a layer. At test time the mask is recalled: it descends an energy
+that falls from the entropy of the answers to unlabelled test images into the nearest valley of that memory.
+
+Recall is transductive: it reads the whole test set of one stage, though not its labels, nor which stage it is. With the
+paper's net (backbone=fc2048_norm), which standardises over the batch at hand, answers to single images are meaningless.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from maskbench import hopfield, masks
+from maskbench.data.stage import Stage
+from maskbench.errors import UsageError, did_you_mean
+from maskbench.method import Method
+from maskbench.shelf import Book, Shelf
+
+
+@final
+class HopSupSup(Method):
+    """Args:
+    net: a backbone with a gate after each of its `hidden` layers, its weights drawn once (the paper: signed constant).
+    rule: how a pattern goes into the memory: `storkey` (as the code) or `hebb` (as the text).
+    gamma: weight of the energy against the entropy in recall.
+    recall_batch: test images a recall step reads at most; there are as many steps as batches.
+    recall_lr, recall_momentum, recall_decay: of the SGD that recalls.
+    """
+
+    recalls = True
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        rule: str = "storkey",
+        gamma: float = 1.5e-3,
+        recall_batch: int = 64,
+        recall_lr: float = 500.0,
+        recall_momentum: float = 0.9,
+        recall_decay: float = 1e-4,
+    ) -> None:
+        super().__init__(net)
+        if rule not in hopfield.RULES:
+            raise UsageError(f"no method.rule '{rule}'.{did_you_mean(str(rule), hopfield.RULES)} It is storkey or hebb")
+        if recall_batch < 2:
+            raise UsageError(f"method.recall_batch={recall_batch} must be at least 2: statistics are taken over the batch")
+        self.rule, self.gamma, self.recall_batch = hopfield.RULES[rule], gamma, recall_batch
+        self.descent = {"lr": recall_lr, "momentum": recall_momentum, "weight_decay": recall_decay}
+        widths = unit_gates(net)
+        self.sites = list(widths)
+        self.scores = nn.ParameterDict({name.replace(".", "|"): torch.zeros(d) for name, d in widths.items()})
+        self.memories = Shelf()  # all that recall reads: Psi and the sum of the stored patterns, by gate
+        for name, d in widths.items():
+            self.memories.put(f"psi/{name}", torch.zeros(d, d))
+            self.memories.put(f"sum/{name}", torch.zeros(d))
+        # the masks themselves, to measure with: answers with the stage given, and how far a recalled mask is off
+        self.book = Book({name: torch.Size([d]) for name, d in widths.items()})
+
+    # ---- learning a stage
+
+    def movable(self) -> Iterator[nn.Parameter]:
+        return iter(self.scores.values())
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        with torch.no_grad():
+            for score in self.scores.values():
+                score.zero_()  # mask all ones
+        fit(self, stage)
+        self.store(stage.index, {name: self.score(name).detach() >= 0 for name in self.sites})
+
+    def store(self, stage: int, drawn: dict[str, Tensor]) -> None:
+        """Add a stage's masks (bool, by gate) to the memory."""
+        self.book.write(stage, drawn)
+        for name, m in drawn.items():
+            z = 2 * m.float() - 1
+            self.memories.put(f"psi/{name}", self.rule(self.psi(name), z))
+            self.memories.put(f"sum/{name}", self.memories[f"sum/{name}"] + z)
+
+    def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        if stage.index in self.book:
+            return {name: m.float() for name, m in self.book.read(stage.index).items()}
+        return {name: drawn(self.score(name)) for name in self.sites}
+
+    def score(self, name: str) -> nn.Parameter:
+        return self.scores[name.replace(".", "|")]
+
+    def psi(self, name: str) -> Tensor:
+        return self.memories[f"psi/{name}"]
+
+    # ---- recalling a mask
+
+    def recall(self, x: Tensor) -> tuple[list[dict[str, Tensor]], Callable[[Tensor], Tensor]]:
+        """Scores start at the mean of the stored patterns; each batch of x is one step down (1 - t/T) H + gamma (t/T) E.
+
+        H is the mean entropy of the answers to the batch, E the energy summed over layers, t = 1 .. T. Batches are of
+        nearly equal size, so that none is too small for its statistics (the paper's last one is what is left).
+        """
+        scores = {name: (self.memories[f"sum/{name}"] / len(self.book.stages)).requires_grad_() for name in self.sites}
+        optimizer = torch.optim.SGD(list(scores.values()), **self.descent)
+        order = torch.randperm(len(x)).to(x.device)
+        steps = -(-len(x) // self.recall_batch)
+        path = [found(scores)]
+        for t, rows in enumerate(order.tensor_split(steps), start=1):
+            with torch.enable_grad():
+                objective = self.objective(scores, x[rows], t / steps)
+                grads = torch.autograd.grad(objective, list(scores.values()))
+            for score, grad in zip(scores.values(), grads, strict=True):
+                score.grad = grad
+            optimizer.step()
+            path.append(found(scores))
+        answer = {name: m.float() for name, m in path[-1].items()}
+        return path, lambda images: functional_call(self.net, answer, (images,))
+
+    def objective(self, scores: dict[str, Tensor], images: Tensor, done: float) -> Tensor:
+        """(1 - done) H + gamma done E under the masks of `scores`, straight through; `done` is the share of steps, t/T."""
+        gains = {name: drawn(score) for name, score in scores.items()}
+        log_p = functional_call(self.net, gains, (images,)).log_softmax(-1)
+        entropy = -(log_p.exp() * log_p).sum(-1).mean()
+        energy = sum(hopfield.energy(self.psi(name), 2 * m - 1) for name, m in gains.items())
+        return (1 - done) * entropy + self.gamma * done * energy
+
+    # ---- for the record
+
+    def knows(self, stage: Stage) -> bool:
+        return stage.index in self.book
+
+    def masks(self) -> dict[str, Tensor]:
+        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+
+    def memory(self) -> dict[str, int]:
+        """The weights are a seed; Psi and the sum of patterns serve all stages, which add nothing themselves."""
+        return {"shared": 8 + sum(4 * (d * d + d) for d in self.widths()), "stage": 0}
+
+    def facts(self) -> dict[str, float]:
+        """`capacity_stages`: what the narrowest layer's memory holds. `break_even_stages`: from how many stages on the
+        memory is smaller than the packed masks it stands for. Where that is the larger number, it never pays."""
+        widths = self.widths()
+        return {
+            "density": masks.density(self.book.read(self.book.stages[-1]).values()),
+            "capacity_stages": hopfield.capacity(min(widths)),
+            "break_even_stages": float(math.ceil((self.memory()["shared"] - 8) / self.book.bytes())),
+        }
+
+    def widths(self) -> list[int]:
+        return [score.numel() for score in self.scores.values()]
+
+
+def unit_gates(net: nn.Module) -> dict[str, int]:
+    """Units by the name of each gate's gain, and a gain per unit in the place of the scalar one.
+
+    Raises:
+        UsageError: the net has no gate per hidden layer, or a layer too narrow for a memory.
+    """
+    gates, hidden = list(getattr(net, "gates", [])), list(getattr(net, "hidden", []))
+    if not gates or len(gates) != len(hidden):
+        raise UsageError("method=hopsupsup needs a fully connected backbone with a gate per hidden layer: backbone=fc2048_norm")
+    if min(layer.out_features for layer in hidden) < 2:
+        raise UsageError("method=hopsupsup needs at least 2 units in each hidden layer: raise backbone.widths")
+    for gate, layer in zip(gates, hidden, strict=True):
+        gate.gain = torch.ones(layer.out_features)
+    return {f"gates.{i}.gain": layer.out_features for i, layer in enumerate(hidden)}
+
+
+def drawn(score: Tensor) -> Tensor:
+    """[score >= 0] as floats, straight through: d/dscore = d/dm."""
+    return masks.threshold(torch.ones_like(score), score)
+
+
+def found(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: score.detach() >= 0 for name, score in scores.items()}
