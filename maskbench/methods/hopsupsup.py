@@ -1,4 +1,4 @@
-"""HopSupSup: supermasks over units in a Hopfield memory of constant size (Wortsman et al. 2020, arXiv 2006.14769, section 3.6).
+"""HopSupSup: supermasks over units in a Hopfield memory of constant size (Wortsman et al. 2020, arXiv 2006.14769).
 
 The net is random and never trained. Each stage learns one binary mask over the hidden units; as patterns z = 2 m - 1
 the masks of all stages are added up in one matrix a layer. At test time the mask is recalled: it descends an energy
