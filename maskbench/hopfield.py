@@ -22,7 +22,8 @@ def storkey(psi: Tensor, z: Tensor) -> Tensor:
     of z already is not added again.
     """
     z_h = torch.outer(z, psi @ z)
-    return psi + (torch.outer(z, z) - torch.eye(len(z), dtype=z.dtype, device=z.device) - z_h - z_h.T) / len(z)
+    one = torch.eye(len(z), dtype=z.dtype, device=z.device)
+    return psi + (torch.outer(z, z) - one - (z_h + z_h.T)) / len(z)  # in this order Psi is symmetric to the last bit
 
 
 def energy(psi: Tensor, z: Tensor) -> Tensor:

@@ -11,11 +11,14 @@ def constant(step: int, total: int, *, warmup: int = 0) -> float:
     return _warm(step, warmup)
 
 
-def cosine(step: int, total: int, *, warmup: int = 0) -> float:
-    """Half a cosine from 1 to 0 over the steps after the warm-up."""
+def cosine(step: int, total: int, *, warmup: int = 0, stairs: int | None = None) -> float:
+    """Half a cosine from 1 to 0 over the steps after the warm-up; with `stairs`, in that many steps down of equal length
+    (one an epoch, as much of the older code has it)."""
     if step < warmup:
         return _warm(step, warmup)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    done, length = step - warmup, max(1, total - warmup)
+    progress = done / length if stairs is None else done * stairs // length / stairs
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def step(step: int, total: int, *, milestones: Sequence[float], factor: float, warmup: int = 0) -> float:

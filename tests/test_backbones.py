@@ -173,3 +173,13 @@ def test_a_closed_gate_is_a_unit_cut_off(kind: str) -> None:
 def ordered(net: nn.Module) -> list[str]:
     """Gates in the order of the layers they follow."""
     return sorted(gates(net), key=lambda name: not name.startswith("conv"))
+
+
+def test_the_example_net_drops_units_in_training_only() -> None:
+    from maskbench.backbones.conv import ConvExample
+
+    net = ConvExample((1, 28, 28), 10, channels=[32, 64], widths=[128], dropout=[0.25, 0.5])
+    assert sum(p.numel() for p in net.parameters()) == 1_199_882  # as PyTorch's example
+    x = torch.randn(4, 1, 28, 28)
+    assert torch.equal(net.eval()(x), net(x))
+    assert not torch.equal(net.train()(x), net(x))

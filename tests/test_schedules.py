@@ -33,3 +33,8 @@ def test_steps_fall_at_their_milestones() -> None:
 @pytest.mark.parametrize("total", [1, 3])
 def test_a_warm_up_longer_than_the_phase_divides_by_nothing(total: int) -> None:
     assert schedules.cosine(total - 1, total, warmup=10) == total / 10
+
+
+def test_cosine_in_stairs_goes_down_once_an_epoch() -> None:
+    values = [schedules.cosine(step, 50, stairs=5) for step in range(50)]
+    assert values == [schedules.cosine(10 * epoch, 50) for epoch in range(5) for _ in range(10)]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, relu
+from torch.nn.functional import dropout, max_pool2d, relu
 
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
@@ -18,6 +18,7 @@ class ConvNet(nn.Module):
     Args:
         channels: of each convolution. pool_after: indices of the convolutions that a 2x2 max-pool follows.
         kernel: of every convolution. padding: of each, as torch takes it.
+        dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
         widths: of the hidden Linear layers. Every hidden layer is followed by ReLU and a gate.
     """
 
@@ -33,11 +34,13 @@ class ConvNet(nn.Module):
         widths: Sequence[int],
         bias: bool,
         init: str,
+        dropout: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
         if len(shape) != 3:
             raise UsageError(f"this backbone needs images [channels, height, width], not inputs of shape {list(shape)}")
         self.pool_after = frozenset(pool_after)
+        self.dropout = dropout
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, kernel, padding=p, bias=bias)
             for (i, o), p in zip(pairwise([shape[0], *channels]), padding, strict=True)
@@ -59,10 +62,13 @@ class ConvNet(nn.Module):
         return x.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.features(x)
+        x = self.drop(self.features(x), self.dropout[0])
         for layer, gate in zip(self.hidden, self.gates, strict=True):
-            x = gate(relu(layer(x)))
+            x = self.drop(gate(relu(layer(x))), self.dropout[1])
         return self.head(x)
+
+    def drop(self, x: Tensor, share: float) -> Tensor:
+        return dropout(x, share, self.training) if share else x
 
 
 def ConvK(  # noqa: N802 - named like the class it builds
@@ -109,4 +115,29 @@ def LeNet5(  # noqa: N802
         widths=widths,
         bias=bias,
         init=init,
+    )
+
+
+def ConvExample(  # noqa: N802
+    shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    channels: Sequence[int],
+    widths: Sequence[int],
+    dropout: Sequence[float],
+    bias: bool = True,
+    init: str = "glorot_normal",
+) -> ConvNet:
+    """The convolutional net of PyTorch's MNIST example: 3x3 convolutions without padding, one pool after them, dropout."""
+    return ConvNet(
+        shape,
+        outputs,
+        channels=channels,
+        pool_after=[len(channels) - 1],
+        kernel=3,
+        padding=[0] * len(channels),
+        widths=widths,
+        bias=bias,
+        init=init,
+        dropout=(dropout[0], dropout[1]),
     )

@@ -86,7 +86,8 @@ class BatchEnsemble(Method):
 
     def answering(self, stage: int) -> dict[str, Tensor]:
         """W * outer(s, t) of a stage, for a convolution at every place of its kernel; a finished one's norm statistics."""
-        weights = {n: w * spread(torch.outer(self.factor("s", stage, n), self.factor("t", stage, n)), w) for n, w in self.w.items()}
+        factors = {name: (self.factor("s", stage, name), self.factor("t", stage, name)) for name in self.w}
+        weights = {name: w * spread(torch.outer(*factors[name]), w) for name, w in self.w.items()}
         if stage >= int(self.learnt):
             return weights
         return weights | {name: self.norms[f"{stage}/{name}"] for name in self.statistics}
@@ -132,7 +133,7 @@ class BatchEnsemble(Method):
                 grads = torch.autograd.grad(entropy, list(weights.values()))
             slope = torch.zeros(k, device=groups.device)
             for (name, w), grad in zip(self.w.items(), grads, strict=True):
-                slope += (s[name] @ (grad * w).flatten(2).sum(2) * t[name]).sum(1) if w.ndim > 2 else (s[name] @ (grad * w) * t[name]).sum(1)
+                slope += torch.einsum("ko,oi,ki->k", s[name], (grad * w).reshape(*w.shape[:2], -1).sum(-1), t[name])
             found.append(slope)
         return torch.stack(found)
 

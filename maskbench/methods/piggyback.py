@@ -63,15 +63,21 @@ class Piggyback(Method):
 
     # ---- learning a stage
 
-    @torch.no_grad()
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.stage = stage.index
+        self.begin()
+        fit(self, stage)
+        self.book.write(stage.index, self.drawn())
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Scores and head that a stage starts from: all weights in, and nothing of other stages."""
         for score in self.scores.values():
             score.fill_(self.start)
-        self.open_head()
-        with torch.enable_grad():
-            fit(self, stage)
-        self.book.write(stage.index, self.drawn())
+        if self.private:
+            self.net.head.reset_parameters()
+            for part, value in self.net.head.named_parameters():
+                self.heads.put(f"{self.stage}/{part}", value)
 
     @property
     def trains_backbone(self) -> bool:
@@ -109,3 +115,65 @@ class Piggyback(Method):
             return above
         negative = {f"{name}.negative": score < 0 for name, score in scores.items()}
         return {name: m | negative[f"{name}.negative"] for name, m in above.items()} | negative
+
+    def factor(self, drawn: dict[str, Tensor], name: str) -> Tensor:
+        """What a weight is multiplied with: its mask, or with `ternary` floats of {-1, 0, 1}."""
+        if not self.ternary:
+            return drawn[name]
+        return drawn[name].float() - 2 * drawn[f"{name}.negative"].float()
+
+    def head(self, stage: int) -> dict[str, nn.Parameter]:
+        """A stage's private head, by the backbone's names; empty when the head is masked like the rest."""
+        parts = self.net.head.named_parameters() if self.private else []
+        return {f"head.{part}": self.heads[f"{stage}/{part}"] for part, _ in parts}
+
+    # ---- the backbone
+
+    def train(self, mode: bool = True) -> Self:
+        """Once the backbone is frozen its norms stay in evaluation mode, so that their statistics are frozen too."""
+        super().train(mode)
+        for module in self.net.modules():
+            if not self.trains_backbone and isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def take(self, path: str) -> None:
+        """Load a pretrained backbone; a private head needs none, so the file's is left out.
+
+        Raises:
+            UsageError: no such file, or one of another backbone.
+        """
+        if not Path(path).is_file():
+            raise UsageError(f"method.backbone={path} must be first, random, or a safetensors file of weights that exists")
+        try:
+            held = {name.removeprefix("net."): value for name, value in load_file(path).items()}
+        except SafetensorError as error:
+            raise UsageError(f"method.backbone: {path} is no safetensors file ({error})") from error
+        own = self.net.state_dict()
+        wanted = [name for name in own if not (self.private and name.startswith("head."))]
+        wrong = [name for name in wanted if name not in held or held[name].shape != own[name].shape]
+        if wrong:
+            raise UsageError(f"method.backbone: {path} is of another backbone than this run's; it has no fitting {wrong[0]}")
+        self.net.load_state_dict({name: held[name] for name in wanted}, strict=False)
+
+    # ---- for the record
+
+    def knows(self, stage: Stage) -> bool:
+        return stage.index in self.book
+
+    def masks(self) -> dict[str, Tensor]:
+        """With `ternary`, `<weight>` says what is in and `<weight>.negative` what of it changes sign."""
+        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+
+    def memory(self) -> dict[str, int]:
+        """One net (a random one is a seed); a stage is one or two bits a weight and its private head."""
+        head = sum(p.numel() * p.element_size() for p in self.net.head.parameters()) if self.private else 0
+        net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
+        return {"shared": 8 if self.backbone == "random" else net - head, "stage": self.book.bytes() + head}
+
+    def facts(self) -> dict[str, float]:
+        drawn = self.book.read(self.book.stages[-1])
+        facts = {"density": masks.density(drawn[name] for name in self.w)}
+        if self.ternary:
+            facts["density_negative"] = masks.density(drawn[f"{name}.negative"] for name in self.w)
+        return facts

@@ -64,3 +64,28 @@ def test_freezing_pruned_weights_at_their_start(retrained):
 
 def test_zeroing_what_moved_toward_zero_recovers(retrained):
     assert accuracy(retrained, "freeze_init_zero_mask") >= accuracy(retrained, "ticket") - 0.3
+
+
+# ---- learned supermasks
+
+
+@pytest.mark.parametrize(
+    "name, least",
+    [("learned_init", 91.5), ("learned_constant", 92.5), ("learned_init_rescaled", 95.5), ("learned_constant_rescaled", 95.7)],
+)
+def test_learned_supermasks(runs, name, least):
+    assert 100 * runs(f"experiment=deconstructing/{name}").mean("accuracy") >= least
+
+
+def test_learned_supermasks_by_adam(runs):
+    done = runs("experiment=deconstructing/learned_constant_rescaled", "optimizer=supermask_quick")
+    assert 100 * done.mean("accuracy") >= 96.5
+
+
+def test_rescaling_and_constants_help_learned_supermasks(runs):
+    init, constant, both = (
+        100 * runs(f"experiment=deconstructing/{name}").mean("accuracy")
+        for name in ("learned_init", "learned_constant", "learned_constant_rescaled")
+    )
+    assert both >= constant + 2
+    assert constant >= init - 0.3
