@@ -6,7 +6,7 @@ validation split, and the checkpoint from which an interrupted phase goes on bit
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -81,7 +81,7 @@ class Fit:
         lr: float = 1.0,
         begin: int = 0,
         order: str | None = None,
-        at: tuple[int, Callable[[], None]] | None = None,
+        at: tuple[Collection[int], Callable[[], None]] | None = None,
     ) -> Curve:
         """Train what `method.movable()` yields on `stage.train`; returns the looks at the validation split.
 
@@ -89,7 +89,7 @@ class Fit:
             name: of the phase, in the history. share: of the budget's steps. lr: times the learning rate.
             begin: the step of the schedule and of the data order to start from.
             order: phases that name the same order see the same batches at the same steps; None: an order of its own.
-            at: (step, what to call when it is reached); what it remembers must be in the method's state.
+            at: (steps, what to call after each of them); what it remembers must be in the method's state.
         """
         result, checkpoint = self.journal.resume(method)
         if result is None:
@@ -115,7 +115,7 @@ class Phase:
         lr: float,
         begin: int = 0,
         order: str | None = None,
-        at: tuple[int, Callable[[], None]] | None = None,
+        at: tuple[Collection[int], Callable[[], None]] | None = None,
     ) -> None:
         self.fit, self.method, self.stage, self.name, self.total, self.lr = fit, method, stage, name, total, lr
         self.begin, self.at = begin, at
@@ -186,7 +186,7 @@ class Phase:
         block: list[Tensor] = []
         for step, batch in enumerate(walk, start=begin + 1):
             block.append(batch)
-            if len(block) == size or self.row_due(step) or self.look_due(step) or (self.at and step == self.at[0]):
+            if len(block) == size or self.row_due(step) or self.look_due(step) or self.called(step):
                 if self.stop.is_set():
                     return
                 yield block
@@ -195,6 +195,9 @@ class Phase:
     def row_due(self, step: int) -> bool:
         return step % self.fit.loop["log_every"] == 0 or step == self.total
 
+    def called(self, step: int) -> bool:
+        return self.at is not None and step in self.at[0]
+
     def look_due(self, step: int) -> bool:
         every = self.fit.budget["validate_every"]
         return bool(every) and (step % every == 0 or step == self.total)
@@ -202,7 +205,7 @@ class Phase:
     def after(self, learner: Learner) -> None:
         """After each block: rows of the history, looks at the validation split, progress, the open point."""
         fit, step, values = self.fit, learner.step, {}
-        if self.at and step == self.at[0]:
+        if self.called(step):
             self.at[1]()
         if self.row_due(step):
             values["loss"] = learner.mean_loss()

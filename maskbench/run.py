@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
-from maskbench import identity, masks, provenance
+from maskbench import identity, machine, masks, provenance
 from maskbench.build import make
 from maskbench.console import Console
 from maskbench.data.stage import Stage
@@ -82,7 +81,7 @@ class Run:
         outputs = backbone.pop("outputs", None) or stages[0].outputs
         if outputs < stages[0].outputs:
             raise UsageError(f"backbone.outputs={outputs} is too few: the data has {stages[0].outputs} classes a stage")
-        torch.set_num_threads(self.cfg.loop.threads)
+        machine.prepare(self.cfg.loop.threads)
         with seeded(self.cfg.seed, "init"):
             net = make(OmegaConf.create(backbone), shape=stages[0].shape, outputs=outputs)
             return make(self.cfg.method, net=net)

@@ -74,7 +74,11 @@ class Book(nn.Module):
         return stage in self.stages
 
     def write(self, stage: int, masks_of: dict[str, Tensor]) -> None:
-        """Add a stage's masks (bool, of the book's shapes); a stage is written once."""
+        """Add a stage's masks (bool, of the book's shapes); a stage is written once.
+
+        Raises:
+            ValueError: it is written already.
+        """
         if stage in self:
             raise ValueError(f"the masks of stage {stage} are written already")
         device = self.store["stages"].device
@@ -83,6 +87,15 @@ class Book(nn.Module):
             row = masks.pack(masks_of[name]).to(device)
             self.store.put(f"bits/{name}", torch.cat([self.store[f"bits/{name}"], row[None]]))
             self.store.put(f"count/{name}", self.store[f"count/{name}"] + masks_of[name])
+
+    def rewrite(self, stage: int, masks_of: dict[str, Tensor]) -> None:
+        """Put masks in the place of those that a stage has, or add them."""
+        if stage not in self:
+            return self.write(stage, masks_of)
+        row, before = self.stages.index(stage), self.read(stage)
+        for name in self.shapes:
+            self.store[f"bits/{name}"][row] = masks.pack(masks_of[name]).to(self.store[f"bits/{name}"].device)
+            self.store[f"count/{name}"].add_(masks_of[name].int() - before[name].int())
 
     def read(self, stage: int) -> dict[str, Tensor]:
         """The masks of one stage, bool."""
@@ -102,13 +115,14 @@ class Book(nn.Module):
         """
         rows = torch.arange(len(self.stages)) if rows is None else rows
         parts = []
-        for some in rows.split(chunk):
+        for some in rows.split(chunk) if len(rows) else ():
             total = 0
             for name, shape in self.shapes.items():
                 bits = masks.unpack(self.store[f"bits/{name}"][some], (_numel(shape),))
                 total = total + a[name].flatten(1) @ bits.to(a[name].dtype).T
             parts.append(total)
-        return torch.cat(parts, 1)
+        k = len(next(iter(a.values())))
+        return torch.cat(parts, 1) if len(rows) else torch.zeros(k, 0, device=self.store["stages"].device)
 
     def bytes(self) -> int:
         """Of one stage's masks, packed."""

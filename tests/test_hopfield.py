@@ -113,12 +113,12 @@ def test_a_damaged_pattern_is_mended(rule: str) -> None:
     assert torch.equal(damaged, z)
 
 
-def test_storkey_holds_correlated_patterns_that_hebb_confuses() -> None:
-    """Masks of one net have many bits in common; that is why the rule matters."""
-    base, z = patterns(1, 256), patterns(8, 256)
-    z[:, :160] = base[:, :160]  # more than half of the bits are shared by all
+def test_storkey_loses_less_of_correlated_patterns_than_hebb() -> None:
+    """Masks of one net have bits in common; that is why the rule matters."""
+    (base,), z = patterns(1, 256), patterns(12, 256)
+    z[:, :80] = base[:80]
     lost = {rule: int(((stored(rule, z) @ z.T).sign().T != z).sum()) for rule in hopfield.RULES}
-    assert lost["hebb"] > 100 and lost["storkey"] == 0
+    assert 5 * lost["storkey"] < lost["hebb"]
 
 
 def test_capacity_is_storkeys() -> None:

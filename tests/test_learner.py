@@ -110,7 +110,7 @@ def test_a_phase_can_go_on_from_a_step_of_another_as_if_it_had_been_there(build:
         kept.append({n: w.detach().clone() for n, w in method.net.state_dict().items()})
 
     def learn(stage: Stage, fit: Callable) -> None:
-        fit(method, stage, order="first", at=(9, keep))
+        fit(method, stage, order="first", at=([9], keep))
         ends.append({n: w.detach().clone() for n, w in method.net.state_dict().items()})
         method.net.load_state_dict(kept[0])
         fit(method, stage, order="first", begin=9)

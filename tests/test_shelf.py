@@ -141,3 +141,16 @@ def test_memory_is_an_eighth_of_a_byte_a_weight_and_stage_and_one_count() -> Non
     assert size(filled(30)[0]) - size(filled(10)[0]) == 20 * (7 + 5 + 8)  # 54 and 35 bits, and a stage's index
     assert size(Book(SHAPES)) == 4 * (54 + 35)
     assert Book(SHAPES).bytes() == 7 + 5
+
+
+def test_rewriting_a_page_leaves_the_book_as_if_it_had_been_written_so() -> None:
+    shapes = {"a.weight": torch.Size([3, 5])}
+    drawn = [{"a.weight": torch.rand(3, 5) < 0.5} for _ in range(4)]
+    rewritten, written = Book(shapes), Book(shapes)
+    for stage in range(3):
+        rewritten.write(stage, drawn[stage])
+        written.write(stage, drawn[3] if stage == 1 else drawn[stage])
+    rewritten.rewrite(1, drawn[3])
+    assert all(torch.equal(value, written.state_dict()[name]) for name, value in rewritten.state_dict().items())
+    with pytest.raises(ValueError, match="written already"):
+        rewritten.write(1, drawn[0])

@@ -236,3 +236,125 @@ def test_permutations_are_told_apart_from_one_image(build: Callable) -> None:
     assert metrics["average_accuracy"] > 0.8
     for rule in supsup.RULES:
         assert metrics[f"task_inference_accuracy/{rule}_1"] > 0.7, rule
+
+
+# ---- binary search, budgets, transfer
+
+
+def naive_slopes(method: SupSup, images: Tensor, rows: list[int]) -> Tensor:
+    """d H / d alpha over the stages in `rows` alone, at 1 / len(rows), by autograd through explicit coefficients."""
+    alpha = torch.full((len(rows),), 1 / len(rows), requires_grad=True)
+    dense = {n: torch.stack([method.book.read(t)[n] for t in rows]).to(w) for n, w in method.w.items()}
+    weights = {n: w.detach() * torch.einsum("t,t...->...", alpha, dense[n]) for n, w in method.w.items()}
+    logits = torch.func.functional_call(method.net, weights, (images,))
+    return torch.autograd.grad(entropy_of(logits.softmax(-1)).mean(), alpha)[0]
+
+
+@pytest.mark.parametrize("stages", [1, 2, 5, 8, 13])
+def test_binary_search_halves_by_the_gradient_until_one_is_left(stages: int, double: None) -> None:
+    method = with_masks(dense_net, stages, seed=stages)
+    groups = torch.randn(3, 4, *SHAPE)
+    left = method.binary(groups, supsup.entropy)
+    for images, row in zip(groups, left, strict=True):
+        rows, rounds = list(range(stages)), 0
+        while len(rows) > 1:
+            order = naive_slopes(method, images, rows).argsort(stable=True)
+            rows, rounds = sorted(rows[i] for i in order[: -(-len(rows) // 2)]), rounds + 1
+        assert row.isfinite().nonzero().flatten().tolist() == rows
+        assert rounds == (stages - 1).bit_length()
+
+
+def test_density_budgets_are_those_of_the_code() -> None:
+    """k_l = min(1/2, c (out + in) / (out in h w)), and n - floor((1 - k_l) n) weights stay, exactly."""
+    torch.manual_seed(0)
+    method = SupSup(conv_net(), density_scale=2.0)
+    for score in method.scores.values():
+        nn.init.normal_(score)
+    for name, w in method.w.items():
+        out, into = w.shape[:2]
+        share = min(0.5, 2.0 * (out + into) / w.numel())
+        assert int(method.mask(name).sum()) == w.numel() - int((1 - share) * w.numel())
+        kept = method.score(name).abs()[method.mask(name)]
+        assert kept.min() >= method.score(name).abs()[~method.mask(name)].max()
+
+
+class Still:
+    """A fit that leaves the scores as they are."""
+
+    cpu_seconds = 0.0
+
+    def __call__(self, *_: object, **__: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("transfer", ["random", "previous", "nearest", "mean_scores", "mean_masks"])
+def test_where_a_stage_starts(build: Callable, transfer: str) -> None:
+    bench = build(*TINY, f"method.transfer={transfer}")
+    method, (first, second, third, *_) = bench.method, bench.stages
+    seen = []
+    for stage in (first, second):
+        method.learn(stage, Still())
+        seen.append({n: method.score(n).detach().clone() for n in method.w})
+    method.begin(third)
+    now = {n: method.score(n).detach() for n in method.w}
+    drawn = [method.book.read(t) for t in (0, 1)]
+    for name in method.w:
+        if transfer == "previous":
+            assert torch.equal(now[name], seen[1][name])
+        elif transfer == "mean_scores":
+            assert torch.allclose(now[name], (seen[0][name] + seen[1][name]) / 2)
+        elif transfer == "nearest":
+            assert any(torch.equal(now[name] >= 0, m[name]) for m in drawn)
+        elif transfer == "mean_masks":
+            both, none = drawn[0][name] & drawn[1][name], ~drawn[0][name] & ~drawn[1][name]
+            assert bool((now[name][both] > 0).all()) and bool((now[name][none] < 0).all())
+        else:
+            assert not torch.equal(now[name], seen[1][name])
+
+
+def test_norm_statistics_are_kept_by_stage(build: Callable) -> None:
+    words = [word for word in TINY if "widths" not in word]
+    norms = ["backbone=resnet20", "backbone.width=0.25", "backbone.affine=false", "backbone.bias=false", "budget.steps=3"]
+    bench = build(*words, *norms, "method.density_scale=8").go()
+    assert bench.outcome.metrics["logit_drift"] == 0.0
+    means = [v for n, v in bench.method.state_dict().items() if "start" not in n and n.startswith("norms.") and "mean" in n]
+    assert len({tuple(v.tolist()) for v in means}) == len(means) > 5
+
+
+# ---- nobody says where a stage begins
+
+BLIND = ("method=supsup", "data=permutedmnist", "data.base=synthetic", "data.stages=3", "method.boundaries=unknown")
+SHORT = ("budget.steps=60", "method.check_every=20", "method.inference=[one_shot_H]", "task.trials=5", "backbone.widths=[24,12]")
+
+
+@pytest.mark.parametrize("known", [0, 2, 5, 7])
+def test_the_rule_for_new_data(known: int, double: None) -> None:
+    """nu over max(k, 5) masks, untrained ones filling up; new when k max nu < 1 + eps or an untrained one is preferred."""
+    torch.manual_seed(known)
+    method = SupSup(dense_net(), boundaries="unknown")
+    method.classes.fill_(CLASSES)
+    for slot in range(known):
+        method.book.write(slot, {name: torch.rand(w.shape) < 0.5 for name, w in method.w.items()})
+    x = torch.randn(16, *SHAPE)
+    pages = [method.book.read(t) for t in range(known)] + [method.blanks.read(t) for t in range(5 - known)]
+    alpha = torch.full((len(pages),), 1 / len(pages), requires_grad=True)
+    stacked = {n: torch.stack([page[n] for page in pages]).to(w) for n, w in method.w.items()}
+    weights = {n: w.detach() * torch.einsum("t,t...->...", alpha, stacked[n]) for n, w in method.w.items()}
+    logits = torch.func.functional_call(method.net, weights, (x,))
+    (slopes,) = torch.autograd.grad(entropy_of(logits.softmax(-1)).mean(), alpha)
+    nu = (-slopes).softmax(0)
+    best = int(nu.argmax())
+    flat = len(pages) * float(nu.max()) < 1 + method.novelty
+    assert method.place(x) == (known if flat or best >= known else best)
+    method.novelty = -1.0  # nothing is new but what an untrained mask suits better
+    assert method.place(x) == (known if best >= known else best)
+
+
+def test_blind_learning_goes_on_bit_for_bit(relay: Callable, same: Callable) -> None:
+    same(relay(*BLIND, *SHORT, folder="straight", halts=[]),
+         relay(*BLIND, *SHORT, "loop.checkpoint_seconds=0", folder="halted", halts=[2, 3, 2]))  # fmt: skip
+
+
+def test_no_more_masks_than_allowed(build: Callable) -> None:
+    bench = build(*BLIND, *SHORT, "method.most=2").go()
+    assert bench.outcome.metrics["masks_found"] == 2

@@ -90,7 +90,7 @@ class Lottery(Method):
         self.rewind()
         late = self.rewind_step > 0
         if self.level == 0:
-            fit(self, stage, order="tickets" if late else None, at=(self.rewind_step, self.remember) if late else None)
+            fit(self, stage, order="tickets" if late else None, at=([self.rewind_step], self.remember) if late else None)
             for name in self.sites:
                 self.first.put(name, self.net.get_parameter(name))
             self.book.write(0, {name: self.alive[name].bool() for name in self.sites})

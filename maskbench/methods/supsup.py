@@ -31,6 +31,8 @@ class SupSup(Method):
         min(1/2, c (out + in) / (out in height width)) of |score| (the code's `sparsity`, larger is denser).
     transfer: where a stage's scores start: `random`, or from what was learnt: `previous` (the last stage's scores),
         `nearest` (the mask least uncertain about the new data), `mean_scores` (as the code), `mean_masks` (as the text).
+    boundaries: `given`, or `unknown` (NNs): every `check_every` steps the batch itself says whether it needs a new mask.
+    novelty: eps of that rule. floor: it counts at least so many masks, untrained ones among them. most: masks at most.
     """
 
     def __init__(
@@ -40,6 +42,11 @@ class SupSup(Method):
         inference: Sequence[str] = ("one_shot_H",),
         density_scale: float | None = None,
         transfer: str = "random",
+        boundaries: str = "given",
+        check_every: int = 100,
+        novelty: float = 0.125,
+        floor: int = 5,
+        most: int = 2500,
     ) -> None:
         super().__init__(net)
         for rule in inference:
@@ -47,7 +54,10 @@ class SupSup(Method):
                 raise UsageError(f"no inference rule '{rule}'.{did_you_mean(rule, RULES)} Rules: {', '.join(RULES)}")
         if transfer not in TRANSFERS:
             raise UsageError(f"no method.transfer '{transfer}'.{did_you_mean(transfer, TRANSFERS)} It is {', '.join(TRANSFERS)}")
-        self.inference_rules, self.transfer = tuple(inference), transfer
+        if boundaries not in ("given", "unknown"):
+            raise UsageError(f"method.boundaries={boundaries} must be given or unknown")
+        self.inference_rules, self.transfer, self.boundaries = tuple(inference), transfer, boundaries
+        self.check_every, self.novelty, self.floor, self.most = check_every, novelty, floor, most
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.count = {name: None if density_scale is None else budget(w, density_scale) for name, w in self.w.items()}
         self.scores = nn.ParameterDict({name.replace(".", "|"): torch.empty_like(w) for name, w in self.w.items()})
@@ -58,6 +68,9 @@ class SupSup(Method):
         for name in self.statistics:
             self.norms.put(f"start/{name}", net.get_buffer(name))
         self.register_buffer("classes", torch.tensor(0))  # l, the real outputs; those after them are superfluous
+        self.slots = Shelf()  # which mask of the book answers a finished stage
+        if boundaries == "unknown":
+            self.begin_blind()
 
     # ---- learning a stage
 
@@ -66,9 +79,12 @@ class SupSup(Method):
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.classes.fill_(stage.outputs)
+        if self.boundaries == "unknown":
+            return self.learn_blind(stage, fit)
         self.begin(stage)
         fit(self, stage)
         self.book.write(stage.index, {name: self.mask(name) for name in self.w})
+        self.slots.put(str(stage.index), torch.tensor(stage.index))
         for name in self.statistics:
             self.norms.put(f"{stage.index}/{name}", self.net.get_buffer(name))
         if self.transfer == "mean_scores":
@@ -76,8 +92,9 @@ class SupSup(Method):
                 self.totals.put(name, self.score(name) + (self.totals[name] if name in self.totals else 0))
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        if stage.index in self.book:
-            return self.answering(stage.index)
+        if self.knows(stage):
+            return self.answering(int(self.slots[str(stage.index)]))
+        self.seen = x
         return {name: self.masked(name) for name in self.w}
 
     def masked(self, name: str) -> Tensor:
@@ -132,7 +149,8 @@ class SupSup(Method):
     def infer(self, groups: Tensor, rule: str) -> Tensor:
         search, objective = RULES[rule]
         scores = search(self, groups, objective)  # the least uncertain stage is the answer
-        return self.book.store["stages"][scores.argmin(-1)]
+        found = scores.argmin(-1)
+        return self.born[found] if self.boundaries == "unknown" else self.book.store["stages"][found]
 
     def one_shot(self, groups: Tensor, objective: Callable, chunk: int = 16) -> Tensor:
         """d objective / d alpha_t at alpha = 1/k, mean over a group: [groups, images, ...] -> [groups, stages].
@@ -180,13 +198,85 @@ class SupSup(Method):
             scores.append(values.reshape(groups.shape[:2]).mean(1))
         return torch.stack(scores, 1)
 
+    # ---- when nobody says where a stage begins (NNs)
+
+    def begin_blind(self) -> None:
+        """Untrained masks that new data may prefer, and what is known of each mask allocated: its scores, its birth."""
+        if self.statistics or self.transfer != "random":
+            raise UsageError("method.boundaries=unknown goes with nets without norms and with method.transfer=random")
+        self.blanks = Book({name: w.shape for name, w in self.w.items()})
+        for blank in range(self.floor):
+            self.blanks.write(blank, {name: torch.rand_like(w) < 0.5 for name, w in self.w.items()})
+        self.saved = Shelf()  # scores of every mask, to go on with when its data comes back
+        self.register_buffer("live", torch.tensor(-1))  # the mask in training
+        self.births = Shelf()  # stage in which each mask was allocated
+        self.births.put("stages", torch.zeros(0, dtype=torch.long))
+        self.register_buffer("visits", torch.zeros(self.most, dtype=torch.long))  # by the present stage
+
+    @property
+    def born(self) -> Tensor:
+        """Stage in which each mask was allocated, [masks]."""
+        return self.births["stages"]
+
+    def learn_blind(self, stage: Stage, fit: Callable) -> None:
+        """Train; every `check_every` steps ask the last batch which mask it belongs to. The mask that most of a stage went
+        to answers for it."""
+        first, _ = stage.train.tensors(self.classes.device, first=128)
+        steps = range(self.check_every, fit.length(len(stage.train), 1.0), self.check_every)
+        self.visits.zero_()
+        self.settle(first, stage)
+        fit(self, stage, at=(steps, lambda: self.settle(self.seen, stage)))
+        self.store()
+        self.slots.put(str(stage.index), self.visits.argmax())
+
+    @torch.no_grad()
+    def settle(self, x: Tensor, stage: Stage) -> None:
+        """Go on with the mask that `x` belongs to, a new one if it belongs to none."""
+        if self.live >= 0:
+            self.store()
+        slot = self.place(x)
+        if slot == len(self.book.stages):
+            for score in self.scores.values():
+                nn.init.kaiming_uniform_(score, a=math.sqrt(5))
+            self.births.put("stages", torch.cat([self.born, self.born.new_tensor([stage.index])]))
+            self.live.fill_(slot)
+            self.store()
+        elif slot != int(self.live):
+            for name in self.w:
+                self.score(name).copy_(self.saved[f"{slot}/{name}"])
+            self.live.fill_(slot)
+        self.visits[slot] += 1
+
+    def place(self, x: Tensor) -> int:
+        """The mask with the largest share of nu = softmax(-dH / dalpha), over k masks; a new one when nu is flat,
+        k max nu < 1 + eps, or prefers an untrained mask."""
+        known = len(self.book.stages)
+        untrained = torch.arange(max(0, self.floor - known))
+        k = known + len(untrained)
+        superposed = {}
+        for name, m in self.blanks.mean(untrained).items():
+            count = self.book.store[f"count/{name}"] + len(untrained) * m.nan_to_num()
+            superposed[name] = (self.w[name] * count / k).requires_grad_()
+        slopes = {name: s[None] for name, s in self.slopes(superposed, x, entropy).items()}
+        along = torch.cat([self.book.dot(slopes)[0], self.blanks.dot(slopes, untrained)[0]])
+        nu = (-along).softmax(0)
+        fresh = k * nu.max() < 1 + self.novelty or int(nu.argmax()) >= known
+        return known if fresh and known < self.most else int(nu[:known].argmax())
+
+    def store(self) -> None:
+        """Keep the scores in training and the mask they draw."""
+        slot = int(self.live)
+        self.book.rewrite(slot, {name: self.mask(name) for name in self.w})
+        for name in self.w:
+            self.saved.put(f"{slot}/{name}", self.score(name))
+
     # ---- for the record
 
     def knows(self, stage: Stage) -> bool:
-        return stage.index in self.book
+        return str(stage.index) in self.slots
 
     def masks(self) -> dict[str, Tensor]:
-        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+        return {f"{slot}/{name}": m for slot in self.book.stages for name, m in self.book.read(slot).items()}
 
     def memory(self) -> dict[str, int]:
         """The weights are a seed; a stage is its packed masks and its norm statistics."""
@@ -194,7 +284,8 @@ class SupSup(Method):
         return {"shared": 8, "stage": self.book.bytes() + norms}
 
     def facts(self) -> dict[str, float]:
-        return {"density": masks.density(self.book.read(self.book.stages[-1]).values())}
+        found = {"masks_found": len(self.book.stages)} if self.boundaries == "unknown" else {}
+        return {"density": masks.density(self.book.read(self.book.stages[-1]).values())} | found
 
 
 def budget(w: Tensor, density_scale: float) -> int:
