@@ -152,7 +152,7 @@ class SupSup(Method):
         found = scores.argmin(-1)
         return self.born[found] if self.boundaries == "unknown" else self.book.store["stages"][found]
 
-    def one_shot(self, groups: Tensor, objective: Callable, chunk: int = 16) -> Tensor:
+    def one_shot(self, groups: Tensor, objective: Callable, chunk: int = 64) -> Tensor:
         """d objective / d alpha_t at alpha = 1/k, mean over a group: [groups, images, ...] -> [groups, stages].
 
         One forward and one backward a group. By the chain rule the derivative is sum_l <d objective / d W_eff, W * M_t>,
