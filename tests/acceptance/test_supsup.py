@@ -68,16 +68,13 @@ def test_the_bounds(runs):
 
 def test_nobody_says_where_a_stage_begins(runs):
     """NNs: exactly one mask for each of six permutations."""
-    done = runs(
-        "method=supsup", "data=permutedmnist", "data.stages=6", "method.boundaries=unknown", "method.inference=[one_shot_H]"
-    )
+    done = runs("experiment=supsup/permuted_mnist_nns")
     assert set(done.values("masks_found")) == {6}
     assert 100 * done.mean("average_accuracy_inferred_shared") == pytest.approx(93.5, abs=0.7)
 
 
 def test_fifty_permutations(runs):
-    words = ["data.stages=50", "task.matrix=final", "method.inference=[one_shot_H,one_shot_G]"]
-    done = runs("method=supsup", "data=permutedmnist", *words)
+    done = runs("experiment=supsup/permuted_mnist_50")
     assert 100 * done.mean("average_accuracy") == pytest.approx(93.7, abs=0.6)
     for rule in ("one_shot_H_1", "one_shot_G_1"):
         assert all(value >= 0.995 for value in done.values(f"task_inference_accuracy/{rule}"))
