@@ -19,3 +19,9 @@ def test_ten_permutations_with_equal_shares(runs):
     assert done.mean("average_accuracy") == pytest.approx(0.955, abs=0.007)
     assert done.values("logit_drift") == [0.0]
     assert min(accuracies) == accuracies[-1], "the last stage has the least left to itself"
+
+
+def test_one_packed_output_layer(runs):
+    done = runs("experiment=packnet/split_mnist_packed")
+    assert all(value >= 0.988 for value in done.values("average_accuracy"))
+    assert set(done.values("logit_drift")) == {0.0}
