@@ -108,21 +108,24 @@ class Book(nn.Module):
             return {name: self.store[f"count/{name}"] / len(self.stages) for name in self.shapes}
         return {n: masks.unpack(self.store[f"bits/{n}"][rows], s).float().mean(0) for n, s in self.shapes.items()}
 
-    def dot(self, a: dict[str, Tensor], rows: Tensor | None = None, chunk: int = 32) -> Tensor:
+    def dot(self, a: dict[str, Tensor], rows: Tensor | None = None, chunk: int = 8) -> Tensor:
         """sum over weights of a * mask_t: {name: [k, *shape]} -> [k, stages], or [k, rows] for those places in `stages`.
 
-        `chunk` unpacked masks are held at a time.
+        `chunk` unpacked masks are held at a time, in one buffer a weight: fresh memory for each would cost more than the
+        products.
         """
         rows = torch.arange(len(self.stages)) if rows is None else rows
-        parts = []
-        for some in rows.split(chunk) if len(rows) else ():
-            total = 0
-            for name, shape in self.shapes.items():
-                bits = masks.unpack(self.store[f"bits/{name}"][some], (_numel(shape),))
-                total = total + a[name].flatten(1) @ bits.to(a[name].dtype).T
-            parts.append(total)
-        k = len(next(iter(a.values())))
-        return torch.cat(parts, 1) if len(rows) else torch.zeros(k, 0, device=self.store["stages"].device)
+        k, device = len(next(iter(a.values()))), self.store["stages"].device
+        total = torch.zeros(k, len(rows), dtype=next(iter(a.values())).dtype, device=device)
+        for name, shape in self.shapes.items():
+            vectors, bits = a[name].flatten(1), self.store[f"bits/{name}"]
+            held = vectors.new_empty(min(chunk, len(rows)), _numel(shape))
+            for start in range(0, len(rows), chunk):
+                some = rows[start : start + chunk]
+                bytes_of = masks.unpack(bits[some], (_numel(shape),)).view(torch.uint8)  # torch copies bools slowly
+                held[: len(some)].copy_(bytes_of)
+                total[:, start : start + chunk] += vectors @ held[: len(some)].T
+        return total
 
     def bytes(self) -> int:
         """Of one stage's masks, packed."""
