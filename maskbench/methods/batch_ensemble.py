@@ -131,7 +131,7 @@ class BatchEnsemble(Method):
             with torch.enable_grad():
                 entropy = Categorical(logits=functional_call(self.net, weights, (images,))).entropy().mean()
                 grads = torch.autograd.grad(entropy, list(weights.values()))
-            slope = torch.zeros(k, device=groups.device)
+            slope = groups.new_zeros(k)
             for (name, w), grad in zip(self.w.items(), grads, strict=True):
                 slope += torch.einsum("ko,oi,ki->k", s[name], (grad * w).reshape(*w.shape[:2], -1).sum(-1), t[name])
             found.append(slope)
