@@ -6,6 +6,7 @@ counted here (Lightning counts blocks); with several devices a block is one step
 """
 
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -68,12 +70,12 @@ class Learner(pl.LightningModule):
         plain = self.trainer.world_size == 1 and self.trainer.precision == "32-true"
         optimizer = self.optimizers(use_pl_optimizer=not plain)  # Lightning's wrapper carries scaling, at a cost
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        losses = self.losses
+        losses, step = self.losses, self.step
         for batch in block:
             if world > 1:
                 batch = batch[rank::world]
             if factor is not None:
-                self.set_rates(factor(self.step))
+                self.set_rates(factor(step))
             loss = method.loss(take(batch), stage)
             optimizer.zero_grad(set_to_none=True)
             if plain:
@@ -82,8 +84,8 @@ class Learner(pl.LightningModule):
                 self.manual_backward(loss)
             optimizer.step()
             losses = loss.detach() if losses is None else losses + loss.detach()
-            self.step += 1
-        self.losses = losses
+            step += 1
+        self.losses, self.step = losses, step
         self.counted += len(block)
         self.after(self)
 
@@ -100,7 +102,7 @@ class Learner(pl.LightningModule):
 
 def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
     """Lightning's Trainer without what this bench does itself (records, checkpoints, progress): some 10 ms a phase."""
-    with quiet():
+    with quiet(), looking_for_gpus(keys.get("accelerator") != "cpu"):
         return pl.Trainer(
             max_epochs=1,
             logger=False,
@@ -114,7 +116,8 @@ def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
 
 def train(trainer: pl.Trainer, learner: Learner, loader: Iterable) -> None:
     try:
-        trainer.fit(learner, train_dataloaders=loader)
+        with looking_for_gpus(not isinstance(trainer.accelerator, CPUAccelerator)):
+            trainer.fit(learner, train_dataloaders=loader)
     except SIGTERMException:
         learner.stop.set()
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt
@@ -139,6 +142,22 @@ def on_signal(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def looking_for_gpus(wanted: bool) -> Iterator[None]:
+    """On the CPU, spare Lightning its five looks for GPUs a phase, each of which loads a driver library anew."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not wanted:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield
+    finally:
+        if not wanted:
+            if before is None:
+                del os.environ["CUDA_VISIBLE_DEVICES"]
+            else:
+                os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class Budget:
 
 @dataclass
 class Loop:
-    block: int = 20
+    block: int = 25
     threads: int = 1
     log_every: int = 50
     checkpoint_seconds: float = 20.0

@@ -23,10 +23,13 @@ class Dense(Method):
     def __init__(self, net: nn.Module, *, init: str | None = None) -> None:
         super().__init__(net)
         self.mask = Shelf()
+        self.masked = init is not None
         if init is not None:
             self.start(init)
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        if not self.masked:
+            return {}
         return {name: self.net.get_parameter(name) * self.mask[name] for name in self.mask.names()}
 
     def masks(self) -> dict[str, Tensor]:
