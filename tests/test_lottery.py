@@ -395,6 +395,7 @@ def test_a_ticket_loads_into_a_plain_backbone_and_into_dense(tmp_path) -> None:
     x = torch.randn(4, *SHAPE)
     method.rewind()
     assert torch.equal(dense.logits(x, None), method.logits(x, None))
+    assert dense.facts()["density"] == method.facts()["density"]
 
 
 def test_a_ticket_of_another_backbone_is_refused(tmp_path) -> None:

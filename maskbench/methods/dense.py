@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
+from maskbench.masks import density
 from maskbench.method import Method
 from maskbench.shelf import Shelf
 
@@ -34,6 +35,9 @@ class Dense(Method):
 
     def masks(self) -> dict[str, Tensor]:
         return {f"0/{name}": self.mask[name].bool() for name in self.mask.names()}
+
+    def facts(self) -> dict[str, float]:
+        return {"density": density(self.mask[name] for name in self.mask.names())} if self.masked else {}
 
     @torch.no_grad()
     def start(self, init: str) -> None:
