@@ -22,6 +22,16 @@ def norm_of(kind: str, affine: bool) -> Callable[[int], nn.Module]:
     return norms[kind]
 
 
+BATCH_NORMS = nn.modules.batchnorm._BatchNorm  # what keeps running statistics
+
+
+def still(net: nn.Module) -> None:
+    """Put the net's batch norms in evaluation mode, so that training uses their statistics and leaves them as they are."""
+    for module in net.modules():
+        if isinstance(module, BATCH_NORMS):
+            module.eval()
+
+
 def need_images(shape: tuple[int, ...], least: int) -> None:
     """Refuse inputs that are no images, or images too small for a net that halves them several times."""
     if len(shape) != 3:

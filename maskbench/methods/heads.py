@@ -9,6 +9,7 @@ from typing import Self, final
 
 from torch import Tensor, nn
 
+from maskbench.backbones.norm import still
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError, did_you_mean
 from maskbench.method import Method
@@ -56,9 +57,8 @@ class Heads(Method):
     def train(self, mode: bool = True) -> Self:
         """A frozen trunk's norms stay in evaluation mode, so that their statistics are frozen too."""
         super().train(mode)
-        for module in self.net.modules():
-            if self.frozen and isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if self.frozen:
+            still(self.net)
         return self
 
     def head(self, stage: int) -> dict[str, nn.Parameter]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from maskbench import masks
+from maskbench.backbones.norm import BATCH_NORMS, still
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.ledger import MOST, Ledger
@@ -26,7 +27,6 @@ REFILLS = {  # what freed weights restart from
     "kaiming": nn.init.kaiming_uniform_,
     "keep": lambda w: w,  # the pruned values
 }
-BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 POLICIES = {"bias": ("first", "per_stage", "none"), "norm": ("first", "per_stage"), "head": ("private", "packed")}
 
 
@@ -127,9 +127,8 @@ class PackNet(Method):
     def train(self, mode: bool = True) -> Self:
         """Frozen norms stay in evaluation mode after the first stage, so that their statistics are frozen too."""
         super().train(mode)
-        for module in self.net.modules():
-            if isinstance(module, BATCH_NORMS) and self.norm == "first" and self.stage > 0:
-                module.eval()
+        if self.norm == "first" and self.stage > 0:
+            still(self.net)
         return self
 
     def open_head(self) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskbench import masks
+from maskbench.backbones.norm import still
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.method import Method
@@ -132,9 +133,8 @@ class Piggyback(Method):
     def train(self, mode: bool = True) -> Self:
         """Once the backbone is frozen its norms stay in evaluation mode, so that their statistics are frozen too."""
         super().train(mode)
-        for module in self.net.modules():
-            if not self.trains_backbone and isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if not self.trains_backbone:
+            still(self.net)
         return self
 
     def take(self, path: str) -> None:
