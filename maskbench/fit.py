@@ -81,6 +81,7 @@ class Fit:
         lr: float = 1.0,
         begin: int = 0,
         order: str | None = None,
+        orders: int | None = None,
         at: tuple[Collection[int], Callable[[], None]] | None = None,
     ) -> Curve:
         """Train what `method.movable()` yields on `stage.train`; returns the looks at the validation split.
@@ -89,12 +90,13 @@ class Fit:
             name: of the phase, in the history. share: of the budget's steps. lr: times the learning rate.
             begin: the step of the schedule and of the data order to start from.
             order: phases that name the same order see the same batches at the same steps; None: an order of its own.
+            orders: so many data orders side by side, for nets that train together: inputs [batch, orders, ...].
             at: (steps, what to call after each of them); what it remembers must be in the method's state.
         """
         result, checkpoint = self.journal.resume(method)
         if result is None:
             total = self.length(len(stage.train), share)
-            result = Phase(self, method, stage, name, total, lr, begin, order, at).run(checkpoint)
+            result = Phase(self, method, stage, name, total, lr, begin, order, orders, at).run(checkpoint)
             self.journal.end_phase(method, result)
         self.journal.tally["cpu_seconds"] += result["cpu_seconds"]
         self.journal.tally["steps"] += result["steps"]
@@ -115,10 +117,11 @@ class Phase:
         lr: float,
         begin: int = 0,
         order: str | None = None,
+        orders: int | None = None,
         at: tuple[Collection[int], Callable[[], None]] | None = None,
     ) -> None:
         self.fit, self.method, self.stage, self.name, self.total, self.lr = fit, method, stage, name, total, lr
-        self.begin, self.at = begin, at
+        self.begin, self.orders, self.at = begin, orders, at
         self.stream = (fit.seed, "train", fit.journal.name, len(fit.journal.phases))
         self.order = (*self.stream, "order") if order is None else (fit.seed, "order", order)
         self.stop = threading.Event()  # someone asked us to end after this block
@@ -181,7 +184,7 @@ class Phase:
             rows,
             fit.budget["batch_size"],
             range(begin, self.total),
-            lambda epoch: torch.randperm(rows, generator=generator(*self.order, epoch)),
+            self.walk,
         )
         block: list[Tensor] = []
         for step, batch in enumerate(walk, start=begin + 1):
@@ -191,6 +194,14 @@ class Phase:
                     return
                 yield block
                 block = []
+
+    def walk(self, epoch: int) -> Tensor:
+        """The order of the rows in an epoch: [rows], or [rows, orders]."""
+        rows = len(self.stage.train)
+        if self.orders is None:
+            return torch.randperm(rows, generator=generator(*self.order, epoch))
+        side = [torch.randperm(rows, generator=generator(*self.order, epoch, member)) for member in range(self.orders)]
+        return torch.stack(side, 1)
 
     def row_due(self, step: int) -> bool:
         return step % self.fit.loop["log_every"] == 0 or step == self.total

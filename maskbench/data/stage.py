@@ -5,7 +5,7 @@ sees them, and the whole tensor is made when the stage is used, never sample by 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -89,9 +89,14 @@ class Feed:
         return blocks
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """One batch: (inputs, targets)."""
-        x = self.x.index_select(0, index)
-        return (x if self.augment is None else self.augment(x)), self.y.index_select(0, index)
+        """One batch: (inputs [batch, ...], targets [batch, ...]).
+
+        An index [batch, orders] (data orders side by side) gives inputs [batch, orders, ...] and targets alike.
+        """
+        rows = index.flatten()
+        x, y = self.x.index_select(0, rows), self.y.index_select(0, rows)
+        x = x if self.augment is None else self.augment(x)
+        return (x, y) if index.ndim == 1 else (x.unflatten(0, index.shape), y.unflatten(0, index.shape))
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,11 @@ class Stage:
         origin: where the files came from.
         criterion: what is minimised, (network output, target) -> scalar.
         link: network output -> prediction: softmax for classes, identity for reals.
+        ood: test inputs of unknown classes, by the name of their data set; no training split may share its classes.
+        shifted: the test split under a corruption, by `<type>/<level>`, each made when it is asked for.
+        folds: train/test divisions of one table that run side by side, for backbones that hold a net for each: inputs
+            [rows, folds, ...] and targets [rows, folds, values] where there are more than one.
+        units: (mean, deviation), each [folds, values], by which targets were standardised: value = mean + deviation * y.
     """
 
     index: int
@@ -142,6 +152,15 @@ class Stage:
     origin: Origin
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     link: Callable[[Tensor], Tensor] = probabilities
+    ood: Mapping[str, Split] = field(default_factory=dict)
+    shifted: Mapping[str, Callable[[], Split]] = field(default_factory=dict)
+    folds: int = 1
+    units: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def regression(self) -> bool:
+        """Whether targets are reals; classes otherwise."""
+        return self.train.y.is_floating_point()
 
     @property
     def last(self) -> bool:
@@ -151,7 +170,7 @@ class Stage:
     def fingerprint(self) -> str:
         """16 hex digits that change when any image, label, split or view of this stage changes."""
         digest = hashlib.sha256(repr((sorted(self.origin.checksums.items()), self.origin.scale)).encode())
-        for split in (self.train, self.val, self.test):
+        for split in (self.train, self.val, self.test, *(self.ood[name] for name in sorted(self.ood))):
             split.update(digest)
         return digest.hexdigest()[:16]
 
