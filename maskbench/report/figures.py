@@ -1,17 +1,22 @@
 """Figures of finished runs: of one run, or of several that differ in the seed only. Imports no torch.
 
 What is drawn depends on what the records hold, not on names: curves of a pruning run, the accuracy matrix of a
-continual one. Records that hold neither give no figure.
+continual one. Each module `figures_*` beside this one draws a family, `draw(runs, title) -> {name: figure}`, and gives
+none where the records do not hold what it draws.
 """
 
 import json
+import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import maskbench.report
 from maskbench.files import read_json
-from maskbench.report import figures_continual, figures_prune, style
+from maskbench.report import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,9 +53,17 @@ def read(folder: Path, result: dict[str, Any] | None = None) -> Finished:
 
 def draw(runs: Sequence[Finished]) -> dict[str, "Figure"]:
     """All figures by name, averaged over `runs`, which must answer one question with different seeds."""
-    title = headline(runs)
+    title, drawn = headline(runs), {}
     with style.styled():
-        return figures_prune.draw(runs, title) | figures_continual.draw(runs, title)
+        for family in families():
+            drawn |= family.draw(runs, title)
+    return drawn
+
+
+def families() -> list[ModuleType]:
+    """The modules that draw, in the order of their names."""
+    names = sorted(found.name for found in pkgutil.iter_modules(maskbench.report.__path__))
+    return [import_module(f"maskbench.report.{name}") for name in names if name.startswith("figures_")]
 
 
 def save(runs: Sequence[Finished], folder: Path) -> list[Path]:
