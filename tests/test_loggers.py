@@ -235,7 +235,7 @@ def test_online_without_key_or_server_goes_offline_and_never_asks(scene: dict, k
 
 
 def test_a_server_that_accepts_the_key_and_then_vanishes(scene: dict) -> None:
-    code = "loggers.INIT_SECONDS = 2.0\nimport wandb\nwandb.login = lambda **_: True\n" + ONLINE
+    code = "loggers.wandb_run.INIT_SECONDS = 2.0\nimport wandb\nwandb.login = lambda **_: True\n" + ONLINE
     done = run(scene, code, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_API_KEY="a" * 40)
     assert done.stdout == "offline\n"
     assert done.stderr.startswith("W&B is not reachable (") and done.stderr.count("\n") == 1
