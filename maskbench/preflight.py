@@ -7,10 +7,9 @@ are internal to 1.3, hence the pin, and tests/cli holds them to it.
 
 import argparse
 import copy
-import difflib
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,16 +23,14 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.base import Node
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench import identity, schema
 from maskbench.errors import UsageError, did_you_mean
+from maskbench.overrides import VALUES, key_mistakes, shown, spread, values
 
 COMBINATIONS = 128  # group choices of a sweep that are composed here; what is beyond is checked as each job starts
-VALUES = 10_000  # of one swept key, or jobs of one sweep
 CROSS = {"budget.steps", "budget.epochs", "trainer.strategy"}  # keys that are judged together
-FREE = ("trainer.",)  # Lightning's own keys take several types
 NOT_GROUPS = {"hydra", "table"}  # folders of conf/ that are no choices
 
 
@@ -147,16 +144,6 @@ def one_line(error: BaseException) -> str:
 # ---- sweeps
 
 
-def spread(override: Override) -> list[str]:
-    """The override once for each value it sweeps; itself alone otherwise; nothing for a sweeper's open interval."""
-    if not override.is_sweep_override():
-        return [override.input_line]
-    if not override.is_discrete_sweep():
-        return []
-    values = itertools.islice(override.sweep_string_iterator(), VALUES)
-    return [f"{override.get_key_element()}={value}" for value in values]
-
-
 def jobs(command: Command) -> Iterator[list[str]]:
     """The overrides of each job the command would start, in the order of Hydra's basic sweeper."""
     if not command.multirun:
@@ -248,20 +235,10 @@ def _plus_mistake(override: Override, standing: set[str]) -> str | None:
 
 
 def _names(override: Override) -> Iterator[str]:
-    for value in _values(override):
+    for value in values(override):
         for name in value if isinstance(value, list) else [value]:
             if not isinstance(name, dict):  # a mapping sets keys in the group's part, it chooses nothing
-                yield _shown(name).removesuffix(".yaml")
-
-
-def _values(override: Override) -> Iterator[object]:
-    """Each value the override gives its key, as Python objects; none for a sweeper's open interval."""
-    if not override.is_sweep_override():
-        yield override.value()
-        return
-    parser = OverridesParser.create()
-    for text in spread(override):
-        yield parser.parse_override(text).value()
+                yield shown(name).removesuffix(".yaml")
 
 
 def _stray_sweeps(overrides: list[Override]) -> Iterator[str]:
@@ -294,14 +271,14 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
     except UsageError as error:
         yield str(error)
         return
-    bad = {o.input_line: list(_key_mistakes(o, base, command.groups)) for o in keys}
+    bad = {o.input_line: list(key_mistakes(o, base, command.groups)) for o in keys}
     yield from itertools.chain(*bad.values())
     keys = [o for o in keys if not bad[o.input_line]]
     said = {o.key_or_group for o in command.overrides}
-    for number, values in enumerate(itertools.islice(_cross_values(keys), COMBINATIONS)):
+    for number, chosen_values in enumerate(itertools.islice(_cross_values(keys), COMBINATIONS)):
         cfg = copy.deepcopy(base)
         try:
-            ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+            ConfigLoaderImpl._apply_overrides_to_config(chosen_values, cfg)
         except (HydraException, OmegaConfBaseException) as error:
             yield one_line(error)
             return
@@ -319,129 +296,6 @@ def _cross_values(keys: list[Override]) -> Iterator[tuple[Override, ...]]:
         texts = texts if override.key_or_group in CROSS else texts[:1]
         options.append([override] if not override.is_sweep_override() else [parser.parse_override(t) for t in texts])
     return itertools.product(*filter(None, options))
-
-
-# ---- one key
-
-
-def _key_mistakes(override: Override, base: DictConfig, groups: Iterable[str]) -> Iterator[str]:
-    key = override.key_or_group
-    if override.is_delete() or override.package:
-        return  # left to Hydra
-    node = _find(base, key)
-    if node is None and not (override.is_add() or override.is_force_add()):
-        yield _unknown(key, base, groups)
-        return
-    free = key.startswith(FREE) or node is None or (override.is_force_add() and not _typed(node))
-    for value in _values(override):
-        mistake = None if free else type_mistake(key, value, node)
-        mistake = mistake or schema.out_of_range(key, None if _is_reference(value) else value)
-        if mistake:
-            yield mistake
-
-
-def _find(cfg: DictConfig, key: str) -> Node | None:
-    node: Node | None = cfg
-    for word in key.split("."):
-        if not isinstance(node, DictConfig) or node._is_none() or node._is_interpolation():
-            return None
-        node = node._get_node(word, validate_access=False)
-    return node
-
-
-def _unknown(key: str, base: DictConfig, groups: Iterable[str]) -> str:
-    known = [*groups, *_leaves(base)]
-    hint = did_you_mean(key, known)
-    if not hint and "." not in key:  # the key alone, its part forgotten: lr for optimizer.lr
-        whole = {name.rpartition(".")[2]: name for name in reversed(known)}
-        near = difflib.get_close_matches(key, whole, n=1, cutoff=0.7)
-        hint = f" Did you mean '{whole[near[0]]}'?" if near else ""
-    rest = "" if hint else f" Groups: {', '.join(sorted(groups))}; all keys: maskbench show."
-    return f"unknown key '{key}'.{hint}{rest}"
-
-
-def _leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name in cfg:
-        if prefix == "" and name == "hydra":
-            continue
-        node = cfg._get_node(name)
-        yield f"{prefix}{name}"
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
-            yield from _leaves(node, f"{prefix}{name}.")
-
-
-WORDS: dict[type, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    list: "a list such as [1,2]",
-    dict: "a mapping such as {a: 1}",
-}
-FITS: dict[type, Callable[[object], bool]] = {
-    bool: lambda v: isinstance(v, bool),
-    int: lambda v: isinstance(v, int) and not isinstance(v, bool),
-    float: lambda v: isinstance(v, int | float) and not isinstance(v, bool),
-    str: lambda v: not isinstance(v, dict),  # auto | true, equal_share | [0.5, 0.75]: a word may stand for a setting
-    list: lambda v: isinstance(v, list | str),
-    dict: lambda v: isinstance(v, dict),
-}
-
-
-def type_mistake(key: str, value: object, node: Node) -> str | None:
-    """One sentence when `value` does not fit the type of `node`, the key's default, else None.
-
-    A typed key (schema.py) has its declared type, a free key that of its default; when that is null, all will do.
-    """
-    typed, default, kind = _typed(node), _default(node), _kind(node)
-    if kind is None or _is_reference(value) or (value is None and typed and node._is_optional()):
-        return None
-    shown = "" if default is None or kind is dict else f" (it is {_shown(default)})"
-    if value is None or not FITS[kind](value):
-        null = f", or ++{key}=null to insist" if value is None else ""
-        return f"{key}={_shown(value)} must be {WORDS[kind]}{shown}{null}."
-    if kind is list and isinstance(value, list):
-        return _element_mistake(key, value, default)
-    return None
-
-
-def _typed(node: Node) -> bool:
-    """Whether schema.py declares the type."""
-    return node._metadata.ref_type in (bool, int, float, str)
-
-
-def _kind(node: Node) -> type | None:
-    """What a value must be; None when anything may stand."""
-    if _typed(node):
-        return node._metadata.ref_type
-    kind = type(_default(node))
-    return kind if kind in FITS else None
-
-
-def _default(node: Node) -> object:
-    """The value as plain Python; None when there is none that tells a type (null, missing, a reference)."""
-    if node._is_none() or node._is_missing() or node._is_interpolation():
-        return None
-    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node._value()
-
-
-def _element_mistake(key: str, value: list, default: list) -> str | None:
-    kinds = {type(item) for item in default}
-    kind = float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else None
-    wrong = [item for item in value if kind in FITS and not (FITS[kind](item) or _is_reference(item))]
-    if not wrong:
-        return None
-    return f"{key}={_shown(value)}: {_shown(wrong[0])} must be {WORDS[kind]} (it is {_shown(default)})."
-
-
-def _is_reference(value: object) -> bool:
-    return isinstance(value, str) and "${" in value
-
-
-def _shown(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return f"[{','.join(map(_shown, value))}]" if isinstance(value, list) else str(value)
 
 
 # ---- one config
