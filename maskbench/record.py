@@ -66,11 +66,7 @@ class History:
 
 
 class Record:
-    """One run directory. Create it, `open` it for an attempt, `finish` or `fail` it.
-
-    Raises:
-        UsageError: (open) another process is at work in this directory.
-    """
+    """One run directory. Create it, `acquire` it, `open` it for an attempt, `finish` or `fail` it, `release` it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,8 +78,12 @@ class Record:
         """What result.json says; None while the run is not finished."""
         return read_json(self.folder / "result.json") or None
 
-    def open(self, about: dict[str, Any], fresh: bool) -> None:
-        """Start an attempt. `about` is what was asked; `fresh` forgets an earlier attempt's progress."""
+    def acquire(self) -> None:
+        """Keep other processes out of the directory until `release`.
+
+        Raises:
+            UsageError: another process is at work in it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self.lock.acquire()
@@ -91,6 +91,9 @@ class Record:
             raise UsageError(
                 f"{self.folder} is being written by another process; wait for it, or change a key or the seed"
             ) from None
+
+    def open(self, about: dict[str, Any], fresh: bool) -> None:
+        """Start an attempt. `about` is what was asked; `fresh` forgets an earlier attempt's progress."""
         for half in [*self.folder.glob(".*.[0-9]*"), *self.folder.glob("state/.*.[0-9]*")]:
             half.unlink(missing_ok=True)  # what a killed attempt was writing
         if fresh:
@@ -100,10 +103,12 @@ class Record:
         for attempt in attempts:
             if attempt["status"] == "running":
                 attempt["status"] = "interrupted"
-        self.about = about | {"status": "running", "attempts": [*attempts, {"started": now(), "status": "running"}]}
+        patch = provenance.diff()
+        attempt = {"started": now(), "status": "running", "code": provenance.code(about, patch)}
+        self.about = about | {"status": "running", "attempts": [*attempts, attempt]}
         self.begun = provenance.cost()
         self._write()
-        if patch := provenance.diff():
+        if patch:
             (self.folder / "uncommitted.patch").write_text(patch)
 
     def add(self, **facts: Any) -> None:

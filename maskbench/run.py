@@ -19,7 +19,7 @@ from maskbench.console import Console
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.files import replace
-from maskbench.finished import main_process, tell, title
+from maskbench.finished import earlier, main_process, tell, title
 from maskbench.fit import Fit
 from maskbench.journal import Journal, snapshot
 from maskbench.loggers import Sink, no_logger
@@ -48,6 +48,10 @@ class Run:
 
     def go(self) -> float:
         if self.main:
+            self.record.acquire()
+            if (known := earlier(self.cfg)) is not None:  # another process ended it between our look and our lock
+                self.record.release()
+                return known
             self.record.open(self.about(), fresh=self.cfg.force)
         console, sink, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
         try:

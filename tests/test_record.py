@@ -14,7 +14,7 @@ HOLDER = """
 import time
 from maskbench.record import Record
 record = Record(folder)  # held: a lock goes with its object
-record.open({}, fresh=False)
+record.acquire()
 (folder / "held").touch()
 time.sleep(60)
 """
@@ -31,6 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 def opened(folder: Path, fresh: bool = False) -> Record:
     record = Record(folder)
+    record.acquire()
     record.open({"key": "abc"}, fresh)
     return record
 

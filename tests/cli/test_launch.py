@@ -11,6 +11,7 @@ from hydra.errors import InstantiationException
 
 from maskbench import cli, identity
 from maskbench.errors import UsageError
+from maskbench.record import Record
 
 
 def raises(error: BaseException):
@@ -165,3 +166,27 @@ def test_the_environment_is_left_as_it_was(runs, monkeypatch: pytest.MonkeyPatch
     cli.main(["seed=1"])
     assert os.environ["HYDRA_FULL_ERROR"] == "0" and cli.WORKER_LOG not in os.environ
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_told_and_not_redone(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Between the look at result.json and the lock, the other process writes its result."""
+    monkeypatch.chdir(tmp_path)
+    words = ["method=dense", "data.base=synthetic", "budget.steps=2", "budget.epochs=null", "logger=none"]
+    words += [f"paths.data={data_root}", "loop.progress=false"]
+    assert cli.main(words) == 0
+    (result,) = tmp_path.glob("outputs/*/*/result.json")
+    done, history = result.read_bytes(), (result.parent / "metrics.csv").stat()
+    result.unlink()
+    acquire = Record.acquire
+
+    def late(record: Record) -> None:
+        acquire(record)
+        result.write_bytes(done)
+
+    monkeypatch.setattr(Record, "acquire", late)
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    assert "finished earlier" in capsys.readouterr().out
+    assert (result.parent / "metrics.csv").stat() == history and result.read_bytes() == done
