@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones.conv import ConvK
-from maskbench.backbones.gate import Gate
+from maskbench.backbones.gate import gates_of
 from maskbench.backbones.initial import RULES, initialise
 from maskbench.backbones.mlp import MLP
 from maskbench.build import make
@@ -134,7 +134,7 @@ NETS = {"dense": lambda: MLP(MNIST, 10, widths=[8, 6]), "conv": lambda: ConvK(MN
 
 
 def gates(net: nn.Module) -> list[str]:
-    return [f"{name}.gain" for name, module in net.named_modules() if isinstance(module, Gate)]
+    return list(gates_of(net))
 
 
 @pytest.mark.parametrize("kind", NETS)

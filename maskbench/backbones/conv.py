@@ -45,12 +45,12 @@ class ConvNet(nn.Module):
             nn.Conv2d(i, o, kernel, padding=p, bias=bias)
             for (i, o), p in zip(pairwise([shape[0], *channels]), padding, strict=True)
         )
-        self.conv_gates = nn.ModuleList(Gate() for _ in channels)
+        self.conv_gates = nn.ModuleList(Gate(c) for c in channels)
         with torch.no_grad():
             flat = self.features(torch.zeros(1, *shape)).shape[1]
         sizes = [flat, *widths]
         self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
-        self.gates = nn.ModuleList(Gate() for _ in widths)
+        self.gates = nn.ModuleList(Gate(units) for units in widths)
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init)
 
@@ -101,18 +101,46 @@ def LeNet5(  # noqa: N802
     *,
     channels: Sequence[int],
     widths: Sequence[int],
+    width: float = 1.0,
     bias: bool = True,
     init: str = "glorot_normal",
 ) -> ConvNet:
-    """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, the first padded to keep a 28x28 image's size."""
+    """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, the first padded to keep a 28x28 image's size.
+
+    `width` multiplies every layer.
+    """
     return ConvNet(
         shape,
         outputs,
-        channels=channels,
+        channels=[round(width * c) for c in channels],
         pool_after=range(len(channels)),
         kernel=5,
         padding=[2 if shape[-1] < 32 else 0] + [0] * (len(channels) - 1),
-        widths=widths,
+        widths=[round(width * w) for w in widths],
+        bias=bias,
+        init=init,
+    )
+
+
+def Conv5x5(  # noqa: N802
+    shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    channels: Sequence[int],
+    widths: Sequence[int],
+    width: float = 1.0,
+    bias: bool = True,
+    init: str = "torch",
+) -> ConvNet:
+    """5x5 convolutions without padding, a pool after each; `width` multiplies every layer."""
+    return ConvNet(
+        shape,
+        outputs,
+        channels=[round(width * c) for c in channels],
+        pool_after=range(len(channels)),
+        kernel=5,
+        padding=[0] * len(channels),
+        widths=[round(width * w) for w in widths],
         bias=bias,
         init=init,
     )

@@ -1,4 +1,4 @@
-"""A gain on the units of a hidden layer: where masks over units (rather than weights) meet the network."""
+"""A gain on the units of a layer: where masks over units (rather than weights) meet the network."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,25 @@ from torch import Tensor, nn
 class Gate(nn.Module):
     """x * gain. The backbone's own gain is the scalar one, which costs nothing; a method stands another in for it.
 
-    gain: [units] for all examples alike, or [batch, units]; for convolutions it goes over channels.
+    gain: [*shape] for all examples alike, or [batch, *shape]; for convolutions it goes over channels.
+
+    Args:
+        *shape: of the gated units of one example: units, or folds and units where a net is many side by side.
+        inlet: whether it gates the net's inputs, and not a layer's outputs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *shape: int, inlet: bool = False) -> None:
         super().__init__()
+        self.shape, self.inlet = shape, inlet
         self.register_buffer("gain", torch.ones(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gain.ndim == 0:
             return x
-        return x * self.gain.reshape(*self.gain.shape, *[1] * (x.ndim - 2))
+        return x * self.gain.reshape(*self.gain.shape, *[1] * (x.ndim - 1 - len(self.shape)))
+
+
+def gates_of(net: nn.Module, inlets: bool = False) -> dict[str, Gate]:
+    """The gates of `net` by the names of their gains, in the order of its modules; those of inputs only with `inlets`."""
+    found = {f"{name}.gain": module for name, module in net.named_modules() if isinstance(module, Gate)}
+    return {name: gate for name, gate in found.items() if inlets or not gate.inlet}

@@ -66,6 +66,8 @@ RULES = {
 def initialise(net: nn.Module, init: str) -> None:
     """Draw every Linear and Conv weight of `net` by the named rule and set their biases to zero.
 
+    A layer of several matrices says them by `matrices()`; each is drawn as a layer of its own.
+
     Raises:
         UsageError: no rule of that name.
     """
@@ -75,8 +77,9 @@ def initialise(net: nn.Module, init: str) -> None:
     if init not in RULES:
         raise UsageError(f"no backbone.init '{init}'.{did_you_mean(init, RULES)} Rules: {', '.join(RULES)}, torch")
     for module in net.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            RULES[init](module.weight)
+        if isinstance(module, nn.Linear | nn.Conv2d) or hasattr(module, "matrices"):
+            for w in getattr(module, "matrices", lambda own=module: [own.weight])():
+                RULES[init](w)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

@@ -12,20 +12,31 @@ from maskbench.backbones.initial import initialise
 
 
 class MLP(nn.Module):
-    """[batch, *shape] -> [batch, outputs]: hidden Linear layers with ReLU and a gate each, then `head`."""
+    """[batch, *shape] -> [batch, outputs]: hidden Linear layers with ReLU and a gate each, then `head`.
+
+    `width` multiplies every hidden layer. The flattened inputs have a gate too.
+    """
 
     def __init__(
-        self, shape: tuple[int, ...], outputs: int, *, widths: Sequence[int], bias: bool = True, init: str = "glorot_normal"
+        self,
+        shape: tuple[int, ...],
+        outputs: int,
+        *,
+        widths: Sequence[int],
+        width: float = 1.0,
+        bias: bool = True,
+        init: str = "glorot_normal",
     ) -> None:
         super().__init__()
-        sizes = [prod(shape), *widths]
+        sizes = [prod(shape), *(round(width * w) for w in widths)]
+        self.inlet = Gate(sizes[0], inlet=True)
         self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
-        self.gates = nn.ModuleList(Gate() for _ in widths)
+        self.gates = nn.ModuleList(Gate(units) for units in sizes[1:])
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(1)
+        x = self.inlet(x.flatten(1))
         for layer, gate in zip(self.hidden, self.gates, strict=True):
             x = gate(relu(layer(x)))
         return self.head(x)

@@ -29,7 +29,7 @@ class NormMLP(nn.Module):
         super().__init__()
         sizes = [prod(shape), *widths]
         self.hidden = nn.ModuleList(nn.Linear(i, o, bias=False) for i, o in pairwise(sizes))
-        self.gates = nn.ModuleList(Gate() for _ in widths)
+        self.gates = nn.ModuleList(Gate(units) for units in widths)
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init)
 

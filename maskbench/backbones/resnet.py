@@ -51,7 +51,7 @@ class ResNet(nn.Module):
         layer, conv_bias = norm_of(norm, affine), bias and norm == "none"
         block = partial(Block, norm=layer, bias=conv_bias, shortcut=shortcut)
         self.conv = nn.Conv2d(shape[0], channels[0], 3, padding=1, bias=conv_bias)
-        self.norm, self.gate = layer(channels[0]), Gate()
+        self.norm, self.gate = layer(channels[0]), Gate(channels[0])
         self.stages = nn.ModuleList(
             nn.Sequential(block(before, after, 1 if i == 0 else 2), *(block(after, after, 1) for _ in range(count - 1)))
             for i, ((before, after), count) in enumerate(zip(pairwise([channels[0], *channels]), blocks, strict=True))
@@ -74,9 +74,9 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=bias)
-        self.norm1, self.gate1 = norm(after), Gate()
+        self.norm1, self.gate1 = norm(after), Gate(after)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=bias)
-        self.norm2, self.gate2 = norm(after), Gate()
+        self.norm2, self.gate2 = norm(after), Gate(after)
         if stride == 1 and before == after:
             self.shortcut = nn.Identity()
         elif shortcut == "conv":

@@ -47,7 +47,8 @@ class ImageNetResNet(resnet.ResNet):
             self.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
         self.head = nn.Linear(self.fc.in_features, outputs, bias=bias)
         del self.fc
-        self.gates = nn.ModuleList(Gate() for _ in range(5))
+        units = [64, *(64 * 2**i * BLOCKS[block].expansion for i in range(4))]
+        self.gates = nn.ModuleList(Gate(u) for u in units)
         if not affine:
             take_out_affine(self)
         initialise(self, init)

@@ -43,7 +43,7 @@ class VGG(nn.Module):
             nn.Conv2d(i, o, 3, padding=1, bias=bias and norm == "none") for i, o in pairwise([shape[0], *units])
         )
         self.norms = nn.ModuleList(layer(u) for u in units)
-        self.gates = nn.ModuleList(Gate() for _ in units)
+        self.gates = nn.ModuleList(Gate(u) for u in units)
         self.head = nn.Linear(units[-1], outputs, bias=bias)
         initialise(self, init)
 
