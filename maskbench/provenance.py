@@ -4,6 +4,7 @@ A field that cannot be known here (no git, a wheel, an unusual system) is None: 
 """
 
 import difflib
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -73,6 +74,14 @@ def commit(repo: str | Path | None = None) -> dict:
         "branch": None if heads["head"] == "(detached)" else heads["head"],
         "dirty": any(not line.startswith("#") for line in lines),
     }
+
+
+def code(about: Mapping, patch: str) -> str:
+    """One short name for the code that ran: the commit, with the hash of what was not committed; of a wheel its version."""
+    if not about.get("commit"):
+        return f"maskbench {about.get('maskbench', 'of an unknown version')}"
+    changed = f"+{hashlib.sha256(patch.encode()).hexdigest()[:8]}" if about.get("dirty") else ""
+    return about["commit"][:10] + changed
 
 
 def diff(repo: str | Path | None = None) -> str:

@@ -6,8 +6,9 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskbench.commands.common import arguments, run_dir, state
+from maskbench.commands.common import arguments, run_dir
 from maskbench.errors import UsageError
+from maskbench.report.runs import state
 
 if TYPE_CHECKING:
     from maskbench.report.figures import Finished

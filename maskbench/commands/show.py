@@ -6,8 +6,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from maskbench import identity
-from maskbench.commands.common import aligned, run_dir, size, state
+from maskbench.commands.common import aligned, run_dir, size
 from maskbench.files import read_json
+from maskbench.report.runs import state
 
 
 def main(argv: list[str]) -> int:

@@ -1,7 +1,8 @@
 """`maskbench where KEY=VALUE ...`: the directory of each run a command would start, and its state."""
 
 from maskbench import identity
-from maskbench.commands.common import aligned, state
+from maskbench.commands.common import aligned
+from maskbench.report.runs import state
 
 
 def main(argv: list[str]) -> int:

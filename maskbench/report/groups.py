@@ -1,0 +1,88 @@
+"""Runs put into groups, and what a group says about a metric: a cell of a table, or the reason why it is none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from maskbench.report import statistics
+from maskbench.report.runs import Run, blend, plain
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The numbers of a metric over runs, in the order of the runs; `refused` says why they are not put together.
+
+    iqm, low, high: with strata, the interquartile mean and its bootstrap interval; else None.
+    """
+
+    values: Sequence[float]
+    mean: statistics.Mean | None
+    refused: Sequence[str] = ()
+    iqm: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+
+def split(runs: Sequence[Run], keys: Sequence[str]) -> dict[tuple[str, ...], list[Run]]:
+    """Runs by what they say about the keys, groups in the order of their values: numbers as numbers."""
+    found: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        found.setdefault(tuple(plain(run.value(key)) for key in keys), []).append(run)
+    return dict(sorted(found.items(), key=lambda item: [_order(word) for word in item[0]]))
+
+
+def _order(word: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(word), word
+    except ValueError:
+        return True, 0.0, word
+
+
+def cell(runs: Sequence[Run], metric: str, *, strata: str | None = None, mixed: bool = False) -> Cell:
+    """What the runs say about the metric; undefined numbers are left out.
+
+    mixed: put runs together although sources, budgets or commits differ (the budgets of different strata always may).
+    """
+    groups = list(split(runs, [strata]).values()) if strata else [list(runs)]
+    reasons = list(dict.fromkeys(reason for group in groups for reason in blend(group)))
+    reasons += [reason for reason in blend(runs, budgets=False) if reason not in reasons and not _sources_differ(reason, strata)]
+    numbers = [[v for run in group if (v := number(run, metric)) is not None] for group in groups]
+    numbers = [stratum for stratum in numbers if stratum]
+    values = [value for stratum in numbers for value in stratum]
+    if (reasons and not mixed) or not values:
+        return Cell(values, None, () if mixed else reasons)
+    mean = statistics.mean(values)
+    if strata is None:
+        return Cell(values, mean)
+    return Cell(values, mean, (), statistics.iqm(numbers), *statistics.bootstrap(numbers))
+
+
+def _sources_differ(reason: str, strata: str | None) -> bool:
+    """Different data sets may come from different places; within one data set they may not."""
+    return strata == "data" and reason.startswith("data sources")
+
+
+def number(run: Run, metric: str) -> float | None:
+    value = run.objective if metric == "objective" else run.metrics.get(metric)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def varied(runs: Sequence[Run], without: Sequence[str] = ()) -> list[str]:
+    """The keys in which runs of a group differ, seed aside: what a mean over them averages over."""
+    from maskbench.identity import ELSEWHERE, WORDS
+
+    flat = [dict(leaves(run.config)) for run in runs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    keys = [k for k in keys if k.split(".")[0] not in ELSEWHERE and k.split(".")[-1] not in {*WORDS, "_target_"}]
+    return [k for k in keys if k not in without and len({plain(one.get(k)) for one in flat}) > 1]
+
+
+def leaves(node: Mapping, prefix: str = ""):
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

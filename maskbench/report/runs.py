@@ -1,0 +1,273 @@
+"""Runs read back from their directories: one object a run, filters, and frames for tables and pages. Imports no torch.
+
+Everything that reports starts here. A `Run` answers any question about itself by name (`value`): a column, the choice of
+a group, a dotted key of its config. `tidy` gives one row a number, `wide` one row a run; `blend` says why runs do not
+belong into one cell.
+"""
+
+import fnmatch
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from maskbench import provenance
+from maskbench.errors import UsageError
+from maskbench.files import read_json
+
+HEAD = ("method", "data", "seed", "key", "status", "objective")
+BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory: `about` is its run.json, `result` its result.json, empty while it is not finished."""
+
+    folder: Path
+    about: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+    @cached_property
+    def status(self) -> str:
+        return state(self.folder)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.about.get("config") or {}
+
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        return self.about.get("choices") or {}
+
+    @property
+    def method(self) -> str | None:
+        return self.result.get("method") or (self.config.get("method") or {}).get("name")
+
+    @property
+    def data(self) -> str | None:
+        return self.result.get("data") or (self.config.get("data") or {}).get("name")
+
+    @property
+    def task(self) -> str | None:
+        return self.result.get("task") or (self.config.get("task") or {}).get("name")
+
+    @property
+    def seed(self) -> int | None:
+        return self.about.get("seed", self.config.get("seed"))
+
+    @property
+    def key(self) -> str | None:
+        return self.about.get("key")
+
+    @property
+    def objective(self) -> float | None:
+        return self.result.get("objective")
+
+    @property
+    def name(self) -> str:
+        """The last two parts of its directory, which hold method, data, seed and key."""
+        return "/".join(self.folder.absolute().parts[-2:])
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The numbers of result.json by their names; an undefined one is None."""
+        return {k: v for k, v in (self.result.get("metrics") or {}).items() if not isinstance(v, dict | list)}
+
+    @property
+    def source(self) -> str | None:
+        """Where the data came from."""
+        return self.result.get("source") or (self.about.get("data") or {}).get("source")
+
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        return (self.about.get("data") or {}).get("checksums") or {}
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The code of each attempt that made the run: several when it was taken up after a change."""
+        told = [attempt["code"] for attempt in self.about.get("attempts") or [] if attempt.get("code")]
+        return tuple(dict.fromkeys(told or [self._code()]))
+
+    def _code(self) -> str:
+        """For records that do not name it: from commit, dirty flag and the patch beside them."""
+        patch = self.folder / "uncommitted.patch"
+        return provenance.code(self.about, patch.read_text(errors="replace") if patch.is_file() else "")
+
+    @property
+    def budget(self) -> str:
+        """One phase of training in words, such as `epochs=3 batch_size=128`."""
+        told = self.config.get("budget") or {}
+        return " ".join(f"{name}={told[name]}" for name in BUDGET if told.get(name) is not None)
+
+    @property
+    def machine(self) -> str:
+        parts = [self.about.get("cpu") or "unknown processor", f"{self.about.get('cores') or '?'} cores"]
+        return ", ".join([*parts, f"{self.about.get('threads') or '?'} threads a run"])
+
+    def value(self, key: str) -> Any:
+        """What the run says about `key`: an attribute, a metric, the choice of a group, or a dotted key of its config."""
+        if key in (*HEAD, "task", "source", "name", "budget"):
+            return getattr(self, key)
+        if key == "code":
+            return ", ".join(self.codes)
+        if key in self.choices:
+            return self.choices[key]
+        if key in self.metrics:
+            return self.metrics[key]
+        node: Any = self.config
+        for word in key.split("."):
+            node = node.get(word) if isinstance(node, Mapping) else None
+        return node
+
+
+def load(folder: Path) -> Run:
+    """The run in `folder`, whatever is there of it."""
+    return Run(folder, read_json(folder / "run.json"), read_json(folder / "result.json"))
+
+
+def read(output: Path, filters: Sequence["Filter"] = ()) -> list[Run]:
+    """The runs below an output folder that pass every filter, in order of their directories.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not output.is_dir():
+        raise UsageError(f"there is no folder {output}; --output FOLDER says where the runs are.")
+    return [run for run in map(load, folders(output)) if all(keep(run) for keep in filters)]
+
+
+def folders(output: Path) -> Iterator[Path]:
+    """The run directories below `output`, in order of their names."""
+    yield from sorted(path.parent for path in output.glob("*/*/run.json"))
+
+
+# ---- filters
+
+
+@dataclass(frozen=True)
+class Filter:
+    """KEY=VALUE, several values by commas; a run passes when what it says about KEY is one of them."""
+
+    key: str
+    values: frozenset[str]
+
+    def __call__(self, run: Run) -> bool:
+        return plain(run.value(self.key)) in self.values
+
+
+def parse_filter(text: str) -> Filter:
+    """
+    Raises:
+        UsageError: the text is not KEY=VALUE.
+    """
+    key, equals, values = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"'{text}' is no filter; write KEY=VALUE, such as method=supsup.")
+    return Filter(key, frozenset(values.split(",")))
+
+
+def plain(value: Any) -> str:
+    """A value as the command line spells it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# ---- frames: plain lists of rows, which pandas.DataFrame takes as they are
+
+
+def chosen_metrics(runs: Iterable[Run], patterns: Sequence[str] = ()) -> list[str]:
+    """The names of metrics in the runs' own order: all, or those that match a pattern such as accuracy/ticket/*.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+    """
+    names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    for pattern in patterns:
+        if pattern != "objective" and not fnmatch.filter(names, pattern):
+            raise UsageError(f"metrics={pattern}: no run here has such a metric; they have {', '.join(names[:12]) or 'none'}.")
+    return [n for n in names if not patterns or any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+
+
+def tidy(runs: Iterable[Run], extra: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """One row a number: what the run is, `extra` keys of it, the metric, the value, and the run directory."""
+    rows = []
+    for run in runs:
+        facts = {name: run.value(name) for name in ("method", "data", "task", "seed", "key", "status", "source", *extra)}
+        facts |= {"code": run.value("code")}
+        rows += [facts | {"metric": name, "value": value, "run": str(run.folder)} for name, value in run.metrics.items()]
+    return rows
+
+
+def wide(runs: Iterable[Run], metrics: Sequence[str], extra: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """One row a run: its columns, `extra` keys, the metrics named, and its directory."""
+    return [
+        {name: run.value(name) for name in (*HEAD, *extra)}
+        | {name: run.metrics.get(name) for name in metrics}
+        | {"run": str(run.folder)}
+        for run in runs
+    ]
+
+
+# ---- whether runs belong together
+
+
+def blend(runs: Sequence[Run], budgets: bool = True) -> list[str]:
+    """Why these runs do not belong into one cell, in words; empty when they do.
+
+    One cell has one data source (or equal checksums of the files), one budget and one code.
+    """
+    reasons = []
+    sources = _several(run.source for run in runs)
+    sums = {tuple(sorted(run.checksums.items())) for run in runs}
+    if len(sources) > 1 and (len(sums) > 1 or sums == {()}):
+        reasons.append(f"data sources {_and(sources)}")
+    if budgets and len(told := _several(run.budget for run in runs)) > 1:
+        reasons.append(f"budgets {_and(told)}")
+    if len(codes := _several(code for run in runs for code in run.codes)) > 1:
+        reasons.append(f"commits {_and(codes)}")
+    return reasons
+
+
+def _several(values: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(plain(value) for value in values))
+
+
+def _and(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def fingerprint(runs: Iterable[Run]) -> str:
+    """Six hex digits that change when one of the runs is another: of their names, codes and sources."""
+    text = "\n".join(sorted(f"{run.name} {run.codes} {run.source}" for run in runs))
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+# ---- the state of a run directory
+
+
+def state(run: Path) -> str:
+    """new, finished, failed, interrupted or running of a run directory.
+
+    A run that was killed could not write so; it is told from one at work by the lock, which dies with its process.
+    """
+    if read_json(run / "result.json").get("status") == "finished":
+        return "finished"
+    if not (run / "run.json").exists():
+        return "new"
+    told = read_json(run / "run.json").get("status")
+    if told == "running":
+        return "running" if _locked(run / ".lock") else "interrupted"
+    return told if told == "failed" else "interrupted"
+
+
+def _locked(path: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
