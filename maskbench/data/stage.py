@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskbench.streams import seed_for
+
 
 class View(Protocol):
     """How a stage sees the images: a function of a tensor of them, with a name that tells two views apart."""
@@ -138,6 +140,8 @@ class Stage:
         folds: train/test divisions of one table that run side by side, for backbones that hold a net for each: inputs
             [rows, folds, ...] and targets [rows, folds, values] where there are more than one.
         units: (mean, deviation), each [folds, values], by which targets were standardised: value = mean + deviation * y.
+        measures: further numbers for the record, by name, each of what answers the stage: a function of inputs
+            [n, *shape] that gives values [n, outputs] in their own units.
     """
 
     index: int
@@ -156,11 +160,22 @@ class Stage:
     shifted: Mapping[str, Callable[[], Split]] = field(default_factory=dict)
     folds: int = 1
     units: tuple[Tensor, Tensor] | None = None
+    measures: Mapping[str, Callable[[Callable[[Tensor], Tensor]], float]] = field(default_factory=dict)
 
     @property
     def regression(self) -> bool:
         """Whether targets are reals; classes otherwise."""
         return self.train.y.is_floating_point()
+
+    @property
+    def amount(self) -> str:
+        """How much there is to train on, in words."""
+        return f"{len(self.train.x):,} training images"
+
+    @property
+    def question(self) -> int:
+        """A number that two stages share exactly when they ask for the same outputs: the same classes, or as many reals."""
+        return seed_for("question", *self.classes, self.outputs, self.regression)
 
     @property
     def last(self) -> bool:
