@@ -95,9 +95,15 @@ def npm(work: Path) -> Path:
 
 
 def debian(work: Path) -> Path:
-    """Fashion-MNIST from the Debian package dataset-fashion-mnist, by `apt-get download` and `dpkg -x`, root or not."""
+    """Fashion-MNIST from the Debian package dataset-fashion-mnist."""
+    unpacked(debian_archive("dataset-fashion-mnist", work), work)
+    return work / "files" / "usr" / "share" / "datasets" / "fashion-mnist"
+
+
+def debian_archive(package: str, work: Path) -> Path:
+    """A Debian package, downloaded into `work` by `apt-get download`, root or not."""
     patience = ["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::https::Timeout=10"]
-    download = ["apt-get", "-q", *patience, "download", "dataset-fashion-mnist"]
+    download = ["apt-get", "-q", *patience, "download", package]
     try:
         run(download, work)
     except Unavailable:  # the machine's package lists may be absent or stale: try with fresh ones of our own
@@ -107,8 +113,12 @@ def debian(work: Path) -> Path:
         own += ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none"]
         run(["apt-get", "-q", *patience, *own, "update"], work)
         run([*download, *own], work)
-    run(["dpkg", "-x", str(one(work, "*.deb")), str(work / "files")], work)
-    return work / "files" / "usr" / "share" / "datasets" / "fashion-mnist"
+    return one(work, "*.deb")
+
+
+def unpacked(archive: Path, work: Path) -> None:
+    """The content of a Debian package in `files` below `work`, by `dpkg -x`."""
+    run(["dpkg", "-x", str(archive), str(work / "files")], work)
 
 
 def run(command: list[str], work: Path) -> None:
