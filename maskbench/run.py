@@ -204,9 +204,9 @@ class Run:
 
     def describe(self, stages: list[Stage], sink: Sink) -> None:
         """Say and record which data this is and where it came from."""
-        origin, rows = stages[0].origin, len(stages[0].train.x)
-        images = f"{origin.name} with {rows:,} training images ({origin.source})"
-        log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), images)
+        origin = stages[0].origin
+        told = f"{origin.name} with {stages[0].amount} ({origin.source})"
+        log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), told)
         if self.main:
             data = {"source": origin.source, "checksums": origin.checksums, "fingerprints": [s.fingerprint for s in stages]}
             self.record.add(data=data, logger=sink.about)

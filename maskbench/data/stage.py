@@ -170,7 +170,7 @@ class Stage:
     @property
     def amount(self) -> str:
         """How much there is to train on, in words."""
-        return f"{len(self.train.x):,} training images"
+        return f"{len(self.train.x):,} training {'rows' if self.regression else 'images'}"
 
     @property
     def question(self) -> int:
