@@ -1,12 +1,14 @@
 """Stages whose targets are reals: standardised by what trains, one division of a table or several side by side."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from maskbench import gaussian
 from maskbench.data.stage import Origin, Split, Stage
 
 Part = tuple[np.ndarray, np.ndarray]  # inputs [rows, features], targets [rows, values], in their own units
@@ -63,8 +65,8 @@ def stage_of(name: str, folds: Sequence[Fold], origin: Origin) -> Stage:
         outputs=train.y.shape[-1],
         shape=tuple(train.x.shape[1:]),
         origin=origin,
-        criterion=squared_error,
-        link=identity,
+        criterion=gaussian.loss,
+        link=partial(gaussian.answer, values=train.y.shape[-1]),
         folds=len(folds),
         units=(mean, deviation),
     )

@@ -46,6 +46,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    def __add__(self, other: "Split") -> "Split":
+        """The rows of both, this one's first; they train as this one does."""
+        (x, y), (more, labels) = self.tensors(), other.tensors()
+        return Split(torch.cat([x, more]), torch.cat([y, labels]), augment=self.augment)
+
     def tensors(self, device: torch.device | str = "cpu", first: int | None = None) -> tuple[Tensor, Tensor]:
         """(inputs, targets) of the whole split, or of its `first` rows, on `device`."""
         y = self.y[:first]
