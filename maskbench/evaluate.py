@@ -42,10 +42,11 @@ def member_accuracy(method: Method, stage: Stage, split: Split, reading: str = "
 
 
 def look(method: Method, stage: Stage, split: Split) -> dict[str, float]:
-    """`loss` of the mean over members (NLL in nats for classes, mean squared error for reals), and `accuracy` for classes."""
+    """`loss` of the mean over members (NLL in nats for classes; for reals the mean squared error of the values, whatever
+    variances stand beside them), and `accuracy` for classes."""
     p, y = members(method, stage, split)
     p = p.mean(0).double()
     if y.is_floating_point():
-        return {"loss": (p - y).square().mean().item()}
+        return {"loss": (p[..., : y.shape[-1]] - y).square().mean().item()}
     nll = -p.gather(1, y[:, None]).clamp_min(1e-300).log().mean()
     return {"loss": nll.item(), "accuracy": (p.argmax(-1) == y).double().mean().item()}

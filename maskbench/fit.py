@@ -6,7 +6,7 @@ validation split, and the checkpoint from which an interrupted phase goes on bit
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -81,7 +81,7 @@ class Fit:
         lr: float = 1.0,
         begin: int = 0,
         order: str | None = None,
-        orders: int | None = None,
+        orders: Sequence[str] | None = None,
         at: tuple[Collection[int], Callable[[], None]] | None = None,
     ) -> Curve:
         """Train what `method.movable()` yields on `stage.train`; returns the looks at the validation split.
@@ -90,7 +90,7 @@ class Fit:
             name: of the phase, in the history. share: of the budget's steps. lr: times the learning rate.
             begin: the step of the schedule and of the data order to start from.
             order: phases that name the same order see the same batches at the same steps; None: an order of its own.
-            orders: so many data orders side by side, for nets that train together: inputs [batch, orders, ...].
+            orders: data orders side by side, each by its name, for nets that train together: inputs [batch, orders, ...].
             at: (steps, what to call after each of them); what it remembers must be in the method's state.
         """
         result, checkpoint = self.journal.resume(method)
@@ -117,7 +117,7 @@ class Phase:
         lr: float,
         begin: int = 0,
         order: str | None = None,
-        orders: int | None = None,
+        orders: Sequence[str] | None = None,
         at: tuple[Collection[int], Callable[[], None]] | None = None,
     ) -> None:
         self.fit, self.method, self.stage, self.name, self.total, self.lr = fit, method, stage, name, total, lr
@@ -200,8 +200,8 @@ class Phase:
         rows = len(self.stage.train)
         if self.orders is None:
             return torch.randperm(rows, generator=generator(*self.order, epoch))
-        side = [torch.randperm(rows, generator=generator(*self.order, epoch, member)) for member in range(self.orders)]
-        return torch.stack(side, 1)
+        side = [(self.fit.seed, "order", name) for name in self.orders]
+        return torch.stack([torch.randperm(rows, generator=generator(*order, epoch)) for order in side], 1)
 
     def row_due(self, step: int) -> bool:
         return step % self.fit.loop["log_every"] == 0 or step == self.total
