@@ -1,4 +1,4 @@
-"""PackNet: counts, owners and the promise that no logit of a finished stage ever moves."""
+"""PackNet: counts, owners, schedules and policies."""
 
 from collections.abc import Callable
 
@@ -117,27 +117,8 @@ def test_owners_are_stages_and_masks_are_nested(packed) -> None:
     assert len(method.masks()) == 5 * len(method.trunk)
 
 
-@pytest.mark.parametrize("optimizer", ["packnet", "adam"])
-def test_no_logit_of_a_finished_stage_moves_under_decay(optimizer: str, build: Callable) -> None:
-    bench = build(*TINY, f"optimizer={optimizer}")
-    heard: list[torch.Tensor] = []
-
-    def listen(name: str, value: dict) -> None:
-        now = [evaluate.logits(bench.method, s, s.test) for s in bench.stages if bench.method.knows(s)]
-        assert all(torch.equal(a, b) for a, b in zip(heard, now, strict=False))
-        heard[:] = now
-
-    bench.journal.on_step = listen
-    bench.go()
-    assert len(heard) == 5
-    assert bench.metrics["logit_drift"] == 0.0
-    assert bench.metrics["forgetting"] == 0.0 and bench.metrics["backward_transfer"] == 0.0
-    matrix = bench.outcome.matrices["accuracy"]
-    assert all(matrix[i][j] == matrix[j][j] for i in range(5) for j in range(i))
-
-
 def test_drift_is_measured_where_there_is_some(build: Callable) -> None:
-    """The same measurement on a net that is trained on: a zero above is a finding, not a default."""
+    """The same measurement on a net that is trained on: a zero in test_zero_forgetting.py is a finding, not a default."""
     metrics = build("method=finetune", *TINY[1:]).go().metrics
     assert metrics["logit_drift"] > 0.01
 
@@ -161,7 +142,7 @@ def test_heads_are_private(build: Callable) -> None:
     bench, heads = build(*TINY), []
 
     def look_at(name: str, value: dict) -> None:
-        now = {name: bench.method.heads[name].detach().clone() for name in bench.method.heads.names()}
+        now = {name: bench.method.heads.kept[name].detach().clone() for name in bench.method.heads.kept.names()}
         assert all(torch.equal(now[name], w) for earlier in heads for name, w in earlier.items())
         heads.append(now)
 
@@ -257,7 +238,7 @@ def test_freed_weights_restart_as_said(freed: str) -> None:
 
 def test_a_packed_head_is_a_layer_like_any_other(build: Callable) -> None:
     bench = build(*TINY, "method.head=packed", "data.labels=kept").go()
-    assert "head.weight" in bench.method.trunk and not bench.method.heads.names()
+    assert "head.weight" in bench.method.trunk and not bench.method.heads.kept.names()
     assert bench.outcome.metrics["logit_drift"] == 0.0
 
 

@@ -60,10 +60,10 @@ def test_rotations_are_not_part_of_the_state() -> None:
 def test_running_norm_statistics_are_kept_per_stage(build: Callable) -> None:
     bench = build(*TINY, "backbone=resnet20", "backbone.base=2", "backbone.blocks=[1,1]", "budget.steps=3").go()
     method = bench.method
-    means = {method.norms[f"{stage}/norm.running_mean"].numpy().tobytes() for stage in range(5)}
+    means = {method.statistics.kept[f"{stage}/norm.running_mean"].numpy().tobytes() for stage in range(5)}
     assert len(means) == 5
     tensors = method.effective(torch.zeros(1), bench.stages[1])
-    assert torch.equal(tensors["norm.running_mean"], method.norms["1/norm.running_mean"])
+    assert torch.equal(tensors["norm.running_mean"], method.statistics.kept["1/norm.running_mean"])
 
 
 def test_bytes_are_one_net_and_a_seed() -> None:

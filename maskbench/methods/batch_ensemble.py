@@ -17,7 +17,7 @@ from maskbench import masks
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError, did_you_mean
 from maskbench.method import Method
-from maskbench.shelf import Shelf
+from maskbench.shelf import Shelf, Statistics
 
 TRUNKS = ("first", "random")
 CHUNK = 1000  # images at a time, where all stages answer
@@ -46,10 +46,7 @@ class BatchEnsemble(Method):
         self.trunk, self.weights_lr, self.inference_rules = trunk, weights_lr, tuple(inference)
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.factors = Shelf(moving=True)  # <stage>/s/<weight> [outputs], <stage>/t/<weight> [inputs]
-        self.norms = Shelf()  # running statistics by stage, and as they were at the start
-        self.statistics = [name for name in net.state_dict() if name not in dict(net.named_parameters())]
-        for name in self.statistics:
-            self.norms.put(f"start/{name}", net.get_buffer(name))
+        self.statistics = Statistics(net)
         self.register_buffer("learnt", torch.tensor(0))  # stages finished so far
         self.stage = 0  # in training; follows from the stage that learns
 
@@ -59,8 +56,7 @@ class BatchEnsemble(Method):
         self.stage = stage.index
         self.begin()
         fit(self, stage, lr=self.weights_lr if self.trains_weights else 1.0)
-        for name in self.statistics:
-            self.norms.put(f"{stage.index}/{name}", self.net.get_buffer(name))
+        self.statistics.keep(self.net, stage.index)
         self.learnt.fill_(stage.index + 1)
 
     @torch.no_grad()
@@ -69,8 +65,7 @@ class BatchEnsemble(Method):
         for name, w in self.w.items():
             for kind, size in zip("st", w.shape, strict=False):
                 self.factors.put(f"{self.stage}/{kind}/{name}", torch.randint(2, (size,), device=w.device) * 2.0 - 1)
-        for name in self.statistics:
-            self.net.get_buffer(name).copy_(self.norms[f"start/{name}"])
+        self.statistics.restart(self.net)
 
     @property
     def trains_weights(self) -> bool:
@@ -88,9 +83,7 @@ class BatchEnsemble(Method):
         """W * outer(s, t) of a stage, for a convolution at every place of its kernel; a finished one's norm statistics."""
         factors = {name: (self.factor("s", stage, name), self.factor("t", stage, name)) for name in self.w}
         weights = {name: w * spread(torch.outer(*factors[name]), w) for name, w in self.w.items()}
-        if stage >= int(self.learnt):
-            return weights
-        return weights | {name: self.norms[f"{stage}/{name}"] for name in self.statistics}
+        return weights | (self.statistics.of(stage) if stage < int(self.learnt) else {})
 
     def factor(self, kind: str, stage: int, name: str) -> Tensor:
         return self.factors[f"{stage}/{kind}/{name}"]
@@ -144,11 +137,9 @@ class BatchEnsemble(Method):
 
     def memory(self) -> dict[str, int]:
         """One net (a random one is a seed); a stage is outputs + inputs floats a layer and its norm statistics."""
-        statistics = {name: self.norms[f"start/{name}"] for name in self.statistics}
-        norms = sum(value.numel() * value.element_size() for value in statistics.values())
         net = sum(p.numel() * p.element_size() for p in self.net.parameters())
         factors = sum(w.element_size() * (w.shape[0] + w.shape[1]) for w in self.w.values())
-        return {"shared": 8 if self.trunk == "random" else net, "stage": factors + norms}
+        return {"shared": 8 if self.trunk == "random" else net, "stage": factors + self.statistics.bytes}
 
 
 def spread(matrix: Tensor, w: Tensor) -> Tensor:

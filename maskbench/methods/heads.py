@@ -13,7 +13,7 @@ from maskbench.backbones.norm import still
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError, did_you_mean
 from maskbench.method import Method
-from maskbench.shelf import Shelf
+from maskbench.shelf import PrivateHeads
 
 TRUNKS = ("shared", "first", "random")
 
@@ -31,21 +31,19 @@ class Heads(Method):
         if trunk not in TRUNKS:
             raise UsageError(f"no method.trunk '{trunk}'.{did_you_mean(trunk, TRUNKS)} It is {', '.join(TRUNKS)}")
         self.trunk = trunk
-        self.heads = Shelf(moving=True)
+        self.heads = PrivateHeads(net.head)
         self.stage = 0  # in training; follows from the stage that learns
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.stage = stage.index
-        self.net.head.reset_parameters()  # nothing is shared with other stages' heads
-        for part, value in self.net.head.named_parameters():
-            self.heads.put(f"{stage.index}/{part}", value)
+        self.heads.open(stage.index, self.net.head)
         fit(self, stage)
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        return self.head(stage.index)
+        return self.heads.of(stage.index)
 
     def movable(self) -> Iterator[nn.Parameter]:
-        yield from self.head(self.stage).values()
+        yield from self.heads.of(self.stage).values()
         if not self.frozen:
             yield from (p for name, p in self.net.named_parameters() if not name.startswith("head."))
 
@@ -61,16 +59,10 @@ class Heads(Method):
             still(self.net)
         return self
 
-    def head(self, stage: int) -> dict[str, nn.Parameter]:
-        """A stage's head, by the backbone's names."""
-        return {f"head.{part}": self.heads[f"{stage}/{part}"] for part, _ in self.net.head.named_parameters()}
-
     def knows(self, stage: Stage) -> bool:
-        return f"{stage.index}/weight" in self.heads
+        return stage.index in self.heads
 
     def memory(self) -> dict[str, int]:
         """One trunk (a random one is a seed) and a head per stage."""
-        state = self.net.state_dict()
-        size = {name: value.numel() * value.element_size() for name, value in state.items()}
-        head = sum(bytes for name, bytes in size.items() if name.startswith("head."))
-        return {"shared": 8 if self.trunk == "random" else sum(size.values()) - head, "stage": head}
+        net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
+        return {"shared": 8 if self.trunk == "random" else net - self.heads.bytes, "stage": self.heads.bytes}

@@ -18,7 +18,7 @@ from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.ledger import MOST, Ledger
 from maskbench.method import Method
-from maskbench.shelf import Shelf
+from maskbench.shelf import PrivateHeads, Shelf
 
 log = logging.getLogger("maskbench")
 
@@ -68,11 +68,11 @@ class PackNet(Method):
                 raise UsageError(f"method.{key}={value} must be one of {', '.join(choices)}")
         self.prune, self.retrain_share, self.retrain_lr = prune, retrain_share, retrain_lr
         self.bias, self.norm, self.refill = bias, norm, REFILLS[freed]
-        private = ["head"] if head == "private" else []
-        self.trunk = {name: net.get_parameter(name) for name in masks.sites(net, skip=private)}
+        private = head == "private"
+        self.trunk = {name: net.get_parameter(name) for name in masks.sites(net, skip=["head"] if private else [])}
         self.ledger = Ledger(self.trunk)
-        self.heads = Shelf(moving=True)
-        self.head = [f"head.{part}" for part, _ in net.head.named_parameters()] if private else []
+        self.heads = PrivateHeads(net.head if private else None)
+        self.head = [f"head.{part}" for part in self.heads.parts]
         self.norms = {f"{n}.{k}" for n, m in net.named_modules() if isinstance(m, BATCH_NORMS) for k in m.state_dict()}
         self.biases = [n for n, _ in net.named_parameters() if n not in {*self.trunk, *self.head, *self.norms}]
         self.copies = Shelf()  # biases and norms of finished stages, where each has its own
@@ -82,7 +82,7 @@ class PackNet(Method):
         if stage.total > MOST:
             raise UsageError(f"data.stages={stage.total} is too many for PackNet: an owner is one byte, {MOST} stages at most")
         self.stage = stage.index
-        self.open_head()
+        self.heads.open(stage.index, self.net.head)
         if (left := self.ledger.share_free()) < 0.01:
             log.warning("PackNet: %.2f %% of the weights are left for stage %s", 100 * left, stage.name)
         self.ledger.open(self.trunk, stage.index, self.refill)  # 1 claim: every free weight
@@ -114,11 +114,11 @@ class PackNet(Method):
         tensors = self.ledger.finished(stage.index) if self.knows(stage) else self.ledger.present(self.trunk)
         if self.knows(stage):
             tensors |= {name: self.copies[f"{stage.index}/{name}"] for name in self.copied()}
-        return tensors | {name: self.heads[f"{stage.index}/{name}"] for name in self.head}
+        return tensors | self.heads.of(stage.index)
 
     def movable(self) -> Iterator[nn.Parameter]:
         yield from self.trunk.values()
-        yield from (self.heads[f"{self.stage}/{name}"] for name in self.head)
+        yield from self.heads.of(self.stage).values()
         for name, p in self.net.named_parameters():
             policy = self.norm if name in self.norms else self.bias
             if name not in {*self.trunk, *self.head} and (policy == "per_stage" or (policy == "first" and self.stage == 0)):
@@ -130,14 +130,6 @@ class PackNet(Method):
         if self.norm == "first" and self.stage > 0:
             still(self.net)
         return self
-
-    def open_head(self) -> None:
-        """A fresh private head for the stage in training; nothing is shared with other stages' heads."""
-        if not self.head:
-            return
-        self.net.head.reset_parameters()
-        for name in self.head:
-            self.heads.put(f"{self.stage}/{name}", self.net.get_parameter(name))
 
     def knows(self, stage: Stage) -> bool:
         return stage.index < int(self.ledger.claimed)

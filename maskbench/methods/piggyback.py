@@ -19,7 +19,7 @@ from maskbench.backbones.norm import still
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.method import Method
-from maskbench.shelf import Book, Shelf
+from maskbench.shelf import Book, PrivateHeads
 
 
 @final
@@ -59,7 +59,7 @@ class Piggyback(Method):
         self.scores = nn.ParameterDict({name.replace(".", "|"): torch.full_like(w, start) for name, w in self.w.items()})
         shapes = {name: w.shape for name, w in self.w.items()}
         self.book = Book(shapes | ({f"{name}.negative": shape for name, shape in shapes.items()} if ternary else {}))
-        self.heads = Shelf(moving=True)
+        self.heads = PrivateHeads(net.head if self.private else None)
         self.stage = 0  # in training; follows from the stage that learns
 
     # ---- learning a stage
@@ -75,24 +75,21 @@ class Piggyback(Method):
         """Scores and head that a stage starts from: all weights in, and nothing of other stages."""
         for score in self.scores.values():
             score.fill_(self.start)
-        if self.private:
-            self.net.head.reset_parameters()
-            for part, value in self.net.head.named_parameters():
-                self.heads.put(f"{self.stage}/{part}", value)
+        self.heads.open(self.stage, self.net.head)
 
     @property
     def trains_backbone(self) -> bool:
         return self.backbone == "first" and self.stage == 0
 
     def movable(self) -> Iterator[nn.Parameter]:
-        yield from self.head(self.stage).values()
+        yield from self.heads.of(self.stage).values()
         if self.trains_backbone:
             yield from (p for name, p in self.net.named_parameters() if not (self.private and name.startswith("head.")))
         else:
             yield from self.scores.values()
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        head = self.head(stage.index)
+        head = self.heads.of(stage.index)
         if stage.index in self.book:
             drawn = self.book.read(stage.index)
             return {name: w * self.factor(drawn, name) for name, w in self.w.items()} | head
@@ -122,11 +119,6 @@ class Piggyback(Method):
         if not self.ternary:
             return drawn[name]
         return drawn[name].float() - 2 * drawn[f"{name}.negative"].float()
-
-    def head(self, stage: int) -> dict[str, nn.Parameter]:
-        """A stage's private head, by the backbone's names; empty when the head is masked like the rest."""
-        parts = self.net.head.named_parameters() if self.private else []
-        return {f"head.{part}": self.heads[f"{stage}/{part}"] for part, _ in parts}
 
     # ---- the backbone
 
@@ -167,7 +159,7 @@ class Piggyback(Method):
 
     def memory(self) -> dict[str, int]:
         """One net (a random one is a seed); a stage is one or two bits a weight and its private head."""
-        head = sum(p.numel() * p.element_size() for p in self.net.head.parameters()) if self.private else 0
+        head = self.heads.bytes
         net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
         return {"shared": 8 if self.backbone == "random" else net - head, "stage": self.book.bytes() + head}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from maskbench import masks, streams
 from maskbench.data.stage import Stage
 from maskbench.method import Method
-from maskbench.shelf import Shelf
+from maskbench.shelf import Statistics
 
 
 @final
@@ -29,20 +29,17 @@ class PSP(Method):
         super().__init__(net)
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.register_buffer("stream", torch.randint(2**62, ()))  # names the rotations
-        self.norms = Shelf()
-        self.statistics = [name for name in net.state_dict() if name not in dict(net.named_parameters())]
+        self.statistics = Statistics(net)
         self.held: tuple[int, dict[str, Tensor]] = (-1, {})  # the last stage looked at; follows from the stage alone
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         rotations = self.rotations(stage.index)
         weights = {name: torch.einsum("oi...,ij->oj...", w, rotations[name]) for name, w in self.w.items()}
-        kept = {name: f"{stage.index}/{name}" for name in self.statistics}
-        return weights | {name: self.norms[key] for name, key in kept.items() if key in self.norms}
+        return weights | (self.statistics.of(stage.index) if stage.index in self.statistics else {})
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         fit(self, stage)
-        for name in self.statistics:
-            self.norms.put(f"{stage.index}/{name}", self.net.get_buffer(name))
+        self.statistics.keep(self.net, stage.index)
 
     def rotations(self, stage: int) -> dict[str, Tensor]:
         """The stage's rotation of each layer's inputs, [inputs, inputs], drawn again unless it was asked for last."""
@@ -55,8 +52,7 @@ class PSP(Method):
     def memory(self) -> dict[str, int]:
         """One net and the seed of all rotations; a stage adds its norm statistics, if the net has norms."""
         net = sum(p.numel() * p.element_size() for p in self.net.parameters())
-        buffers = [self.net.get_buffer(name) for name in self.statistics]
-        return {"shared": net + 8, "stage": sum(b.numel() * b.element_size() for b in buffers)}
+        return {"shared": net + 8, "stage": self.statistics.bytes}
 
 
 def rotation(size: int, stream: tuple) -> Tensor:

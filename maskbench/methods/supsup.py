@@ -17,7 +17,7 @@ from maskbench import masks
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError, did_you_mean
 from maskbench.method import Method
-from maskbench.shelf import Book, Shelf
+from maskbench.shelf import Book, Shelf, Statistics
 
 
 @final
@@ -63,10 +63,7 @@ class SupSup(Method):
         self.scores = nn.ParameterDict({name.replace(".", "|"): torch.empty_like(w) for name, w in self.w.items()})
         self.book = Book({name: w.shape for name, w in self.w.items()})
         self.totals = Shelf()  # of the scores learnt so far, where they are transferred
-        self.norms = Shelf()  # running statistics by stage, and as they were at the start
-        self.statistics = [name for name in net.state_dict() if name not in dict(net.named_parameters())]
-        for name in self.statistics:
-            self.norms.put(f"start/{name}", net.get_buffer(name))
+        self.statistics = Statistics(net)
         self.register_buffer("classes", torch.tensor(0))  # l, the real outputs; those after them are superfluous
         self.slots = Shelf()  # which mask of the book answers a finished stage
         if boundaries == "unknown":
@@ -85,8 +82,7 @@ class SupSup(Method):
         fit(self, stage)
         self.book.write(stage.index, {name: self.mask(name) for name in self.w})
         self.slots.put(str(stage.index), torch.tensor(stage.index))
-        for name in self.statistics:
-            self.norms.put(f"{stage.index}/{name}", self.net.get_buffer(name))
+        self.statistics.keep(self.net, stage.index)
         if self.transfer == "mean_scores":
             for name in self.w:
                 self.totals.put(name, self.score(name) + (self.totals[name] if name in self.totals else 0))
@@ -114,13 +110,12 @@ class SupSup(Method):
     def answering(self, stage: int) -> dict[str, Tensor]:
         """What a finished stage computes with: its masked weights and its norm statistics."""
         weights = {name: self.w[name] * m for name, m in self.book.read(stage).items()}
-        return weights | {name: self.norms[f"{stage}/{name}"] for name in self.statistics}
+        return weights | self.statistics.of(stage)
 
     @torch.no_grad()
     def begin(self, stage: Stage) -> None:
         """The scores and norm statistics that a stage starts from."""
-        for name in self.statistics:
-            self.net.get_buffer(name).copy_(self.norms[f"start/{name}"])
+        self.statistics.restart(self.net)
         known = len(self.book.stages)
         if known and self.transfer == "previous":
             return
@@ -202,7 +197,7 @@ class SupSup(Method):
 
     def begin_blind(self) -> None:
         """Untrained masks that new data may prefer, and what is known of each mask allocated: its scores, its birth."""
-        if self.statistics or self.transfer != "random":
+        if self.statistics.names or self.transfer != "random":
             raise UsageError("method.boundaries=unknown goes with nets without norms and with method.transfer=random")
         self.blanks = Book({name: w.shape for name, w in self.w.items()})
         for blank in range(self.floor):
@@ -280,8 +275,7 @@ class SupSup(Method):
 
     def memory(self) -> dict[str, int]:
         """The weights are a seed; a stage is its packed masks and its norm statistics."""
-        norms = sum(self.norms[f"start/{n}"].numel() * self.norms[f"start/{n}"].element_size() for n in self.statistics)
-        return {"shared": 8, "stage": self.book.bytes() + norms}
+        return {"shared": 8, "stage": self.book.bytes() + self.statistics.bytes}
 
     def facts(self) -> dict[str, float]:
         found = {"masks_found": len(self.book.stages)} if self.boundaries == "unknown" else {}
