@@ -9,6 +9,7 @@ option must therefore default to null, or to whatever null means.
 import hashlib
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def register() -> None:
     """Make `${mb_key:}` and `${mb_data_dir:}` known to every config."""
     OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
     OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
+    OmegaConf.register_new_resolver("mb_call", _call, replace=True)
+
+
+def _call(function: str, *args: object) -> object:
+    """`${mb_call:package.module.function,a,b}`: a number that follows from others in the config; the module imports no torch."""
+    module, _, name = function.rpartition(".")
+    return getattr(import_module(module), name)(*args)
 
 
 def plain(cfg: DictConfig, without: set[str]) -> dict[str, Any]:
