@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskbench import evaluate
 from maskbench.data.stage import Feed, Split, Stage, batches
 from maskbench.journal import Journal, snapshot
 from maskbench.learner import Learner, lean_trainer, on_signal, quiet, train
 from maskbench.method import Method
+from maskbench.shared import Shared
 from maskbench.streams import generator, seed_for, seeded
 
 Curve = list[dict[str, float]]
@@ -34,6 +35,7 @@ class Fit:
         journal: where phases are resumed from and saved to.
         log: told (part of the run, phase, step of the phase, step of the run, values) of each row of the history.
         watch: told (phase, step, total, values) after each block, for progress.
+        shared: where phases that other runs have too are kept; None: every run trains its own.
     """
 
     def __init__(
@@ -48,7 +50,10 @@ class Fit:
         journal: Journal,
         log: Callable[[str, str, int, int, dict[str, float]], None],
         watch: Callable[[str, int, int, dict[str, float]], None],
+        shared: Shared | None = None,
     ) -> None:
+        alone = (trainer.get("devices"), trainer.get("num_nodes")) == (1, 1)  # ranks would wait for one another
+        self.shared = shared if alone else None
         self.optimizer, self.schedule, self.budget, self.trainer, self.loop = optimizer, schedule, budget, trainer, loop
         self.seed, self.journal, self.log, self.watch = seed, journal, log, watch
         self.curve: Curve = []  # of the last phase
@@ -83,6 +88,7 @@ class Fit:
         order: str | None = None,
         orders: Sequence[str] | None = None,
         at: tuple[Collection[int], Callable[[], None]] | None = None,
+        shared: nn.Module | None = None,
     ) -> Curve:
         """Train what `method.movable()` yields on `stage.train`; returns the looks at the validation split.
 
@@ -92,14 +98,23 @@ class Fit:
             order: phases that name the same order see the same batches at the same steps; None: an order of its own.
             orders: data orders side by side, each by its name, for nets that train together: inputs [batch, orders, ...].
             at: (steps, what to call after each of them); what it remembers must be in the method's state.
+            shared: the module whose state is all that the phase reads and writes, so that another run's result may stand
+                in for it (shared.py): the backbone, if what is minimised is the plain loss of its own output; or the
+                method. Not together with `at`.
         """
         result, checkpoint = self.journal.resume(method)
         if result is None:
             total = self.length(len(stage.train), share)
-            result = Phase(self, method, stage, name, total, lr, begin, order, orders, at).run(checkpoint)
+            phase = Phase(self, method, stage, name, total, lr, begin, order, orders, at)
+            if shared is None or self.shared is None or checkpoint:  # one that was begun here goes on here
+                result = phase.run(checkpoint)
+            else:
+                result = self.shared.once(phase, shared)
             self.journal.end_phase(method, result)
         self.journal.tally["cpu_seconds"] += result["cpu_seconds"]
         self.journal.tally["steps"] += result["steps"]
+        if "shared" in result:
+            self.journal.tally["shared"] = [*self.journal.tally.get("shared", []), result["shared"]]
         self.curve = result["curve"]
         return self.curve
 
@@ -126,6 +141,7 @@ class Phase:
         self.order = (*self.stream, "order") if order is None else (fit.seed, "order", order)
         self.stop = threading.Event()  # someone asked us to end after this block
         self.curve: Curve = []
+        self.rows: list[tuple[int, dict[str, float]]] = []  # of the history, by this attempt: (step, values)
         self.earlier = 0.0  # CPU seconds of attempts before this one
 
     def run(self, checkpoint: dict | None) -> dict[str, Any]:
@@ -166,12 +182,12 @@ class Phase:
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """A fresh optimiser over what may move; nothing else gets a gradient."""
-        movable = list(self.method.movable())
+        groups = [{"name": name, "params": params} for name, params in self.method.groups().items()]
         for p in self.method.parameters():
             p.requires_grad_(False)
-        for p in movable:
+        for p in self.method.movable():
             p.requires_grad_(True)
-        optimizer = self.fit.optimizer(movable)
+        optimizer = self.fit.optimizer(groups)
         for group in optimizer.param_groups:
             group["lr"] *= self.lr
         self.rates = [group["lr"] for group in optimizer.param_groups]
@@ -225,11 +241,16 @@ class Phase:
             self.curve.append({"step": step} | look)
             values |= look
         if values:
-            part, run_step = fit.journal.name, fit.journal.tally["steps"] + step - self.begin
-            fit.log(part, self.name, step, run_step, values)
+            self.rows.append((step, values))
+            self.write(step, values)
         fit.watch(self.name, step, self.total, values)
         if fit.journal.due():
             fit.journal.save(self.checkpoint(learner))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One row of the history."""
+        journal = self.fit.journal
+        self.fit.log(journal.name, self.name, step, journal.tally["steps"] + step - self.begin, values)
 
     def look(self) -> dict[str, float]:
         """Loss and accuracy on the validation split (and the test split, where its curve is asked for, to be reported

@@ -26,6 +26,7 @@ from maskbench.loggers import Sink, no_logger
 from maskbench.method import Method
 from maskbench.record import History, Record
 from maskbench.report import figures
+from maskbench.shared import Shared
 from maskbench.streams import seeded
 from maskbench.tasks.outcome import Outcome
 
@@ -102,7 +103,16 @@ class Run:
             journal=journal,
             log=log,
             watch=watch,
+            shared=self.shared(),
         )
+
+    def shared(self) -> Shared | None:
+        """Where this run leaves and finds the phases of training that others have too."""
+        if self.cfg.paths.shared is None:
+            return None
+        parts = {name: self.plain()[name] for name in ("backbone", "optimizer", "schedule", "budget", "trainer")}
+        parts["loop"] = {name: self.cfg.loop[name] for name in ("log_every", "threads")}
+        return Shared(Path(self.cfg.paths.shared).expanduser(), self.folder, parts)
 
     def sink(self) -> Sink:
         cfg = self.cfg
@@ -141,9 +151,12 @@ class Run:
         journal.on_step = part
         fit = self.fit(journal, row, console.watch)
         try:
-            return make(cfg.task, method, stages, fit, journal)
+            outcome = make(cfg.task, method, stages, fit, journal)
         finally:
             history.close()
+        if self.main and "shared" in journal.tally:
+            self.record.add(shared=journal.tally["shared"])
+        return outcome
 
     def finish(self, method: Method, stages: list[Stage], outcome: Outcome, sink: Sink) -> float:
         """Write weights, masks and the result, in that order; tell the loggers; show the table."""

@@ -34,6 +34,7 @@ class Loop:
 class Paths:
     output: str = "outputs"
     data: str = MISSING
+    shared: str | None = None
 
 
 @dataclass
@@ -126,6 +127,7 @@ RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is 
     "task.bins": _count,
     "task.probe": _some,
     "task.trials": _some,
+    "task.target_share": _positive,
 }
 
 
