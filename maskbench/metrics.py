@@ -1,9 +1,6 @@
-"""Numbers from predictions and from accuracy matrices. Undefined is None, never 0."""
+"""Numbers from accuracy matrices. Undefined is None, never 0."""
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
 
 Matrix = Sequence[Sequence[float | None]]  # R[learnt so far, tested on], fractions
 
@@ -35,23 +32,6 @@ def forward_transfer(matrix: Matrix, start: Sequence[float | None]) -> float | N
     """FWT = mean over j > 1 of R[j - 1, j] - b_j, b_j the untrained net's accuracy. None where either is undefined."""
     pairs = [(matrix[j - 1][j], start[j]) for j in range(1, len(matrix))]
     return _mean([before - none for before, none in pairs if before is not None and none is not None])
-
-
-def calibration(members: Tensor, y: Tensor, bins: int) -> dict[str, float]:
-    """Accuracy, NLL (nats), Brier score and ECE (equal-width `bins`, L1) of the mean over members.
-
-    members: probabilities [members, n, classes]; y: [n].
-    """
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    p = members.mean(0).double()
-    truth = torch.nn.functional.one_hot(y, p.shape[-1])
-    return {
-        "accuracy": (p.argmax(-1) == y).double().mean().item(),
-        "nll": -p.gather(1, y[:, None]).clamp_min(1e-300).log().mean().item(),
-        "brier": (p - truth).square().sum(-1).mean().item(),
-        "ece": multiclass_calibration_error(p.float(), y, num_classes=p.shape[-1], n_bins=bins, norm="l1").item(),
-    }
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -5,14 +5,17 @@ from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import relu, tanh
 
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
+from maskbench.named import named
+
+ACTIVATIONS = {"relu": relu, "tanh": tanh}
 
 
 class MLP(nn.Module):
-    """[batch, *shape] -> [batch, outputs]: hidden Linear layers with ReLU and a gate each, then `head`.
+    """[batch, *shape] -> [batch, outputs]: hidden Linear layers with an activation and a gate each, then `head`.
 
     `width` multiplies every hidden layer. The flattened inputs have a gate too.
     """
@@ -26,6 +29,7 @@ class MLP(nn.Module):
         width: float = 1.0,
         bias: bool = True,
         init: str = "glorot_normal",
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         sizes = [prod(shape), *(round(width * w) for w in widths)]
@@ -33,10 +37,11 @@ class MLP(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
         self.gates = nn.ModuleList(Gate(units) for units in sizes[1:])
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
+        self.activation = named("backbone.activation", activation, ACTIVATIONS)
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.inlet(x.flatten(1))
         for layer, gate in zip(self.hidden, self.gates, strict=True):
-            x = gate(relu(layer(x)))
+            x = gate(self.activation(layer(x)))
         return self.head(x)

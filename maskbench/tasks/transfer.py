@@ -1,0 +1,192 @@
+"""Inductive transfer: learn a source with much data, then a target with little; what the target gains, what the source loses.
+
+Numbers are test accuracies of classes, and of reals root mean squared errors in their own units. A method that keeps the
+source apart answers it even after the target is learnt (`unloaded`); what the target's own net makes of the source's data
+is told beside it (`after`).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskbench import evaluate, metrics
+from maskbench.data.stage import Split, Stage
+from maskbench.errors import UsageError
+from maskbench.journal import Journal
+from maskbench.method import Method
+from maskbench.tasks.outcome import Outcome
+
+
+def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, target_share: float, probe: int) -> Outcome:
+    """Learn the source, look at both; learn the target with `target_share` of the budget's steps, look at both.
+
+    `probe` test inputs of the source keep their logits, to measure whether unloading the target brings them back.
+    """
+    if len(stages) != 2:
+        raise UsageError(f"task=transfer takes a source and a target, and this data has {len(stages)}; try data=mnist2fashion")
+    source, target = stages
+    journal.expected = 2
+    first = journal.step("source", partial(learn_source, method, source, target, fit, probe))
+    second = journal.step("target", partial(learn_target, method, source, target, fit, target_share, first["logits"]))
+    return report(stages, first, second)
+
+
+class Lesson:
+    """Fit as a method sees it in one lesson: `share` times as long; after each phase the stage's test score is noted.
+
+    `curve` are the looks of the last phase.
+    """
+
+    def __init__(self, fit: Callable, share: float = 1.0) -> None:
+        self.fit, self.share = fit, share
+        self.scores: dict[str, float] = {}
+        self.curve: list[dict[str, float]] = []
+        self.before = fit.cpu_seconds
+
+    def __call__(self, method: Method, stage: Stage, *, name: str = "train", share: float = 1.0, **phase: Any) -> list:
+        self.curve = self.fit(method, stage, name=name, share=share * self.share, **phase)
+        self.scores[name] = score(method, stage, stage.test)
+        return self.curve
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self.fit.cpu_seconds - self.before
+
+
+def learn_source(method: Method, source: Stage, target: Stage, fit: Callable, probe: int) -> dict[str, Any]:
+    lesson = Lesson(fit)
+    method.learn(source, lesson)
+    own = score(method, source, source.test)
+    return {
+        "score": own,
+        "phases": lesson.scores,
+        "on_target": score(method, source, target.test) if comparable(source, target) else None,
+        "measures": measured(method, source),
+        "logits": evaluate.logits(method, source, source.test, probe).cpu(),
+        "facts": method.facts(),
+        "curve": lesson.curve,
+        "cpu_seconds": lesson.cpu_seconds,
+        "headline": {kind(source): own},
+    }
+
+
+def learn_target(method: Method, source: Stage, target: Stage, fit: Callable, share: float, before: Tensor) -> dict[str, Any]:
+    lesson, asks_alike = Lesson(fit, share), comparable(source, target)
+    method.learn(target, lesson)
+    own = score(method, target, target.test)
+    facts = method.facts()
+    if hasattr(method, "penalty"):
+        with torch.no_grad():
+            facts["weight_penalty"] = method.penalty(target).item()
+    return {
+        "score": own,
+        "phases": lesson.scores,
+        "best": best_look(lesson.curve, target),
+        "on_source": score(method, target, source.test) if asks_alike else None,
+        "unloaded": score(method, source, source.test) if method.knows(source) else None,
+        "drift": drift(method, source, before) if method.knows(source) else None,
+        "measures": measured(method, target),
+        "facts": facts,
+        "curve": lesson.curve,
+        "cpu_seconds": lesson.cpu_seconds,
+        "headline": {f"target {kind(target)}": own},
+    }
+
+
+# ---- scores
+
+
+def kind(stage: Stage) -> str:
+    return "rmse" if stage.regression else "accuracy"
+
+
+def comparable(source: Stage, target: Stage) -> bool:
+    """Whether a net for one of them can be tested on the other."""
+    return source.question == target.question
+
+
+def score(method: Method, stage: Stage, split: Split) -> float:
+    """What the method's answer under `stage` is worth on a split."""
+    p, y = evaluate.members(method, stage, split)
+    if stage.regression:
+        return metrics.rmse(p, y, stage.units)
+    return (p.mean(0).argmax(-1) == y).double().mean().item()
+
+
+def drift(method: Method, source: Stage, before: Tensor) -> float:
+    """The largest change of a logit of the source's first test inputs."""
+    return (evaluate.logits(method, source, source.test, len(before)).cpu() - before).abs().max().item()
+
+
+def measured(method: Method, stage: Stage) -> dict[str, float]:
+    """The measures that the stage brings with it, of the method's answer in the targets' own units."""
+    device = evaluate.device_of(method)
+    mean, deviation = stage.units or (torch.zeros(()), torch.ones(()))
+
+    @torch.no_grad()
+    def answer(x: Tensor) -> Tensor:
+        values = method.predict(x.to(device), stage).mean(0).cpu()[..., : stage.outputs]
+        return mean + deviation * values
+
+    method.eval()
+    return {name: measure(answer) for name, measure in stage.measures.items()}
+
+
+def best_look(curve: Sequence[dict[str, float]], stage: Stage) -> float | None:
+    """The test score at the look that validated best; None without looks at both (budget.validate_every, test_curve)."""
+    looks = [look for look in curve if "test_loss" in look]
+    if not looks:
+        return None
+    if not stage.regression:
+        return max(looks, key=lambda look: look["val_accuracy"])["test_accuracy"]
+    loss = min(looks, key=lambda look: look["val_loss"])["test_loss"]
+    deviation = torch.ones(1) if stage.units is None else stage.units[1]
+    return loss**0.5 * deviation.item() if deviation.numel() == 1 else None  # of several values a loss has no one unit
+
+
+# ---- report
+
+
+def report(stages: list[Stage], first: dict[str, Any], second: dict[str, Any]) -> Outcome:
+    source, target = stages
+    k, sign = kind(target), -1 if target.regression else 1
+    after = second["on_source"]
+    numbers: dict[str, float | None] = {
+        f"target_{k}": second["score"],
+        f"target_{k}_source_model": first["on_target"],
+        f"target_{k}_best": second["best"],
+        f"source_{k}": first["score"],
+        f"source_{k}_after": after,
+        f"source_{k}_unloaded": second["unloaded"],
+        "source_forgetting": None if after is None else sign * (first["score"] - after),
+        "unload_drift": second["drift"],
+        "n_target": len(target.train),
+        "train_cpu_seconds_per_stage": (first["cpu_seconds"] + second["cpu_seconds"]) / 2,
+    }
+    if target.regression:
+        numbers["negative_target_rmse"] = -second["score"]  # what a sweep maximises
+    numbers |= {f"source_{k}/{phase}": value for phase, value in first["phases"].items()}
+    numbers |= {f"target_{k}/{phase}": value for phase, value in second["phases"].items()}
+    numbers |= {f"source_{name}": value for name, value in first["measures"].items()}
+    numbers |= {f"target_{name}": value for name, value in second["measures"].items()}
+    numbers |= second["facts"]
+    table = [
+        {
+            "stage": source.name,
+            f"{k}, source learnt": first["score"],
+            f"{k}, target learnt": after,
+            f"{k}, target unloaded": second["unloaded"],
+        },
+        {
+            "stage": target.name,
+            f"{k}, source learnt": first["on_target"],
+            f"{k}, target learnt": second["score"],
+            f"{k}, target unloaded": None,
+        },
+    ]
+    curves = [{"stage": name, "curve": part["curve"]} for name, part in (("source", first), ("target", second))]
+    objective = "negative_target_rmse" if target.regression else "target_accuracy"
+    return Outcome(numbers, objective, table, curves=curves if any(c["curve"] for c in curves) else [])
