@@ -29,6 +29,8 @@ COMMANDS = {
     "where": "the run directory of a command, and its state",
     "rerun": "a recorded run once more",
     "results": "all runs, one row each",
+    "compare": "two methods or settings, paired over their seeds",
+    "table": "a paper's table or all of them: run what is missing, ours beside the paper's",
     "figure": "figures of a run, or of its seeds together",
     "doctor": "this machine and what is installed",
     "data": "which data sets are here; fetch NAME gets one",

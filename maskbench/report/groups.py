@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from maskbench.report import statistics
-from maskbench.report.runs import Run, blend, plain
+from maskbench.report.runs import ASPECTS, Run, blend, plain
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ def cell(runs: Sequence[Run], metric: str, *, strata: str | None = None, mixed: 
     mixed: put runs together although sources, budgets or commits differ (the budgets of different strata always may).
     """
     groups = list(split(runs, [strata]).values()) if strata else [list(runs)]
-    reasons = list(dict.fromkeys(reason for group in groups for reason in blend(group)))
-    reasons += [reason for reason in blend(runs, budgets=False) if reason not in reasons and not _sources_differ(reason, strata)]
+    inside = ("source", "budget") if strata == "data" else ("budget",)  # data sets may come from different places
+    reasons = list(dict.fromkeys(reason for group in groups for reason in blend(group, inside)))
+    reasons += blend(runs, [aspect for aspect in ASPECTS if aspect not in inside])
     numbers = [[v for run in group if (v := number(run, metric)) is not None] for group in groups]
     numbers = [stratum for stratum in numbers if stratum]
     values = [value for stratum in numbers for value in stratum]
@@ -58,11 +59,6 @@ def cell(runs: Sequence[Run], metric: str, *, strata: str | None = None, mixed: 
     if strata is None:
         return Cell(values, mean)
     return Cell(values, mean, (), statistics.iqm(numbers), *statistics.bootstrap(numbers))
-
-
-def _sources_differ(reason: str, strata: str | None) -> bool:
-    """Different data sets may come from different places; within one data set they may not."""
-    return strata == "data" and reason.startswith("data sources")
 
 
 def number(run: Run, metric: str) -> float | None:

@@ -6,7 +6,6 @@ belong into one cell.
 """
 
 import fnmatch
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,8 +102,9 @@ class Run:
 
     @property
     def machine(self) -> str:
+        threads = self.about.get("threads")
         parts = [self.about.get("cpu") or "unknown processor", f"{self.about.get('cores') or '?'} cores"]
-        return ", ".join([*parts, f"{self.about.get('threads') or '?'} threads a run"])
+        return ", ".join([*parts, "one thread a run" if threads == 1 else f"{threads or '?'} threads a run"])
 
     def value(self, key: str) -> Any:
         """What the run says about `key`: an attribute, a metric, the choice of a group, or a dotted key of its config."""
@@ -212,7 +212,10 @@ def wide(runs: Iterable[Run], metrics: Sequence[str], extra: Sequence[str] = ())
 # ---- whether runs belong together
 
 
-def blend(runs: Sequence[Run], budgets: bool = True) -> list[str]:
+ASPECTS = ("source", "budget", "code")
+
+
+def blend(runs: Sequence[Run], aspects: Sequence[str] = ASPECTS) -> list[str]:
     """Why these runs do not belong into one cell, in words; empty when they do.
 
     One cell has one data source (or equal checksums of the files), one budget and one code.
@@ -220,11 +223,11 @@ def blend(runs: Sequence[Run], budgets: bool = True) -> list[str]:
     reasons = []
     sources = _several(run.source for run in runs)
     sums = {tuple(sorted(run.checksums.items())) for run in runs}
-    if len(sources) > 1 and (len(sums) > 1 or sums == {()}):
+    if "source" in aspects and len(sources) > 1 and (len(sums) > 1 or sums == {()}):
         reasons.append(f"data sources {_and(sources)}")
-    if budgets and len(told := _several(run.budget for run in runs)) > 1:
+    if "budget" in aspects and len(told := _several(run.budget for run in runs)) > 1:
         reasons.append(f"budgets {_and(told)}")
-    if len(codes := _several(code for run in runs for code in run.codes)) > 1:
+    if "code" in aspects and len(codes := _several(code for run in runs for code in run.codes)) > 1:
         reasons.append(f"commits {_and(codes)}")
     return reasons
 
@@ -235,12 +238,6 @@ def _several(values: Iterable[Any]) -> list[str]:
 
 def _and(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def fingerprint(runs: Iterable[Run]) -> str:
-    """Six hex digits that change when one of the runs is another: of their names, codes and sources."""
-    text = "\n".join(sorted(f"{run.name} {run.codes} {run.source}" for run in runs))
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 # ---- the state of a run directory

@@ -1,0 +1,71 @@
+"""`maskbench compare A B`: two methods or settings, paired over their seeds: difference, interval, effect, wins."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskbench.commands.common import aligned, arguments, text
+from maskbench.errors import UsageError
+from maskbench.report import runs as records
+from maskbench.report.runs import Run
+
+ABOUT = """A minus B over the seeds both have: mean difference, Student's t interval, effect d_z, wins, sign test.
+
+A and B: a filter such as method=supsup, several in one word ("method=supsup optimizer.lr=0.1"), a run directory, or a
+folder of runs. Further words: filters for both, metrics=NAME,... (default: the objective), mixed=allow to pair runs
+whose data sources or commits differ. Where the metric is an error, B has won where the difference is above 0."""
+
+
+def main(argv: list[str]) -> int:
+    parser = arguments("compare", ABOUT)
+    parser.add_argument("a", metavar="A", help="filters or a folder")
+    parser.add_argument("b", metavar="B", help="filters or a folder")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="filters for both, metrics=, mixed=")
+    parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the runs (paths.output)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="CSV in full precision")
+    form.add_argument("--markdown", action="store_true", help="a Markdown table")
+    form.add_argument("--latex", action="store_true", help="a LaTeX table (booktabs)")
+    if (given := parser.read(argv)) is None:
+        return 0
+    from maskbench.commands.results import sorted_words
+    from maskbench.report.compare import HEAD, comparison, row, seeds_table
+    from maskbench.report.writers import Sheet, comma_separated, latex, markdown
+
+    options, filters = sorted_words(given.words)
+    sides = [side(word, given.output, filters) for word in (given.a, given.b)]
+    found = comparison(*sides, names=(given.a, given.b), metrics=options.get("metrics", []), mixed="mixed" in options)
+    if given.csv:
+        sys.stdout.write(comma_separated(HEAD, [row(one) for one in found.metrics]))
+        return 0
+    shown = [[text(value) for value in row(one)] for one in found.metrics]
+    sheet = Sheet(f"A = {given.a}, B = {given.b}", HEAD, shown, "l" + "r" * (len(HEAD) - 1), found.notes)
+    if given.markdown or given.latex:
+        sys.stdout.write(markdown(sheet) if given.markdown else latex(sheet))
+        return 0
+    print(sheet.title)
+    print(aligned([row(one) for one in found.metrics], HEAD))
+    print()
+    print(aligned(*seeds_table(found)))
+    print(*found.notes, sep="\n", end="\n" if found.notes else "")
+    return 0
+
+
+def side(word: str, output: Path, filters: Sequence[records.Filter]) -> list[Run]:
+    """The finished runs that A or B names.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(word).expanduser()
+    if "=" not in word or path.exists():
+        from maskbench.commands.figure import finished
+
+        found = [run for run in map(records.load, finished(word)) if all(keep(run) for keep in filters)]
+    else:
+        own = [records.parse_filter(part) for part in shlex.split(word)]
+        found = [run for run in records.read(output, [*own, *filters]) if run.status == "finished"]
+    if not found:
+        raise UsageError(f"no finished run is {word}; maskbench results lists what there is.")
+    return found

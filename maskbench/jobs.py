@@ -1,0 +1,166 @@
+"""Runs started side by side, each the program itself in a process of its own: one that crashes takes no other with it.
+
+What is finished is not started, what was interrupted is taken up by the same command, and a run that another process is
+at work on is waited for. On a terminal a live table shows how far each job is; elsewhere a line when one starts or ends.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+from rich.console import Console as Terminal
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from maskbench.report.runs import state
+
+SHOWN = 24  # jobs of a live table; the others are counted
+PATIENCE = 2.0  # seconds between looks at a run that another process is at work on
+MARKS = {"waiting": "dim", "elsewhere": "yellow", "running": "bold", "finished": "green", "failed": "red", "earlier": "dim"}
+
+
+@dataclass
+class Job:
+    """One process: overrides, the run directories it fills, and how it stands.
+
+    status: waiting, elsewhere (another process does it), running, finished, failed, or earlier (nothing was to be done).
+    """
+
+    label: str
+    words: Sequence[str]
+    folders: Sequence[Path]
+    fresh: bool = False  # do it anew although it is finished
+    status: str = "waiting"
+    note: str = ""
+    started: float = 0.0
+    seconds: float = 0.0
+    process: subprocess.Popen | None = field(default=None, repr=False)
+
+    @property
+    def done(self) -> bool:
+        return not self.fresh and all(state(folder) == "finished" for folder in self.folders)
+
+    @property
+    def taken(self) -> bool:
+        return any(state(folder) == "running" for folder in self.folders)
+
+
+def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
+    """Do the jobs, at most `parallel` at a time, and return those that failed; each holds the reason in `note`."""
+    stop = Event()
+    for job in jobs:
+        if job.done:
+            job.status = "earlier"
+    todo = [job for job in jobs if job.status != "earlier"]
+    with shown(jobs) as tell, ThreadPoolExecutor(max(1, parallel)) as pool:
+        futures = [pool.submit(_do, job, stop, tell) for job in todo]
+        try:
+            while not all(future.done() for future in futures):
+                time.sleep(0.1)
+                tell.refresh()
+        finally:  # on an interruption: no new ones, and those at work are told to stop where they can go on later
+            stop.set()
+            for job in todo:
+                if job.process is not None and job.process.poll() is None:
+                    job.process.send_signal(signal.SIGINT)
+        for future in futures:
+            future.result()
+    return [job for job in jobs if job.status == "failed"]
+
+
+def _do(job: Job, stop: Event, tell: "Progress") -> None:
+    while job.taken and not stop.is_set():
+        job.status, job.note = "elsewhere", "another process is at work on it"
+        stop.wait(PATIENCE)
+    if stop.is_set():
+        job.status = "waiting"
+        return
+    if job.done:
+        job.status = "earlier"
+        tell.line(job)
+        return
+    job.started, job.status, job.note = time.monotonic(), "running", ""
+    tell.line(job)
+    last = _follow(job)
+    job.seconds = time.monotonic() - job.started
+    code = job.process.returncode
+    job.fresh = False
+    job.status = "finished" if code == 0 and job.done else "failed"
+    if job.status == "failed":
+        job.note = last or (f"killed by signal {-code}" if code < 0 else f"exit status {code}")
+    tell.line(job)
+
+
+def _follow(job: Job) -> str:
+    """Start the process and read what it says until it ends; its last complaint."""
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "OMP_WAIT_POLICY": "PASSIVE"}
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    command, complaint = [sys.executable, "-m", "maskbench", *job.words], ""
+    job.process = subprocess.Popen(command, env=environment, text=True, errors="replace", **streams)
+    with job.process:
+        for line in job.process.stderr:
+            if line := line.strip():
+                job.note = line
+                if line.startswith("maskbench: "):
+                    complaint = line.removeprefix("maskbench: ")
+    return complaint
+
+
+# ---- what is shown of it
+
+
+class Progress:
+    """How the jobs stand, on standard error: a live table, or a line when one starts or ends."""
+
+    def __init__(self, jobs: Sequence[Job], live: Live | None) -> None:
+        self.jobs, self.live = jobs, live
+        self.out = Terminal(stderr=True, highlight=False)
+
+    def refresh(self) -> None:
+        if self.live:
+            self.live.update(self.grid())
+
+    def line(self, job: Job) -> None:
+        if self.live:
+            return
+        over = sum(one.status in ("finished", "failed", "earlier") for one in self.jobs)
+        told = {
+            "running": "started",
+            "finished": f"finished in {job.seconds:.0f} s",
+            "earlier": "finished by another process",
+        }.get(job.status, f"failed: {job.note}")
+        self.out.print(f"{over}/{len(self.jobs)} {job.label}: {told}", markup=False, soft_wrap=True)
+
+    def grid(self) -> Table:
+        counts = {status: sum(job.status == status for job in self.jobs) for status in MARKS}
+        title = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
+        table.add_column("job", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column("s", justify="right")
+        table.add_column("", no_wrap=True, ratio=1)
+        order = ("failed", "running", "elsewhere", "waiting", "finished", "earlier")
+        shown = sorted(self.jobs, key=lambda job: order.index(job.status))[:SHOWN]
+        for job in shown:
+            seconds = time.monotonic() - job.started if job.status == "running" else job.seconds
+            mark = f"[{MARKS[job.status]}]{job.status}"
+            table.add_row(job.label, mark, f"{seconds:.0f}" if seconds else "", escape(job.note))
+        return table
+
+
+@contextmanager
+def shown(jobs: Sequence[Job]) -> Iterator[Progress]:
+    if not sys.stderr.isatty():
+        yield Progress(jobs, None)
+        return
+    with Live(console=Terminal(stderr=True, highlight=False), refresh_per_second=4, transient=True) as live:
+        yield Progress(jobs, live)

@@ -1,0 +1,81 @@
+"""Ours against the published values as dots: mean and interval over seeds, each seed, and what the paper or we had before."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from maskbench.report import style
+from maskbench.report.style import COLOURS, GREY, INK, PAGE
+from maskbench.report.tables import FAILS, Judged, Line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROW, EDGE = 0.19, 0.42  # inches for a row, and for the axis of a panel
+OURS, FAILED = COLOURS[0], COLOURS[1]
+
+
+def draw(judged: Judged) -> "Figure | None":
+    """One panel for each unit, rows from top to bottom as in the table; None when no row has a number."""
+    panels: dict[str, list[Line]] = {}
+    for line in judged.lines:
+        if line.mean or shown(line) is not None:
+            panels.setdefault(line.row.unit, []).append(line)
+    if not panels:
+        return None
+    heights = [EDGE + ROW * len(lines) for lines in panels.values()]
+    title = f"{judged.table.title}\n{judged.budget} budget, seeds {', '.join(map(str, judged.seeds))}"
+    with style.styled():
+        figure, axes = style.canvas(
+            title, 1, len(panels), width=PAGE, height=0.75 + sum(heights), gridspec_kw={"height_ratios": heights}
+        )
+        for panel, (unit, lines) in zip(axes, panels.items(), strict=True):
+            dots(panel, lines, unit)
+        key(figure, judged.lines)
+    return figure
+
+
+def shown(line: Line) -> float | None:
+    """The published value a figure may show."""
+    told = line.row.published
+    return told.value if told and told.status != "unconfirmed" else None
+
+
+def dots(panel: "Axes", lines: Sequence[Line], unit: str) -> None:
+    for y, line in enumerate(lines):
+        colour = FAILED if line.verdict == FAILS else OURS
+        if line.mean:
+            values = list(line.values.values())
+            panel.plot(values, [y] * len(values), "|", color=colour, markersize=5, alpha=0.6, zorder=2)
+            if line.mean.low is not None:
+                panel.plot([line.mean.low, line.mean.high], [y, y], color=colour, linewidth=1, zorder=2)
+            panel.plot(line.mean.mean, y, "o", color=colour, markersize=4, zorder=3)
+        if (value := shown(line)) is not None:
+            full = line.row.published.status == "confirmed"
+            panel.plot(value, y, "D", markersize=4.5, markerfacecolor=INK if full else "white", markeredgecolor=INK, zorder=1)
+    panel.set_yticks(range(len(lines)), [line.row.name for line in lines])
+    panel.set_ylim(len(lines) - 0.5, -0.5)
+    panel.set_xlabel(unit, loc="right", labelpad=1)
+    panel.grid(axis="y", visible=False)
+    panel.grid(axis="x", visible=True)
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    panel.margins(x=0.04)
+
+
+def key(figure: "Figure", lines: Sequence[Line]) -> None:
+    """What the signs mean, those that occur."""
+    from matplotlib.lines import Line2D
+
+    def sign(marker: str, face: str, edge: str, **more: object) -> Line2D:
+        return Line2D([], [], marker=marker, markersize=4, markerfacecolor=face, markeredgecolor=edge, color=edge, **more)
+
+    statuses = {line.row.published.status for line in lines if shown(line) is not None}
+    found = {"ours: mean, 95 % interval, each seed": sign("o", OURS, OURS, linewidth=1)}
+    if any(line.verdict == FAILS for line in lines):
+        found["ours, the rule does not hold"] = sign("o", FAILED, FAILED, linewidth=1)
+    if "confirmed" in statuses:
+        found["published"] = sign("D", INK, INK, linestyle="none")
+    if "ours" in statuses:
+        found["ours, measured earlier"] = sign("D", "white", INK, linestyle="none")
+    figure.legend(found.values(), found, loc="outside lower left", ncols=len(found), labelcolor=INK, edgecolor=GREY)

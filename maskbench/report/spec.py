@@ -1,0 +1,214 @@
+"""A table's yaml (conf/table) read and checked: which runs, which number of them, the published value, the rule of its verdict.
+
+title, paper, system          what it is, where the published values stand, and its line in the scoreboard
+seeds: {quick: [...], full: [...]}
+runs: {NAME: [overrides], or {quick: [overrides], full: [overrides]}}
+rows:
+  - id, name                  a short word other rows refer to; what is printed
+    run, metric               one of runs (may be left out when there is but one); a metric of result.json
+    minus, over               a further {run, metric}: seed by seed, the difference to it or the ratio
+    transform, unit, digits   percent, error_percent or negate; what the figure puts on one axis; decimals
+    published                 {value, source, status}: confirmed, unconfirmed (recalled, never printed) or ours
+    rule                      one of report/verdicts.py, or {quick: rule, full: rule}
+    note                      a sentence below the table
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskbench.errors import UsageError, did_you_mean
+from maskbench.report.verdicts import Rule
+
+BUDGETS = ("quick", "full")
+STATUSES = ("confirmed", "unconfirmed", "ours")
+TRANSFORMS = {
+    "none": lambda x: x,
+    "percent": lambda x: 100 * x,
+    "error_percent": lambda x: 100 - 100 * x,
+    "negate": lambda x: -x,
+}
+ROW = ("id", "name", "run", "metric", "minus", "over", "transform", "unit", "digits", "published", "rule", "note")
+TABLE = ("title", "paper", "system", "seeds", "runs", "rows", "notes", "metric", "transform", "unit", "digits")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A value to stand beside ours. Only a confirmed one counts as the paper's; `ours` was measured by this program earlier."""
+
+    value: float
+    source: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A metric of result.json, of the runs of one name."""
+
+    run: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Row:
+    id: str
+    name: str
+    first: Quantity
+    minus: Quantity | None
+    over: Quantity | None
+    transform: str
+    unit: str
+    digits: int
+    published: Published | None
+    rules: Mapping[str, Rule]
+    note: str
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        return [q for q in (self.first, self.minus, self.over) if q is not None]
+
+    def value(self, numbers: Sequence[float]) -> float:
+        """One seed's value from its numbers, in the order of `quantities`."""
+        first, *rest = map(float, numbers)
+        if self.minus:
+            first -= rest.pop(0)
+        if self.over:
+            first /= rest.pop(0)
+        return TRANSFORMS[self.transform](first)
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    title: str
+    paper: str
+    system: str
+    seeds: Mapping[str, tuple[int, ...]]
+    runs: Mapping[str, Mapping[str, tuple[str, ...]]]  # name -> budget -> overrides
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def budgets(self) -> list[str]:
+        return [b for b in BUDGETS if any(b in specs for specs in self.runs.values())]
+
+
+def names(folders: Iterable[Path]) -> dict[str, Path]:
+    """Table -> file, over the config folders; a later folder's table stands in for an earlier one's of its name."""
+    return {path.stem: path for folder in folders for path in sorted((folder / "table").glob("*.yaml"))}
+
+
+def load(name: str, folders: Iterable[Path]) -> Table:
+    """
+    Raises:
+        UsageError: no such table, or its file says something wrong; the message names the file and the place.
+    """
+    files = names(folders)
+    if name not in files:
+        raise UsageError(f"no table '{name}'.{did_you_mean(name, files)} Tables: {', '.join(sorted(files)) or 'none'}, or all.")
+    try:
+        told = yaml.safe_load(files[name].read_text())
+    except yaml.YAMLError as error:
+        raise UsageError(f"{files[name]} is no YAML: {' '.join(str(error).split())}") from None
+    return Reader(files[name]).table(name, told)
+
+
+class Reader:
+    """One table's file. Every method raises UsageError with the file and the place in it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def wrong(self, text: str) -> UsageError:
+        return UsageError(f"{self.file}: {text}")
+
+    def table(self, name: str, told: Any) -> Table:
+        self.keys(told, TABLE, ("title", "paper", "seeds", "runs", "rows"), "the table")
+        runs = {str(run): self.per_budget(spec, f"runs.{run}") for run, spec in told["runs"].items()}
+        rows = [self.row({**{k: told[k] for k in ("metric", "transform", "unit", "digits") if k in told}, **row}, runs)
+                for row in told["rows"]]  # fmt: skip
+        ids = [row.id for row in rows]
+        if twice := {one for one in ids if ids.count(one) > 1}:
+            raise self.wrong(f"two rows have the id {twice.pop()}")
+        for row in rows:
+            for rule in row.rules.values():
+                if rule.other and rule.other not in ids:
+                    raise self.wrong(f"row {row.id}: no row has the id '{rule.other}'.{did_you_mean(rule.other, ids)}")
+        seeds = told["seeds"] if isinstance(told["seeds"], dict) else dict.fromkeys(BUDGETS, told["seeds"])
+        seeds = {budget: tuple(map(int, numbers)) for budget, numbers in seeds.items()}
+        notes = told.get("notes") or ()
+        return Table(name, told["title"], told["paper"], str(told.get("system", name)), seeds, runs, tuple(rows), tuple(notes))
+
+    def per_budget(self, spec: Any, place: str) -> dict[str, tuple[str, ...]]:
+        specs = spec if isinstance(spec, dict) else dict.fromkeys(BUDGETS, spec)
+        self.keys(specs, BUDGETS, (), place)
+        if not all(isinstance(words, list) and all(isinstance(w, str) for w in words) for words in specs.values()):
+            raise self.wrong(f"{place} is not a list of overrides such as [experiment=lottery/mnist_quick]")
+        return {budget: tuple(words) for budget, words in specs.items()}
+
+    def row(self, told: Mapping[str, Any], runs: Mapping[str, Any]) -> Row:
+        place = f"row {told.get('id', told.get('name', '?'))}"
+        self.keys(told, ROW, ("name", "metric", "rule"), place)
+        run = str(told.get("run", next(iter(runs)) if len(runs) == 1 else None))
+        first = self.quantity({"run": run, "metric": told["metric"]}, runs, place)
+        further = {part: {"run": run, "metric": told["metric"], **told[part]} for part in ("minus", "over") if part in told}
+        second = {part: self.quantity(one, runs, f"{place}, {part}") for part, one in further.items()}
+        transform = told.get("transform", "none")
+        if transform not in TRANSFORMS:
+            raise self.wrong(f"{place}: transform={transform} is none of {', '.join(TRANSFORMS)}")
+        if transform == "error_percent" and further:
+            raise self.wrong(f"{place}: error_percent is of one number; with minus or over take percent")
+        unit = told.get("unit", ("points" if "minus" in told else "%") if "percent" in transform else "")
+        published = self.published(told["published"], place) if told.get("published") else None
+        return Row(
+            id=str(told.get("id", told["name"])),
+            name=str(told["name"]),
+            first=first,
+            minus=second.get("minus"),
+            over=second.get("over"),
+            transform=transform,
+            unit=str(unit),
+            digits=int(told.get("digits", 2)),
+            published=published,
+            rules=self.rules(told["rule"], published, place),
+            note=str(told.get("note", "")),
+        )
+
+    def quantity(self, told: Any, runs: Mapping[str, Any], place: str) -> Quantity:
+        self.keys(told, ("run", "metric"), ("run", "metric"), place)
+        if told["run"] not in runs:
+            raise self.wrong(f"{place}: run={told['run']} is none of {', '.join(runs)}.{did_you_mean(str(told['run']), runs)}")
+        return Quantity(told["run"], str(told["metric"]))
+
+    def published(self, told: Any, place: str) -> Published:
+        self.keys(told, ("value", "source", "status"), ("value", "source", "status"), f"{place}, published")
+        if told["status"] not in STATUSES:
+            raise self.wrong(f"{place}: status={told['status']} is none of {', '.join(STATUSES)}")
+        return Published(float(told["value"]), str(told["source"]), told["status"])
+
+    def rules(self, told: Any, published: Published | None, place: str) -> dict[str, Rule]:
+        if not isinstance(told, dict):
+            raise self.wrong(f"{place}: rule is no mapping")
+        split = told if set(told) <= set(BUDGETS) else dict.fromkeys(BUDGETS, told)
+        made = {}
+        for budget, rule in split.items():
+            try:
+                made[budget] = Rule.make(rule)
+            except ValueError as error:
+                raise self.wrong(f"{place}, rule: {error}") from None
+            if made[budget].within is not None and made[budget].of is None:
+                if published is None or published.status == "unconfirmed":
+                    raise self.wrong(f"{place}: within needs a published value that is confirmed or ours, or of=NUMBER")
+        return made
+
+    def keys(self, told: Any, known: Sequence[str], needed: Sequence[str], place: str) -> None:
+        if not isinstance(told, Mapping):
+            raise self.wrong(f"{place} is no mapping")
+        for key in told:
+            if key not in known:
+                raise self.wrong(f"{place}: unknown key '{key}'.{did_you_mean(str(key), known)}")
+        if missing := [key for key in needed if key not in told]:
+            raise self.wrong(f"{place} lacks {missing[0]}")

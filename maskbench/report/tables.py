@@ -1,0 +1,281 @@
+"""Ours beside the paper's: a table's rows judged on finished runs, and the sheets that show it. Imports no torch.
+
+Nothing here looks at a clock or at a machine's paths, so the same runs give the same bytes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from maskbench.report import statistics
+from maskbench.report.groups import number
+from maskbench.report.runs import Run, blend
+from maskbench.report.spec import Quantity, Row, Table
+from maskbench.report.writers import Sheet, comma_separated
+
+BACKED = 3  # seeds from which on a verdict counts as backed
+HOLDS, FAILS, INCOMPLETE, REFUSED, NO_RULE = "holds", "fails", "incomplete", "refused", "no rule"
+HEAD = ("row", "n", "ours", "95 % interval", "published", "difference", "rule", "verdict")
+ALIGN = "lrrrrrll"
+CSV_HEAD = (
+    "id", "row", "unit", "n", "seeds", "values", "mean", "low", "high", "published", "published_status", "published_source",
+    "difference", "rule", "paired_mean", "paired_low", "paired_high", "verdict", "reason",
+)  # fmt: skip
+Found = Mapping[str, Mapping[int, Run | None]]  # name of runs -> seed -> the finished run, None: there is none
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row judged. `values` by seed where all its numbers are there; `reason` says why there is no verdict, or how weak."""
+
+    row: Row
+    values: Mapping[int, float]
+    verdict: str
+    rule: str = ""
+    reason: str = ""
+    gaps: Sequence[float] = field(default_factory=tuple)  # paired differences, of a rule that has them
+
+    @property
+    def mean(self) -> statistics.Mean | None:
+        shown = self.values and self.verdict != REFUSED
+        return statistics.mean(list(self.values.values())) if shown else None
+
+    @property
+    def backed(self) -> bool:
+        return self.verdict in (HOLDS, FAILS) and len(self.values) >= BACKED
+
+    @property
+    def difference(self) -> float | None:
+        published = self.row.published
+        known = published and published.status != "unconfirmed" and self.mean
+        return self.mean.mean - published.value if known else None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A table judged under one budget."""
+
+    table: Table
+    budget: str
+    seeds: Sequence[int]
+    found: Found
+    lines: Sequence[Line]
+    overrides: Sequence[str]  # of the user, on all runs
+    mixed: bool  # cells may mix sources and commits
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for by_seed in self.found.values() for run in by_seed.values() if run]
+
+    def count(self, verdict: str) -> int:
+        return sum(line.verdict == verdict for line in self.lines)
+
+
+def judge(
+    table: Table, budget: str, seeds: Sequence[int], found: Found, *, overrides: Sequence[str] = (), mixed: bool = False
+) -> Judged:
+    """All rows of a table on the runs that are there."""
+    judge = _Judge(table, budget, seeds, found, mixed)
+    return Judged(table, budget, seeds, found, [judge.line(row) for row in table.rows], overrides, mixed)
+
+
+class _Judge:
+    def __init__(self, table: Table, budget: str, seeds: Sequence[int], found: Found, mixed: bool) -> None:
+        self.table, self.budget, self.seeds, self.found, self.mixed = table, budget, seeds, found, mixed
+        self.rows = {row.id: row for row in table.rows}
+        self.names = {row.id: row.name for row in table.rows}
+
+    def line(self, row: Row) -> Line:
+        values, rule = self.values(row), row.rules.get(self.budget)
+        if rule is None:
+            return Line(row, values, NO_RULE)
+        words = rule.words(self.names)
+        other = self.rows[rule.other] if rule.other else None
+        if reasons := self.reasons([row, other] if other else [row]):
+            return Line(row, values, REFUSED, words, f"it would mix {'; '.join(reasons)}")
+        if lacking := [seed for seed in self.seeds if seed not in values]:
+            return Line(row, values, INCOMPLETE, words, self.lacking(row, lacking))
+        gaps: list[float] = []
+        if other:
+            others = self.values(other)
+            if lacking := [seed for seed in self.seeds if seed not in others]:
+                return Line(row, values, INCOMPLETE, words, self.lacking(other, lacking))
+            gaps = rule.differences([values[s] for s in self.seeds], [others[s] for s in self.seeds])
+        published = row.published.value if row.published else None
+        verdict = HOLDS if rule.holds(gaps or list(values.values()), published) else FAILS
+        few = "" if len(values) >= BACKED else f"fewer than {BACKED} seeds"
+        return Line(row, values, verdict, words, few, gaps)
+
+    def values(self, row: Row) -> dict[int, float]:
+        """By seed, where every number the row needs is there and a ratio is defined."""
+        made = {}
+        for seed in self.seeds:
+            numbers = [self.number(quantity, seed) for quantity in row.quantities]
+            if None in numbers or (row.over and numbers[-1] == 0):
+                continue
+            made[seed] = row.value(numbers)
+        return made
+
+    def number(self, quantity: Quantity, seed: int) -> float | None:
+        run = self.found.get(quantity.run, {}).get(seed)
+        return None if run is None else number(run, quantity.metric)
+
+    def lacking(self, row: Row, seeds: Sequence[int]) -> str:
+        """Why a row has no value for these seeds: no finished run, or no such number in it."""
+        told = []
+        for seed in seeds:
+            there = [self.found.get(q.run, {}).get(seed) for q in row.quantities]
+            undefined = [q.metric for q, run in zip(row.quantities, there, strict=True) if run and number(run, q.metric) is None]
+            told.append("no finished run" if None in there else f"{', '.join(undefined) or 'the ratio'} is undefined")
+        reasons = dict.fromkeys(told)
+        return "; ".join(f"seed {', '.join(str(s) for s, t in zip(seeds, told, strict=True) if t == r)}: {r}" for r in reasons)
+
+    def reasons(self, rows: Iterable[Row]) -> list[str]:
+        """Why the runs behind the rows do not belong into one cell."""
+        groups = {q.run: self.found.get(q.run, {}) for row in rows for q in row.quantities}
+        runs = [[run for seed in self.seeds if (run := by_seed.get(seed))] for by_seed in groups.values()]
+        every = [run for group in runs for run in group]
+        strangers = [run for run in every if run.folder.name != f"s{run.seed}-{run.key}"]
+        found = [f"in {run.name} the record of another run (seed {run.seed}, key {run.key})" for run in strangers]
+        if self.mixed:
+            return found
+        sets = [[run for run in every if run.data == data] for data in dict.fromkeys(run.data for run in every)]
+        found += [reason for one in sets for reason in blend(one, ["source"])]
+        found += [reason for group in runs for reason in blend(group, ["budget"])]
+        return list(dict.fromkeys([*found, *blend(every, ["code"])]))
+
+
+# ---- sheets
+
+
+def sheet(judged: Judged, origin: bool = True) -> Sheet:
+    """The table as it is read; with `origin`, the notes end with what every number came from."""
+    rows = [cells(line) for line in judged.lines]
+    return Sheet(f"{judged.table.title} ({judged.budget} budget)", HEAD, rows, ALIGN, notes(judged, origin))
+
+
+def cells(line: Line) -> list[str]:
+    row, mean = line.row, line.mean
+    digits, unit = row.digits, f" {row.unit}" if row.unit and row.unit != "%" else ""
+    band = "" if mean is None or mean.low is None else f"[{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
+    gap = "" if line.difference is None else f"{line.difference:+.{digits}f}"
+    rule = line.rule
+    if line.gaps:
+        rule += f": {fmean(line.gaps):.{digits}f}"
+    verdict = f"{line.verdict} (n={len(line.values)})" if line.verdict in (HOLDS, FAILS) and not line.backed else line.verdict
+    ours = "" if mean is None else f"{mean.mean:.{digits}f}{'%' if row.unit == '%' else unit}"
+    return [row.name, str(len(line.values)), ours, band, published(row), gap, rule, verdict]
+
+
+def published(row: Row) -> str:
+    """A confirmed value as it is, ours said to be ours, and of a recalled one only that it is unconfirmed."""
+    if row.published is None:
+        return ""
+    if row.published.status == "unconfirmed":
+        return "unconfirmed"
+    return f"{row.published.value:.{row.digits}f}" + (" (ours, earlier)" if row.published.status == "ours" else "")
+
+
+def notes(judged: Judged, origin: bool) -> list[str]:
+    told = [f"Paper: {judged.table.paper}."]
+    seeds = ", ".join(map(str, judged.seeds))
+    more = f"; on all runs also {' '.join(judged.overrides)}" if judged.overrides else ""
+    told.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
+    told += list(reasons(judged))
+    if judged.budget == "quick" and "confirmed" in {row.published.status for row in judged.table.rows if row.published}:
+        told.append("The quick budget is smaller than the paper's, whose values stand for its own.")
+    statuses = {row.published.status for row in judged.table.rows if row.published}
+    if "unconfirmed" in statuses:
+        told.append(
+            "Unconfirmed: recalled from the paper and not read in it; such a value is not printed, and no verdict rests on it."
+        )
+    sources = dict.fromkeys(
+        row.published.source for row in judged.table.rows if row.published and row.published.status == "confirmed"
+    )
+    told += [f"Published: {source}." for source in sources]
+    told += [str(note) for note in judged.table.notes]
+    told += [f"{row.name}: {row.note}" for row in judged.table.rows if row.note]
+    if judged.mixed:
+        told.append("mixed=allow: cells may mix data sources and commits.")
+    return told + (list(origins(judged)) if origin else [])
+
+
+def reasons(judged: Judged) -> Iterable[str]:
+    """Why rows have no verdict or a weak one, each reason once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in judged.lines:
+        if line.reason:
+            found.setdefault((line.verdict, line.reason), []).append(line.row.name)
+    for (verdict, reason), names in found.items():
+        mend = "; mixed=redo does those of other commits anew, mixed=allow insists" if verdict == REFUSED else ""
+        who = "all rows" if len(names) == len(judged.lines) else ", ".join(f"“{name}”" for name in names)
+        yield f"{verdict.capitalize()}: {who}: {reason}{mend}."
+
+
+def origins(judged: Judged) -> Iterable[str]:
+    """Which run directories, data and code the numbers came from, one sentence for each set of runs."""
+    for name, by_seed in judged.found.items():
+        runs = [run for run in by_seed.values() if run]
+        words = " ".join(judged.table.runs[name][judged.budget])
+        if not runs:
+            yield f"{name} ({words}): no finished run."
+            continue
+        sources = ", ".join(dict.fromkeys(str(run.source) for run in runs))
+        codes = ", ".join(dict.fromkeys(code for run in runs for code in run.codes))
+        yield f"{name} ({words}): {', '.join(run.name for run in runs)}; data from {sources}; code {codes}."
+    if machines := dict.fromkeys(run.machine for run in judged.runs):
+        yield f"Machine: {'; '.join(machines)}."
+
+
+def comma(judged: Judged) -> str:
+    """Every number in full precision, one line a row."""
+    return comma_separated(CSV_HEAD, [_numbers(line) for line in judged.lines])
+
+
+def _numbers(line: Line) -> list[object]:
+    row, mean, gap = line.row, line.mean, statistics.mean(line.gaps) if line.gaps else None
+    told = row.published
+    shown = told.value if told and told.status != "unconfirmed" else None
+    return [
+        row.id, row.name, row.unit, len(line.values), " ".join(map(str, line.values)),
+        " ".join(map(repr, line.values.values())) if mean else None, *([mean.mean, mean.low, mean.high] if mean else [None] * 3),
+        shown, told.status if told else None, told.source if told else None, line.difference, line.rule,
+        *([gap.mean, gap.low, gap.high] if gap else [None] * 3), line.verdict, line.reason or None,
+    ]  # fmt: skip
+
+
+# ---- the scoreboard
+
+
+SCORE_HEAD = ("system", "table", "rows that hold", "seeds", "verdict")
+
+
+def scoreboard(all_judged: Sequence[Judged]) -> Sheet:
+    """One line a table: how many of its rows hold, on how many seeds, and what that comes to."""
+    rows = [score(judged) for judged in sorted(all_judged, key=lambda j: (j.table.system, j.table.name))]
+    budget = all_judged[0].budget
+    backed = {j.table.system for j in all_judged if any(line.backed for line in j.lines)}
+    told = [f"{len(backed)} of {len({j.table.system for j in all_judged})} systems have a verdict on {BACKED} seeds or more."]
+    failed = [
+        f"{j.table.name}, {line.row.name}: {line.rule}; it does not hold"
+        for j in all_judged
+        for line in j.lines
+        if line.verdict == FAILS
+    ]
+    codes = dict.fromkeys(code for j in all_judged for run in j.runs for code in run.codes)
+    machines = dict.fromkeys(run.machine for j in all_judged for run in j.runs)
+    told += [f"{text}." for text in failed]
+    told += [f"Code: {', '.join(codes)}.", f"Machine: {'; '.join(machines)}."] if codes else []
+    return Sheet(f"Scoreboard ({budget} budget)", SCORE_HEAD, rows, "llrrl", told)
+
+
+def score(judged: Judged) -> list[str]:
+    holds, fails = judged.count(HOLDS), judged.count(FAILS)
+    refused, incomplete = judged.count(REFUSED), judged.count(INCOMPLETE)
+    seeds = min((len(line.values) for line in judged.lines), default=0)
+    if refused or incomplete:
+        parts = [f"{n} rows {word}" for n, word in ((refused, REFUSED), (incomplete, INCOMPLETE)) if n]
+        verdict = ", ".join(parts)
+    else:
+        verdict = HOLDS if not fails else f"{fails} of {holds + fails} rows fail"
+    return [judged.table.system, judged.table.name, f"{holds} of {len(judged.lines)}", str(seeds), verdict]
