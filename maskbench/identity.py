@@ -44,10 +44,16 @@ def run_dir(cfg: DictConfig) -> Path:
 
 
 def register() -> None:
-    """Make `${mb_key:}` and `${mb_data_dir:}` known to every config."""
+    """Make `${mb_key:}`, `${mb_data_dir:}` and `${mb_for:TASK,VALUE}` (null for any other task) known to every config."""
     OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
     OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
     OmegaConf.register_new_resolver("mb_call", _call, replace=True)
+    OmegaConf.register_new_resolver("mb_for", _for, replace=True)
+
+
+def _for(task: str, value: object, *, _root_: DictConfig) -> object:
+    """`value` when the run's task is `task`, else None: a key that only one task asks leaves the key of other runs alone."""
+    return value if OmegaConf.select(_root_, "task.name") == task else None
 
 
 def _call(function: str, *args: object) -> object:

@@ -42,8 +42,12 @@ def torchvision(spec: "Spec", work: Path) -> Path:
     except ImportError:
         raise Unavailable("not installed") from None
     base = getattr(datasets, spec.dataset)
+    place, parts = work, [{}]
     if hasattr(base, "mirrors"):
         servers, file = base.mirrors, base.resources[0][0]
+    elif hasattr(base, "split_list"):  # a file for each part
+        url, file, _ = base.split_list["train"]
+        servers, place, parts = [url.removesuffix(file)], spec.raw(work), [{"split": "train"}, {"split": "test"}]
     else:  # one archive from one place
         servers, file = [base.url.removesuffix(base.filename)], base.filename
     mirrors = answering(servers, file)
@@ -52,7 +56,8 @@ def torchvision(spec: "Spec", work: Path) -> Path:
     quick = type(spec.dataset, (base,), {"mirrors": mirrors})
     with quiet(), socket_timeout(20):
         try:
-            quick(work, download=True)
+            for part in parts:
+                quick(place, **part, download=True)
         except (RuntimeError, http.client.HTTPException) as error:
             raise Unavailable(brief(error)) from None
         except OSError as error:

@@ -1,8 +1,9 @@
 """Images as one tensor shared by all stages, and the plainest data set of all: every class in one stage."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from maskbench import streams
+from maskbench.data import ood as unknowns
 from maskbench.data import sources
 from maskbench.data.augment import CropFlip
 from maskbench.data.stage import Origin, Split, Stage
@@ -42,7 +44,9 @@ STANDARD = {
     "fashion_mnist": Scale((0.2860,), (0.3530,)),
     "cifar10": Scale((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": Scale((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "svhn": Scale((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "synthetic": Scale((0.2704,), (0.2696,)),
+    "synthetic_other": Scale((0.2740,), (0.2700,)),
     "synthetic_cifar10": Scale((0.2749, 0.2768, 0.2729), (0.2731, 0.2747, 0.2695)),
     "synthetic_cifar100": Scale((0.2734, 0.2735, 0.2751), (0.2711, 0.2713, 0.2710)),
 }
@@ -112,8 +116,8 @@ def _load(base: str, root: Path, normalize: str, source: str) -> Images:
     raw, origin = sources.find(base, root, source)
     scale = scaled(STANDARD[base], normalize)
 
-    def inputs(x: np.ndarray) -> Tensor:  # in place: 60,000 images of MNIST are 188 MB
-        return scale.apply(torch.from_numpy(x.astype(np.float32)).view(len(x), -1, *x.shape[-2:]))
+    def inputs(x: np.ndarray) -> Tensor:
+        return to_inputs(x, scale)
 
     def targets(y: np.ndarray) -> Tensor:
         return torch.from_numpy(y.astype(np.int64))
@@ -127,6 +131,12 @@ def _load(base: str, root: Path, normalize: str, source: str) -> Images:
         classes=CLASSES.get(base, 10),
         origin=replace(origin, scale=normalize),
     )
+
+
+def to_inputs(x: np.ndarray, scale: Scale) -> Tensor:
+    """uint8 images [rows, height, width] or [rows, channels, height, width] -> [rows, channels, height, width], float32."""
+    # in place: 60,000 images of MNIST are 188 MB
+    return scale.apply(torch.from_numpy(x.astype(np.float32)).view(len(x), -1, *x.shape[-2:]))
 
 
 def check_normalize(normalize: str) -> None:
@@ -202,8 +212,23 @@ def stage_of(images: Source, splits: Splits, *, index: int, total: int, name: st
     )
 
 
-def whole(*, base: str, val: int, normalize: str, source: str, root: Path, seed: int,
-          augment: bool = False) -> list[Stage]:  # fmt: skip
-    """One stage with every class. With `augment` training images are cropped and mirrored at random."""
+def whole(*, base: str, val: int, normalize: str, source: str, root: Path, seed: int, augment: bool = False,
+          ood: str | Sequence[str] | None = None) -> list[Stage]:  # fmt: skip
+    """One stage with every class. With `augment` training images are cropped and mirrored at random.
+
+    `ood` names sets whose test images are unknown classes (ood.py): `auto`, a list, or None.
+    """
     images = load(base, root, normalize, source)
-    return [stage_of(images, divide(images, val, seed, augment), index=0, total=1, name=base)]
+    stage = stage_of(images, divide(images, val, seed, augment), index=0, total=1, name=base)
+    names = unknowns.asked(ood, base)
+    return [with_unknown(stage, names, images, base, root, source, seed) if names else stage]
+
+
+def with_unknown(stage: Stage, names: Sequence[str], images: Images, base: str, root: Path, source: str, seed: int) -> Stage:
+    """The stage with test images of these other data sets, on its own scale."""
+    scale = scaled(STANDARD[base], images.origin.scale)
+    found, checksums = unknowns.unknown(
+        names, base=base, known=(images.train_x, images.test_x), inputs=partial(to_inputs, scale=scale),
+        most=len(stage.test), root=root, source=source, seed=seed,
+    )  # fmt: skip
+    return replace(stage, ood=found, origin=replace(stage.origin, checksums=stage.origin.checksums | checksums))

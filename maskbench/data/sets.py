@@ -1,5 +1,6 @@
 """What is known of each image data set before it is here: its place, its checksums, its client, how its files are read."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -29,9 +30,10 @@ class Spec:
     """What is known of a data set before it is here.
 
     `place` is the folder of its files under the data folder, as torchvision lays them out, `dataset` torchvision's
-    class, `md5` the checksum of each file, `parse` turns their content into arrays; `archive`, where there is one, may
-    lie in the data folder instead of the files; `megabytes` are needed to fetch it. `package` names the source that
-    `client` stands for; `client` fetches a package into a temporary folder and says where in it the files lie.
+    class, `md5` the checksum of each file, `parse` turns their content into arrays, `shape` is one image's; `archive`,
+    where there is one, may lie in the data folder instead of the files; `megabytes` are needed to fetch it. `package`
+    names the source that `client` stands for; `client` fetches a package into a temporary folder and says where in it
+    the files lie.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Spec:
     dataset: str
     md5: dict[str, str]
     parse: Callable[[dict[str, bytes]], Raw]
+    shape: tuple[int, ...] = (28, 28)
     megabytes: int = 150
     archive: str = ""
     package: str = ""
@@ -69,6 +72,19 @@ def cifar100(files: dict[str, bytes]) -> Raw:
     return Raw(*cifar.images(files, ["train"], "fine_labels"), *cifar.images(files, ["test"], "fine_labels"))
 
 
+def svhn(files: dict[str, bytes]) -> Raw:
+    """From MATLAB's files: images [32, 32, 3, n], labels 1 to 10 where 10 is the digit 0."""
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise UsageError("SVHN's files are MATLAB's, which scipy reads: pip install scipy.") from None
+    arrays: list[np.ndarray] = []
+    for file in ("train_32x32.mat", "test_32x32.mat"):
+        content = loadmat(io.BytesIO(files[file]))
+        arrays += [content["X"].transpose(3, 2, 0, 1), content["y"].flatten().astype(np.uint8) % 10]
+    return Raw(*arrays)
+
+
 def idx(content: bytes) -> np.ndarray:
     """A uint8 array from idx bytes: two zeros, the type, the number of dimensions, the dimensions, the values."""
     dimensions = content[3]
@@ -79,20 +95,21 @@ def idx(content: bytes) -> np.ndarray:
 # ---- synthetic images for smoke tests
 
 
-SYNTHETIC = {  # number of classes and shape of an image
-    "synthetic": (10, (28, 28)),
-    "synthetic_cifar10": (10, (3, 32, 32)),
-    "synthetic_cifar100": (100, (3, 32, 32)),
+SYNTHETIC = {  # number of classes, shape of an image, and a number for the draw
+    "synthetic": (10, (28, 28), 20240229),
+    "synthetic_other": (10, (28, 28), 20240301),
+    "synthetic_cifar10": (10, (3, 32, 32), 20240229),
+    "synthetic_cifar100": (100, (3, 32, 32), 20240229),
 }
 
 
 @cache
-def synthetic(classes: int = 10, shape: tuple[int, ...] = (28, 28)) -> Raw:
+def synthetic(classes: int = 10, shape: tuple[int, ...] = (28, 28), seed: int = 20240229) -> Raw:
     """2,000 training and 500 test images, the same for all runs: drifting, fading, noisy blobs.
 
     Each class has two prototypes, so that a straight line between classes is not enough.
     """
-    draw = np.random.RandomState(20240229)  # its stream is frozen across versions of numpy
+    draw = np.random.RandomState(seed)  # its stream is frozen across versions of numpy
     coarse = (*shape[:-2], shape[-2] // 4, shape[-1] // 4)
     prototypes = np.kron(draw.rand(classes, 2, *coarse) ** 2, np.ones((4, 4)))  # [class, kind, *shape]
 
@@ -107,6 +124,11 @@ def synthetic(classes: int = 10, shape: tuple[int, ...] = (28, 28)) -> Raw:
 
 
 # ---- all of them
+
+
+def shape_of(name: str) -> tuple[int, ...]:
+    """Of one image of a set that is known here."""
+    return SYNTHETIC[name][1] if name in SYNTHETIC else SETS[name].shape
 
 
 def known(name: str) -> Spec:
@@ -156,6 +178,7 @@ SETS = {
             place="cifar-10-batches-py",
             dataset="CIFAR10",
             parse=cifar10,
+            shape=(3, 32, 32),
             md5={
                 "data_batch_1": "c99cafc152244af753f735de768cd75f",
                 "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -173,9 +196,23 @@ SETS = {
             place="cifar-100-python",
             dataset="CIFAR100",
             parse=cifar100,
+            shape=(3, 32, 32),
             md5={"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
             megabytes=600,
             archive="cifar-100-python.tar.gz",
+        ),
+        Spec(
+            name="svhn",
+            title="SVHN",
+            place="SVHN",
+            dataset="SVHN",
+            parse=svhn,
+            shape=(3, 32, 32),
+            md5={
+                "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+                "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+            },
+            megabytes=600,
         ),
     )
 }
