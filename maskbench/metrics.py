@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 Matrix = Sequence[Sequence[float | None]]  # R[learnt so far, tested on], fractions
 
 
@@ -32,6 +34,18 @@ def forward_transfer(matrix: Matrix, start: Sequence[float | None]) -> float | N
     """FWT = mean over j > 1 of R[j - 1, j] - b_j, b_j the untrained net's accuracy. None where either is undefined."""
     pairs = [(matrix[j - 1][j], start[j]) for j in range(1, len(matrix))]
     return _mean([before - none for before, none in pairs if before is not None and none is not None])
+
+
+def rmse(members: Tensor, y: Tensor, units: tuple[Tensor, Tensor] | None = None) -> float:
+    """Root mean squared error of the mean over members, over all rows and values together, in the targets' own units.
+
+    members: [members, n, values], or twice as many where variances follow the means; y: [n, values]. units: (mean,
+    deviation), each [1, values], by which both were standardised.
+    """
+    error = members.double().mean(0)[..., : y.shape[-1]] - y.double()
+    if units is not None:
+        error = error * units[1].to(error)
+    return error.square().mean().sqrt().item()
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

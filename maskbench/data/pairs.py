@@ -14,7 +14,7 @@ from torch import Tensor
 from maskbench.data.images import STANDARD, Images, Scale, Splits, divide, load, scaled, stage_of, whole_number
 from maskbench.data.rotated import Rotate
 from maskbench.data.split import narrow
-from maskbench.data.stage import Split, Stage, View
+from maskbench.data.stage import Stage, View
 from maskbench.errors import UsageError
 
 
@@ -59,16 +59,15 @@ def pair(*, base: str, target_base: str | None, source_classes: Sequence[int] | 
     first, second = chosen("source_classes", source_classes, images), chosen("target_classes", target_classes, other)
     learnt = narrow(divide(images, val, seed), first, "shifted", images.classes)
     asked = narrow(divide(other, val, seed), second, "shifted", other.classes)
-    asked = replace_splits(few(asked, n_target), view)
-    names = labels(base, first), labels(target_base or base, second)
-    title = f"{base} turned by {degrees:g}" if degrees else target_base or base
-    stages = [
-        stage_of(images, learnt, index=0, total=2, name=f"source {base}", classes=names[0], outputs=len(first)),
-        stage_of(other, asked, index=1, total=2, name=f"target {title}", classes=names[1], outputs=len(second)),
-    ]
-    if stages[0].outputs < stages[1].outputs:
+    if len(second) > len(first):
         raise UsageError(f"the target has {len(second)} classes and the source {len(first)}: give the source as many.")
-    return [replace(stages[0]), replace(stages[1], outputs=stages[0].outputs)]
+    title = f"{base} turned by {degrees:g}" if degrees else f"{target_base or base}"
+    return [
+        stage_of(images, learnt, index=0, total=2, name=f"{base}{listed(source_classes)}", classes=labels(base, first),
+                 outputs=len(first)),
+        stage_of(other, seen(few(asked, n_target), view), index=1, total=2, name=f"{title}{listed(target_classes)}",
+                 classes=labels(target_base or base, second), outputs=len(first)),
+    ]  # fmt: skip
 
 
 def chosen(key: str, classes: Sequence[int] | None, images: Images) -> tuple[int, ...]:
@@ -78,6 +77,11 @@ def chosen(key: str, classes: Sequence[int] | None, images: Images) -> tuple[int
     if len(set(classes)) < len(classes) or len(classes) < 2 or not all(c in range(images.classes) for c in classes):
         raise UsageError(f"data.{key}={list(classes)} must be two or more different classes of 0 to {images.classes - 1}.")
     return tuple(classes)
+
+
+def listed(classes: Sequence[int] | None) -> str:
+    """Classes that were named, for the title of a stage."""
+    return "" if classes is None else f" {'/'.join(map(str, classes))}"
 
 
 def labels(base: str, classes: Sequence[int]) -> tuple[str, ...]:
@@ -99,8 +103,6 @@ def few(splits: Splits, n_target: int | None) -> Splits:
     return Splits(train, splits.val, splits.test)
 
 
-def replace_splits(splits: Splits, view: View | None) -> Splits:
-    def seen(split: Split) -> Split:
-        return replace(split, view=view)
-
-    return Splits(seen(splits.train), seen(splits.val), seen(splits.test))
+def seen(splits: Splits, view: View | None) -> Splits:
+    """The same rows, seen so."""
+    return Splits(*(replace(split, view=view) for split in (splits.train, splits.val, splits.test)))
