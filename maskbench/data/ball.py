@@ -1,0 +1,50 @@
+"""Points of the unit ball, without labels: the domain on which theorems compare nets."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from maskbench.data.images import whole_number
+from maskbench.data.stage import Origin, Split, Stage
+from maskbench.errors import UsageError
+from maskbench.streams import generator
+
+
+def identity(x: Tensor) -> Tensor:
+    return x
+
+
+def points(*, dimension: int, outputs: int, rows: int, domain: str, root: Path, seed: int) -> list[Stage]:
+    """One stage of uniform points, `rows` in each split, of the `ball` or of its `nonnegative` part.
+
+    `outputs` is how many a target net has. There is nothing to learn here: targets of the splits are zeros.
+    """
+    dimension, outputs = whole_number("data.dimension", dimension, 1), whole_number("data.outputs", outputs, 1)
+    rows = whole_number("data.rows", rows, 1)
+    if domain not in ("ball", "nonnegative"):
+        raise UsageError(f"data.domain={domain} must be ball or nonnegative")
+
+    def split(name: str) -> Split:
+        source = generator(seed, "ball", name)
+        x = torch.randn(rows, dimension, generator=source)
+        x = x.abs() if domain == "nonnegative" else x
+        radius = torch.rand(rows, 1, generator=source) ** (1 / dimension)
+        return Split(x / x.norm(dim=1, keepdim=True) * radius, torch.zeros(rows, outputs))
+
+    return [
+        Stage(
+            index=0,
+            total=1,
+            name=domain,
+            train=split("train"),
+            val=split("val"),
+            test=split("test"),
+            classes=(),
+            outputs=outputs,
+            shape=(dimension,),
+            origin=Origin("ball", "synthetic", scale=domain),
+            criterion=torch.nn.functional.mse_loss,
+            link=identity,
+        )
+    ]
