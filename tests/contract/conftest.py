@@ -23,6 +23,7 @@ def tiny(request: pytest.FixtureRequest, compose: Callable) -> tuple[str, ...]:
     small += ["data.base=synthetic"] if "base" in cfg.data else []
     small += ["backbone.widths=[24,12]"] if len(cfg.backbone.get("widths", [])) == 2 else []
     small += ["task.trials=5", "task.probe=20"] if cfg.task.name == "continual" else []
+    small += ["task.target_share=2"] if "target_share" in cfg.task else []  # long enough to be interrupted several times
     return tuple(small)
 
 
