@@ -153,18 +153,22 @@ def ConvExample(  # noqa: N802
     channels: Sequence[int],
     widths: Sequence[int],
     dropout: Sequence[float],
+    width: float = 1.0,
     bias: bool = True,
     init: str = "glorot_normal",
 ) -> ConvNet:
-    """The convolutional net of PyTorch's MNIST example: 3x3 convolutions without padding, one pool after them, dropout."""
+    """The convolutional net of PyTorch's MNIST example: 3x3 convolutions without padding, one pool after them, dropout.
+
+    `width` multiplies every layer.
+    """
     return ConvNet(
         shape,
         outputs,
-        channels=channels,
+        channels=[round(width * c) for c in channels],
         pool_after=[len(channels) - 1],
         kernel=3,
         padding=[0] * len(channels),
-        widths=widths,
+        widths=[round(width * w) for w in widths],
         bias=bias,
         init=init,
         dropout=(dropout[0], dropout[1]),

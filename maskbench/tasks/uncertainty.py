@@ -1,27 +1,204 @@
-"""One data set, learnt once; predictions of all members judged by accuracy and by calibration."""
+"""One data set, learnt once; what all members predict is judged: how right, how sure, how calibrated, and beyond the data."""
 
 from collections.abc import Callable
+from functools import partial
+from itertools import groupby
+from statistics import mean
 from typing import Any
 
-from maskbench import evaluate, metrics
+import torch
+
+from maskbench import evaluate, gaussian, uncertainty
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.journal import Journal
 from maskbench.method import Method
 from maskbench.tasks.outcome import Outcome
 
+THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of confidence (1612.01474, figure 6)
+QUANTILES = tuple(i / 20 for i in range(1, 20))
+CELLS = 40  # of an entropy histogram
+TABLE = ("rmse", "log_likelihood", "nll")  # of each fold, for people
+CURVE = (*TABLE, "nll_mixture")  # of the first 1, 2, ... members
+
+Numbers = dict[str, float | None]
+Rows = list[dict[str, Any]]
+
 
 def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, bins: int) -> Outcome:
-    """Learn the one stage, look at its test split once. `bins` of the ECE are of equal width."""
+    """Learn the one stage, look once at its test split, its unknown classes and its shifted test splits.
+
+    `bins` of the calibration errors.
+    """
     if len(stages) != 1:
         raise UsageError(f"task=uncertainty takes data of one stage, and this has {len(stages)}; try data=mnist")
-    journal.expected = 1
-    result = journal.step(stages[0].name, lambda: judge(method, stages[0], fit, bins))
-    facts = result["metrics"] | {"train_cpu_seconds_per_stage": result["cpu_seconds"]}
-    return Outcome(facts, "accuracy", [{"data": stages[0].name} | result["metrics"]])
+    (stage,) = stages
+    kinds = [(kind, list(names)) for kind, names in groupby(stage.shifted, lambda name: name.rsplit("/", 1)[0])]
+    journal.expected = 1 + len(kinds)
+    found = journal.step(stage.name, partial(learn, method, stage, fit, bins))
+    for kind, names in kinds:
+        rows = journal.step(f"shifted {kind}", partial(shift, method, stage, names, bins))["rows"]
+        found["curves"] += rows
+    numbers = found["metrics"] | shifted([row for row in found["curves"] if row["kind"] == "shifted"])
+    numbers |= found["facts"] | {"train_cpu_seconds_per_stage": found["cpu_seconds"]}
+    objective = "rmse" if stage.regression else "accuracy"
+    if numbers.get("log_likelihood") is not None:
+        objective = "log_likelihood"
+    return Outcome(numbers, objective, found["table"], curves=found["curves"])
 
 
-def judge(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, Any]:
+def learn(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, Any]:
+    seconds = fit.cpu_seconds
     method.learn(stage, fit)
-    numbers = metrics.calibration(*evaluate.members(method, stage, stage.test), bins)
-    return {"metrics": numbers, "cpu_seconds": fit.cpu_seconds, "headline": {"accuracy": numbers["accuracy"]}}
+    seconds = fit.cpu_seconds - seconds
+    numbers, curves, table = regress(method, stage) if stage.regression else classify(method, stage, bins)
+    headline = {name: numbers[name] for name in (("rmse", "log_likelihood") if stage.regression else ("accuracy", "nll"))}
+    told = {"metrics": numbers, "curves": curves, "table": table, "headline": headline}
+    return told | {"cpu_seconds": seconds, "facts": method.facts()}
+
+
+# ---- classes
+
+
+def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Rows]:
+    members, y = evaluate.members(method, stage, stage.test)
+    sure, guess = members.mean(0).max(-1)
+    right = guess == y
+    calibration = uncertainty.calibration(members, y, bins)
+    numbers: Numbers = calibration | uncertainty.selective(sure, right) | uncertainty.diversity(members, y)
+    numbers |= tempered(method, stage, members, y, bins)
+    for reading in method.readings():
+        if reading:
+            told = uncertainty.calibration(*evaluate.members(method, stage, stage.test, reading=reading), bins)
+            numbers |= {f"{name}_{reading}": value for name, value in told.items()}
+    curves = named("members", uncertainty.by_members(members, y, bins))
+    curves += named("reliability", uncertainty.reliability(sure, right, bins))
+    curves += named("confidence", uncertainty.by_confidence(sure, right, THRESHOLDS), data=stage.name)
+    curves += [histogram(members, stage.name)]
+    for name, split in stage.ood.items():
+        theirs, _ = evaluate.members(method, stage, split)
+        numbers |= {f"{what}/{name}": value for what, value in uncertainty.outside(members, theirs).items()}
+        mixed = torch.cat([sure, theirs.mean(0).amax(-1)])
+        hits = torch.cat([right, right.new_zeros(theirs.shape[1])])  # of an unknown class nothing is right
+        curves += named("confidence", uncertainty.by_confidence(mixed, hits, THRESHOLDS), data=f"{stage.name} + {name}")
+        curves += [histogram(theirs, name)]
+        for row in [row for row in curves if row["kind"] == "members"]:
+            few = (uncertainty.scores(part[: row["members"]])["entropy"] for part in (members, theirs))
+            row[f"auroc_entropy/{name}"] = uncertainty.detection(*few)["auroc"]
+    return numbers, curves, [{"data": stage.name} | calibration]
+
+
+def tempered(method: Method, stage: Stage, members: torch.Tensor, y: torch.Tensor, bins: int) -> Numbers:
+    """Calibration of the mean prediction after temperature scaling, the temperature fitted on the validation split."""
+    if not len(stage.val):
+        return dict.fromkeys(("temperature", "nll_temperature", "ece_temperature"))
+    theirs, truth = evaluate.members(method, stage, stage.val)
+    t = uncertainty.temperature(theirs.mean(0), truth)
+    told = uncertainty.calibration(uncertainty.tempered(members.mean(0), t)[None], y, bins)
+    return {"temperature": t, "nll_temperature": told["nll"], "ece_temperature": told["ece"]}
+
+
+def histogram(members: torch.Tensor, data: str) -> dict[str, Any]:
+    """Counts of the entropy of the mean prediction, in equal cells from 0 to its largest possible value."""
+    entropy, top = uncertainty.scores(members)["entropy"], torch.tensor(members.shape[-1]).double().log().item()
+    counts = torch.histc(entropy.clamp(0, top), CELLS, 0, top).long().tolist()
+    return {"kind": "entropy", "data": data, "counts": counts, "top": top}
+
+
+def shift(method: Method, stage: Stage, names: list[str], bins: int) -> dict[str, Any]:
+    """Calibration on the test split under one type of corruption, level by level."""
+    rows = []
+    for name in names:
+        told = uncertainty.calibration(*evaluate.members(method, stage, stage.shifted[name]()), bins)
+        kind, level = name.rsplit("/", 1)
+        rows.append({"kind": "shifted", "type": kind, "level": int(level)} | told)
+    return {"rows": rows, "headline": {"accuracy": mean(row["accuracy"] for row in rows)}}
+
+
+def shifted(rows: Rows) -> Numbers:
+    """Means over types and levels, over the types at a level, and each cell: `accuracy_shifted`, `.../<level>`, `.../<type>/<level>`."""
+    numbers: Numbers = {}
+    for name in ("accuracy", "nll", "brier", "ece") if rows else ():
+        numbers[f"{name}_shifted"] = mean(row[name] for row in rows)
+        for level in sorted({row["level"] for row in rows}):
+            numbers[f"{name}_shifted/{level}"] = mean(row[name] for row in rows if row["level"] == level)
+        numbers |= {f"{name}_shifted/{row['type']}/{row['level']}": row[name] for row in rows}
+    return numbers
+
+
+def named(kind: str, rows: Rows, **more: Any) -> Rows:
+    return [{"kind": kind} | more | row for row in rows]
+
+
+# ---- reals
+
+
+def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
+    """Scores in original units, fold by fold: their mean over folds, and its spread as `<name>_sd` and `<name>_se`."""
+    members, y = evaluate.members(method, stage, stage.test)
+    members = full(members, y)
+    by_fold = gaussian.scores(members, y, stage.units)
+    numbers = over_folds(by_fold)
+    for reading in method.readings():
+        if reading:
+            theirs, _ = evaluate.members(method, stage, stage.test, reading=reading)
+            told = over_folds(gaussian.scores(full(theirs, y), y, stage.units))
+            numbers |= {f"{name}_{reading}": told[name] for name in TABLE}
+    alone = [gaussian.scores(one[None], y, stage.units) for one in members[:CELLS]]
+    numbers |= {f"member_{name}": over_folds(average(alone))[name] for name in TABLE}
+    curves = []
+    for count in uncertainty.counts_of(len(members)):
+        told = over_folds(gaussian.scores(members[:count], y, stage.units))
+        spread = {f"{name}_se": told[f"{name}_se"] for name in CURVE}
+        curves.append({"kind": "members", "members": count} | {name: told[name] for name in CURVE} | spread)
+    below = gaussian.quantile_curve(members, y, QUANTILES)
+    curves += [{"kind": "quantile", "level": q, "below": share} for q, share in zip(QUANTILES, below or (), strict=False)]
+    table = [
+        {"fold": fold} | {name: None if by_fold[name] is None else by_fold[name][fold].item() for name in TABLE}
+        for fold in range(len(by_fold["rmse"]))
+    ]
+    curves += [{"kind": "fold"} | row for row in table]
+    if stage.shape == (1,) and stage.outputs == 1:
+        line, ratio = picture(stage, members, y)
+        curves, numbers = curves + line, numbers | {"sd_ends_over_inside": ratio}
+    return numbers, curves, table
+
+
+def full(members: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Predictions that state no variance, [..., values], with variances of 0 beside them."""
+    return members if members.shape[-1] == 2 * y.shape[-1] else gaussian.moments(members, y.shape[-1])
+
+
+def average(scores: list[dict[str, torch.Tensor | None]]) -> dict[str, torch.Tensor | None]:
+    """Mean over members of what each reaches alone, fold by fold (of the first ones, where there are many)."""
+    first = scores[0]
+    return {n: None if any(s[n] is None for s in scores) else torch.stack([s[n] for s in scores]).mean(0) for n in first}
+
+
+def over_folds(by_fold: dict[str, torch.Tensor | None]) -> Numbers:
+    numbers: Numbers = {}
+    for name, values in by_fold.items():
+        several = values is not None and len(values) > 1
+        numbers[name] = None if values is None else values.mean().item()
+        numbers[f"{name}_sd"] = values.std().item() if several else None
+        numbers[f"{name}_se"] = values.std().item() / len(values) ** 0.5 if several else None
+    return numbers
+
+
+def picture(stage: Stage, members: torch.Tensor, y: torch.Tensor) -> tuple[Rows, float | None]:
+    """Of a table with one input: the prediction along it and the training points (for the figure), and the deviation at
+    the two ends of the tested range over its median inside the trained one."""
+    units = stage.units
+    mean_of, variance, truth = gaussian.in_units(members, y, units)
+    centre, spread = (part[:, 0, 0] for part in gaussian.mixture_moments(mean_of, variance))
+    x, at = stage.test.tensors()[0][:, 0], stage.train.tensors()
+    _, _, seen = gaussian.in_units(members[:, :1], at[1], units)
+    order, deviation = x.argsort(), spread.sqrt()
+    inside = (x >= at[0].min()) & (x <= at[0].max())
+    rows = [
+        {"kind": "line", "x": x[i].item(), "mean": centre[i].item(), "sd": deviation[i].item(), "y": truth[i, 0, 0].item()}
+        for i in order.tolist()
+    ]
+    rows += [{"kind": "point", "x": a, "y": b} for a, b in zip(at[0][:, 0].tolist(), seen[:, 0, 0].tolist(), strict=True)]
+    middle = deviation[inside].median() if inside.any() else deviation.new_zeros(())
+    return rows, (deviation[order[[0, -1]]].mean() / middle).item() if middle > 0 else None
