@@ -32,6 +32,7 @@ COMMANDS = {
     "compare": "two methods or settings, paired over their seeds",
     "table": "a paper's table or all of them: run what is missing, ours beside the paper's",
     "figure": "figures of a run, or of its seeds together",
+    "report": "one HTML page of all runs: sortable tables, plots, masks, where each number came from",
     "doctor": "this machine and what is installed",
     "data": "which data sets are here; fetch NAME gets one",
 }

@@ -1,0 +1,1 @@
+"""The report: finished and unfinished runs as one self-contained HTML page. Imports no torch."""

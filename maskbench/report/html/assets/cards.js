@@ -1,0 +1,72 @@
+// A plot with its title, its values as a table, and the runs each series came from.
+const KINDS = { lines, rows };
+
+function card(spec, heading) {
+  const box = el('article', { class: 'card' }, el('h4', {}, heading || spec.title));
+  const body = el('div', {});
+  box.append(body);
+  body.style.minHeight = '340px';
+  whenSeen(box, () => {
+    body.style.minHeight = '';
+    body.append(...KINDS[spec.kind](spec).filter(Boolean), values(spec));
+  });
+  return box;
+}
+
+function values(spec) {
+  const details = el('details', {}, el('summary', {}, 'Values and where they come from'));
+  details.addEventListener('toggle', () => {
+    if (!details.open || details.children.length > 1) return;
+    const names = xText(spec) || show;
+    const lines = spec.series.flatMap((one) => one.x.map((x, k) => [
+      one.group === undefined ? one.name : groupButton(one.group, labelOf(one, spec.series)),
+      spec.kind === 'rows' ? (spec.rows ? spec.rows[x] : '') : names(x),
+      reading(one, k),
+      one.n ? String(one.n[k]) : '',
+      one.group === undefined ? '' : groupOf(one.group).runs.map((run) => DATA.runs[run].seed).join(' '),
+    ]));
+    details.append(grid(['series', spec.kind === 'rows' ? 'row' : spec.xlabel, spec.kind === 'rows' ? spec.xlabel : spec.ylabel, 'n', 'seeds'], lines.slice(0, 600), 'Values'));
+    if (lines.length > 600) details.append(el('p', { class: 'note' }, `and ${lines.length - 600} more; maskbench results --csv has all.`));
+    details.append(el('p', { class: 'note' }, spec.series.some((one) => one.lo) ? 'Bands: least to largest seed.' : 'Bands and ±: 95 % interval over seeds (Student’s t).'));
+  });
+  return details;
+}
+
+const groupButton = (index, label) => el('button', { type: 'button', class: 'open', onclick: () => openGroup(index) }, label || groupOf(index).label);
+const runButton = (index) => el('button', { type: 'button', class: 'open', onclick: () => openRun(index) }, DATA.runs[index].dir);
+
+function grid(head, lines, name) {
+  const numeric = head.map((_, i) => lines.some((line) => typeof line[i] === 'number') && lines.every((line) => typeof line[i] === 'number' || line[i] === null));
+  const cell = (value) => (value instanceof Node ? el('td', {}, value) : el('td', { class: typeof value === 'number' || value === null ? 'num' : '' }, typeof value === 'string' ? value : show(value)));
+  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': name }, el('table', { class: 'plain' },
+    el('thead', {}, el('tr', {}, head.map((word, i) => el('th', { scope: 'col', class: numeric[i] ? 'num' : null }, word)))),
+    el('tbody', {}, lines.map((line) => el('tr', {}, line.map(cell))))));
+}
+
+function pairs(facts, name) {
+  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': name }, el('table', { class: 'kv' }, el('tbody', {},
+    facts.filter(([, value]) => value !== null && value !== undefined && value !== '').map(([key, value]) => el('tr', {}, el('th', { scope: 'row' }, key), el('td', {}, value instanceof Node ? value : show(value)))))));
+}
+
+// ---- curves and matrices of a group
+
+function curveCards(index, metric) {
+  const found = groupOf(index).curves;
+  return (metric ? [metric] : Object.keys(found)).map((name) => card({ kind: 'lines', title: `${name}, ${groupOf(index).label}`, xlabel: 'step', ylabel: name, ordered: true,
+    series: found[name].map((one) => ({ ...one, name: one.part, group: index })) }));
+}
+
+const MATRICES = { accuracy: ['tested on stage', 'after stage'], stages_inferred: ['inferred stage', 'true stage'] };
+function matrixCards(index) {
+  const label = groupOf(index).label;
+  return groupOf(index).matrices.map((found) => {
+    const [x, y] = MATRICES[found.name] || ['column', 'row'];
+    const title = `${found.name}, ${label}${found.n > 1 ? `, mean of ${found.n} seeds` : ''}`;
+    const box = el('article', { class: 'card' }, el('h4', {}, title));
+    const known = found.cells.flat().filter(finite);
+    const fractions = known.every((v) => v >= 0 && v <= 1);
+    whenSeen(box, () => box.append(...heat({ title, cells: found.cells, rows: found.rows.map((i) => i + 1), columns: found.columns.map((i) => i + 1), xlabel: x, ylabel: y, low: Math.min(0, ...known) === 0 && !fractions ? 0 : undefined,
+      text: (v) => (fractions ? v.toFixed(3) : String(Number(v.toPrecision(4)))), what: found.name, tell: (i, j) => [show(found.cells[i][j])] })));
+    return box;
+  });
+}

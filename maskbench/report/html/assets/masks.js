@@ -1,0 +1,79 @@
+// What the masks of a run look like: density by layer and stage, overlap of stages, what the input pixels keep.
+function maskCards(index) {
+  const found = DATA.runs[index].masks;
+  if (!found) return [];
+  const { stages, layers, sizes, kept } = found;
+  const all = sizes.reduce((a, b) => a + b, 0);
+  const total = kept.map((row) => row.reduce((a, b) => a + (b || 0), 0) / row.reduce((a, b, i) => a + (b === null ? 0 : sizes[i]), 0));
+  const names = stages.map((name) => (/^\d+$/.test(name) ? Number(name) : name));
+  const made = [densityBars(found, total, all)];
+  if (stages.length > 1) {
+    const series = layers.map((name, i) => {
+      const known = stages.map((_, s) => s).filter((s) => kept[s][i] !== null);
+      return { name, x: known.map((s) => s + 1), y: known.map((s) => kept[s][i] / sizes[i]) };
+    });
+    const spec = { kind: 'lines', title: 'Density of each stage or level', xlabel: 'stage', ylabel: 'density', ticks: names.map(String), series: [{ name: 'all layers', x: stages.map((_, s) => s + 1), y: total }, ...series] };
+    made.push(card(spec));
+  }
+  if (found.shown.length > 1 && found.both.length) made.push(overlap(found, names));
+  if (found.input) {
+    const title = `Input pixels: connections of ${found.input.layer} in the last mask`;
+    const box = el('article', { class: 'card' }, el('h4', {}, title));
+    whenSeen(box, () => box.append(...picture(found.input)));
+    made.push(box);
+  }
+  return made;
+}
+
+function densityBars({ stages, layers, sizes, kept }, total, all) {
+  const box = el('article', { class: 'card' }, el('h4', {}, 'Density by layer'));
+  const place = el('div', {});
+  const pick = choice('stage', stages.map((name, i) => [i, name]), stages.length - 1, (i) => draw(Number(i)));
+  if (stages.length > 1) box.append(el('div', { class: 'controls' }, pick));
+  box.append(place);
+  function draw(stage) {
+    const bars = [['all layers', total[stage], all], ...layers.map((name, i) => [name, kept[stage][i] === null ? null : kept[stage][i] / sizes[i], sizes[i]])].filter(([, share]) => share !== null);
+    const { box: inner } = canvas('Density by layer', (width) => {
+      const height = bars.length * ROW + 10, right = width - 60;
+      const root = surface(width, height, `Density by layer, stage ${stages[stage]}: ${bars.map(([name, share]) => `${name} ${percent(100 * share)}`).join(', ')}`);
+      bars.forEach(([name, share, size], i) => {
+        const y = i * ROW;
+        root.append(svg('text', { class: 'name', x: 4, y: y + 12 }, clip(name, width / 8)), svg('text', { x: right, y: y + 12, 'text-anchor': 'end' }, `${Math.round(share * size).toLocaleString('en')} of ${size.toLocaleString('en')}`));
+        const track = svg('rect', { x: 4, y: y + 16, width: right - 4, height: 8, rx: 2 });
+        track.style.fill = 'var(--soft)';
+        root.append(track, svg('rect', { class: i ? 'f0' : 'f6', x: 4, y: y + 16, width: Math.max(0.5, (right - 4) * share), height: 8, rx: 2 }));
+        root.append(svg('text', { class: 'name', x: right + 6, y: y + 24 }, percent(100 * share)));
+      });
+      return root;
+    });
+    place.replaceChildren(inner);
+  }
+  whenSeen(box, () => draw(stages.length - 1));
+  return box;
+}
+
+function overlap({ shown, both, compared, kept, sizes, layers }, names) {
+  const ones = shown.map((s) => compared.reduce((sum, i) => sum + kept[s][i], 0));
+  const weights = compared.reduce((sum, i) => sum + sizes[i], 0);
+  const common = (i, j) => both[Math.max(i, j)][Math.min(i, j)];
+  const iou = (i, j) => { const union = ones[i] + ones[j] - common(i, j); return union ? common(i, j) / union : null; };
+  const inside = (i, j) => (ones[i] ? common(i, j) / ones[i] : null);
+  const chance = (i, j) => { const meet = (ones[i] * ones[j]) / weights; return meet / (ones[i] + ones[j] - meet); };
+  const readings = { 'intersection over union': iou, 'share of the row’s mask inside the column’s': inside };
+  const box = el('article', { class: 'card' }, el('h4', {}, 'Overlap of stages'));
+  const place = el('div', {});
+  const draw = (what) => place.replaceChildren(...heat({
+    title: `Overlap of stages, ${what}`, rows: shown.map((s) => names[s]), columns: shown.map((s) => names[s]), low: 0, high: 1, xlabel: 'stage', ylabel: 'stage', what,
+    cells: shown.map((_, i) => shown.map((__, j) => readings[what](i, j))), text: (v) => v.toFixed(2),
+    tell: (i, j) => [`intersection over union ${show(iou(i, j))}`, `${common(i, j).toLocaleString('en')} in common, of ${ones[i].toLocaleString('en')} and ${ones[j].toLocaleString('en')}`, `${show(chance(i, j))} if the masks were independent`],
+  }));
+  box.append(el('div', { class: 'controls' }, choice('reading', Object.keys(readings).map((name) => [name, name]), 'intersection over union', draw)), place);
+  if (compared.length < layers.length) box.append(el('p', { class: 'note' }, `Over the layers all stages have: ${compared.map((i) => layers[i]).join(', ')}.`));
+  whenSeen(box, () => draw('intersection over union'));
+  return box;
+}
+
+function choice(label, options, value, act) {
+  const list = el('select', { onchange: () => act(list.value) }, options.map(([key, text]) => el('option', { value: key, selected: key === value }, text)));
+  return el('label', {}, label, list);
+}

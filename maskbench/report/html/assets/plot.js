@@ -1,0 +1,118 @@
+// What all plots share: scales, ticks, axes, colours, the legend.
+const COLOURS = 8;
+
+function scale(low, high, from, to, log) {
+  const f = log ? Math.log10 : (v) => v;
+  const a = f(low), span = f(high) - a || 1;
+  return (v) => from + ((f(v) - a) / span) * (to - from);
+}
+
+function ticks(low, high, count, whole) {
+  const span = high - low;
+  if (!(span > 0)) return [low];
+  let step = 10 ** Math.floor(Math.log10(span / count));
+  for (const factor of [2, 2.5, 2]) if (span / step > count) step *= factor;
+  if (whole) step = Math.max(1, Math.ceil(step));
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * span; i++) found.push(Number((i * step).toPrecision(12)));
+  return found;
+}
+
+function logTicks(low, high, count) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high) + 1; power++) {
+    for (const digit of [1, 2, 5]) {
+      const value = Number((digit * 10 ** power).toPrecision(12));
+      if (value >= low * 0.999 && value <= high * 1.001) found.push(value);
+    }
+  }
+  if (found.length <= count) return found.length ? found : [low, high];
+  const tens = found.filter((v) => Number.isInteger(Number(Math.log10(v).toFixed(9))));
+  if (tens.length < 2) return found.filter((_, i) => i % Math.ceil(found.length / count) === 0);
+  return tens.filter((_, i) => i % Math.ceil(tens.length / count) === 0);
+}
+
+function tickText(value, step) {
+  if (value === 0) return '0';
+  const size = Math.abs(value);
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(0).replace('+', '');
+  if (size >= 1e4) return `${Number((value / 1e3).toPrecision(4))}k`;
+  return step ? value.toFixed(Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)))).replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, '') : String(Number(value.toPrecision(4)));
+}
+
+function extent(values, room) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) if (finite(value)) { if (value < low) low = value; if (value > high) high = value; }
+  if (low > high) return null;
+  const pad = (high - low || Math.abs(high) || 1) * room;
+  return [low - pad, high + pad];
+}
+
+// Colour follows what tells the series apart; where that is two things, the group has the colour and the name the dashes.
+function looks(series) {
+  const groups = [...new Set(series.map((one) => one.group))], names = [...new Set(series.map((one) => one.name))];
+  const byName = groups.length === 1 || names.length === series.length;
+  return series.map((one) => {
+    const at = byName ? names.indexOf(one.name) : groups.indexOf(one.group);
+    return { colour: at % COLOURS, dash: (byName ? Math.floor(at / COLOURS) : names.indexOf(one.name)) % 4 };
+  });
+}
+
+const colourBetween = (share) => `color-mix(in oklab, var(--high) ${(100 * share).toFixed(1)}%, var(--low))`;
+
+function labelOf(series, all) {
+  const label = series.group === undefined ? '' : groupOf(series.group).label;
+  const several = new Set(all.map((one) => one.group)).size > 1;
+  if (!series.name) return label;
+  return several ? `${label} · ${series.name}` : series.name;
+}
+
+function swatch(look, share) {
+  const box = el('i', { class: share === undefined ? `f${look.colour}${look.round ? ' round' : ''}` : '' });
+  if (share !== undefined) box.style.background = colourBetween(0.15 + 0.85 * share);
+  return box;
+}
+
+function legend(items, isOn, toggle) {
+  const box = el('div', { class: 'legend', role: 'group', 'aria-label': 'Series' });
+  items.forEach((item, i) => {
+    const button = el('button', { type: 'button', 'aria-pressed': String(isOn(i)), onclick: () => {
+      toggle(i);
+      button.setAttribute('aria-pressed', String(isOn(i)));
+    } }, item.swatch, item.label);
+    box.append(button);
+  });
+  return box;
+}
+
+function yAxis(root, y, marks, left, right, text) {
+  const step = marks.length > 1 ? marks[1] - marks[0] : 0;
+  for (const mark of marks) {
+    root.append(svg('line', { class: 'grid', x1: left, x2: right, y1: y(mark), y2: y(mark) }));
+    root.append(svg('text', { x: left - 6, y: y(mark) + 4, 'text-anchor': 'end' }, text ? text(mark) : tickText(mark, step)));
+  }
+}
+
+function xAxis(root, x, marks, base, label, left, right, text) {
+  const step = marks.length > 1 ? Math.abs(marks[1] - marks[0]) : 0;
+  root.append(svg('line', { class: 'axis', x1: left, x2: right, y1: base, y2: base }));
+  for (const mark of marks) {
+    root.append(svg('line', { class: 'axis', x1: x(mark), x2: x(mark), y1: base, y2: base + 4 }));
+    const word = text ? text(mark) : tickText(mark, step), half = 3.2 * word.length;
+    root.append(svg('text', { x: Math.min(x(mark), right + 10 - half), y: base + 16, 'text-anchor': 'middle' }, word));
+  }
+  root.append(svg('text', { x: (left + right) / 2, y: base + 32, 'text-anchor': 'middle' }, label));
+}
+
+// Redraws with the width of its place; draw(width) gives the SVG.
+function canvas(name, draw) {
+  const box = el('div', { class: 'canvas' });
+  let width = 0;
+  const redraw = () => { if (width) box.replaceChildren(draw(width)); };
+  new ResizeObserver(() => {
+    const now = Math.floor(box.clientWidth);
+    if (now && now !== width) { width = now; redraw(); }
+  }).observe(box);
+  return { box, redraw };
+}
+const surface = (width, height, name) => svg('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': name, tabindex: 0 });

@@ -1,0 +1,105 @@
+// Sorting, the filter, and further columns of the table of runs.
+function sortable(table) {
+  const heads = () => [...table.tHead.rows[0].cells];
+  table.tHead.addEventListener('click', (event) => {
+    const button = event.target.closest('button');
+    if (!button) return;
+    const head = button.parentNode, place = heads().indexOf(head), numeric = head.classList.contains('num');
+    const now = head.getAttribute('aria-sort');
+    const up = now === 'none' ? !numeric : now === 'descending';  // numbers: the largest first
+    for (const other of heads()) other.setAttribute('aria-sort', 'none');
+    head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
+    const lines = [...table.tBodies[0].rows].map((row, i) => ({ row, i, value: sortValue(row.cells[place], numeric) }));
+    lines.sort((a, b) => compare(a.value, b.value, up) || a.i - b.i);
+    table.tBodies[0].append(...lines.map((line) => line.row));
+  });
+}
+
+function sortValue(cell, numeric) {
+  const text = cell ? cell.dataset.v ?? cell.textContent.trim() : '';
+  if (!numeric) return text || null;
+  const value = Number(text);
+  return text === '' || Number.isNaN(value) ? null : value;
+}
+
+function compare(a, b, up) {
+  if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;  // what is missing stays last
+  const order = typeof a === 'number' ? a - b : a.localeCompare(b, 'en', { numeric: true });
+  return up ? order : -order;
+}
+
+// ---- filter
+
+function haystack(run) {
+  const group = run.group === undefined ? null : groupOf(run.group);
+  const own = group ? Object.entries(group.own).map(([key, value]) => `${key}=${value} ${key.split('.').pop()}=${value}`) : [];
+  const facts = ['method', 'data', 'task', 'source', 'seed', 'key', 'status', 'preset'].map((name) => `${name}=${run[name] ?? ''}`);
+  return [run.dir, ...facts, ...own, group ? group.label : '', run.code.join(' '), run.command].join('\n').toLowerCase();
+}
+
+function filters() {
+  const texts = DATA.runs.map(haystack);
+  const picks = ['task', 'method', 'data', 'source'].map((name) => {
+    const found = [...new Set(DATA.runs.map((run) => run[name]))].filter(Boolean).sort();
+    if (found.length < 2) return null;
+    const label = choice(name, [['', 'all'], ...found.map((value) => [value, value])], '', apply);
+    byId('choices').append(label);
+    return [name, label.querySelector('select')];
+  }).filter(Boolean);
+  byId('words').addEventListener('input', apply);
+  byId('filter').addEventListener('submit', (event) => event.preventDefault());
+
+  function apply() {
+    const words = byId('words').value.toLowerCase().split(/\s+/).filter(Boolean);
+    passing.runs = new Set();
+    passing.groups = new Set();
+    DATA.runs.forEach((run, i) => {
+      if (!picks.every(([name, list]) => !list.value || run[name] === list.value)) return;
+      if (!words.every((word) => texts[i].includes(word))) return;
+      passing.runs.add(i);
+      if (run.group !== undefined) passing.groups.add(run.group);
+    });
+    for (const row of document.querySelectorAll('tr[data-run]')) row.hidden = !passing.runs.has(Number(row.dataset.run));
+    for (const row of document.querySelectorAll('tr[data-group]')) row.hidden = !passing.groups.has(Number(row.dataset.group));
+    for (const table of document.querySelectorAll('table.sortable')) table.parentNode.hidden = ![...table.tBodies[0].rows].some((row) => !row.hidden);
+    count();
+    tellFilter();
+  }
+  function count() {
+    byId('count').textContent = passing.runs.size === DATA.runs.length ? `${DATA.runs.length} runs` : `${passing.runs.size} of ${DATA.runs.length} runs`;
+  }
+  count();
+}
+
+// ---- columns
+
+function columns(table) {
+  const have = new Set([...table.tHead.rows[0].cells].map((cell) => cell.textContent));
+  const place = byId('columns').querySelector('div');
+  const numbers = DATA.runs.map(numbersOf);
+  const names = [...new Set(numbers.flatMap((one) => [...one.keys()]))].filter((name) => !have.has(name));
+  byId('columns').hidden = !names.length;
+  byId('columns').addEventListener('toggle', () => {
+    if (place.children.length) return;
+    place.append(...names.map((name) => {
+      const box = el('input', { type: 'checkbox', onchange: () => (box.checked ? add(name) : remove(name)) });
+      return el('label', {}, box, ` ${name}`);
+    }));
+  });
+  function add(name) {
+    table.tHead.rows[0].append(el('th', { scope: 'col', class: 'num', 'aria-sort': 'none', 'data-name': name }, el('button', { type: 'button' }, name)));
+    for (const row of table.tBodies[0].rows) {
+      const value = numbers[Number(row.dataset.run)].get(name);
+      row.append(el('td', { class: 'num', 'data-name': name, 'data-v': value ?? null }, value === undefined ? '' : show(value)));
+    }
+  }
+  const remove = (name) => table.querySelectorAll(`[data-name="${CSS.escape(name)}"]`).forEach((cell) => cell.remove());
+}
+
+const COST = ['wall_seconds', 'cpu_seconds', 'peak_memory_bytes'];
+function numbersOf(run) {
+  const made = metricsOf(run);
+  COST.forEach((name, i) => { if (run.cost && run.cost[i] !== null) made.set(name, run.cost[i]); });
+  for (const [name, value] of Object.entries(DATA.shared[run.knobs])) if (finite(value)) made.set(name, value);
+  return made;
+}

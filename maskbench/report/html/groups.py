@@ -1,0 +1,194 @@
+"""Groups of runs that answer one question with different seeds, and what tells one group from another.
+
+Nothing is averaged that differs in more than the seed: not over methods, configs, data or versions of the code.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from maskbench.identity import ELSEWHERE, WORDS
+from maskbench.report import statistics
+from maskbench.report.runs import Run
+from maskbench.report.statistics import Mean
+
+ASIDE = ELSEWHERE - {"trainer"}  # top-level keys of a config that are not part of the question
+MACHINE = re.compile(r"[+~]*(paths|hydra)\.")  # overrides that say where, not what
+UNKNOWN = "unknown"
+MOST = 3  # knobs in the name of a group
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished runs that differ in the seed only; each seed once, in order."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def board(self) -> tuple[str, ...]:
+        """Groups with an equal one may stand in one plot: one task on the same data."""
+        return board(self.first)
+
+    @property
+    def source(self) -> str:
+        """Where the data came from; several places only where their files are equal."""
+        return ", ".join(dict.fromkeys(str(run.source) for run in self.runs))
+
+    @property
+    def code(self) -> str:
+        return code(self.first)
+
+    @cached_property
+    def metrics(self) -> dict[str, Mean | None]:
+        """By name, in the order of the records; None where no seed has a value."""
+        names = dict.fromkeys(name for run in self.runs for name in metrics(run))
+        return {name: summary([metrics(run).get(name) for run in self.runs]) for name in names}
+
+
+def group(runs: Iterable[Run]) -> tuple[list[Group], list[Run]]:
+    """The groups of the finished runs in order, and the runs left out because their seed is there already."""
+    found: dict[tuple[str, ...], dict[Any, Run]] = {}
+    twice = []
+    for run in runs:
+        if run.status == "finished":
+            seeds = found.setdefault((*board(run), str(run.method), str(run.key), code(run)), {})
+            if run.seed in seeds:
+                twice.append(run)
+            else:
+                seeds[run.seed] = run
+    order = sorted(found, key=lambda one: [natural(part) for part in one])
+    return [Group(tuple(sorted(found[one].values(), key=lambda run: natural(str(run.seed))))) for one in order], twice
+
+
+def board(run: Run) -> tuple[str, ...]:
+    """Task, data set, and its files by checksum, or where nothing is known of them by where they came from."""
+    files = json.dumps(sorted(run.checksums.items())) if run.checksums else str(run.source)
+    return str(run.task or UNKNOWN), str(run.data or UNKNOWN), files
+
+
+def code(run: Run) -> str:
+    """The code of all attempts that made the run."""
+    return ", ".join(run.codes)
+
+
+def metrics(run: Run) -> dict[str, float | None]:
+    return {str(k): v for k, v in run.metrics.items() if numeric(v)}
+
+
+def summary(values: Sequence[Any]) -> Mean | None:
+    """Mean and 95 % interval of what is there; what diverged (nan, inf) makes a mean that is no number either."""
+    known = [float(value) for value in values if value is not None]
+    if not known:
+        return None
+    if all(map(math.isfinite, known)):
+        return statistics.mean(known)
+    return Mean(len(known), sum(known) / len(known), None, None)
+
+
+def numeric(value: Any) -> bool:
+    return value is None or isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that sorts level 2 before level 10."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+
+
+# ---- configs
+
+
+def question(run: Run) -> dict[str, Any]:
+    """The config's leaves by dotted name, without what cannot change an answer."""
+    found = dict(leaves({k: v for k, v in run.config.items() if k not in ASIDE}))
+    kept = {k: v for k, v in found.items() if k.rpartition(".")[2] not in WORDS and not k.endswith("._target_")}
+    return {k: v for k, v in kept.items() if not k.startswith("trainer.") or k == "trainer.precision"}
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def common(questions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The part on which all configs agree."""
+    first, *rest = questions
+    return {k: v for k, v in first.items() if all(k in other and other[k] == v for other in rest)}
+
+
+def own(asked: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config has that is not `shared`, names of choices first."""
+    return {k: asked[k] for k in sorted(asked, key=lambda k: not k.endswith(".name")) if k not in shared}
+
+
+def command(run: Run) -> str:
+    """What asks for the run again, without the folders of the machine it ran on."""
+    words = [str(word) for word in run.about.get("overrides") or []]
+    return " ".join(["python -m maskbench", *(quoted(word) for word in words if not MACHINE.match(word))])
+
+
+def quoted(word: str) -> str:
+    """`word` as a shell takes it."""
+    return word if re.fullmatch(r"[\w@%+=:,./~-]+", word) else "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+# ---- names
+
+
+def labels(groups: Sequence[Group]) -> list[str]:
+    """A short name for each group, no two of a board alike: the method, and the knobs that tell its groups apart."""
+    kinds = [(group.board, group.first.method) for group in groups]
+    asked = [question(group.first) for group in groups]
+    told = {kind: telling([q for k, q in zip(kinds, asked, strict=True) if k == kind]) for kind in dict.fromkeys(kinds)}
+    made = [name(str(kind[1] or UNKNOWN), q, told[kind]) for q, kind in zip(asked, kinds, strict=True)]
+    for more in (lambda group: group.first.key, lambda group: f"@{group.code}"):
+        alike: dict[tuple, set[str]] = {}
+        for one, label in zip(groups, made, strict=True):
+            alike.setdefault((one.board, label), set()).add(str(more(one)))
+        several = [len(alike[one.board, label]) > 1 for one, label in zip(groups, made, strict=True)]
+        made = [f"{label} {more(one)}" if s else label for one, label, s in zip(groups, made, several, strict=True)]
+    return made
+
+
+def telling(asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fewest keys (at most MOST) that tell these configs apart, found greedily; of equally good ones the shortest values."""
+    shared = common(asked)
+    keys = [key for key in dict.fromkeys(key for one in asked for key in one) if key not in shared]
+    length = {key: max(len(show(one.get(key))) for one in asked) for key in keys}
+    chosen: list[str] = []
+    while len(chosen) < MOST:
+        kinds = {key: len({tuple(show(one.get(k)) for k in (*chosen, key)) for one in asked}) for key in keys}
+        best = min(keys, key=lambda key: (-kinds[key], length[key]), default=None)
+        if best is None or chosen and kinds[best] == kinds[chosen[-1]]:
+            break
+        chosen.append(best)
+    return sorted(chosen, key=lambda key: not key.endswith(".name"))
+
+
+def name(method: str, asked: Mapping[str, Any], keys: Sequence[str]) -> str:
+    words = [f"{short(key)}={clipped(show(asked[key]))}" for key in keys if asked.get(key) is not None]
+    return " ".join([method, *words])
+
+
+def clipped(text: str, most: int = 32) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def short(key: str) -> str:
+    """`optimizer.lr` as `lr`, but `backbone.name` as `backbone`."""
+    head, _, last = key.rpartition(".")
+    return head.rpartition(".")[2] if last == "name" and head else last
+
+
+def show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,69 @@
+"""Training curves out of metrics.csv: averaged over the seeds of a group and thinned to what a plot can show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maskbench.report.html.groups import Group
+
+METRICS, PARTS, POINTS = 6, 8, 40  # per group: metrics, parts of the run (stages, levels), points of a curve
+FEWEST = 10  # points of a curve, however many groups there are
+ALL = 100_000  # points of the whole page
+
+Curves = dict[str, dict[str, dict[int, float]]]  # metric -> part -> step -> value
+
+
+def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """For each group: metric -> list of {part, x, y, lo, hi} (lo, hi: least and largest seed, where there are several)."""
+    return [group_curves(group, ALL // max(1, len(groups))) for group in groups]
+
+
+def group_curves(group: Group, allowed: int) -> dict[str, list[dict[str, Any]]]:
+    found = [read(run.folder / "metrics.csv") for run in group.runs]
+    shared = [metric for metric in found[0] if all(metric in one for one in found)]
+    made = {}
+    for metric in shared[:METRICS]:
+        parts = [part for part in found[0][metric] if all(part in one[metric] for one in found)]
+        parts = spread(parts, PARTS)
+        points = min(POINTS, max(FEWEST, allowed // (len(parts) * min(METRICS, len(shared))))) if parts else 0
+        lines = [line(part, [one[metric][part] for one in found], points) for part in parts]
+        if lines := [made_line for made_line in lines if len(made_line["x"]) > 1]:
+            made[metric] = lines
+    return made
+
+
+def line(part: str, seeds: Sequence[dict[int, float]], points: int) -> dict[str, Any]:
+    """One curve at the steps all seeds have."""
+    steps = spread([step for step in seeds[0] if all(step in one for one in seeds)], points)
+    values = [[one[step] for one in seeds] for step in steps]
+    made: dict[str, Any] = {"part": part, "x": steps, "y": [sum(v) / len(v) for v in values]}
+    return made | ({"lo": [min(v) for v in values], "hi": [max(v) for v in values]} if len(seeds) > 1 else {})
+
+
+def read(path: Path) -> Curves:
+    """The file's curves, parts in order of appearance; what is no row of one is passed over. Phases get a name of their
+    own only where there are several."""
+    made: Curves = {}
+    phases: dict[str, None] = {}
+    try:
+        rows = [row.rsplit(",", 4) for row in path.read_text(errors="replace").splitlines()[1:]]  # a stage may hold commas
+    except OSError:
+        return {}
+    for row in rows:
+        if len(row) == 5:
+            phases[row[1]] = None
+    for row in rows:
+        try:
+            stage, phase, step, metric, value = row
+            part = f"{stage}, {phase}" if len(phases) > 1 else stage
+            made.setdefault(metric, {}).setdefault(part, {})[int(step)] = float(value)
+        except ValueError:
+            continue
+    return made
+
+
+def spread(items: list, most: int) -> list:
+    """At most `most` of the items, first and last among them, as evenly as whole numbers allow."""
+    if len(items) <= most:
+        return items
+    return [items[i] for i in sorted({round(i * (len(items) - 1) / (most - 1)) for i in range(most)})]

@@ -1,0 +1,108 @@
+"""Masks of a run counted as they lie on disk, eight weights a byte: no torch, and no mask is ever unpacked as a whole."""
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskbench.report.html.groups import natural
+
+STAGES = 24  # that are compared with each other; of more, evenly spread ones with the first and the last
+WORK = 1 << 28  # bytes of masks that the comparison of a run's stages may read
+SIDE = 8  # pixels: the smallest square that inputs of a layer are taken to be
+ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
+
+
+def counts(path: Path) -> dict[str, Any] | None:
+    """What the masks of one run look like in numbers; None where the file is missing, empty or not one of ours.
+
+    `stages`, `layers`: names; `sizes`: weights of each layer; `kept` [stage][layer]: ones; `shown`: the stages that are
+    compared; `both` [i][j <= i]: ones that shown stages i and j have in common, over the `compared` layers, which all
+    stages have; `input`: picture of what each input pixel keeps, where the first layer reads a square image.
+    """
+    try:
+        masks = read(path)
+    except (OSError, ValueError, KeyError):
+        return None
+    stages = sorted({name.partition("/")[0] for name in masks}, key=natural)
+    layers = sorted({name.partition("/")[2] for name in masks}, key=natural)
+    if not masks:
+        return None
+    ones = {name: popcount(bits) for name, (bits, _) in masks.items()}
+    shapes = {layer: next(masks[f"{s}/{layer}"][1] for s in stages if f"{s}/{layer}" in masks) for layer in layers}
+    shared = [
+        layer for layer in layers if all(f"{s}/{layer}" in masks and masks[f"{s}/{layer}"][1] == shapes[layer] for s in stages)
+    ]
+    shown = chosen(len(stages), sum(math.prod(shapes[layer]) for layer in shared) / 8)
+    return {
+        "stages": stages,
+        "layers": layers,
+        "sizes": [math.prod(shapes[layer]) for layer in layers],
+        "kept": [[ones.get(f"{stage}/{layer}") for layer in layers] for stage in stages],
+        "shown": shown,
+        "compared": [layers.index(layer) for layer in shared],
+        "both": intersections([[masks[f"{stages[i]}/{layer}"][0] for layer in shared] for i in shown]) if shared else [],
+        "input": pixels(masks, stages[-1], shapes),
+    }
+
+
+def read(path: Path) -> dict[str, tuple[np.ndarray, tuple[int, ...]]]:
+    """`<stage>/<layer>` -> (packed bits, shape of the mask)."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            shapes = json.loads((file.metadata() or {})["masks"])["shapes"]
+            return {name: (file.get_tensor(name), tuple(shapes[name])) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(path) from error
+
+
+def chosen(count: int, size: float) -> list[int]:
+    """Indices of the stages that are compared: as many as STAGES and WORK allow, `size` bytes each."""
+    most = int(min(STAGES, max(2, math.sqrt(2 * WORK / max(size, 1)))))
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
+
+
+def intersections(stages: Sequence[Sequence[np.ndarray]]) -> list[list[int]]:
+    """Ones in common of each pair of stages [i][j <= i]; each stage is a list of packed layers."""
+    packed = [np.concatenate(layers) for layers in stages]
+    rows = np.zeros((len(packed), -(-packed[0].size // 8) * 8), np.uint8)  # whole words: padding is 0
+    for row, bits in zip(rows, packed, strict=True):
+        row[: bits.size] = bits
+    words = rows.view(np.uint64)
+    return [[popcount(words[i] & words[j]) for j in range(i + 1)] for i in range(len(words))]
+
+
+def popcount(bits: np.ndarray) -> int:
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        return int(np.bitwise_count(bits).sum(dtype=np.int64))
+    return int(ONES[bits.view(np.uint8)].sum(dtype=np.int64))
+
+
+def pixels(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any] | None:
+    """For a net of dense layers that reads square images: how many connections of each pixel the last mask keeps.
+
+    The first layer is the one whose inputs are no other layer's outputs. `share` is a byte a pixel, 255 at `most`.
+    """
+    dense = {layer: shape for layer, shape in shapes.items() if len(shape) == 2 and f"{stage}/{layer}" in masks}
+    if len(dense) < len(shapes):
+        return None
+    fed = {shape[0] for shape in dense.values()}
+    first = [layer for layer, shape in dense.items() if shape[1] not in fed]
+    if len(first) != 1:
+        return None
+    rows, columns = dense[first[0]]
+    side = math.isqrt(columns)
+    if side * side != columns or side < SIDE:
+        return None
+    bits, _ = masks[f"{stage}/{first[0]}"]
+    kept = np.unpackbits(bits, count=rows * columns, bitorder="little").reshape(rows, columns).sum(0)
+    most = int(kept.max())
+    share = np.rint(255 * kept / max(most, 1)).astype(np.uint8)
+    picture = base64.b64encode(share.tobytes()).decode()
+    return {"layer": first[0], "side": side, "outputs": rows, "most": most, "share": picture}

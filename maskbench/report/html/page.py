@@ -1,0 +1,80 @@
+"""Puts the page together: the template, the tables, the data, style and script, under a policy that lets nothing else in."""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from maskbench import __version__
+from maskbench.report.html import tables
+from maskbench.report.html.groups import UNKNOWN, Group, code, group, labels
+from maskbench.report.html.payload import encode, payload
+from maskbench.report.html.warnings import plural, warnings
+from maskbench.report.runs import Run
+
+SCRIPTS = ("dom", "plot", "lines", "rows", "heat", "cards", "masks", "tables", "details", "main")  # in this order
+
+
+def page(runs: Sequence[Run], root: str, filters: Sequence[str] = ()) -> str:
+    """The report of these runs (at least one) as HTML that needs nothing beside itself.
+
+    Args:
+        root: the folder of the runs, as a command names it.
+        filters: what chose the runs, to be said on the page.
+    """
+    groups, twice = group(runs)
+    style = asset("page.css")
+    script = "'use strict';\n(() => {\n" + "\n".join(asset(f"{name}.js") for name in SCRIPTS) + "\n})();"
+    told = warnings(runs, groups, twice)
+    return Template(asset("page.html")).substitute(
+        version=__version__,
+        title=escape(headline(runs)),
+        chosen=escape(f"maskbench report {' '.join(filters)}".strip()),
+        policy=escape(
+            f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; img-src data:; base-uri 'none'"
+        ),
+        tiles="\n".join(f"<div><dt>{escape(k)}</dt><dd>{v}</dd></div>" for k, v in tiles(runs, groups)),
+        warnings=f'<ul class="warnings">{"".join(f"<li>{escape(one)}</li>" for one in told)}</ul>' if told else "",
+        groups=tables.of_groups(groups, labels(groups)) or "<p>No run is finished.</p>",
+        runs=tables.of_runs(runs),
+        style=style,
+        script=script,
+        data=encode(payload(runs, groups, root)),
+    )
+
+
+def asset(name: str) -> str:
+    return (files("maskbench.report.html") / "assets" / name).read_text(encoding="utf-8")
+
+
+def digest(text: str) -> str:
+    """The name by which a content policy allows just this style or script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def headline(runs: Sequence[Run]) -> str:
+    methods = list(dict.fromkeys(run.method or UNKNOWN for run in runs))
+    return f"{plural(len(runs), 'run')} of {', '.join(methods) if len(methods) <= 3 else plural(len(methods), 'method')}"
+
+
+def tiles(runs: Sequence[Run], groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """The overview: what there is, how often."""
+    counted = [
+        ("methods", Counter(run.method or UNKNOWN for run in runs)),
+        ("data", Counter(run.data or UNKNOWN for run in runs)),
+        ("data sources", Counter(run.source or UNKNOWN for run in runs)),
+        ("code", Counter(code(run) for run in runs)),
+        ("status", Counter(run.status for run in runs)),
+    ]
+    hours = sum((run.about.get("cost") or {}).get("cpu_seconds") or 0 for run in runs) / 3600
+    head = [("runs", f"<b>{len(runs)}</b>"), ("groups", f"<b>{len(groups)}</b>"), ("CPU hours", f"<b>{hours:.1f}</b>")]
+    return head + [(name, listing(found)) for name, found in counted]
+
+
+def listing(found: Counter[str], most: int = 6) -> str:
+    shown = [f"{escape(word)}&nbsp;<small>{count}</small>" for word, count in sorted(found.items(), key=lambda kv: -kv[1])[:most]]
+    more = [f"<small>and {len(found) - most} more</small>"] if len(found) > most else []
+    return ", ".join(shown + more)

@@ -1,0 +1,127 @@
+"""What the page's script draws from: runs, groups, plots, curves and masks as JSON, equal runs giving equal bytes."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maskbench.report.html import mask_file
+from maskbench.report.html.boards import boards, half, matrices
+from maskbench.report.html.groups import Group, command, common, labels, metrics, own, question, show
+from maskbench.report.html.history import curves
+from maskbench.report.runs import Run
+
+DIGITS = 6  # significant digits of a number in plots; the records have all
+
+COST = ("wall_seconds", "cpu_seconds", "peak_memory_bytes")
+
+
+class Table:
+    """Values that many runs share, held once: `of(value)` is the place of an equal one in `rows`."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self.places: dict[str, int] = {}
+
+    def of(self, value: Any) -> int:
+        place = self.places.setdefault(json.dumps(value, sort_keys=True, default=str), len(self.rows))
+        if place == len(self.rows):
+            self.rows.append(value)
+        return place
+
+
+def payload(runs: Sequence[Run], groups: Sequence[Group], root: str) -> dict[str, Any]:
+    """`root`: the folder of the runs as a command names it."""
+    names, shared = Table(), Table()
+    place = {run.folder: i for i, run in enumerate(runs)}
+    member = {run.folder: i for i, group in enumerate(groups) for run in group.runs}
+    return {
+        "root": root,
+        "runs": [told(run, member.get(run.folder), names, shared) for run in runs],
+        "groups": told_groups(groups, place, names, shared),
+        "boards": boards(groups),
+        "names": names.rows,
+        "shared": shared.rows,
+    }
+
+
+def told(run: Run, group: int | None, names: Table, shared: Table) -> dict[str, Any]:
+    about = run.about
+    attempts = [attempt for attempt in about.get("attempts") or [] if isinstance(attempt, dict)]
+    rows = [row for row in run.result.get("table") or [] if isinstance(row, dict)]
+    head = list(dict.fromkeys(name for row in rows for name in row))
+    made = {
+        "dir": run.name,
+        "group": group,
+        "method": run.method,
+        "data": run.data,
+        "task": run.task,
+        "source": run.source,
+        "seed": run.seed,
+        "key": run.key,
+        "status": run.status,
+        "preset": run.choices.get("experiment"),
+        "objective": [run.result.get("objective_name"), run.objective],
+        "metrics": [[names.of(name), value] for name, value in metrics(run).items()],
+        "notes": [str(note) for note in run.result.get("notes") or []],
+        "table": [head, [[row.get(name) for name in head] for row in rows]] if rows else None,
+        "code": list(run.codes),
+        "commit": about.get("commit"),
+        "branch": about.get("branch"),
+        "dirty": about.get("dirty"),
+        "command": command(run),
+        "attempts": len(attempts),
+        "started": attempts[0].get("started") if attempts else None,
+        "cost": [(about.get("cost") or {}).get(name) for name in COST],
+        "machine": shared.of([run.machine, about.get("platform"), about.get("python"), about.get("maskbench")]),
+        "versions": shared.of({k: v for k, v in (about.get("versions") or {}).items() if v}),
+        "files": shared.of(dict(run.checksums)),
+        "knobs": shared.of({k: v for k, v in question(run).items() if isinstance(v, int | float)}),
+        "masks": mask_file.counts(Path(run.folder) / "masks.safetensors"),
+    }
+    return {k: v for k, v in made.items() if v is not None and v != []}
+
+
+def told_groups(groups: Sequence[Group], place: dict[Path, int], names: Table, shared: Table) -> list[dict[str, Any]]:
+    kinds = [(group.board, group.first.method) for group in groups]
+    asked = [question(group.first) for group in groups]
+    agreed = {kind: common([q for k, q in zip(kinds, asked, strict=True) if k == kind]) for kind in kinds}
+    tables = list(dict.fromkeys(group.board for group in groups))
+    return [
+        {
+            "label": label,
+            "board": tables.index(group.board),
+            "runs": [place[run.folder] for run in group.runs],
+            "metrics": [
+                [names.of(name), None if mean is None else [mean.mean, half(mean), mean.n]]
+                for name, mean in group.metrics.items()
+            ],
+            "own": {k: show(v) for k, v in own(q, agreed[kind]).items()},
+            "common": shared.of({k: show(v) for k, v in agreed[kind].items()}),
+            "rivals": kinds.count(kind),
+            "budget": group.first.budget,
+            "curves": drawn,
+            "matrices": matrices(group),
+        }
+        for group, label, q, kind, drawn in zip(groups, labels(groups), asked, kinds, curves(groups), strict=True)
+    ]
+
+
+def encode(value: Any) -> str:
+    """JSON that may stand inside a script element: nothing in it can end the element or start another."""
+    text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for sign in "<>&\u2028\u2029":  # only ever inside strings
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def plain(value: Any) -> Any:
+    """Floats with DIGITS significant digits; what is no number as a word, since JSON has none for it."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
