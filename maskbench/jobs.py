@@ -25,6 +25,7 @@ from maskbench.report.runs import state
 
 SHOWN = 24  # jobs of a live table; the others are counted
 PATIENCE = 2.0  # seconds between looks at a run that another process is at work on
+PROGRAM = (sys.executable, "-m", "maskbench")
 MARKS = {"waiting": "dim", "elsewhere": "yellow", "running": "bold", "finished": "green", "failed": "red", "earlier": "dim"}
 
 
@@ -104,7 +105,7 @@ def _follow(job: Job) -> str:
     """Start the process and read what it says until it ends; its last complaint."""
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "OMP_WAIT_POLICY": "PASSIVE"}
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    command, complaint = [sys.executable, "-m", "maskbench", *job.words], ""
+    command, complaint = [*PROGRAM, *job.words], ""
     job.process = subprocess.Popen(command, env=environment, text=True, errors="replace", **streams)
     with job.process:
         for line in job.process.stderr:

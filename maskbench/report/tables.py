@@ -74,9 +74,10 @@ class Judged:
 def judge(
     table: Table, budget: str, seeds: Sequence[int], found: Found, *, overrides: Sequence[str] = (), mixed: bool = False
 ) -> Judged:
-    """All rows of a table on the runs that are there."""
+    """The rows of a table whose runs this budget has, on the runs that are there."""
     judge = _Judge(table, budget, seeds, found, mixed)
-    return Judged(table, budget, seeds, found, [judge.line(row) for row in table.rows], overrides, mixed)
+    rows = [row for row in table.rows if all(budget in table.runs[q.run] for q in row.quantities)]
+    return Judged(table, budget, seeds, found, [judge.line(row) for row in rows], overrides, mixed)
 
 
 class _Judge:
@@ -126,7 +127,9 @@ class _Judge:
         for seed in seeds:
             there = [self.found.get(q.run, {}).get(seed) for q in row.quantities]
             undefined = [q.metric for q, run in zip(row.quantities, there, strict=True) if run and number(run, q.metric) is None]
-            told.append("no finished run" if None in there else f"{', '.join(undefined) or 'the ratio'} is undefined")
+            told.append(
+                "no finished run" if None in there else f"{', '.join(dict.fromkeys(undefined)) or 'the ratio'} is undefined"
+            )
         reasons = dict.fromkeys(told)
         return "; ".join(f"seed {', '.join(str(s) for s, t in zip(seeds, told, strict=True) if t == r)}: {r}" for r in reasons)
 

@@ -1,0 +1,194 @@
+"""`maskbench table` on a stand-in for the runs: what is started, what is shown and written, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from maskbench import cli, identity, jobs, preflight, provenance
+
+TINY = {
+    "title": "Tiny",
+    "paper": "Nobody 2020, table 1",
+    "seeds": {"quick": [0, 1, 2], "full": [0]},
+    "runs": {
+        "a": {"quick": ["method=supsup", "budget.steps=5"], "full": ["method=supsup"]},
+        "b": ["method=packnet"],
+    },
+    "metric": "accuracy",
+    "transform": "percent",
+    "rows": [
+        {"id": "a", "name": "A", "run": "a", "rule": {"above": "b"}},
+        {"id": "b", "name": "B", "run": "b", "rule": {"at_least": 50}},
+    ],
+}
+CODE = {"commit": "c0ffee" * 7, "dirty": False}
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The overrides of the jobs that were started; each leaves a finished run, a seed of 13 crashes."""
+    seen: list[list[str]] = []
+
+    def do(job: jobs.Job) -> str:
+        words = [word for word in job.words if not word.startswith("--")]
+        words = [word for word in words if word not in ("-m", "conf")]
+        seen.append(list(words))
+        code = 0
+        for folder in job.folders:
+            seed = int(folder.name.split("-")[0][1:])
+            if seed == 13:
+                code = 1
+                continue
+            finish(folder, seed, words)
+        job.process = type("Process", (), {"returncode": code, "poll": lambda self: code})()
+        return "seed 13 is unlucky" if code else ""
+
+    monkeypatch.setattr(jobs, "_follow", do)
+    return seen
+
+
+def finish(folder: Path, seed: int, words: list[str], code: dict = CODE) -> None:
+    words = [word for word in words if not word.startswith(("seed=", "hydra/"))]
+    cfg = preflight.parse(words).compose([*words, f"seed={seed}"])
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"key": identity.key(cfg), "seed": seed, "config": identity.plain(cfg, without={"hydra"}), "status": "finished"}
+    (folder / "run.json").write_text(json.dumps(about | code | {"data": {"source": "npm"}}))
+    metrics = {"accuracy": (0.9 if cfg.method.name == "supsup" else 0.8) + seed / 1000}
+    result = {"status": "finished", "metrics": metrics, "objective": 1.0, "source": "npm", "data": cfg.data.name}
+    (folder / "result.json").write_text(json.dumps(result | {"method": cfg.method.name, "seed": seed}))
+
+
+def table(words: str, capsys: pytest.CaptureFixture, *, told: dict = TINY) -> tuple[int, str, str]:
+    Path("conf/table").mkdir(parents=True, exist_ok=True)
+    Path("conf/table/tiny.yaml").write_text(yaml.safe_dump(told))
+    status = cli.main(["table", *words.split(), "--config-dir", "conf"])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def rows(out: str) -> dict[str, list[str]]:
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    return {line[0]: line for line in lines if line[0]}
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_a_table_runs_what_is_missing_and_shows_ours(started: list, capsys) -> None:
+    status, out, err = table("tiny", capsys)
+    assert status == 0 and len(started) == 6
+    assert ["method=supsup", "budget.steps=5", "logger=none", "seed=2"] in started
+    assert rows(out)["A"] == ["A", "3", "90.10%", "[89.85, 90.35]", "", "", "above “B”, paired: 10.00", "holds"]
+    assert err.splitlines()[-1].startswith("6/6 tiny/")
+    written = sorted(path.name for path in Path("outputs/tables/tiny").iterdir())
+    assert written == ["quick.csv", "quick.md", "quick.png", "quick.svg", "quick.tex"]
+    before = {name: (Path("outputs/tables/tiny") / name).read_bytes() for name in written}
+    started.clear()
+    assert table("tiny", capsys)[0] == 0 and started == [], "nothing is done twice"
+    assert {name: (Path("outputs/tables/tiny") / name).read_bytes() for name in written} == before
+
+
+def test_only_the_missing_seeds_are_run(started: list, capsys) -> None:
+    table("tiny seeds=0,1", capsys)
+    started.clear()
+    status, out, _ = table("tiny seeds=0,1,2,5", capsys)
+    assert sorted(words[-1] for words in started) == ["seed=2", "seed=2", "seed=5", "seed=5"]
+    assert rows(out)["B"][1] == "4" and "Seeds 0, 1, 2, 5" in out
+
+
+def test_a_crashed_run_is_reported_and_the_others_are_shown(started: list, capsys) -> None:
+    status, out, err = table("tiny seeds=0,13,2", capsys)
+    assert status == 1 and len(started) == 6
+    assert "failed: tiny/a seed 13: seed 13 is unlucky" in out
+    assert rows(out)["B"][1] == "2" and rows(out)["B"][-1] == "incomplete" and "seed 13: no finished run" in out
+
+
+def test_overrides_reach_the_runs_and_are_told(started: list, capsys) -> None:
+    _, out, _ = table("tiny optimizer.lr=0.5 logger=csv jobs=1", capsys)
+    assert started[0] == ["method=supsup", "budget.steps=5", "optimizer.lr=0.5", "logger=csv", "seed=0"]
+    assert "on all runs also optimizer.lr=0.5." in out
+    started.clear()
+    table("tiny budget.steps=7 jobs=1", capsys)
+    assert started[0][:2] == ["method=supsup", "budget.steps=7"], "the last word for a key stands"
+
+
+def test_the_budgets_are_apart(started: list, capsys) -> None:
+    table("tiny", capsys)
+    started.clear()
+    table("tiny budget=full", capsys)
+    assert started == [["method=supsup", "logger=none", "seed=0"]], "packnet's run of seed 0 is the same in both"
+    assert Path("outputs/tables/tiny/full.md").exists() and Path("outputs/tables/tiny/quick.md").exists()
+
+
+def test_a_launcher_gets_the_seeds_as_one_sweep(started: list, capsys) -> None:
+    table("tiny hydra/launcher=basic", capsys)
+    assert sorted(words[-1] for words in started) == ["seed=0,1,2"] * 2
+
+
+def test_printing_runs_nothing(started: list, capsys) -> None:
+    status, out, _ = table("tiny --only-print", capsys)
+    assert status == 0 and started == [] and rows(out)["A"][-1] == "incomplete"
+    _, out, _ = table("tiny --dry", capsys)
+    assert started == [] and [line.split()[1] for line in out.splitlines()] == ["new"] * 6
+
+
+def test_runs_of_another_commit_are_refused_allowed_or_redone(started: list, capsys, monkeypatch) -> None:
+    table("tiny", capsys)
+    (place,) = Path("outputs").glob("packnet-*/s1-*")
+    about = json.loads((place / "run.json").read_text())
+    (place / "run.json").write_text(json.dumps(about | {"commit": "decade" * 7}))
+    _, out, _ = table("tiny", capsys)
+    assert rows(out)["B"][-1] == rows(out)["A"][-1] == "refused"
+    assert "it would mix commits c0ffeec0ff and decadedeca" in out
+    assert rows(table("tiny mixed=allow", capsys)[1])["B"][-1] == "holds"
+    started.clear()
+    monkeypatch.setattr(provenance, "collect", lambda: CODE)
+    monkeypatch.setattr(provenance, "diff", lambda: "")
+    _, out, _ = table("tiny mixed=redo", capsys)
+    assert started == [["method=packnet", "logger=none", "seed=1", "force=true"]] and rows(out)["B"][-1] == "holds"
+
+
+def test_all_tables_and_the_scoreboard(started: list, capsys, monkeypatch, tmp_path) -> None:
+    (tmp_path / "none").mkdir()
+    from maskbench.commands import table as command
+
+    names = command.spec.names
+    monkeypatch.setattr(command.spec, "names", lambda folders: names([folders[-1]]))
+    Path("conf/table").mkdir(parents=True)
+    other = TINY | {"title": "Other", "system": "other"}
+    Path("conf/table/other.yaml").write_text(yaml.safe_dump(other))
+    status, out, _ = table("all", capsys)
+    assert status == 0 and len(started) == 6, "runs that two tables share are done once"
+    assert rows(out)["other"] == ["other", "other", "2 of 2", "3", "holds"]
+    assert "2 of 2 systems have a verdict on 3 seeds or more." in out
+    page = Path("outputs/tables/all/quick.md").read_text()
+    assert page.startswith("# Scoreboard (quick budget)") and "## Tiny (quick budget)" in page
+    assert Path("outputs/tables/all/quick.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("tini", "no table 'tini'. Did you mean 'tiny'?"),
+        ("tiny budget=huge", "budget=huge is none of quick, full."),
+        ("tiny seeds=a", "seeds=a must be whole numbers such as 0,1,2."),
+        ("tiny jobs=0", "jobs=0 must be a whole number above 0."),
+        ("tiny seed=1", "given with seeds=0,1,2"),
+        ("tiny mixed=yes", "mixed=yes is none of refuse, allow, redo."),
+        ("tiny optimizer.lrr=1", "unknown key 'optimizer.lrr'. Did you mean 'optimizer.lr'?"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_start_nothing(words: str, sentence: str, started: list, capsys) -> None:
+    status, out, err = table(words, capsys)
+    assert status == 2 and sentence in err and len(err.splitlines()) == 1 and started == []
+    assert not Path("outputs").exists()
+
+
+def test_without_a_name_the_tables_are_listed(capsys) -> None:
+    status, out, _ = table("", capsys)
+    listed = dict(line.split(None, 1) for line in out.splitlines())
+    assert status == 0 and listed["tiny"] == "Tiny" and "lottery" in listed

@@ -1,0 +1,206 @@
+"""A table on records: ours, interval, difference, verdict; mixed cells refused; recalled values never printed; equal bytes."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import scipy.stats
+import yaml
+
+from maskbench.report import dots, runs, spec, style, tables
+from maskbench.report.writers import latex, markdown
+
+TOLD = {
+    "title": "Tickets & masks",
+    "paper": "Somebody 2020, table 1",
+    "seeds": [0, 1, 2],
+    "runs": {"a": ["method=supsup"], "b": ["method=packnet"]},
+    "transform": "percent",
+    "metric": "accuracy",
+    "rows": [
+        {"id": "a", "name": "A", "run": "a", "rule": {"within": 1},
+         "published": {"value": 91.0, "source": "table 1", "status": "confirmed"}},
+        {"id": "b", "name": "B", "run": "b", "rule": {"at_most": 50},
+         "published": {"value": 77.77, "source": "memory", "status": "unconfirmed"}},
+        {"id": "gap", "name": "A over B", "run": "a", "minus": {"run": "b"}, "rule": {"at_least": 5, "every_seed": True},
+         "published": {"value": 9.5, "source": "we", "status": "ours"}},
+        {"id": "order", "name": "A, against B", "run": "a", "rule": {"above": "b", "by": [5, 15]}},
+        {"id": "steps", "name": "steps", "run": "a", "metric": "steps", "over": {"run": "b"}, "transform": "none",
+         "unit": "ratio", "rule": {"at_most": 1}},
+    ],
+}  # fmt: skip
+A, B = (0.90, 0.91, 0.92), (0.80, 0.82, 0.81)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> spec.Table:
+    (tmp_path / "conf" / "table").mkdir(parents=True)
+    (tmp_path / "conf" / "table" / "mine.yaml").write_text(yaml.safe_dump(TOLD))
+    return spec.load("mine", [tmp_path / "conf"])
+
+
+@pytest.fixture
+def found(record: Callable) -> Callable:
+    """`found(seed={...overrides of the record of a})`: runs a and b of seeds 0 to 2, as the table wants them."""
+
+    def make(changes: dict[int, dict] | None = None, lacking: tuple[int, ...] = ()) -> dict:
+        made: dict = {"a": {}, "b": {}}
+        for seed in (0, 1, 2):
+            more = (changes or {}).get(seed, {})
+            a = record(seed, {"accuracy": A[seed], "steps": 10 + seed}, **more)
+            b = record(seed, {"accuracy": B[seed], "steps": 20}, method="packnet", key="k2")
+            made["a"][seed] = None if seed in lacking else runs.load(a)
+            made["b"][seed] = runs.load(b)
+        return made
+
+    return make
+
+
+def judge(table: spec.Table, found: dict, **options) -> dict[str, tables.Line]:
+    judged = tables.judge(table, "quick", (0, 1, 2), found, **options)
+    return {line.row.id: line for line in judged.lines}
+
+
+def test_a_row_shows_mean_interval_difference_and_verdict(table: spec.Table, found: Callable) -> None:
+    lines = judge(table, found())
+    low, high = scipy.stats.t.interval(0.95, 2, 91.0, scipy.stats.sem([90, 91, 92]))
+    assert tables.cells(lines["a"]) == [
+        "A", "3", "91.00%", f"[{low:.2f}, {high:.2f}]", "91.00", "+0.00", "within 1 of the published value", "holds",
+    ]  # fmt: skip
+    assert tables.cells(lines["gap"])[1:6] == ["3", "10.00 points", "[7.52, 12.48]", "9.50 (ours, earlier)", "+0.50"]
+    assert tables.cells(lines["order"])[6] == "above “B” by 5 to 15, paired: 10.00"
+    assert lines["steps"].mean.mean == pytest.approx((10 + 11 + 12) / 60)
+    assert [line.verdict for line in lines.values()] == ["holds", "fails", "holds", "holds", "holds"]
+
+
+def test_a_recalled_value_is_nowhere_printed(table: spec.Table, found: Callable) -> None:
+    judged = tables.judge(table, "quick", (0, 1, 2), found())
+    page = tables.sheet(judged)
+    assert page.rows[1][4] == "unconfirmed" and page.rows[1][5] == ""
+    everything = markdown(page) + latex(page) + tables.comma(judged) + markdown(tables.scoreboard([judged]))
+    assert "77.77" not in everything and "unconfirmed" in everything
+    assert all(dots.shown(line) != 77.77 for line in judged.lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"source": "sample"}, "data sources npm and sample"),
+        ({"commit": "decade" * 7}, "commits c0ffeec0ff and decadedeca"),
+        ({"dirty": True}, "commits c0ffeec0ff and c0ffeec0ff+"),
+        ({"config": {"budget": {"epochs": 5, "batch_size": 128}}}, "budgets epochs=3 batch_size=128 and epochs=5 batch_size=128"),
+        ({"attempts": [{"code": "c0ffeec0ff"}, {"code": "beef"}]}, "commits c0ffeec0ff and beef"),
+    ],
+    ids=["source", "commit", "dirty", "budget", "taken up under another commit"],
+)
+def test_a_mixed_cell_is_refused_with_the_reason(table: spec.Table, found: Callable, change: dict, reason: str) -> None:
+    runs_there = found({2: change})
+    lines = judge(table, runs_there)
+    assert lines["a"].verdict == "refused" and reason in lines["a"].reason
+    assert lines["gap"].verdict == "refused", "a pair needs both sides"
+    assert lines["b"].verdict == "fails", "B alone is of one piece"
+    assert tables.cells(lines["a"])[2:4] == ["", ""], "nothing is averaged"
+    told = markdown(tables.sheet(tables.judge(table, "quick", (0, 1, 2), runs_there)))
+    assert reason in told and "mixed=redo" in told
+    allowed = tables.judge(table, "quick", (0, 1, 2), runs_there, mixed=True)
+    assert allowed.lines[0].verdict == "holds" and "mixed=allow" in markdown(tables.sheet(allowed))
+
+
+def test_equal_files_are_one_source_whatever_way_they_came(table: spec.Table, found: Callable) -> None:
+    sums = {"checksums": {"train": "abc"}}
+    lines = judge(table, found({0: sums, 1: sums, 2: sums | {"source": "folder"}}))
+    assert lines["a"].verdict == "holds"
+
+
+def test_a_record_in_another_runs_directory_is_refused(table: spec.Table, found: Callable, tmp_path: Path) -> None:
+    there = found()
+    place = there["a"][2].folder
+    place.rename(place.with_name("s2-k9"))
+    there["a"][2] = runs.load(place.with_name("s2-k9"))
+    line = judge(table, there, mixed=True)["a"]
+    assert line.verdict == "refused" and "the record of another run (seed 2, key k1)" in line.reason
+
+
+def test_a_missing_run_or_an_undefined_number_gives_no_verdict(table: spec.Table, found: Callable) -> None:
+    lines = judge(table, found(lacking=(1,)))
+    assert lines["a"].verdict == lines["gap"].verdict == "incomplete" and lines["a"].reason == "seed 1: no finished run"
+    assert tables.cells(lines["a"])[1] == "2" and lines["b"].verdict == "fails"
+    assert judge(table, {"a": {}, "b": {}})["steps"].reason == "seed 0, 1, 2: no finished run"
+
+
+def test_a_number_that_is_undefined_is_told_by_its_name(table: spec.Table, record: Callable) -> None:
+    there = {name: {s: runs.load(record(s, {"accuracy": 0.5, "steps": None}, key=name)) for s in (0, 1, 2)} for name in "ab"}
+    line = judge(table, there)["steps"]
+    assert line.verdict == "incomplete" and line.reason == "seed 0, 1, 2: steps is undefined"
+
+
+def test_two_seeds_give_a_verdict_that_says_so(table: spec.Table, found: Callable) -> None:
+    judged = tables.judge(table, "quick", (0, 1), found())
+    assert tables.cells(judged.lines[0])[-1] == "holds (n=2)" and not judged.lines[0].backed
+    assert "0 of 1 systems have a verdict on 3 seeds or more" in markdown(tables.scoreboard([judged]))
+
+
+def test_the_csv_has_every_number_in_full(table: spec.Table, found: Callable) -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.comma(tables.judge(table, "quick", (0, 1, 2), found())))))
+    assert [row["id"] for row in rows] == ["a", "b", "gap", "order", "steps"]
+    assert [float(v) for v in rows[0]["values"].split()] == [100 * v for v in A] and rows[0]["seeds"] == "0 1 2"
+    assert float(rows[3]["paired_mean"]) == pytest.approx(10.0) and rows[0]["paired_mean"] == ""
+    assert rows[1]["published"] == "" and rows[1]["published_status"] == "unconfirmed"
+
+
+def test_every_number_can_be_traced_to_run_directories(table: spec.Table, found: Callable) -> None:
+    told = markdown(tables.sheet(tables.judge(table, "quick", (0, 1, 2), found())))
+    assert "a (method=supsup): supsup-toy/s0-k1, supsup-toy/s1-k1, supsup-toy/s2-k1; data from npm; code c0ffeec0ff." in told
+    assert "Machine: Zuse 3, 2 cores, one thread a run." in told
+
+
+def test_the_same_runs_give_the_same_bytes(table: spec.Table, found: Callable, tmp_path: Path) -> None:
+    judged = tables.judge(table, "quick", (0, 1, 2), found())
+    texts = [markdown(tables.sheet(judged)) + tables.comma(judged) + latex(tables.sheet(judged)) for _ in range(2)]
+    assert texts[0] == texts[1]
+    pictures = [style.save({"quick": dots.draw(judged)}, tmp_path / name, "t") for name in ("one", "two")]
+    assert [path.suffix for path in pictures[0]] == [".png", ".svg"]
+    assert [a.read_bytes() for a in pictures[0]] == [b.read_bytes() for b in pictures[1]]
+
+
+def test_the_figure_shows_ours_each_seed_and_the_published(table: spec.Table, found: Callable) -> None:
+    figure = dots.draw(tables.judge(table, "quick", (0, 1, 2), found()))
+    panels = figure.axes
+    assert [panel.get_xlabel() for panel in panels] == ["%", "points", "ratio"]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["A", "B", "A, against B"]
+    drawn = {float(x) for line in panels[0].get_lines() for x in line.get_xdata()}
+    assert {90.0, 91.0, 92.0} <= {round(x, 9) for x in drawn} and 77.77 not in drawn
+
+
+def test_without_runs_there_are_only_published_values_to_draw(table: spec.Table) -> None:
+    figure = dots.draw(tables.judge(table, "quick", (0,), {}))
+    assert [panel.get_xlabel() for panel in figure.axes] == ["%", "points"]
+    bare = dataclasses.replace(table, rows=table.rows[-1:])
+    assert dots.draw(tables.judge(bare, "quick", (0,), {})) is None
+
+
+def test_latex_escapes_what_tex_would_read() -> None:
+    from maskbench.report.writers import escape
+
+    assert escape("50 % of a_b & c # {x} ~ ^ \\") == (
+        r"50 \% of a\_b \& c \# \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+
+
+def test_latex_is_a_booktabs_table(table: spec.Table, found: Callable) -> None:
+    text = latex(tables.sheet(tables.judge(table, "quick", (0, 1, 2), found())), "mine")
+    assert r"\caption{Tickets \& masks (quick budget)}" in text and r"\label{tab:mine}" in text
+    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+    body = text.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
+    assert len(body) == 5 and all(line.replace(r"\&", "").count("&") == 7 and line.endswith(r"\\") for line in body)
+
+
+def test_the_scoreboard(table: spec.Table, found: Callable) -> None:
+    judged = tables.judge(table, "quick", (0, 1, 2), found())
+    board = tables.scoreboard([judged])
+    assert board.rows == [["mine", "mine", "4 of 5", "3", "1 of 5 rows fail"]]
+    assert "1 of 1 systems have a verdict on 3 seeds or more." in board.notes
+    assert "mine, B: at most 50; it does not hold." in board.notes

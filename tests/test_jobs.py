@@ -1,0 +1,93 @@
+"""Processes side by side: a crash takes no other with it; what is finished is not started; others' work is waited for."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from maskbench import jobs
+from maskbench.jobs import Job
+
+PROGRAM = """
+import json, os, signal, sys
+from pathlib import Path
+how, folder = sys.argv[1], Path(sys.argv[2])
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "calls").open("a").write(how + "\\n")
+print("1/2 half way", file=sys.stderr, flush=True)
+if how == "crash":
+    os.kill(os.getpid(), signal.SIGKILL)
+if how == "refuse":
+    sys.exit("maskbench: budget.steps=0 must be at least 1.")
+if how == "empty":
+    sys.exit(0)
+(folder / "result.json").write_text(json.dumps({"status": "finished"}))
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """`job(how, name)`: a job whose process behaves as `how` says, in the folder `name`."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    monkeypatch.setattr(jobs, "PROGRAM", (sys.executable, str(tmp_path / "program.py")))
+    return lambda how, name, **more: Job(name, [how, str(tmp_path / name)], [tmp_path / name], **more)
+
+
+def calls(job: Job) -> int:
+    path = job.folders[0] / "calls"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_crashed_job_takes_no_other_with_it_and_is_reported(job: Callable, parallel: int, capfd) -> None:
+    all_jobs = [job("work", "a"), job("crash", "b"), job("refuse", "c"), job("empty", "d"), job("work", "e")]
+    failed = jobs.run(all_jobs, parallel)
+    assert [one.label for one in failed] == ["b", "c", "d"]
+    assert [one.status for one in all_jobs] == ["finished", "failed", "failed", "failed", "finished"]
+    assert [one.note for one in failed] == ["killed by signal 9", "budget.steps=0 must be at least 1.", "exit status 0"]
+    told = capfd.readouterr().err.splitlines()
+    assert "5/5 " in told[-1] and len(told) == 10, "a line when a job starts and one when it ends"
+    assert any(line.endswith("c: failed: budget.steps=0 must be at least 1.") for line in told)
+
+
+def test_what_is_finished_is_not_started_and_the_rest_is(job: Callable) -> None:
+    jobs.run([job("work", "a")], 1)
+    again = [job("work", "a"), job("work", "b"), job("work", "a", fresh=True)]
+    assert jobs.run(again[:2], 2) == []
+    assert [one.status for one in again[:2]] == ["earlier", "finished"] and calls(again[0]) == 1
+    jobs.run(again[2:], 1)
+    assert calls(again[0]) == 2, "fresh: done anew"
+
+
+def test_a_run_that_another_process_is_at_work_on_is_waited_for(job: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE", 0.05)
+    one = job("work", "a")
+    (folder,) = one.folders
+    folder.mkdir()
+    (folder / "run.json").write_text('{"status": "running"}')
+    lock = FileLock(folder / ".lock", thread_local=False)
+    lock.acquire()
+
+    def other() -> None:
+        time.sleep(0.4)
+        assert one.status == "elsewhere" and calls(one) == 0
+        (folder / "result.json").write_text('{"status": "finished"}')
+        lock.release()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert jobs.run([one], 1) == []
+    thread.join()
+    assert one.status == "earlier" and calls(one) == 0
+
+
+def test_the_live_table_counts_all_and_shows_what_fails_first(job: Callable) -> None:
+    all_jobs = [job("work", f"a{i}") for i in range(40)]
+    all_jobs[30].status, all_jobs[30].note = "failed", "[red] no space"
+    grid = jobs.Progress(all_jobs, None).grid()
+    assert grid.title == "39 waiting, 1 failed" and grid.row_count == jobs.SHOWN
+    assert next(iter(grid.columns[0].cells)) == "a30" and "\\[red]" in next(iter(grid.columns[3].cells))
