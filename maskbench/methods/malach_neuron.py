@@ -92,6 +92,7 @@ class Neurons:
 
     def build(self, piece: str, stage: Stage, fit: Callable) -> dict[str, Any]:
         """Choose the neurons on the training inputs."""
+        fit.watch(piece, 0, 1, {})
         phi, v, y = self.features(stage.train.tensors()[0])
         q, found = neurons.quadratic(phi, v, y), self.selections(phi, v, y)
         kept = found[self.select]

@@ -40,7 +40,8 @@ def test_only_what_is_movable_moves(tiny: tuple[str, ...], optimizer: str, build
     bench = build(*tiny, *OPTIMIZERS[optimizer])
     watched = Watched(bench.fit)
     bench.go(learner=watched)
-    assert len(watched.phases) >= len(bench.stages)
+    trains = any(True for _ in bench.method.movable())  # a method that only draws and chooses has no phases
+    assert len(watched.phases) >= len(bench.stages) if trains else watched.phases == []
     for movable, moved in watched.phases:
         assert moved, "a phase of training moved nothing"
         assert moved <= movable
