@@ -34,8 +34,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [prod(shape), *(round(width * w) for w in widths)]
         self.inlet = Gate(sizes[0], inlet=True)
-        self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
-        self.gates = nn.ModuleList(Gate(units) for units in sizes[1:])
+        self.hidden, self.gates = layers(sizes, bias)
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         self.activation = named("backbone.activation", activation, ACTIVATIONS)
         initialise(self, init)
@@ -45,3 +44,9 @@ class MLP(nn.Module):
         for layer, gate in zip(self.hidden, self.gates, strict=True):
             x = gate(self.activation(layer(x)))
         return self.head(x)
+
+
+def layers(sizes: Sequence[int], bias: bool) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """Linear layers from each size to the next one, and a gate for the units of each."""
+    hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
+    return hidden, nn.ModuleList(Gate(units) for units in sizes[1:])

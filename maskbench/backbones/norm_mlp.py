@@ -5,15 +5,14 @@ other inputs of its batch, and that for a single input is meaningless (every hid
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
+from maskbench.backbones.mlp import layers
 
 
 class NormMLP(nn.Module):
@@ -28,8 +27,7 @@ class NormMLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [prod(shape), *widths]
-        self.hidden = nn.ModuleList(nn.Linear(i, o, bias=False) for i, o in pairwise(sizes))
-        self.gates = nn.ModuleList(Gate(units) for units in widths)
+        self.hidden, self.gates = layers(sizes, bias=False)
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init)
 

@@ -1,5 +1,6 @@
-"""`maskbench figure RUN ...`: the figures of a run, or of runs that differ in the seed only, as PNG and SVG."""
+"""`maskbench figure RUN ...`: the figures of a run, of runs that differ in the seed only, or of experiments side by side."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from glob import glob
@@ -13,21 +14,32 @@ from maskbench.report.runs import state
 if TYPE_CHECKING:
     from maskbench.report.figures import Finished
 
+ABOUT = """Figures of a run; of several that differ in the seed only: mean and min-max band; of continual experiments on the
+same stages: accuracy against bytes, against stages, and against the one setting in which they differ."""
 TOLD = 3  # differences that a refusal names
 
 
 def main(argv: list[str]) -> int:
-    parser = arguments("figure", "Figures of a run; of several that differ in the seed only: mean and min-max band.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, or a folder of runs that share one key")
-    parser.add_argument("--output", type=Path, help="folder of the figures (the run's own; figures-KEY beside several)")
+    parser = arguments("figure", ABOUT)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, folders of runs, or patterns of either")
+    told = "folder of the figures (the run's own; figures-KEY beside several; figures-DATA beside the folders of experiments)"
+    parser.add_argument("--output", type=Path, help=told)
     if (given := parser.read(argv)) is None:
         return 0
     from maskbench.report import figures
 
     folders = dict.fromkeys(path.resolve() for text in given.runs for path in finished(text))
     runs = sorted((figures.read(folder) for folder in folders), key=lambda run: run.result["seed"])
-    comparable(runs)
-    written = figures.save(runs, given.output or place(runs))
+    of_one_origin(runs)
+    groups = by_key(runs)
+    for group in groups:
+        each_seed_once(group)
+    if len(groups) > 1:
+        of_the_same_data(groups)
+        if not (written := figures.save_comparison(groups, given.output or place_of(groups))):
+            raise UsageError(apart(groups))
+    else:
+        written = figures.save(runs, given.output or place(runs))
     print(*written or [f"nothing to draw: task={runs[0].result['task']} leaves no curves and no accuracy matrix"], sep="\n")
     return 0
 
@@ -38,70 +50,93 @@ def place(runs: Sequence["Finished"]) -> Path:
     return first.folder if len(runs) == 1 else first.folder.parent / f"figures-{first.result['key']}"
 
 
+def place_of(groups: Sequence[Sequence["Finished"]]) -> Path:
+    """Beside the folders of the experiments."""
+    return Path(os.path.commonpath([run.folder.parent.parent for group in groups for run in group])) / (
+        f"figures-{groups[0][0].result['data']}"
+    )
+
+
 # ---- which runs
 
 
 def finished(given: str) -> list[Path]:
-    """The finished runs that an argument names: a run directory, a pattern, or a folder of runs of one key.
+    """The finished runs that an argument names: a run directory, a pattern, or a folder of runs.
 
     Raises:
-        UsageError: there is none, the named one is not finished, or the folder holds several keys.
+        UsageError: there is none, or the named one is not finished.
     """
     path = Path(given).expanduser()
     if not path.exists() and (matches := sorted(glob(str(path)))):
         return [run for match in matches for run in finished(match)]
     if path.is_dir() and not any((path / name).is_file() for name in ("run.json", "result.json")):
-        return below(path)
+        found = [below.parent for below in sorted(path.rglob("run.json")) if state(below.parent) == "finished"]
+        if not found:
+            raise UsageError(f"{path} holds no finished run; maskbench results --output FOLDER lists what there is.")
+        return found
     run = run_dir(given)
     if (now := state(run)) != "finished":
         raise UsageError(f"{given} is {now}; figures are drawn from finished runs, and its command goes on with it.")
     return [run]
 
 
-def below(folder: Path) -> list[Path]:
-    """All finished runs of a folder.
-
-    Raises:
-        UsageError: there is none, or they belong to several keys; the message says which.
-    """
-    from maskbench.report import figures
-
-    runs = [figures.read(path.parent) for path in sorted(folder.rglob("run.json")) if state(path.parent) == "finished"]
-    if not runs:
-        raise UsageError(f"{folder} holds no finished run; maskbench results --output FOLDER lists what there is.")
-    kinds = Counter(f"{run.folder.parent}/*-{run.result['key']}" for run in runs)
-    if len({run.result["key"] for run in runs}) > 1:
-        listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
-        raise UsageError(f"{folder} holds finished runs of several experiments; give one of them: {listed}.")
-    return [run.folder for run in runs]
-
-
 # ---- whether they belong together
 
 
-def comparable(runs: Sequence["Finished"]) -> None:
-    """Runs of one figure have one key, one data source, and each its own seed.
+def by_key(runs: Sequence["Finished"]) -> list[list["Finished"]]:
+    """The runs of each experiment, in the order of methods and keys."""
+    groups: dict[tuple[str, str], list[Finished]] = {}
+    for run in runs:
+        groups.setdefault((run.result["method"], run.result["key"]), []).append(run)
+    return [groups[name] for name in sorted(groups)]
 
+
+def of_one_origin(runs: Sequence["Finished"]) -> None:
+    """
     Raises:
-        UsageError: they differ in more than the seed; the message names it.
+        UsageError: the runs got their data from different sources.
     """
     first = runs[0]
     for run in runs[1:]:
-        if run.result["key"] != first.result["key"]:
-            found = [f"{k} is {a} and {b}" for k, a, b in differences(first.config, run.config)]
-            more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
-            told = "; ".join(found[:TOLD]) + more or "their keys, made by different versions of maskbench"
-            raise UsageError(f"{first.name} and {run.name} differ in more than the seed, so no figure joins them: {told}.")
         if run.result["source"] != first.result["source"]:
             sources = f"{first.result['source']} and {run.result['source']}"
             raise UsageError(
                 f"{first.name} and {run.name} got their data from different sources ({sources}), which no figure mixes; "
                 "rerun one of them with the other's."
             )
+
+
+def each_seed_once(runs: Sequence["Finished"]) -> None:
+    """
+    Raises:
+        UsageError: two runs of one experiment have the same seed.
+    """
     seeds = Counter(run.result["seed"] for run in runs)
     if twice := [seed for seed, count in seeds.items() if count > 1]:
         names = " and ".join(run.name for run in runs if run.result["seed"] == twice[0])
         raise UsageError(f"seed {twice[0]} is there twice ({names}); give each seed once.")
+
+
+def of_the_same_data(groups: Sequence[Sequence["Finished"]]) -> None:
+    """
+    Raises:
+        UsageError: the experiments differ in a key of their data; the message names it.
+    """
+    first = groups[0][0]
+    for other, *_ in groups[1:]:
+        if any(key.startswith("data.") for key, _, _ in differences(first.config, other.config)):
+            raise UsageError(apart([groups[0], [other]]))
+
+
+def apart(groups: Sequence[Sequence["Finished"]]) -> str:
+    """Why no figure joins these experiments: in what the first two differ, what of data first; and what there is to choose."""
+    first, other = groups[0][0], groups[1][0]
+    found = differences(first.config, other.config)
+    found = [f"{k} is {a} and {b}" for k, a, b in sorted(found, key=lambda one: not one[0].startswith("data."))]
+    more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
+    told = "; ".join(found[:TOLD]) + more or "their keys, made by different versions of maskbench"
+    kinds = ", ".join(f"{group[0].folder.parent}/*-{group[0].result['key']} ({len(group)})" for group in groups)
+    return f"{first.name} and {other.name} differ in more than the seed, so no figure joins them: {told}. Choose from {kinds}."
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -1,8 +1,10 @@
-"""Figures of finished runs: of one run, or of several that differ in the seed only. Imports no torch.
+"""Figures of finished runs: of one run, of several that differ in the seed only, or of several experiments on the same
+data. Imports no torch.
 
 What is drawn depends on what the records hold, not on names: curves of a pruning run, the accuracy matrix of a
-continual one. Each module `figures_*` beside this one draws a family, `draw(runs, title) -> {name: figure}`, and gives
-none where the records do not hold what it draws.
+continual one. Each module `figures_*` beside this one is a family: `draw(runs, title) -> {name: figure}` of one
+experiment, `compare(groups, title) -> {name: figure}` of several, or both. It gives none where the records do not hold
+what it draws.
 """
 
 import json
@@ -55,20 +57,36 @@ def draw(runs: Sequence[Finished]) -> dict[str, "Figure"]:
     """All figures by name, averaged over `runs`, which must answer one question with different seeds."""
     title, drawn = headline(runs), {}
     with style.styled():
-        for family in families():
+        for family in families("draw"):
             drawn |= family.draw(runs, title)
     return drawn
 
 
-def families() -> list[ModuleType]:
-    """The modules that draw, in the order of their names."""
+def compare(groups: Sequence[Sequence[Finished]]) -> dict[str, "Figure"]:
+    """Figures that set experiments on the same data side by side, by name; each group is one experiment's runs."""
+    title, drawn = headline_of(groups), {}
+    with style.styled():
+        for family in families("compare"):
+            drawn |= family.compare(groups, title)
+    return drawn
+
+
+def families(verb: str) -> list[ModuleType]:
+    """The modules that `draw` or `compare`, in the order of their names."""
     names = sorted(found.name for found in pkgutil.iter_modules(maskbench.report.__path__))
-    return [import_module(f"maskbench.report.{name}") for name in names if name.startswith("figures_")]
+    found = [import_module(f"maskbench.report.{name}") for name in names if name.startswith("figures_")]
+    return [family for family in found if hasattr(family, verb)]
 
 
 def save(runs: Sequence[Finished], folder: Path) -> list[Path]:
     """Draw into `folder`: NAME.png and NAME.svg for each figure, in order."""
     return style.save(draw(runs), folder, f"{headline(runs)}; {', '.join(run.name for run in runs)}".replace("\n", "; "))
+
+
+def save_comparison(groups: Sequence[Sequence[Finished]], folder: Path) -> list[Path]:
+    """Draw experiments side by side into `folder`: NAME.png and NAME.svg for each figure, in order."""
+    about = f"{headline_of(groups)}; {', '.join(run.name for group in groups for run in group)}"
+    return style.save(compare(groups), folder, about.replace("\n", "; "))
 
 
 def of_run(folder: Path, result: dict[str, Any]) -> dict[str, Path]:
@@ -83,3 +101,11 @@ def headline(runs: Sequence[Finished]) -> str:
     if 1 < len(seeds) <= 5:
         told += f" ({', '.join(map(str, seeds))})"
     return f"{first['method']} on {first['data']}\n{told}, data source {first['source']}, key {first['key']}"
+
+
+def headline_of(groups: Sequence[Sequence[Finished]]) -> str:
+    """Two lines: how many experiments on which data; how many seeds each has, and where the data came from."""
+    first, counts = groups[0][0].result, sorted({len(group) for group in groups})
+    told = " to ".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
+    told += " seed each" if counts == [1] else " seeds each"
+    return f"{len(groups)} experiments on {first['data']}\n{told}, data source {first['source']}"
