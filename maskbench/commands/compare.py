@@ -45,7 +45,10 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(markdown(sheet) if given.markdown else latex(sheet))
         return 0
     print(sheet.title)
-    print(aligned([row(one) for one in found.metrics], HEAD))
+    rows, wide = [row(one) for one in found.metrics], HEAD.index("A iqm")
+    print(aligned([one[:wide] for one in rows], HEAD[:wide]))
+    print()
+    print(aligned([[one[0], *one[wide:]] for one in rows], ["interquartile means", *HEAD[wide:]]))
     print()
     print(aligned(*seeds_table(found)))
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
