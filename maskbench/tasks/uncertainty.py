@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from maskbench import evaluate, gaussian, uncertainty
-from maskbench.data.stage import Stage
+from maskbench.data.stage import Split, Stage
 from maskbench.errors import UsageError
 from maskbench.journal import Journal
 from maskbench.method import Method
@@ -18,6 +18,8 @@ from maskbench.tasks.outcome import Outcome
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of confidence (1612.01474, figure 6)
 QUANTILES = tuple(i / 20 for i in range(1, 20))
 CELLS = 40  # of an entropy histogram
+SINGLES = 50  # members whose own scores are averaged, at most
+GRID = 200  # places at which a curve is drawn
 TABLE = ("rmse", "log_likelihood", "nll")  # of each fold, for people
 CURVE = (*TABLE, "nll_mixture")  # of the first 1, 2, ... members
 
@@ -116,7 +118,8 @@ def shift(method: Method, stage: Stage, names: list[str], bins: int) -> dict[str
 
 
 def shifted(rows: Rows) -> Numbers:
-    """Means over types and levels, over the types at a level, and each cell: `accuracy_shifted`, `.../<level>`, `.../<type>/<level>`."""
+    """Means over all types and levels, over the types at a level, and each cell: `accuracy_shifted`, `accuracy_shifted/<level>`,
+    `accuracy_shifted/<type>/<level>`."""
     numbers: Numbers = {}
     for name in ("accuracy", "nll", "brier", "ece") if rows else ():
         numbers[f"{name}_shifted"] = mean(row[name] for row in rows)
@@ -144,12 +147,12 @@ def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
             theirs, _ = evaluate.members(method, stage, stage.test, reading=reading)
             told = over_folds(gaussian.scores(full(theirs, y), y, stage.units))
             numbers |= {f"{name}_{reading}": told[name] for name in TABLE}
-    alone = [gaussian.scores(one[None], y, stage.units) for one in members[:CELLS]]
+    alone = [gaussian.scores(one[None], y, stage.units) for one in members[:SINGLES]]
     numbers |= {f"member_{name}": over_folds(average(alone))[name] for name in TABLE}
     curves = []
     for count in uncertainty.counts_of(len(members)):
         told = over_folds(gaussian.scores(members[:count], y, stage.units))
-        spread = {f"{name}_se": told[f"{name}_se"] for name in CURVE}
+        spread = {f"{name}_se": told.get(f"{name}_se") for name in CURVE}
         curves.append({"kind": "members", "members": count} | {name: told[name] for name in CURVE} | spread)
     below = gaussian.quantile_curve(members, y, QUANTILES)
     curves += [{"kind": "quantile", "level": q, "below": share} for q, share in zip(QUANTILES, below or (), strict=False)]
@@ -159,7 +162,7 @@ def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
     ]
     curves += [{"kind": "fold"} | row for row in table]
     if stage.shape == (1,) and stage.outputs == 1:
-        line, ratio = picture(stage, members, y)
+        line, ratio = picture(method, stage)
         curves, numbers = curves + line, numbers | {"sd_ends_over_inside": ratio}
     return numbers, curves, table
 
@@ -176,29 +179,32 @@ def average(scores: list[dict[str, torch.Tensor | None]]) -> dict[str, torch.Ten
 
 
 def over_folds(by_fold: dict[str, torch.Tensor | None]) -> Numbers:
+    """The mean over folds, and where there are several their deviation `<name>_sd` and the mean's error `<name>_se`."""
     numbers: Numbers = {}
+    folds = len(by_fold["rmse"])
     for name, values in by_fold.items():
-        several = values is not None and len(values) > 1
         numbers[name] = None if values is None else values.mean().item()
-        numbers[f"{name}_sd"] = values.std().item() if several else None
-        numbers[f"{name}_se"] = values.std().item() / len(values) ** 0.5 if several else None
+        if folds > 1:
+            numbers[f"{name}_sd"] = None if values is None else values.std().item()
+            numbers[f"{name}_se"] = None if values is None else values.std().item() / folds**0.5
     return numbers
 
 
-def picture(stage: Stage, members: torch.Tensor, y: torch.Tensor) -> tuple[Rows, float | None]:
-    """Of a table with one input: the prediction along it and the training points (for the figure), and the deviation at
-    the two ends of the tested range over its median inside the trained one."""
-    units = stage.units
-    mean_of, variance, truth = gaussian.in_units(members, y, units)
-    centre, spread = (part[:, 0, 0] for part in gaussian.mixture_moments(mean_of, variance))
-    x, at = stage.test.tensors()[0][:, 0], stage.train.tensors()
-    _, _, seen = gaussian.in_units(members[:, :1], at[1], units)
-    order, deviation = x.argsort(), spread.sqrt()
-    inside = (x >= at[0].min()) & (x <= at[0].max())
-    rows = [
-        {"kind": "line", "x": x[i].item(), "mean": centre[i].item(), "sd": deviation[i].item(), "y": truth[i, 0, 0].item()}
-        for i in order.tolist()
-    ]
-    rows += [{"kind": "point", "x": a, "y": b} for a, b in zip(at[0][:, 0].tolist(), seen[:, 0, 0].tolist(), strict=True)]
-    middle = deviation[inside].median() if inside.any() else deviation.new_zeros(())
-    return rows, (deviation[order[[0, -1]]].mean() / middle).item() if middle > 0 else None
+def picture(method: Method, stage: Stage) -> tuple[Rows, float | None]:
+    """Of a table with one input: the prediction along it with the rows that train and test (for the figure), and the
+    deviation at the two ends of the tested range over its median inside the trained one."""
+    parts = {"train": stage.train.tensors(), "test": stage.test.tensors()}
+    (low, high), (left, right) = ((x.min().item(), x.max().item()) for x, _ in parts.values())
+    x = torch.cat([torch.linspace(min(low, left), max(high, right), GRID), torch.tensor([left, right])])[:, None]
+    y = torch.zeros(len(x), stage.outputs)
+    members, _ = evaluate.members(method, stage, Split(x, y))
+    centre, spread = gaussian.mixture_moments(*gaussian.in_units(full(members, y), y, stage.units)[:2])
+    mean_of, deviation = centre[:, 0, 0].tolist(), spread[:, 0, 0].sqrt()
+    drawn = zip(x[:GRID, 0].tolist(), mean_of, deviation.tolist(), strict=False)
+    rows = [{"kind": "line", "x": at, "mean": value, "sd": sd} for at, value, sd in drawn]
+    for name, (inputs, targets) in parts.items():
+        values = gaussian.in_units(members[:1, :1], targets, stage.units)[2][:, 0, 0].tolist()
+        pairs = zip(inputs[:, 0].tolist(), values, strict=True)
+        rows += [{"kind": "point", "data": name, "x": at, "y": value} for at, value in pairs]
+    inside = deviation[:GRID][(x[:GRID, 0] >= low) & (x[:GRID, 0] <= high)].median()
+    return rows, (deviation[GRID:].mean() / inside).item() if inside > 0 else None

@@ -1,0 +1,62 @@
+"""MC-dropout on UCI tables, 20 published divisions in one run: mc_dropout.md section 9."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from maskbench import gaussian
+from maskbench.backbones.fold import FoldMLP
+from maskbench.methods.mc_dropout import MCDropout
+
+pytestmark = pytest.mark.slow
+
+ROWS = {  # preset: RMSE and its tolerance, log-likelihood and its tolerance
+    "boston_4000": (2.80, 0.15, -2.40, 0.06),
+    "boston_400": (3.10, 0.25, -2.53, 0.10),
+    "boston_grid": (2.90, 0.25, -2.40, 0.08),
+    "concrete_4000": (4.84, 0.20, -2.96, 0.05),
+    "concrete_400": (5.45, 0.25, -3.10, 0.07),
+}
+
+
+@pytest.mark.parametrize("preset", ROWS)
+def test_table(preset, runs):
+    done = runs(f"experiment=mc_dropout/{preset}")
+    rmse, near, likelihood, close = ROWS[preset]
+    assert all(len(result["table"]) == 20 for result in done)
+    assert done.mean("rmse") == pytest.approx(rmse, abs=near)
+    assert done.mean("log_likelihood") == pytest.approx(likelihood, abs=close)
+
+
+def test_boston_at_4000_epochs_takes_three_minutes_at_most(runs):
+    for result in runs("experiment=mc_dropout/boston_4000"):
+        assert result["metrics"]["train_cpu_seconds_per_stage"] < 150  # the rest is start-up and 1,000 passes
+
+
+def test_likelihood_of_one_pass_at_precision_one_is_the_gaussian_log_density():
+    torch.manual_seed(0)
+    mean, y = torch.randn(1, 50, 3, dtype=torch.float64), torch.randn(50, 3, dtype=torch.float64)
+    found = gaussian.scores(torch.cat([mean, torch.ones_like(mean)], -1), y)["log_likelihood"]
+    wanted = torch.distributions.Normal(mean[0], 1.0).log_prob(y).sum(-1).mean()
+    assert abs(found.item() - wanted.item()) < 1e-6
+
+
+def test_likelihood_of_many_passes_is_the_papers_formula():
+    torch.manual_seed(0)
+    passes, tau, y = torch.randn(30, 50, 2, dtype=torch.float64), 0.7, torch.randn(50, 2, dtype=torch.float64)
+    found = gaussian.scores(torch.cat([passes, torch.full_like(passes, 1 / tau)], -1), y)["log_likelihood"]
+    per_pass = -tau / 2 * (y - passes).square().sum(-1)
+    paper = per_pass.logsumexp(0) - math.log(30) - 2 / 2 * math.log(2 * math.pi) + 2 / 2 * math.log(tau)
+    assert abs(found.item() - paper.mean().item()) < 1e-6
+
+
+def test_without_dropout_passes_agree_and_the_variance_is_the_noise():
+    torch.manual_seed(0)
+    stage = SimpleNamespace(link=lambda outputs: outputs, regression=True, outputs=1, units=None)
+    method = MCDropout(FoldMLP((4, 6), 1, widths=[10]), drop=0.0, passes=8, tau=4.0)
+    found = method.predict(torch.randn(5, 4, 6), stage)
+    assert (found == found[:1]).all() and (found[..., 1] == 0.25).all()
+    _, variance = gaussian.mixture_moments(*found.split(1, -1))
+    assert (variance == 0.25).all()
