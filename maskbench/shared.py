@@ -76,7 +76,7 @@ class Shared:
             "stage": [stage.fingerprint, stage.index, stage.outputs, named(stage.criterion), named(stage.link)],
             "streams": [list(phase.stream), list(phase.order)],
             "steps": [phase.begin, phase.total, phase.lr, phase.orders],
-            "code": code(type(module).__module__),
+            "code": code(type(module).__module__, getattr(stage.criterion, "__module__", "")),
             "torch": torch.__version__,
             "processor": provenance.cpu_model(),
         }
@@ -141,13 +141,14 @@ def digest(state: Mapping[str, Tensor]) -> str:
 
 
 @cache
-def code(module: str) -> str:
-    """SHA-256 of the package's source, and of the file of `module` where that lies elsewhere."""
+def code(*names: str) -> str:
+    """SHA-256 of the source that trains: the package's own modules and its backbones, and those named, wherever they lie.
+
+    Not of tasks, of reports and of how data are made, whose content the stage's fingerprint has.
+    """
     package = Path(maskbench.__file__).parent
-    own = getattr(modules.get(module), "__file__", None)
-    files = sorted(package.rglob("*.py"))
-    files += [Path(own)] if own and package not in Path(own).parents else []
+    named = {Path(file) for name in names if (file := getattr(modules.get(name), "__file__", None))}
     found = hashlib.sha256()
-    for path in files:
+    for path in sorted({*package.glob("*.py"), *package.glob("backbones/*.py"), *named}):
         found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()
