@@ -1,7 +1,7 @@
 """Images as one tensor shared by all stages, and the plainest data set of all: every class in one stage."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskbench import streams
 from maskbench.data import ood as unknowns
-from maskbench.data import sources
+from maskbench.data import shift, sources
 from maskbench.data.augment import CropFlip
 from maskbench.data.stage import Origin, Split, Stage
 from maskbench.errors import UsageError, did_you_mean
@@ -31,6 +31,11 @@ class Scale(NamedTuple):
         """[rows, channels, height, width], float32, 0 to 255 -> the same tensor, changed in place."""
         mean, deviation = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in self)
         return x.div_(255).sub_(mean).div_(deviation)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """A new tensor of pixel values, 0 to 255."""
+        mean, deviation = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in self)
+        return (x * deviation).add_(mean).mul_(255)
 
     @property
     def black(self) -> tuple[float, ...]:
@@ -213,22 +218,21 @@ def stage_of(images: Source, splits: Splits, *, index: int, total: int, name: st
 
 
 def whole(*, base: str, val: int, normalize: str, source: str, root: Path, seed: int, augment: bool = False,
-          ood: str | Sequence[str] | None = None) -> list[Stage]:  # fmt: skip
+          ood: str | Sequence[str] | None = None, shifted: bool | str | Sequence[str] | None = None) -> list[Stage]:  # fmt: skip
     """One stage with every class. With `augment` training images are cropped and mirrored at random.
 
-    `ood` names sets whose test images are unknown classes (ood.py): `auto`, a list, or None.
+    `ood` names sets whose test images are unknown classes (ood.py), `shifted` corruptions of the test images (shift.py).
     """
-    images = load(base, root, normalize, source)
+    images, names = load(base, root, normalize, source), unknowns.asked(ood, base)
+    scale = scaled(STANDARD[base], normalize)
     stage = stage_of(images, divide(images, val, seed, augment), index=0, total=1, name=base)
-    names = unknowns.asked(ood, base)
-    return [with_unknown(stage, names, images, base, root, source, seed) if names else stage]
-
-
-def with_unknown(stage: Stage, names: Sequence[str], images: Images, base: str, root: Path, source: str, seed: int) -> Stage:
-    """The stage with test images of these other data sets, on its own scale."""
-    scale = scaled(STANDARD[base], images.origin.scale)
-    found, checksums = unknowns.unknown(
-        names, base=base, known=(images.train_x, images.test_x), inputs=partial(to_inputs, scale=scale),
-        most=len(stage.test), root=root, source=source, seed=seed,
-    )  # fmt: skip
-    return replace(stage, ood=found, origin=replace(stage.origin, checksums=stage.origin.checksums | checksums))
+    corrupted, sums = shift.shifted(shifted, stage.test, images.test_y.numpy(), scale, root)
+    unknown: Mapping[str, Split] = {}
+    if names:
+        unknown, theirs = unknowns.unknown(
+            names, base=base, known=(images.train_x, images.test_x), inputs=partial(to_inputs, scale=scale),
+            most=len(stage.test), root=root, source=source, seed=seed,
+        )  # fmt: skip
+        sums |= theirs
+    origin = replace(stage.origin, checksums=stage.origin.checksums | sums)
+    return [replace(stage, ood=unknown, shifted=corrupted, origin=origin)]

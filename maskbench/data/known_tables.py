@@ -174,13 +174,14 @@ TABLES = {
             "0a768fe23fce9e8f51e75b7fccb57988",
             r("MASS/mcycle", "times accel"),
         ),
-        other(
+        Table(
             "co2",
             "CO2 at Mauna Loa",
+            "tables/co2",
             360,
             "29df067df782cc30cbc869ef0ca52174",
             "d614d42ebf4d26984500bc45e4f23aa8",
-            r("Stat2Data/CO2Hawaii", "t CO2"),
+            packages=(r("Stat2Data/CO2Hawaii", "t CO2"),),
         ),
     )
 }

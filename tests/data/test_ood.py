@@ -58,7 +58,7 @@ def test_a_set_has_as_many_images_as_the_test_split():
 
 @pytest.mark.parametrize("nothing", [None, False, [], ()])
 def test_nothing_asked_is_nothing_made(nothing, monkeypatch):
-    monkeypatch.setattr(images, "with_unknown", None)
+    monkeypatch.setattr(ood, "unknown", None)
     assert build(ood=nothing).ood == {}
 
 
