@@ -248,6 +248,20 @@ def test_inferred_stages_are_shares_of_the_true_ones(tmp_path: Path) -> None:
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("inferred stage", "true stage")
 
 
+def test_recalled_masks_are_lines_down_to_what_is_left(tmp_path: Path) -> None:
+    runs = []
+    for seed, end in ((0, 0), (1, 40)):
+        curves = [[100, 50, 10, end], [100, 60, 0], [90, 20, 4, 0]]  # as long as each stage's test set
+        runs.append(continual(tmp_path, 3, seed))
+        told = json.loads((runs[-1] / "result.json").read_text())
+        told["matrices"]["recall_distance_curve"] = curves
+        (runs[-1] / "result.json").write_text(json.dumps(told))
+    assert "recall" not in drawn(continual(tmp_path / "other", 3))
+    figure = drawn(*runs)["recall"]
+    assert line(figure, "t0")[1].tolist() == [100, 50, 10, 20] and line(figure, "t1")[1].tolist() == [100, 60, 0]
+    assert "5 of 6 masks exact" in texts(figure)
+
+
 def test_seeds_of_a_continual_run(tmp_path: Path) -> None:
     made = drawn(*[continual(tmp_path, 4, seed) for seed in range(3)])
     assert np.allclose(line(made["stages"], "average of stages seen")[1][-1], 90.1)

@@ -94,8 +94,8 @@ def test_accuracy_against_stages_has_a_line_a_method_and_one_with_the_stage_infe
     figure = compared(*groups)["methods_stages"]
     x, y = line(figure, "psp")
     assert x.tolist() == [1, 2, 3] and np.allclose(y, 90.5), "their mean"
-    assert np.allclose(line(figure, "supsup, inferred")[1], 55) and len(figure.axes[0].collections) == 3
-    assert not [one for one in figure.axes[0].get_lines() if one.get_label() == "psp, inferred"]
+    assert np.allclose(line(figure, "supsup, inferred at the end")[1], 55) and len(figure.axes[0].collections) == 3
+    assert not [one for one in figure.axes[0].get_lines() if one.get_label() == "psp, inferred at the end"]
 
 
 def test_one_numeric_setting_has_a_figure_of_its_own(tmp_path: Path) -> None:

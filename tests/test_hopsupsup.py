@@ -83,7 +83,10 @@ def test_it_needs_a_gate_per_hidden_layer() -> None:
         HopSupSup(NormMLP(SHAPE, 10, widths=[5, 1]))
 
 
-@pytest.mark.parametrize(("knobs", "words"), [({"rule": "storky"}, "'storkey'"), ({"recall_batch": 1}, "at least 2")])
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [({"rule": "storky"}, "'storkey'"), ({"recall_batch": 1}, "at least 2"), ({"recall_settle": -1}, "number of steps")],
+)
 def test_wrong_knobs_are_refused(knobs: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         HopSupSup(net(), **knobs)
@@ -184,6 +187,21 @@ def test_recall_is_the_papers_loop(images: Tensor) -> None:
     assert all(torch.equal(p[name], w[name]) for p, w in zip(path, wanted, strict=True) for name in method.sites)
     last = {name: m.float() for name, m in path[-1].items()}
     assert torch.equal(answer(images), functional_call(method.net, last, (images,)))
+
+
+def test_settling_goes_on_down_the_energy_alone(images: Tensor) -> None:
+    """The steps before are the same; those after ignore the images, and end in a mask that the memory keeps as it is."""
+    paths = []
+    for settle in (0, 100):
+        torch.manual_seed(5)
+        paths.append(with_masks(4, recall_batch=16, recall_settle=settle).recall(images)[0])
+    short, long = paths
+    assert len(long) == len(short) + 100
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(short, long, strict=False) for name in a)
+    method = with_masks(4)
+    for name, m in long[-1].items():
+        z = 2 * m.float() - 1
+        assert torch.equal((method.psi(name) @ z).sign(), z)
 
 
 def test_recall_reads_the_memory_and_no_stored_mask(images: Tensor) -> None:

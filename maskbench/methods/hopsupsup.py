@@ -31,6 +31,7 @@ class HopSupSup(Method):
     gamma: weight of the energy against the entropy in recall.
     recall_batch: test images a recall step reads at most; there are as many steps as batches.
     recall_lr, recall_momentum, recall_decay: of the SGD that recalls.
+    recall_settle: further steps down the energy alone (the paper: none; its last step often ends short of a valley).
     """
 
     recalls = True
@@ -45,13 +46,17 @@ class HopSupSup(Method):
         recall_lr: float = 500.0,
         recall_momentum: float = 0.9,
         recall_decay: float = 1e-4,
+        recall_settle: int = 0,
     ) -> None:
         super().__init__(net)
         if rule not in hopfield.RULES:
             raise UsageError(f"no method.rule '{rule}'.{did_you_mean(str(rule), hopfield.RULES)} It is storkey or hebb")
         if recall_batch < 2:
             raise UsageError(f"method.recall_batch={recall_batch} must be at least 2: statistics are taken over the batch")
+        if recall_settle < 0:
+            raise UsageError(f"method.recall_settle={recall_settle} must be a number of steps, at least 0")
         self.rule, self.gamma, self.recall_batch = hopfield.RULES[rule], gamma, recall_batch
+        self.recall_settle = recall_settle
         self.descent = {"lr": recall_lr, "momentum": recall_momentum, "weight_decay": recall_decay}
         widths = unit_gates(net)
         self.sites = list(widths)
@@ -99,17 +104,19 @@ class HopSupSup(Method):
     def recall(self, x: Tensor) -> tuple[list[dict[str, Tensor]], Callable[[Tensor], Tensor]]:
         """Scores start at the mean of the stored patterns; each batch of x is one step down (1 - t/T) H + gamma (t/T) E.
 
-        H is the mean entropy of the answers to the batch, E the energy summed over layers, t = 1 .. T. Batches are of
-        nearly equal size, so that none is too small for its statistics (the paper's last one is what is left).
+        H is the mean entropy of the answers to the batch, E the energy summed over layers, t = 1 .. T; then come
+        `recall_settle` steps down gamma E. Batches are of nearly equal size, so that none is too small for its statistics
+        (the paper's last one is what is left).
         """
         scores = {name: (self.memories[f"sum/{name}"] / len(self.book.stages)).requires_grad_() for name in self.sites}
         optimizer = torch.optim.SGD(list(scores.values()), **self.descent)
         order = torch.randperm(len(x)).to(x.device)
         steps = -(-len(x) // self.recall_batch)
+        batches = list(order.tensor_split(steps))
         path = [found(scores)]
-        for t, rows in enumerate(order.tensor_split(steps), start=1):
+        for t, rows in enumerate(batches + batches[-1:] * self.recall_settle, start=1):
             with torch.enable_grad():
-                objective = self.objective(scores, x[rows], t / steps)
+                objective = self.objective(scores, x[rows], min(1.0, t / steps))
                 grads = torch.autograd.grad(objective, list(scores.values()))
             for score, grad in zip(scores.values(), grads, strict=True):
                 score.grad = grad
@@ -121,9 +128,11 @@ class HopSupSup(Method):
     def objective(self, scores: dict[str, Tensor], images: Tensor, done: float) -> Tensor:
         """(1 - done) H + gamma done E under the masks of `scores`, straight through; `done` is the share of steps, t/T."""
         gains = {name: drawn(score) for name, score in scores.items()}
+        energy = sum(hopfield.energy(self.psi(name), 2 * m - 1) for name, m in gains.items())
+        if done == 1:
+            return self.gamma * energy
         log_p = functional_call(self.net, gains, (images,)).log_softmax(-1)
         entropy = -(log_p.exp() * log_p).sum(-1).mean()
-        energy = sum(hopfield.energy(self.psi(name), 2 * m - 1) for name, m in gains.items())
         return (1 - done) * entropy + self.gamma * done * energy
 
     # ---- for the record

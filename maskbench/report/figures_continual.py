@@ -35,6 +35,9 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
         found = [run.result["matrices"].get("stages_inferred") for run in runs]
         if all(found):
             made["confusion"] = confusion(np.array(found, dtype=float), names(runs), title)
+    curves = [run.result["matrices"].get("recall_distance_curve") for run in runs]
+    if all(curves):
+        made["recall"] = recall(curves, names(runs), title)
     made["per_stage"] = per_stage(r, column(runs, "accuracy, stage inferred"), names(runs), title)
     return made
 
@@ -169,6 +172,25 @@ def per_stage(r: np.ndarray, inferred: np.ndarray | None, stages: Sequence[str],
     if count <= BARS:
         panel.set_ylim(0, 100)
     legend(figure, [panel], len(r), entry=1.8)
+    return figure
+
+
+def recall(curves: Sequence[Sequence[Sequence[int]]], stages: Sequence[str], title: str) -> "Figure":
+    """Bits in which the mask that is recalled differs from the stage's own, [runs][stages][steps]: a line for each stage.
+
+    Stages have as many steps as their test sets have batches; at 0 the mask is recalled exactly.
+    """
+    figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
+    ends = [curve[-1] for run in curves for curve in run]
+    for stage, look in zip(range(len(stages)), style.looks(stages).values(), strict=True):
+        own = [run[stage] for run in curves]
+        length = min(map(len, own))
+        y = np.array([one[:length] for one in own], dtype=float)
+        band(panel, np.arange(length), y, label=stages[stage], **look | {"marker": ""})
+    panel.set_ylim(bottom=0)
+    panel.set_xlabel(f"steps of recall ({sum(end == 0 for end in ends)} of {len(ends)} masks exact at the end)")
+    panel.set_ylabel("bits off the stage's own mask")
+    legend(figure, [panel], len(curves), entry=0.8)
     return figure
 
 

@@ -112,7 +112,7 @@ def over_stages(groups: Sequence[Group], title: str) -> "Figure":
         inferred = continual.column(group, "accuracy, stage inferred")
         if inferred is not None:
             dotted = mark | {"linestyle": ":", "fillstyle": "none"}
-            band(panel, x, continual.running_mean(inferred), label=f"{name}, inferred", **dotted)
+            band(panel, x, continual.running_mean(inferred), label=f"{name}, inferred at the end", **dotted)
     panel.set_xlabel("stages learnt" if whole else "first stages averaged, tested at the end")
     panel.set_ylabel("average accuracy (%)")
     continual.whole_numbers(panel, len(x))
