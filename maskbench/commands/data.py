@@ -4,7 +4,7 @@ from pathlib import Path
 
 from maskbench import identity
 from maskbench.commands.common import aligned, arguments, size
-from maskbench.errors import UsageError
+from maskbench.errors import UsageError, did_you_mean
 
 
 def main(argv: list[str]) -> int:
@@ -28,19 +28,29 @@ def get(names: list[str], root: Path) -> None:
     Raises:
         UsageError: no name, an unknown one, or no way to get the files.
     """
-    from maskbench.data import known_tables, sources, tables
+    from maskbench.data import letters, sources
+    from maskbench.data.folders import OWN
+    from maskbench.data.folders import fetch as own
+    from maskbench.data.known_tables import TABLES
+    from maskbench.data.sets import SETS, SYNTHETIC
+    from maskbench.data.tables import fetch as table
 
+    fetch = dict.fromkeys([*SETS, *SYNTHETIC], sources.fetch) | dict.fromkeys(TABLES, table)
+    fetch |= dict.fromkeys(OWN, own) | {letters.NAME: letters.fetch}
     if not names:
         raise UsageError("maskbench data fetch needs a name, such as mnist or boston.")
+    if strange := [name for name in names if name not in fetch]:
+        hint = did_you_mean(strange[0], fetch)
+        raise UsageError(f"There is no data set '{strange[0]}': take one of {', '.join(fetch)}.{hint}")
     for name in names:
-        fetch = tables.fetch if name in known_tables.TABLES else sources.fetch
-        print(f"{name}: {fetch(name, root)}", flush=True)
+        print(f"{name}: {fetch[name](name, root)}", flush=True)
 
 
 def rows(root: Path) -> list[list]:
     """Name, whether it is complete, its source, its size and damaged files, of each data set."""
-    from maskbench.data import sources, tables
+    from maskbench.data import folders, letters, sources, tables
 
+    known = [part for kind in (sources, letters, tables, folders) for part in kind.status(root)]
     return [
         [
             row["name"],
@@ -49,5 +59,5 @@ def rows(root: Path) -> list[list]:
             size(row["bytes"]) if row.get("bytes") else None,
             ", ".join(row.get("damaged") or []),
         ]
-        for row in [*sources.status(root), *tables.status(root)]
+        for row in known
     ]

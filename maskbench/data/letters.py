@@ -22,6 +22,7 @@ COUNT = 10_000
 SEED = 20170612  # of the one draw that all runs share
 SIZE, CANVAS = 28, 48  # pixels; the canvas leaves room to turn a letter before it is cut out
 SHAPE = (SIZE, SIZE)
+DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what a file that is not whole raises
 FONTS = (
     *(f"DejaVu{kind}" for kind in ("Sans", "Sans-Bold", "Sans-BoldOblique", "Sans-Oblique", "SansMono", "SansMono-Bold",
                                    "SansMono-BoldOblique", "SansMono-Oblique", "Serif", "Serif-Bold", "Serif-BoldItalic",
@@ -39,15 +40,45 @@ def glyphs(root: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     Raises:
         UsageError: matplotlib's fonts are not there.
     """
-    drawn_by = f"matplotlib {version('matplotlib')}, pillow {version('pillow')}"
-    file = Path(root).expanduser() / NAME / f"{drawn_by.replace(', ', '-').replace(' ', '-')}.npz"
+    by, file = drawn_by(), kept_in(root)
     try:
-        with np.load(file) as kept:  # checked by zip's own checksums
-            x, y = kept["x"], kept["y"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        x, y = kept(file)
+    except DAMAGE:
         x, y = drawn()
         keep(file, x, y)
-    return x, y, {f"{NAME} ({drawn_by})": md5(x.tobytes() + y.tobytes())}
+    return x, y, {f"{NAME} ({by})": md5(x.tobytes() + y.tobytes())}
+
+
+def fetch(name: str, root: Path) -> str:
+    """Make sure the images are in the folder; what drew them."""
+    glyphs(root)
+    return drawn_by()
+
+
+def status(root: Path) -> list[dict]:
+    """What lies in the data folder: a row like those of sources.status."""
+    file, damaged = kept_in(root), []
+    try:
+        here = bool(kept(file))
+    except DAMAGE:
+        here, damaged = False, [file.name] if file.is_file() else []
+    size = file.stat().st_size if file.is_file() else 0
+    source = drawn_by() if here else None
+    return [{"name": NAME, "present": here, "source": source, "bytes": size, "folder": str(file.parent), "damaged": damaged}]
+
+
+def drawn_by() -> str:
+    return f"matplotlib {version('matplotlib')}, pillow {version('pillow')}"
+
+
+def kept_in(root: Path) -> Path:
+    return Path(root).expanduser() / NAME / f"{drawn_by().replace(', ', '-').replace(' ', '-')}.npz"
+
+
+def kept(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images and letters of a file, checked by zip's own checksums; one of DAMAGE if they are not there whole."""
+    with np.load(file) as content:
+        return content["x"], content["y"]
 
 
 def keep(file: Path, x: np.ndarray, y: np.ndarray) -> None:

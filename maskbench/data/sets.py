@@ -74,10 +74,8 @@ def cifar100(files: dict[str, bytes]) -> Raw:
 
 def svhn(files: dict[str, bytes]) -> Raw:
     """From MATLAB's files: images [32, 32, 3, n], labels 1 to 10 where 10 is the digit 0."""
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise UsageError("SVHN's files are MATLAB's, which scipy reads: pip install scipy.") from None
+    from scipy.io import loadmat  # heavy, and no other set needs it
+
     arrays: list[np.ndarray] = []
     for file in ("train_32x32.mat", "test_32x32.mat"):
         content = loadmat(io.BytesIO(files[file]))

@@ -196,3 +196,19 @@ def test_missing_fonts_are_one_sentence():
     with pytest.raises(UsageError, match="install matplotlib again") as error:
         letters.typeface("NoSuchFace", 20)
     one_sentence(error)
+
+
+def test_letters_are_listed_and_fetched(tmp_path, capsys):
+    from maskbench.cli import main
+
+    def listed() -> str:
+        assert main(["data", "--root", str(tmp_path)]) == 0
+        return next(line for line in capsys.readouterr().out.splitlines() if letters.NAME in line)
+
+    assert " no " in listed()
+    assert main(["data", "fetch", letters.NAME, "--root", str(tmp_path)]) == 0
+    assert f"{letters.NAME}: matplotlib" in capsys.readouterr().out
+    assert " yes " in listed()
+    (file,) = (tmp_path / letters.NAME).iterdir()
+    file.write_bytes(b"short")
+    assert " no " in listed() and not letters.status(tmp_path)[0]["present"] and letters.status(tmp_path)[0]["damaged"]

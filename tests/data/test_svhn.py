@@ -1,7 +1,6 @@
 """SVHN: MATLAB's files as torchvision lays them out, its download, and its images as unknown classes."""
 
 import io
-import sys
 import threading
 from dataclasses import replace
 from functools import partial
@@ -9,13 +8,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from maskbench.data import folder as disk
 from maskbench.data import images, ood, sets, sources
 from maskbench.data.images import whole
-from maskbench.errors import UsageError
 
-savemat = pytest.importorskip("scipy.io").savemat
 ROWS = {"train_32x32.mat": 40, "test_32x32.mat": 20}
 
 
@@ -91,10 +89,3 @@ def test_svhn_is_unknown_to_colour_images(tmp_path, files):
     (stage,) = whole(base="synthetic_cifar10", val=100, normalize="standard", source="auto", root=tmp_path, seed=0, ood=["svhn"])
     x, y = stage.ood["svhn"].tensors()
     assert x.shape == (20, 3, 32, 32) and set(y.tolist()) == {ood.UNKNOWN}
-
-
-def test_without_scipy_one_sentence_says_what_to_install(tmp_path, files, monkeypatch):
-    place(tmp_path, files)
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(UsageError, match="pip install scipy"):
-        sources.find("svhn", tmp_path, "folder")

