@@ -48,5 +48,5 @@ def look(method: Method, stage: Stage, split: Split) -> dict[str, float]:
     p = p.mean(0).double()
     if y.is_floating_point():
         return {"loss": (p[..., : y.shape[-1]] - y).square().mean().item()}
-    nll = -p.gather(1, y[:, None]).clamp_min(1e-300).log().mean()
+    nll = -p.gather(-1, y[..., None]).clamp_min(1e-300).log().mean()
     return {"loss": nll.item(), "accuracy": (p.argmax(-1) == y).double().mean().item()}

@@ -55,6 +55,10 @@ class Method(nn.Module):
         tensors = self.effective(x, stage)
         return functional_call(self.net, tensors, (x,)) if tensors else self.net(x)
 
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """What is movable, by the name of the part that an optimiser may move by a rule of its own (optimizers.py)."""
+        return {"": list(self.movable())}
+
     # ---- what a method may add to the record
 
     def readings(self) -> dict[str, Callable[[Tensor, Stage], Tensor]]:

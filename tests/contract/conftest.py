@@ -21,8 +21,10 @@ def tiny(request: pytest.FixtureRequest, compose: Callable) -> tuple[str, ...]:
     cfg = compose(name)
     small = [name, f"budget.steps={STEPS}", "budget.epochs=null", "budget.batch_size=32", "loop.log_every=4"]
     small += ["data.base=synthetic"] if "base" in cfg.data else []
-    small += ["backbone.widths=[24,12]"] if len(cfg.backbone.get("widths", [])) == 2 else []
+    layers = len(cfg.backbone.get("widths", []))
+    small += [f"backbone.widths={[24, 12, 8, 8][:layers]}"] if layers > 1 else []
     small += ["task.trials=5", "task.probe=20"] if cfg.task.name == "continual" else []
+    small += ["data.test=40", "data.val=20", "task.curve=0"] if "ways" in cfg.data else []  # episodes, each a row
     small += ["task.target_share=2"] if "target_share" in cfg.task else []  # long enough to be interrupted several times
     return tuple(small)
 

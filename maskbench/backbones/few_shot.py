@@ -1,0 +1,179 @@
+"""Backbones of few-shot learning: the MLP of Omniglot, Conv-4, ResNet-12 and wide ResNets, all with batch statistics.
+
+Each ends in `head`, the classifier; the rest is the body. Norms are those of batch_statistics.py.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, max_pool2d, relu
+
+from maskbench.backbones.batch_statistics import BatchStatistics
+from maskbench.backbones.gate import Gate
+from maskbench.backbones.initial import initialise
+from maskbench.backbones.norm import need_images
+
+
+class BatchMLP(nn.Module):
+    """[rows, *shape] -> [rows, outputs]: hidden Linear layers with a norm, ReLU and a gate each, then `head`.
+
+    `width` multiplies every hidden layer; `eps` is the norms'.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        outputs: int,
+        *,
+        widths: Sequence[int],
+        width: float = 1.0,
+        eps: float = 1e-3,
+        bias: bool = True,
+        init: str = "torch",
+    ) -> None:
+        super().__init__()
+        sizes = [prod(shape), *(max(1, round(width * w)) for w in widths)]
+        self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
+        self.norms = nn.ModuleList(BatchStatistics(units, eps) for units in sizes[1:])
+        self.gates = nn.ModuleList(Gate(units) for units in sizes[1:])
+        self.head = nn.Linear(sizes[-1], outputs, bias=bias)
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer, norm, gate in zip(self.hidden, self.norms, self.gates, strict=True):
+            x = gate(relu(norm(layer(x))))
+        return self.head(x)
+
+
+class Conv4(nn.Module):
+    """[rows, channels, height, width] -> [rows, outputs]: 3x3 convolutions with a norm, ReLU and a 2x2 max-pool, then `head`."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        *,
+        channels: Sequence[int],
+        width: float = 1.0,
+        bias: bool = True,
+        init: str = "torch",
+    ) -> None:
+        super().__init__()
+        need_images(shape, least=2 ** len(channels))
+        sizes = [shape[0], *(max(1, round(width * c)) for c in channels)]
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=bias) for i, o in pairwise(sizes))
+        self.norms = nn.ModuleList(BatchStatistics(units) for units in sizes[1:])
+        self.gates = nn.ModuleList(Gate(units) for units in sizes[1:])
+        self.head = nn.Linear(sizes[-1] * (shape[1] >> len(channels)) * (shape[2] >> len(channels)), outputs, bias=bias)
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm, gate in zip(self.convs, self.norms, self.gates, strict=True):
+            x = max_pool2d(gate(relu(norm(conv(x)))), 2)
+        return self.head(x.flatten(1))
+
+
+class ResNet12(nn.Module):
+    """[rows, channels, height, width] -> [rows, outputs]: blocks of three convolutions, each halving the image, the mean, `head`.
+
+    Leaky ReLU with slope 0.1, no dropout (Lee et al. 2019, as Meta-ticket has it).
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        *,
+        channels: Sequence[int],
+        width: float = 1.0,
+        bias: bool = True,
+        init: str = "kaiming_normal",
+    ) -> None:
+        super().__init__()
+        need_images(shape, least=2 ** len(channels))
+        sizes = [shape[0], *(max(1, round(width * c)) for c in channels)]
+        self.blocks = nn.ModuleList(Block12(before, after) for before, after in pairwise(sizes))
+        self.head = nn.Linear(sizes[-1], outputs, bias=bias)
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean((2, 3)))
+
+
+class Block12(nn.Module):
+    """Three convolutions with norms beside one of 1x1; leaky ReLU after the sum, a gate and a 2x2 max-pool."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        sizes = [before, after, after, after]
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in pairwise(sizes))
+        self.norms = nn.ModuleList(BatchStatistics(after) for _ in self.convs)
+        self.shortcut, self.shortcut_norm = nn.Conv2d(before, after, 1, bias=False), BatchStatistics(after)
+        self.gate = Gate(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = x
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            inside = norm(conv(inside))
+            if i < len(self.convs) - 1:
+                inside = leaky_relu(inside, 0.1)
+        both = leaky_relu(inside + self.shortcut_norm(self.shortcut(x)), 0.1)
+        return max_pool2d(self.gate(both), 2)
+
+
+class WideResNet(nn.Module):
+    """WRN-depth-k (Zagoruyko and Komodakis 2016): norm and ReLU before each convolution, stages of 16k, 32k and 64k channels.
+
+    Args:
+        depth: 6 n + 4, with n blocks a stage. widen: k. width: multiplies every channel.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        *,
+        depth: int,
+        widen: int,
+        width: float = 1.0,
+        bias: bool = True,
+        init: str = "kaiming_normal",
+    ) -> None:
+        super().__init__()
+        need_images(shape, least=4)
+        sizes = [max(1, round(width * c)) for c in (16, 16 * widen, 32 * widen, 64 * widen)]
+        self.conv = nn.Conv2d(shape[0], sizes[0], 3, padding=1, bias=False)
+        self.blocks = nn.ModuleList()
+        for stage, (before, after) in enumerate(pairwise(sizes)):
+            self.blocks.append(WideBlock(before, after, 1 if stage == 0 else 2))
+            self.blocks.extend(WideBlock(after, after, 1) for _ in range((depth - 4) // 6 - 1))
+        self.norm, self.gate = BatchStatistics(sizes[-1]), Gate(sizes[-1])
+        self.head = nn.Linear(sizes[-1], outputs, bias=bias)
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.gate(relu(self.norm(x))).mean((2, 3)))
+
+
+class WideBlock(nn.Module):
+    """x + F(x) with F two convolutions; where the shape changes, a 1x1 convolution of the first ReLU stands for x."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = BatchStatistics(before), nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.norm2, self.conv2 = BatchStatistics(after), nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.gate = Gate(after)
+        self.shortcut = None if (before, stride) == (after, 1) else nn.Conv2d(before, after, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = relu(self.norm1(x))
+        inside = self.conv2(self.gate(relu(self.norm2(self.conv1(first)))))
+        return inside + (x if self.shortcut is None else self.shortcut(first))

@@ -1,0 +1,109 @@
+"""A table killed twice in the middle, with all it started, ends with the bytes of an undisturbed one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMON = ["data=splitmnist", "data.base=synthetic", "task.trials=5", "task.probe=20", "backbone.widths=[32,16]"]
+TABLE = {
+    "title": "A tiny table",
+    "paper": "nobody's",
+    "seeds": [0, 1],
+    "runs": {
+        "packnet": ["method=packnet", *COMMON, "budget.steps=120", "loop.checkpoint_seconds=0.05", "loop.block=5"],
+    },
+    "metric": "average_accuracy",
+    "transform": "percent",
+    "rows": [
+        {"id": "packnet", "name": "PackNet", "rule": {"at_most": 100}},
+        {"id": "drift", "name": "drift", "metric": "logit_drift", "transform": "none", "rule": {"equals": 0}},
+    ],
+}
+
+
+def start(folder: Path, data_root: Path) -> subprocess.Popen:
+    """`maskbench table tiny` in a process group of its own."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    words = ["table", "tiny", "--config-dir", "conf", "jobs=2", "mixed=allow"]  # whoever edits the checkout meanwhile
+    return subprocess.Popen(
+        [sys.executable, "-m", "maskbench", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path, "MASKBENCH_DATA": str(data_root), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finished(folder: Path) -> int:
+    return len(list(folder.glob("outputs/*/s*/result.json")))
+
+
+def saved(folder: Path) -> int:
+    return len(list(folder.glob("outputs/*/s*/state/checkpoint.pt")))
+
+
+def kill_when(happened: Callable[[], bool], process: subprocess.Popen) -> None:
+    end = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, f"the table ended before it was killed:\n{process.stdout.read()}"
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "outputs" / "tables" / "tiny").iterdir())}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Callable[[str], Path]:
+    def make(name: str) -> Path:
+        (tmp_path / name / "conf" / "table").mkdir(parents=True)
+        (tmp_path / name / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump(TABLE))
+        return tmp_path / name
+
+    return make
+
+
+def test_a_table_killed_twice_ends_with_the_bytes_of_an_undisturbed_one(place: Callable, data_root: Path) -> None:
+    calm, killed = place("calm"), place("killed")
+    kill_when(lambda: saved(killed) >= 1, process := start(killed, data_root))
+    assert process.returncode == -signal.SIGKILL and finished(killed) == 0
+    kill_when(lambda: finished(killed) >= 1, start(killed, data_root))
+    assert not (killed / "outputs" / "tables").exists()
+
+    told = {}
+    for folder in (killed, calm):
+        process = start(folder, data_root)
+        told[folder], _ = process.communicate(timeout=300)
+        assert process.returncode == 0, told[folder]
+    assert told[killed].startswith("1/2 "), "what was finished is not done again"
+    attempts = [json.loads(path.read_text())["attempts"] for path in killed.glob("outputs/*/s*/run.json")]
+    assert max(map(len, attempts)) >= 2, "something was taken up"
+
+    for name, content in written(calm).items():
+        assert codeless(killed, written(killed)[name]) == codeless(calm, content), name
+    assert written(calm).keys() == {"quick.md", "quick.csv", "quick.tex", "quick.png", "quick.svg"}
+    assert "| PackNet | 2 |" in (calm / "outputs/tables/tiny/quick.md").read_text()
+
+
+def codeless(folder: Path, content: bytes) -> bytes:
+    """The bytes with the names of the code that ran taken out: a checkout may be edited between two runs of a test."""
+    codes = {a["code"] for path in folder.glob("outputs/*/s*/run.json") for a in json.loads(path.read_text())["attempts"]}
+    told = content.decode(errors="surrogateescape")
+    for code in codes:
+        told = told.replace(f", {code}", "").replace(code, "CODE")
+    return told.encode(errors="surrogateescape")
