@@ -83,3 +83,53 @@ def test_fifty_permutations(runs):
 def test_binary_search_on_split_mnist_from_128_images(split):
     """Reported, not tuned: 80 to 97.5 % with shifted labels where it was measured first."""
     assert 0.6 <= split.mean("task_inference_accuracy/binary_H_128") <= 1.0
+
+
+# ---- HopSupSup
+
+MANY = tuple(range(10))
+
+
+@pytest.fixture(scope="module")
+def recalled(runs):
+    return runs("experiment=supsup/hopsupsup_splitmnist", seeds=MANY)
+
+
+def test_hopsupsup_with_the_stage_given(recalled):
+    assert all(value >= 0.97 for value in recalled.values("average_accuracy"))
+    assert set(recalled.values("logit_drift")) == {0.0}
+
+
+def exact(done) -> list[list[bool]]:
+    """Whether each mask was recalled bit for bit, by seed."""
+    return [[curve[-1] == 0 for curve in result["matrices"]["recall_distance_curve"]] for result in done]
+
+
+def test_hopsupsup_recalls_most_masks_exactly(recalled):
+    """The specification's "distance 0 for all five" is one run's. The recipe itself, stated anew line by line from the released
+    code with its own random numbers, recalled 74 of 80 masks in 16 runs and all five in 10 of these: entropy leads to a wrong
+    valley, or the last step ends short of one. At that rate fewer than 40 of 50 masks have a probability below 1 %."""
+    seeds = exact(recalled)
+    assert sum(map(sum, seeds)) >= 40
+    assert sum(map(all, seeds)) >= 3
+    for result, masks in zip(recalled, seeds, strict=True):
+        if all(masks):
+            assert result["metrics"]["recall_distance_max"] == 0 and result["metrics"]["recall_accuracy"] >= 0.97
+
+
+def test_hopsupsup_settles_what_ended_short_of_a_valley(runs, recalled):
+    """A hundred steps down the energy alone lose no mask that was exact, and find some that were not yet."""
+    settled = runs("experiment=supsup/hopsupsup_splitmnist_settled", seeds=MANY)
+    assert all(
+        b or not a
+        for before, after in zip(exact(recalled), exact(settled), strict=True)
+        for a, b in zip(before, after, strict=True)
+    )
+
+
+def test_rotations_at_the_scale_of_a_lenet(runs):
+    """36 stages: the stage given works; neighbours ten degrees apart are not told apart, and that is reported."""
+    done = runs("experiment=supsup/rotated_mnist", seeds=(0,))
+    assert 100 * done.mean("average_accuracy") == pytest.approx(92, abs=2.5)
+    assert 1 / 36 < done.mean("task_inference_accuracy/one_shot_H_1") < 0.3
+    assert 1 / 36 < done.mean("task_inference_accuracy/binary_H_128") < 0.5
