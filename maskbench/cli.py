@@ -30,6 +30,7 @@ COMMANDS = {
     "rerun": "a recorded run once more",
     "results": "all runs, one row each",
     "compare": "two methods or settings, paired over their seeds",
+    "paired": "all methods on the same draws, paired with a baseline",
     "table": "a paper's table or all of them: run what is missing, ours beside the paper's",
     "figure": "figures of a run, or of its seeds together",
     "report": "one HTML page of all runs: sortable tables, plots, masks, where each number came from",
@@ -172,8 +173,8 @@ def launch(argv: list[str], sweep: bool) -> int:
     return max((outcome.status for outcome in _outcomes), key=SEVERITY.index, default=DONE)
 
 
-def job(cfg: DictConfig) -> float:
-    """One job: the objective for sweepers, nan when it failed. In the main process only an interruption raises.
+def job(cfg: DictConfig) -> float | None:
+    """One job: the objective for sweepers, None when it failed. In the main process only an interruption raises.
 
     Raises:
         JobFailed: (in a launcher's worker) so that the launcher sees it.
@@ -189,7 +190,7 @@ def job(cfg: DictConfig) -> float:
         if (known := earlier(cfg)) is not None:
             return known
         objective = importlib.import_module("maskbench.run").run(cfg)
-        return float("nan") if objective is None else float(objective)
+        return None if objective is None else float(objective)
     except (Exception, SystemExit) as error:
         outcome = Outcome(" ".join(overrides) or "defaults", *_judge(error))
     if os.getpid() != _main_process:
@@ -197,7 +198,7 @@ def job(cfg: DictConfig) -> float:
         raise JobFailed(outcome.reason)
     _outcomes.append(outcome)
     _complain(outcome.reason)
-    return float("nan")
+    return None  # what Optuna's sweeper counts as a failed trial; of nan it makes an error of the whole study
 
 
 def _judge(error: BaseException) -> tuple[int, str]:

@@ -1,0 +1,61 @@
+"""`maskbench paired BASELINE`: all methods on the same draws, each one's differences to a baseline seed by seed."""
+
+import sys
+from pathlib import Path
+
+from maskbench.commands.common import aligned, arguments, text
+from maskbench.errors import UsageError
+from maskbench.report import runs as records
+
+ABOUT = """Every method of a setting: its mean, and its differences to BASELINE over the seeds both have: mean, standard
+error, wins (better under the same seed), two-sided sign test.
+
+Further words: filters (data=pendulum data.n_target=20), metrics=NAME (default: target_rmse or target_accuracy, whichever
+the runs have), settings=KEY,... (default: data,data.n_target: pairs are made within equal values of these), rows=KEY+...
+(default: method; rows=method+method.calibrate.lam tells strengths apart), mixed=allow."""
+SETTINGS = ["data", "data.n_target"]
+
+
+def main(argv: list[str]) -> int:
+    parser = arguments("paired", ABOUT)
+    parser.add_argument("baseline", metavar="BASELINE", help="the name of its row, such as transfer_finetune")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="filters, metrics=, settings=, rows=, mixed=")
+    parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the runs (paths.output)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="CSV in full precision")
+    form.add_argument("--markdown", action="store_true", help="a Markdown table")
+    form.add_argument("--latex", action="store_true", help="a LaTeX table (booktabs)")
+    if (given := parser.read(argv)) is None:
+        return 0
+    from maskbench.report import paired
+    from maskbench.report.writers import Sheet, comma_separated, latex, markdown
+
+    options, filters = {}, []
+    for word in given.words:
+        key, _, value = word.partition("=")
+        if key in ("metrics", "settings", "rows", "mixed"):
+            options[key] = value
+        else:
+            filters.append(records.parse_filter(word))
+    found = [run for run in records.read(given.output, filters) if run.status == "finished"]
+    metric = options.get("metrics") or next(
+        (m for m in ("target_rmse", "target_accuracy") if any(m in r.metrics for r in found)), ""
+    )
+    if not metric:
+        raise UsageError("no finished run here has target_rmse or target_accuracy; name another number with metrics=NAME.")
+    found = [run for run in found if metric in run.metrics]
+    settings = options["settings"].split(",") if "settings" in options else SETTINGS
+    settings = [key for key in settings if key]
+    rows = paired.table(
+        found, metric, given.baseline, settings=settings, name=options.get("rows", "method"), mixed="mixed" in options
+    )
+    names, lines = paired.head(metric, settings), [paired.cells(row) for row in rows]
+    if given.csv:
+        sys.stdout.write(comma_separated(names, lines))
+    elif given.markdown or given.latex:
+        sheet = Sheet(f"{metric}, paired with {given.baseline}", names, [[text(v) for v in line] for line in lines])
+        sys.stdout.write(markdown(sheet) if given.markdown else latex(sheet))
+    else:
+        print(f"{metric}, paired with {given.baseline}; {'less' if paired.lower(metric) else 'more'} is better")
+        print(aligned(lines, names))
+    return 0
