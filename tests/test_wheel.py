@@ -54,3 +54,5 @@ def test_a_run_from_another_directory(installed: Path, tmp_path: Path) -> None:
     assert json.loads(result.read_text())["status"] == "finished"
     about = json.loads((result.parent / "run.json").read_text())
     assert about["commit"] is None, "a wheel does not borrow the commit of the folder it is run in"
+    call(installed / "maskbench", "report", cwd=tmp_path)
+    assert "<!doctype html>" in (tmp_path / "outputs" / "report.html").read_text(), "the page's files are in the wheel"

@@ -10,7 +10,7 @@ from maskbench.files import replace
 def main(argv: list[str]) -> int:
     parser = arguments("report", "One self-contained HTML page of all runs, or of those that pass the filters.")
     parser.add_argument("filters", nargs="*", metavar="KEY=VALUE", help="method=supsup seed=0,1 optimizer.lr=0.1")
-    parser.add_argument("--output", type=Path, help="the page (FOLDER/report.html)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page (report.html beside the runs)")
     parser.add_argument("--runs", type=Path, default=Path("outputs"), metavar="FOLDER", help="folder of the runs (paths.output)")
     if (given := parser.read(argv)) is None:
         return 0

