@@ -21,7 +21,7 @@ def calibration(members: Tensor, y: Tensor, bins: int) -> dict[str, float]:
     """
     from torchmetrics.functional.classification import multiclass_calibration_error
 
-    p = members.mean(0).double()
+    p = members.mean(0, dtype=torch.float64)
     truth = torch.nn.functional.one_hot(y, p.shape[-1])
     sure, guess = p.max(-1)
     return {
@@ -50,7 +50,7 @@ def adaptive_ece(sure: Tensor, right: Tensor, bins: int) -> float:
 def scores(members: Tensor) -> dict[str, Tensor | None]:
     """How unsure of each input [n], larger is less sure: `entropy` of the mean, `mi` (mutual information of answer and
     member: entropy minus the members' mean entropy; None for one member), `maxprob` (1 - the largest mean probability)."""
-    p = members.mean(0).double()
+    p = members.mean(0, dtype=torch.float64)
     entropy = entr(p).sum(-1)
     mi = entropy - expected_entropy(members) if len(members) > 1 else None
     return {"entropy": entropy, "mi": mi, "maxprob": 1 - p.amax(-1)}
