@@ -74,8 +74,8 @@ class ImageEpisodes(Episodes):
                 f"class, and some have {int(self.bank.counts.min())}: take fewer with data.queries or data.test_queries"
             )
         if len(self.bank.counts) < self.ways:
-            raise UsageError(f"data.ways={self.ways} is too many: {'/'.join(map(str, self.stream[2:]))} has only "
-                             f"{len(self.bank.counts)} classes")  # fmt: skip
+            where = " ".join(map(str, self.stream[2:4]))
+            raise UsageError(f"data.ways={self.ways} is too many: {where} has only {len(self.bank.counts)} such classes")
 
     @property
     def support(self) -> int:
