@@ -55,21 +55,21 @@ def smallest(values: Tensor, goal: Tensor, eps: float) -> Found:
     other half within eps of completing one of this half are a stretch of the sorted ones, and a table of minima over
     stretches of 2^k gives the smallest of it at once. Of subsets of one size, one with a small error is taken.
     """
-    kept = torch.zeros(*goal.shape, values.shape[1], dtype=torch.bool)
+    n = values.shape[1]
+    kept = torch.zeros(goal.numel(), n, dtype=torch.bool)
     row = torch.arange(len(values))[:, None].expand_as(goal).flatten()  # open goals, one a row
     where = torch.arange(goal.numel())
     flat = goal.flatten()
-    for size in range(min(SMALL, values.shape[1]) + 1):
-        near = torch.cat([_of_size(values[r], flat[w], size, eps) for r, w in _parts(row, where, values.shape[1])])
+    for size in range(min(SMALL, n) + 1):
+        near = torch.cat([_of_size(values[r], flat[w], size, eps) for r, w in _parts(row, where, n)])
         hit = near >= 0
         if size:
-            members_of = _combinations(values.shape[1], size)[near[hit]]
-            kept.view(-1, values.shape[1])[where[hit]] = kept.view(-1, values.shape[1])[where[hit]].scatter(1, members_of, True)
+            kept[where[hit]] = kept[where[hit]].scatter(1, _combinations(n, size)[near[hit]], True)
         row, where = row[~hit], where[~hit]
     if len(where):
         rest = _pieces(values[row], flat[where][:, None], lambda v, g: _fewest(v, g, eps))
-        kept.view(-1, values.shape[1])[where] = rest.kept[:, 0]
-    return found(values, goal, kept)
+        kept[where] = rest.kept[:, 0]
+    return found(values, goal, kept.unflatten(0, goal.shape))
 
 
 # ---- checks and heuristics

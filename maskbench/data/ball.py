@@ -1,5 +1,6 @@
 """Points of the unit ball, without labels: the domain on which theorems compare nets."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -32,18 +33,18 @@ def points(*, dimension: int, outputs: int, rows: int, domain: str, root: Path, 
         radius = torch.rand(rows, 1, generator=source) ** (1 / dimension)
         return Split(x / x.norm(dim=1, keepdim=True) * radius, torch.zeros(rows, outputs))
 
+    splits = {name: split(name) for name in ("train", "val", "test")}
+    checksums = {name: hashlib.md5(one.x.numpy().tobytes()).hexdigest() for name, one in splits.items()}
     return [
         Stage(
             index=0,
             total=1,
             name=domain,
-            train=split("train"),
-            val=split("val"),
-            test=split("test"),
+            **splits,
             classes=(),
             outputs=outputs,
             shape=(dimension,),
-            origin=Origin("ball", "synthetic", scale=domain),
+            origin=Origin("ball", "synthetic", checksums, scale=domain),
             criterion=torch.nn.functional.mse_loss,
             link=identity,
         )
