@@ -7,6 +7,7 @@ are internal to 1.3, hence the pin, and tests/cli holds them to it.
 
 import argparse
 import copy
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ from maskbench.overrides import VALUES, key_mistakes, shown, spread, values
 
 COMBINATIONS = 128  # group choices of a sweep that are composed here; what is beyond is checked as each job starts
 CROSS = {"budget.steps", "budget.epochs", "trainer.strategy"}  # keys that are judged together
+SWEEP = "sweep"  # the group whose files say which values to run through
 NOT_GROUPS = {"hydra", "table"}  # folders of conf/ that are no choices
 
 
@@ -46,10 +48,11 @@ class Command:
     folders: list[Path]  # where groups lie: conf/, then --config-dir
     loader: ConfigLoaderImpl
     overrides: list[Override]
+    sweeps: bool = False  # whether a file of conf/sweep makes a sweep of it
 
     @property
     def multirun(self) -> bool:
-        return self.args.multirun or any(o.input_line == "hydra.mode=MULTIRUN" for o in self.overrides)
+        return self.args.multirun or self.sweeps or any(o.input_line == "hydra.mode=MULTIRUN" for o in self.overrides)
 
     @property
     def ours(self) -> bool:
@@ -92,7 +95,27 @@ def parse(argv: list[str]) -> Command:
             raise UsageError(f"--config-dir: there is no folder {args.config_dir}.")
     loader = _loader(folders)
     overrides = [_override(text, loader) for text in args.overrides]
-    return Command(args, _overrides_first(argv, args.overrides), folders, loader, overrides)
+    return _swept(Command(args, _overrides_first(argv, args.overrides), folders, loader, overrides))
+
+
+def _swept(command: Command) -> Command:
+    """With the values that a file of conf/sweep runs through, below those the user gave for the same keys, as Hydra does."""
+    chosen = [o.input_line for o in command.overrides if o.key_or_group == SWEEP and not o.is_delete()]
+    if not chosen or not command.ours:
+        return command
+    try:
+        told = command.compose(chosen).hydra
+    except UsageError as error:
+        if "Could not" in str(error) and "hydra/" in str(error):
+            raise UsageError(
+                f"{chosen[-1]} needs one of Hydra's plugins that is not here: pip install 'maskbench[sweep]'."
+            ) from None
+        return command  # a wrong choice, which is told with the right ones beside it
+    said = {o.key_or_group for o in command.overrides}
+    params = OmegaConf.to_container(told.sweeper).get("params") or {}
+    brought = [_override(f"{key}={value}", command.loader) for key, value in params.items() if key not in said]
+    mode = str(told.get("mode"))
+    return dataclasses.replace(command, overrides=[*brought, *command.overrides], sweeps=mode.endswith("MULTIRUN"))
 
 
 def _refuse(message: str) -> None:

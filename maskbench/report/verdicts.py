@@ -73,7 +73,7 @@ class Rule:
         """The rule as a sentence's part; `names` are the rows' printed names by id."""
         each = " on every seed" if self.every else ""
         if self.within is not None:
-            centre = "the published value" if self.of is None else f"{self.of:g} (ours, earlier)"
+            centre = "the value beside it" if self.of is None else f"{self.of:g} (ours, earlier)"
             return f"within {self.within:g} of {centre}{each}"
         low, high = self.low, self.high
         if self.other:

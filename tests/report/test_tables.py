@@ -68,7 +68,7 @@ def test_a_row_shows_mean_interval_difference_and_verdict(table: spec.Table, fou
     lines = judge(table, found())
     low, high = scipy.stats.t.interval(0.95, 2, 91.0, scipy.stats.sem([90, 91, 92]))
     assert tables.cells(lines["a"]) == [
-        "A", "3", "91.00%", f"[{low:.2f}, {high:.2f}]", "91.00", "+0.00", "within 1 of the published value", "holds",
+        "A", "3", "91.00%", f"[{low:.2f}, {high:.2f}]", "91.00", "+0.00", "within 1 of the value beside it", "holds",
     ]  # fmt: skip
     assert tables.cells(lines["gap"])[1:6] == ["3", "10.00 points", "[7.52, 12.48]", "9.50 (ours, earlier)", "+0.50"]
     assert tables.cells(lines["order"])[6] == "above “B” by 5 to 15, paired: 10.00"

@@ -47,7 +47,7 @@ def test_rules_of_pairs(told: dict, ours: list[float], others: list[float], hold
     ("told", "words"),
     [
         ({"within": 0.3, "of": 96.6}, "within 0.3 of 96.6 (ours, earlier)"),
-        ({"within": 1.5}, "within 1.5 of the published value"),
+        ({"within": 1.5}, "within 1.5 of the value beside it"),
         ({"between": [97.2, 98]}, "97.2 to 98"),
         ({"at_least": 99, "every_seed": True}, "at least 99 on every seed"),
         ({"equals": 0}, "exactly 0"),
