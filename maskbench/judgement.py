@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from maskbench.strong_ticket import StrongTicket
 
 
+LISTED = 20  # weights that are named
+
+
 class Judgement:
     """Target and stand-in as they stand at the end, in float64, with what can be said of the distance between them."""
 
@@ -116,11 +119,29 @@ class Judgement:
                 "Of the first random layer of each pair only entries that a mask can keep are stored (storage=block); "
                 "drawn_per_target_weight counts the dense random net."
             )
+        if ticket.eps_weight is not None:
+            told += self.exceptions()
         if not plan.normalised:
             told.append(
                 "faithful_code: candidates as in the authors' code, shared by an output's weights; no random net has these."
             )
         return told
+
+    def exceptions(self) -> list[str]:
+        """The weights that are off by more than eps_weight, worst first, where that was asked for by itself."""
+        found = []
+        for layer, (eps, w, stand_in) in enumerate(zip(self.ticket.tolerances(), self.goals, self.maps, strict=True)):
+            off = (stand_in.plus - w).abs()
+            if stand_in.minus is not None:
+                off = torch.maximum(off, (stand_in.minus + w).abs())
+            for j, i in (off > eps).nonzero().tolist():
+                found.append((off[j, i].item(), f"layer {layer + 1} [{j}, {i}] w = {w[j, i]:.4f} by {off[j, i]:.2g}"))
+        if not found:
+            return []
+        told = "; ".join(words for _, words in sorted(found, reverse=True)[:LISTED])
+        return [
+            f"{len(found)} weights are off by more than eps_weight={self.ticket.eps_weight}: {told}{'; ...' * (len(found) > LISTED)}"
+        ]
 
 
 def quantile(values: Tensor, q: float) -> float:
