@@ -51,7 +51,7 @@ class Judgement:
         ticket, width = self.ticket, int(self.ticket.book["width"])
         if not ticket.strict or self.certificate <= ticket.eps_net:
             return
-        found = ticket.search(max(width + 1, ticket.guess()), fit)
+        found = ticket.search(max(width + 1, ticket.guess()), fit, floor=width)
         mend = "no width that fits here would do" if found is None else (
             f"method.width={found.width} would do (measured: {found.error:.3g})"
         )  # fmt: skip
@@ -138,10 +138,8 @@ class Judgement:
                 found.append((off[j, i].item(), f"layer {layer + 1} [{j}, {i}] w = {w[j, i]:.4f} by {off[j, i]:.2g}"))
         if not found:
             return []
-        told = "; ".join(words for _, words in sorted(found, reverse=True)[:LISTED])
-        return [
-            f"{len(found)} weights are off by more than eps_weight={self.ticket.eps_weight}: {told}{'; ...' * (len(found) > LISTED)}"
-        ]
+        listed = [words for _, words in sorted(found, reverse=True)[:LISTED]] + ["..."] * (len(found) > LISTED)
+        return [f"{len(found)} weights are off by more than eps_weight={self.ticket.eps_weight}: {'; '.join(listed)}"]
 
 
 def quantile(values: Tensor, q: float) -> float:

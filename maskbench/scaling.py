@@ -19,9 +19,16 @@ class Bracket(NamedTuple):
 
 
 def narrowest(
-    measure: Callable[[int], float], eps: float, start: int, *, growth: float, most: int, resolution: float = 0.0
+    measure: Callable[[int], float],
+    eps: float,
+    start: int,
+    *,
+    growth: float,
+    most: int,
+    resolution: float = 0.0,
+    floor: int = 0,
 ) -> Bracket | None:
-    """The narrowest width with measure(width) <= eps, where the next narrower one that was tried fails.
+    """The narrowest width above `floor` with measure(width) <= eps, where the next narrower one that was tried fails.
 
     Grows or shrinks from `start` by the factor `growth` until the answer lies between two widths, then halves the gap until
     it is one, or `resolution` times the width. Measured errors need only fall roughly: what is given was measured.
@@ -33,19 +40,19 @@ def narrowest(
         tried[width] = measure(width)
         return tried[width] <= eps
 
-    low, high = 0, min(max(1, start), most)
+    low, high = floor, min(max(floor + 1, start), most)
+    bounded = floor > 0  # whether `low` is known to fail
     while not fits(high):
-        low = high
+        low, bounded = high, True
         if high == most:
             return None
         high = min(most, max(high + 1, round(high * growth)))
-    while low == 0 and high > 1:
-        narrower = min(high - 1, round(high / growth))
-        if narrower and fits(narrower):
+    while not bounded and high > 1:
+        narrower = max(1, min(high - 1, round(high / growth)))
+        if fits(narrower):
             high = narrower
         else:
-            low = narrower
-            break
+            low, bounded = narrower, True
     while high - low > max(1, resolution * high):
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)

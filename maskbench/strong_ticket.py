@@ -119,14 +119,15 @@ class StrongTicket:
         self.book.put("dense", torch.tensor(self.plan.dense(self.shapes, width)))
         return {"widths_tried": tried, "headline": {"width": width, "weights": self.target.size}}
 
-    def search(self, start: int, fit: Callable) -> Bracket | None:
+    def search(self, start: int, fit: Callable, floor: int = 0) -> Bracket | None:
+        """The narrowest width above `floor` that is certified within eps_net; None: none that fits in memory is."""
         most = max(1, MOST // self.plan.candidates(self.shapes, 1))
 
         def measure(width: int) -> float:
             fit.watch(f"trying width {width}", 0, 1, {})
             return self.certified(width, lambda done, total: fit.watch(f"trying width {width}", done, total, {}))
 
-        return narrowest(measure, self.eps_net, start, growth=self.plan.rule.growth, most=most, resolution=0.05)
+        return narrowest(measure, self.eps_net, start, growth=self.plan.rule.growth, most=most, resolution=0.05, floor=floor)
 
     def guess(self) -> int:
         """Where a search starts: for subsets so wide that the input with fewest usable candidates has enough for its column

@@ -26,6 +26,8 @@ def test_the_narrowest_width_is_found_from_any_start(needed: int, start: int, gr
 def test_a_coarse_search_ends_early_and_a_hopeless_one_with_none() -> None:
     found = scaling.narrowest(lambda width: 100 / width, 1.0, 7, growth=2.0, most=10**6, resolution=0.1)
     assert 100 <= found.width <= 111
+    found = scaling.narrowest(lambda width: 100 / width, 1.0, 7, growth=2.0, most=10**6, floor=120)
+    assert found.width == 121, "what is known to fail is not tried again"
     assert scaling.narrowest(lambda width: 2.0, 1.0, 7, growth=2.0, most=1000) is None
 
 
