@@ -15,6 +15,7 @@ from maskbench.report.statistics import Mean
 
 CELLS = 40  # rows of a matrix that are shown; of more, evenly spread ones
 NEAR = "_ci95"  # of a metric's name: half width of an interval over what the metric averages
+WIDTH = " +-"  # of a column's name: half width of an interval over what its namesake averages
 REMAINING = "weights remaining"
 
 Series = dict[str, Any]  # {group: index, name, x, y, h: half widths of 95 % intervals or None, n: seeds}
@@ -25,8 +26,7 @@ def boards(groups: Sequence[Group]) -> list[dict[str, Any]]:
     made = []
     for board in dict.fromkeys(group.board for group in groups):
         members = {i: group for i, group in enumerate(groups) if group.board == board}
-        source = ", ".join(dict.fromkeys(group.source for group in members.values()))
-        made.append({"task": board[0], "data": board[1], "source": source, "plots": list(plots(members))})
+        made.append({"task": board[0], "data": board[1], "source": board[2], "plots": list(plots(members))})
     return made
 
 
@@ -64,9 +64,8 @@ def half(found: Mean) -> float | None:
 
 def objectives(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """What sweeps optimise, a row for each group, every seed beside the mean."""
-    names = dict.fromkeys(str(group.first.result.get("objective_name")) for group in members.values())
-    for name in names:
-        found = {i: group for i, group in members.items() if str(group.first.result.get("objective_name")) == name}
+    for name in dict.fromkeys(map(objective, members.values())):
+        found = {i: group for i, group in members.items() if objective(group) == name}
         values = {i: summary([run.result.get("objective") for run in group.runs]) for i, group in found.items()}
         drawn = [series(i, "", [(0, values[i])]) for i in found]
         for line, group in zip(drawn, found.values(), strict=True):
@@ -74,6 +73,10 @@ def objectives(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
         drawn = sorted((line for line in drawn if line["x"]), key=lambda line: -line["y"][0])
         if drawn:
             yield plot("rows", f"{name}, every group", name, "", drawn, rows=None)
+
+
+def objective(group: Group) -> str:
+    return str(group.first.result.get("objective_name") or "objective")
 
 
 # ---- families of metrics
@@ -92,8 +95,8 @@ def over_numbers(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
                 every = [name for (other, _), own in families.items() if other == head for name in own]
                 remaining[head] = remaining.get(head, True) and densities(group, every)
     for head, drawn in found.items():
-        label = REMAINING if remaining[head] else "number"
-        yield plot("lines", f"{head} against {label}", label, head, drawn, down=remaining[head], log=wide(drawn))
+        title, label = (f"{head} against {REMAINING}", REMAINING) if remaining[head] else (f"{head}/number", "number")
+        yield plot("lines", title, label, head, drawn, down=remaining[head], log=wide(drawn))
 
 
 def numbered(group: Group) -> dict[tuple[str, str], list[str]]:
@@ -122,7 +125,10 @@ def at_rank(group: Group, names: Sequence[str]) -> Mean | None:
 
 def told(group: Group, name: str) -> Mean | None:
     """Over seeds; of a single seed with the interval the record itself gives."""
-    found, near = group.metrics[name], group.metrics.get(name + NEAR)
+    return widened(group.metrics[name], group.metrics.get(name + NEAR))
+
+
+def widened(found: Mean | None, near: Mean | None) -> Mean | None:
     if found and near and found.n == 1:
         return Mean(1, found.mean, found.mean - near.mean, found.mean + near.mean)
     return found
@@ -192,8 +198,8 @@ def over_rows(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
             continue
         head, *rest = tables[0][0]
         heads[i] = head
-        for column in rest:
-            points = [summary([one[row].get(column) for one in tables]) for row in range(len(tables[0]))]
+        for column in (name for name in rest if not name.endswith(WIDTH)):
+            points = [row_point(tables, row, column) for row in range(len(tables[0]))]
             columns.setdefault(column, {})[i] = list(enumerate(points, 1))
             own = [str(row[head]) for row in tables[0]]
             agreed = all([str(row[head]) for row in one] == own for one in tables)  # class orders may differ by seed
@@ -204,6 +210,12 @@ def over_rows(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
         if drawn:
             head = heads[drawn[0]["group"]]
             yield plot("lines", f"{column}, by {head}", head, column, drawn, ticks=names[column])
+
+
+def row_point(tables: Sequence[list[dict[str, Any]]], row: int, column: str) -> Mean | None:
+    """A cell over seeds; of a single seed with the half width that stands beside it."""
+    found = summary([one[row].get(column) for one in tables])
+    return widened(found, summary([one[row].get(column + WIDTH) for one in tables]))
 
 
 def labelled(tables: Sequence[list[dict[str, Any]]]) -> bool:

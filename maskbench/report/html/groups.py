@@ -24,8 +24,12 @@ MOST = 3  # knobs in the name of a group
 
 @dataclass(frozen=True)
 class Group:
-    """Finished runs that differ in the seed only; each seed once, in order."""
+    """Finished runs that differ in the seed only; each seed once, in order.
 
+    `board`: task, data set and the places its files came from; groups with an equal one may stand in one plot.
+    """
+
+    board: tuple[str, str, str]
     runs: tuple[Run, ...]
 
     @property
@@ -33,14 +37,9 @@ class Group:
         return self.runs[0]
 
     @property
-    def board(self) -> tuple[str, ...]:
-        """Groups with an equal one may stand in one plot: one task on the same data."""
-        return board(self.first)
-
-    @property
     def source(self) -> str:
         """Where the data came from; several places only where their files are equal."""
-        return ", ".join(dict.fromkeys(str(run.source) for run in self.runs))
+        return self.board[2]
 
     @property
     def code(self) -> str:
@@ -56,22 +55,39 @@ class Group:
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[Run]]:
     """The groups of the finished runs in order, and the runs left out because their seed is there already."""
     found: dict[tuple[str, ...], dict[Any, Run]] = {}
-    twice = []
-    for run in runs:
-        if run.status == "finished":
-            seeds = found.setdefault((*board(run), str(run.method), str(run.key), code(run)), {})
-            if run.seed in seeds:
-                twice.append(run)
-            else:
-                seeds[run.seed] = run
+    twice, finished = [], [run for run in runs if run.status == "finished"]
+    places = origins(finished)
+    for run in finished:
+        board = (str(run.task or UNKNOWN), str(run.data or UNKNOWN), places[run.data, run.source])
+        seeds = found.setdefault((*board, str(run.method), str(run.key), code(run)), {})
+        if run.seed in seeds:
+            twice.append(run)
+        else:
+            seeds[run.seed] = run
     order = sorted(found, key=lambda one: [natural(part) for part in one])
-    return [Group(tuple(sorted(found[one].values(), key=lambda run: natural(str(run.seed))))) for one in order], twice
+    members = [tuple(sorted(found[one].values(), key=lambda run: natural(str(run.seed)))) for one in order]
+    return [Group(one[:3], runs) for one, runs in zip(order, members, strict=True)], twice
 
 
-def board(run: Run) -> tuple[str, ...]:
-    """Task, data set, and its files by checksum, or where nothing is known of them by where they came from."""
-    files = json.dumps(sorted(run.checksums.items())) if run.checksums else str(run.source)
-    return str(run.task or UNKNOWN), str(run.data or UNKNOWN), files
+def origins(runs: Sequence[Run]) -> dict[tuple[str | None, str | None], str]:
+    """(data set, source) -> all sources of that set that are known to have given the same files, as one text.
+
+    Data drawn by seed has other checksums for each seed, and is still from one source.
+    """
+    alike: dict[tuple, set[str]] = {}
+    for run in runs:
+        alike.setdefault((run.data, run.source), {str(run.source)})
+    files: dict[tuple, set[str]] = {}
+    for run in runs:
+        mine = alike[run.data, run.source]
+        other = files.setdefault((run.data, *sorted(run.checksums.items())), mine) if run.checksums else mine
+        if other is not mine:
+            other |= mine
+            for key, value in alike.items():
+                if value is mine:
+                    alike[key] = other
+            files = {key: other if value is mine else value for key, value in files.items()}
+    return {key: ", ".join(sorted(value)) for key, value in alike.items()}
 
 
 def code(run: Run) -> str:

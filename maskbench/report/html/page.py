@@ -33,9 +33,7 @@ def page(runs: Sequence[Run], root: str, filters: Sequence[str] = ()) -> str:
         version=__version__,
         title=escape(headline(runs)),
         chosen=escape(f"maskbench report {' '.join(filters)}".strip()),
-        policy=escape(
-            f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; base-uri 'none'"
-        ),
+        policy=escape(f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; base-uri 'none'"),
         tiles="\n".join(f"<div><dt>{escape(k)}</dt><dd>{v}</dd></div>" for k, v in tiles(runs, groups)),
         warnings=f'<ul class="warnings">{"".join(f"<li>{escape(one)}</li>" for one in told)}</ul>' if told else "",
         groups=tables.of_groups(groups, labels(groups)) or "<p>No run is finished.</p>",

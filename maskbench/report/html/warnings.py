@@ -18,10 +18,9 @@ def warnings(runs: Sequence[Run], groups: Sequence[Group], twice: Sequence[Run])
 
 def sources(groups: Sequence[Group]) -> Iterator[str]:
     for data in dict.fromkeys(group.board[1] for group in groups):
-        found = {group.board[2]: group.source for group in groups if group.board[1] == data}
+        found = dict.fromkeys(group.source for group in groups if group.board[1] == data)
         if len(found) > 1:
-            names = listed(f"{source}, {'no checksums' if files == source else 'by checksum'}" for files, source in found.items())
-            yield f"{data} is not the same data in all runs ({names}): each has groups and plots of its own."
+            yield f"{data} is not the same data in all runs (from {listed(found)}): each has groups and plots of its own."
 
 
 def budgets(groups: Sequence[Group]) -> Iterator[str]:

@@ -90,7 +90,7 @@ def test_all_of_it_is_there(opened: Any) -> None:
     for title in (
         "accuracy against weights remaining",
         "Average accuracy over the stages learnt",
-        "ece against number",
+        "ece/number",
         "auroc_entropy, by kind",
     ):
         assert title in titles

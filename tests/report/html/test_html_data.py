@@ -72,6 +72,12 @@ def test_equal_files_from_two_places_are_one_data_set(write: Callable, tmp_path:
     assert len(group.runs) == 2 and group.source == "npm, torchvision"
 
 
+def test_data_drawn_by_seed_is_one_data_set(write: Callable, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write(tmp_path, "any", seed, {"mse": 0.5}, about={"data": {"source": "generated", "checksums": {"x": f"{seed}"}}})
+    assert [len(group.runs) for group in grouped(tmp_path)] == [2]
+
+
 def test_groups_are_named_by_what_tells_them_apart(write: Callable, tmp_path: Path) -> None:
     for i, (lr, decay) in enumerate([(0.1, 0.0), (0.2, 0.0), (0.3, 0.0)]):
         config = {"optimizer": {"lr": lr, "decay": decay}, "backbone": {"widths": [300 + i]}}
@@ -115,7 +121,7 @@ def test_levels_of_seeds_whose_densities_differ_go_together_by_rank(write: Calla
 
 def test_a_single_seed_keeps_the_interval_its_record_gives(write: Callable, tmp_path: Path) -> None:
     write(tmp_path, "any", 0, {"mse": 0.1, "mse/1": 0.3, "mse/1_ci95": 0.05, "mse/10": 0.1, "mse/10_ci95": 0.02}, task="meta")
-    (line,) = plots(tmp_path)["mse against number"]["series"]
+    (line,) = plots(tmp_path)["mse/number"]["series"]
     assert dict(zip(line["x"], line["h"], strict=True)) == pytest.approx({10.0: 0.02, 1.0: 0.05})
     assert not any("ci95" in title for title in plots(tmp_path))
 
@@ -143,7 +149,7 @@ def test_accuracy_over_stages_needs_every_earlier_stage_tested(write: Callable, 
 
 def test_what_diverged_is_shown_and_not_drawn(write: Callable, tmp_path: Path) -> None:
     write(tmp_path, "any", 0, {"accuracy": float("nan"), "accuracy/1": 0.5, "accuracy/2": float("inf"), "accuracy/3": 0.6})
-    (line,) = plots(tmp_path)["accuracy against number"]["series"]
+    (line,) = plots(tmp_path)["accuracy/number"]["series"]
     assert line["x"] == [3.0, 1.0]
     text = page(records.read(tmp_path), "outputs")
     assert ">nan" in text and dict(embedded(text)["runs"][0]["metrics"])[0] == "nan"
