@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskbench.report.style import COLUMN, PAGE, canvas, legend, looks
+from maskbench.report.style import COLUMN, GREY, PAGE, canvas, legend, looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Points = dict[float, list[dict[str, Any]]]  # x -> rows of all replicates and runs
 AXES = {"errors": "1 / error asked for", "sizes": "inputs d of the target d-2d-2d-d/2"}
 EXPONENTS = {"errors": "inverse_eps", "sizes": "size"}
+WIDTH = "width N (random neurons per input)"
 LOGARITHMIC = 0.5  # exponent in 1/eps below which a construction is drawn on a linear axis too
 
 
@@ -76,11 +77,12 @@ def power(kind: str, found: dict[str, Points], metrics: Sequence[dict[str, Any]]
         widths(panel, found[name], look, f"{name.replace('_', ' ')}" + (f", exponent {exponent}" if exponent else ""))
         x = np.array(list(found[name]))
         bound = [np.mean([row["bound"] for row in rows]) for rows in found[name].values()]
-        panel.plot(x, bound, color=look["color"], linestyle=":", linewidth=0.9, label=f"{name.replace('_', ' ')}, formula")
+        panel.plot(x, bound, color=look["color"], linestyle=":", linewidth=0.9)
+    panel.plot([], [], color=GREY, linestyle=":", linewidth=0.9, label="theory's sufficient width, in the line's colour")
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel(AXES[kind])
-    panel.set_ylabel("random neurons per input of a layer, N")
+    panel.set_ylabel(WIDTH)
     legend(figure, [panel], 1, entry=2.4)
     return figure
 
@@ -93,7 +95,7 @@ def per_bit(found: dict[str, Points], metrics: Sequence[dict[str, Any]], title: 
         label = f"{name.replace('_', ' ')}, {interval(metrics, f'width_per_bit/{name}', 1)} per bit"
         widths(panel, bits, look, label)
     panel.set_xlabel("bits of accuracy, log2(1 / error asked for)")
-    panel.set_ylabel("random neurons per input of a layer, N")
+    panel.set_ylabel(WIDTH)
     panel.set_ylim(bottom=0)
     legend(figure, [panel], 1, entry=2.4)
     return figure
