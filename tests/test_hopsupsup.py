@@ -85,7 +85,12 @@ def test_it_needs_a_gate_per_hidden_layer() -> None:
 
 @pytest.mark.parametrize(
     ("knobs", "words"),
-    [({"rule": "storky"}, "'storkey'"), ({"recall_batch": 1}, "at least 2"), ({"recall_settle": -1}, "number of steps")],
+    [
+        ({"rule": "storky"}, "'storkey'"),
+        ({"recall_batch": 1}, "at least 2"),
+        ({"recall_settle": -1}, "number of steps"),
+        ({"recall_tries": 0}, "at least 1"),
+    ],
 )
 def test_wrong_knobs_are_refused(knobs: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
@@ -202,6 +207,22 @@ def test_settling_goes_on_down_the_energy_alone(images: Tensor) -> None:
     for name, m in long[-1].items():
         z = 2 * m.float() - 1
         assert torch.equal((method.psi(name) @ z).sign(), z)
+
+
+def test_the_surest_of_several_descents_counts(images: Tensor) -> None:
+    """Entropies by their definition over all images at once; the first descent is the one that a single try makes."""
+    method = with_masks(4, recall_batch=16, recall_settle=100, recall_tries=6)
+    torch.manual_seed(5)
+    paths = [method.descend(images) for _ in range(6)]
+    found = []
+    for path in paths:
+        p = functional_call(method.net, {name: m.float() for name, m in path[-1].items()}, (images,)).softmax(-1)
+        found.append(-(p * p.log()).sum(-1).mean().item())
+    assert len({round(value, 5) for value in found}) > 1, "there is something to choose"
+    torch.manual_seed(5)
+    chosen, _ = method.recall(images)
+    best = paths[found.index(min(found))]
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(chosen, best, strict=True) for name in a)
 
 
 def test_recall_reads_the_memory_and_no_stored_mask(images: Tensor) -> None:

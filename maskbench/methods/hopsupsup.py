@@ -22,6 +22,8 @@ from maskbench.errors import UsageError, did_you_mean
 from maskbench.method import Method
 from maskbench.shelf import Book, Shelf
 
+RECALLED = 1000  # images at a time, where descents are compared
+
 
 @final
 class HopSupSup(Method):
@@ -31,7 +33,9 @@ class HopSupSup(Method):
     gamma: weight of the energy against the entropy in recall.
     recall_batch: test images a recall step reads at most; there are as many steps as batches.
     recall_lr, recall_momentum, recall_decay: of the SGD that recalls.
-    recall_settle: further steps down the energy alone (the paper: none; its last step often ends short of a valley).
+    recall_settle: further steps down the energy alone (the paper: none; its last step may end short of a valley).
+    recall_tries: descents, each through the images in an order of its own, of which the one with the surest answers counts
+        (the paper: one; which valley it ends in depends on the order).
     """
 
     recalls = True
@@ -47,6 +51,7 @@ class HopSupSup(Method):
         recall_momentum: float = 0.9,
         recall_decay: float = 1e-4,
         recall_settle: int = 0,
+        recall_tries: int = 1,
     ) -> None:
         super().__init__(net)
         if rule not in hopfield.RULES:
@@ -56,7 +61,9 @@ class HopSupSup(Method):
         if recall_settle < 0:
             raise UsageError(f"method.recall_settle={recall_settle} must be a number of steps, at least 0")
         self.rule, self.gamma, self.recall_batch = hopfield.RULES[rule], gamma, recall_batch
-        self.recall_settle = recall_settle
+        if recall_tries < 1:
+            raise UsageError(f"method.recall_tries={recall_tries} must be a number of descents, at least 1")
+        self.recall_settle, self.recall_tries = recall_settle, recall_tries
         self.descent = {"lr": recall_lr, "momentum": recall_momentum, "weight_decay": recall_decay}
         widths = unit_gates(net)
         self.sites = list(widths)
@@ -102,11 +109,17 @@ class HopSupSup(Method):
     # ---- recalling a mask
 
     def recall(self, x: Tensor) -> tuple[list[dict[str, Tensor]], Callable[[Tensor], Tensor]]:
+        """The surest of `recall_tries` descents: the least mean entropy of the answers to x under the mask it ends in."""
+        paths = [self.descend(x) for _ in range(self.recall_tries)]
+        path = min(paths, key=lambda path: self.doubt(path[-1], x).item()) if len(paths) > 1 else paths[0]
+        return path, lambda images: self.answer(path[-1], images)
+
+    def descend(self, x: Tensor) -> list[dict[str, Tensor]]:
         """Scores start at the mean of the stored patterns; each batch of x is one step down (1 - t/T) H + gamma (t/T) E.
 
         H is the mean entropy of the answers to the batch, E the energy summed over layers, t = 1 .. T; then come
         `recall_settle` steps down gamma E. Batches are of nearly equal size, so that none is too small for its statistics
-        (the paper's last one is what is left).
+        (the paper's last one is what is left). Returns the masks at the start and after each step.
         """
         scores = {name: (self.memories[f"sum/{name}"] / len(self.book.stages)).requires_grad_() for name in self.sites}
         optimizer = torch.optim.SGD(list(scores.values()), **self.descent)
@@ -122,8 +135,16 @@ class HopSupSup(Method):
                 score.grad = grad
             optimizer.step()
             path.append(found(scores))
-        answer = {name: m.float() for name, m in path[-1].items()}
-        return path, lambda images: functional_call(self.net, answer, (images,))
+        return path
+
+    def answer(self, drawn: dict[str, Tensor], images: Tensor) -> Tensor:
+        """Outputs [images, outputs] under masks, bool by gate."""
+        return functional_call(self.net, {name: m.float() for name, m in drawn.items()}, (images,))
+
+    @torch.no_grad()
+    def doubt(self, drawn: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Mean entropy of the answers to all of x, in batches of at most RECALLED, so that statistics are of many."""
+        return torch.cat([entropy(self.answer(drawn, part)) for part in x.tensor_split(-(-len(x) // RECALLED))]).mean()
 
     def objective(self, scores: dict[str, Tensor], images: Tensor, done: float) -> Tensor:
         """(1 - done) H + gamma done E under the masks of `scores`, straight through; `done` is the share of steps, t/T."""
@@ -131,9 +152,8 @@ class HopSupSup(Method):
         energy = sum(hopfield.energy(self.psi(name), 2 * m - 1) for name, m in gains.items())
         if done == 1:
             return self.gamma * energy
-        log_p = functional_call(self.net, gains, (images,)).log_softmax(-1)
-        entropy = -(log_p.exp() * log_p).sum(-1).mean()
-        return (1 - done) * entropy + self.gamma * done * energy
+        doubt = entropy(functional_call(self.net, gains, (images,))).mean()
+        return (1 - done) * doubt + self.gamma * done * energy
 
     # ---- for the record
 
@@ -184,3 +204,9 @@ def drawn(score: Tensor) -> Tensor:
 
 def found(scores: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: score.detach() >= 0 for name, score in scores.items()}
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Of the softmax, in nats: [images, outputs] -> [images]."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)

@@ -117,14 +117,12 @@ def test_hopsupsup_recalls_most_masks_exactly(recalled):
             assert result["metrics"]["recall_distance_max"] == 0 and result["metrics"]["recall_accuracy"] >= 0.97
 
 
-def test_hopsupsup_settles_what_ended_short_of_a_valley(runs, recalled):
-    """A hundred steps down the energy alone lose no mask that was exact, and find some that were not yet."""
-    settled = runs("experiment=supsup/hopsupsup_splitmnist_settled", seeds=MANY)
-    assert all(
-        b or not a
-        for before, after in zip(exact(recalled), exact(settled), strict=True)
-        for a, b in zip(before, after, strict=True)
-    )
+def test_hopsupsup_recalls_all_masks_by_the_surest_of_several_descents(runs):
+    """The specification's gate, distance 0 for all five, on every seed. Which valley a descent ends in depends on the order of
+    the images; under the right mask the answers' entropy is half of that under any other, which needs no label to see."""
+    done = runs("experiment=supsup/hopsupsup_splitmnist_sure")
+    assert set(done.values("recall_distance_max")) == {0}
+    assert all(value >= 0.97 for value in done.values("recall_accuracy"))
 
 
 def test_rotations_at_the_scale_of_a_lenet(runs):
