@@ -227,6 +227,7 @@ COLOURS = {"holds": "green", "fails": "red", "incomplete": "yellow", "refused": 
 def show(table: Sheet, written: Sequence[Path]) -> None:
     """The sheet on standard output, and which files hold it."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     out = Console(highlight=False)
@@ -236,7 +237,8 @@ def show(table: Sheet, written: Sequence[Path]) -> None:
     for name, side in zip(table.head, table.sides, strict=True):
         grid.add_column(name, justify="right" if side == "r" else "left")
     for row in table.rows:
-        grid.add_row(*row[:-1], f"[{COLOURS.get(row[-1].split()[0], 'default')}]{row[-1]}" if row[-1] else "")
+        colour = COLOURS.get(row[-1].split()[0], "default") if row[-1] else "default"
+        grid.add_row(*map(escape, row[:-1]), f"[{colour}]{row[-1]}")
     out.print(grid)
     for note in table.notes:
         out.print(note, markup=False, soft_wrap=True)

@@ -37,7 +37,7 @@ def draw(judged: Judged) -> "Figure | None":
 
 def shown(line: Line) -> float | None:
     """The published value a figure may show."""
-    told = line.row.published
+    told = line.published
     return told.value if told and told.status != "unconfirmed" else None
 
 
@@ -51,7 +51,7 @@ def dots(panel: "Axes", lines: Sequence[Line], unit: str) -> None:
                 panel.plot([line.mean.low, line.mean.high], [y, y], color=colour, linewidth=1, zorder=2)
             panel.plot(line.mean.mean, y, "o", color=colour, markersize=4, zorder=3)
         if (value := shown(line)) is not None:
-            full = line.row.published.status == "confirmed"
+            full = line.published.status == "confirmed"
             panel.plot(value, y, "D", markersize=4.5, markerfacecolor=INK if full else "white", markeredgecolor=INK, zorder=1)
     panel.set_yticks(range(len(lines)), [line.row.name for line in lines])
     panel.set_ylim(len(lines) - 0.5, -0.5)
@@ -70,7 +70,7 @@ def key(figure: "Figure", lines: Sequence[Line]) -> None:
     def sign(marker: str, face: str, edge: str, **more: object) -> Line2D:
         return Line2D([], [], marker=marker, markersize=4, markerfacecolor=face, markeredgecolor=edge, color=edge, **more)
 
-    statuses = {line.row.published.status for line in lines if shown(line) is not None}
+    statuses = {line.published.status for line in lines if shown(line) is not None}
     found = {"ours: mean, 95 % interval, each seed": sign("o", OURS, OURS, linewidth=1)}
     if any(line.verdict == FAILS for line in lines):
         found["ours, the rule does not hold"] = sign("o", FAILED, FAILED, linewidth=1)

@@ -62,7 +62,7 @@ class Row:
     transform: str
     unit: str
     digits: int
-    published: Published | None
+    published: Mapping[str, Published]  # by budget
     rules: Mapping[str, Rule]
     note: str
 
@@ -151,7 +151,7 @@ class Reader:
 
     def row(self, told: Mapping[str, Any], runs: Mapping[str, Any]) -> Row:
         place = f"row {told.get('id', told.get('name', '?'))}"
-        self.keys(told, ROW, ("name", "metric", "rule"), place)
+        self.keys(told, ROW, ("name", "metric"), place)
         run = str(told.get("run", next(iter(runs)) if len(runs) == 1 else None))
         first = self.quantity({"run": run, "metric": told["metric"]}, runs, place)
         further = {part: {"run": run, "metric": told["metric"], **told[part]} for part in ("minus", "over") if part in told}
@@ -162,7 +162,7 @@ class Reader:
         if transform == "error_percent" and further:
             raise self.wrong(f"{place}: error_percent is of one number; with minus or over take percent")
         unit = told.get("unit", ("points" if "minus" in told else "%") if "percent" in transform else "")
-        published = self.published(told["published"], place) if told.get("published") else None
+        published = self.published(told.get("published"), place)
         return Row(
             id=str(told.get("id", told["name"])),
             name=str(told["name"]),
@@ -173,7 +173,7 @@ class Reader:
             unit=str(unit),
             digits=int(told.get("digits", 2)),
             published=published,
-            rules=self.rules(told["rule"], published, place),
+            rules=self.rules(told["rule"], published, place) if "rule" in told else {},
             note=str(told.get("note", "")),
         )
 
@@ -183,13 +183,19 @@ class Reader:
             raise self.wrong(f"{place}: run={told['run']} is none of {', '.join(runs)}.{did_you_mean(str(told['run']), runs)}")
         return Quantity(told["run"], str(told["metric"]))
 
-    def published(self, told: Any, place: str) -> Published:
-        self.keys(told, ("value", "source", "status"), ("value", "source", "status"), f"{place}, published")
-        if told["status"] not in STATUSES:
-            raise self.wrong(f"{place}: status={told['status']} is none of {', '.join(STATUSES)}")
-        return Published(float(told["value"]), str(told["source"]), told["status"])
+    def published(self, told: Any, place: str) -> dict[str, Published]:
+        made, place = {}, f"{place}, published"
+        if told is None:
+            return made
+        self.keys(told, ("value", "source", "status", *BUDGETS), (), place)
+        for budget, one in (told if set(told) <= set(BUDGETS) else dict.fromkeys(BUDGETS, told)).items():
+            self.keys(one, ("value", "source", "status"), ("value", "source", "status"), place)
+            if one["status"] not in STATUSES:
+                raise self.wrong(f"{place}: status={one['status']} is none of {', '.join(STATUSES)}")
+            made[budget] = Published(float(one["value"]), str(one["source"]), one["status"])
+        return made
 
-    def rules(self, told: Any, published: Published | None, place: str) -> dict[str, Rule]:
+    def rules(self, told: Any, published: Mapping[str, Published], place: str) -> dict[str, Rule]:
         if not isinstance(told, dict):
             raise self.wrong(f"{place}: rule is no mapping")
         split = told if set(told) <= set(BUDGETS) else dict.fromkeys(BUDGETS, told)
@@ -200,7 +206,7 @@ class Reader:
             except ValueError as error:
                 raise self.wrong(f"{place}, rule: {error}") from None
             if made[budget].within is not None and made[budget].of is None:
-                if published is None or published.status == "unconfirmed":
+                if budget not in published or published[budget].status == "unconfirmed":
                     raise self.wrong(f"{place}: within needs a published value that is confirmed or ours, or of=NUMBER")
         return made
 

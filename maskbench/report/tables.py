@@ -4,17 +4,18 @@ Nothing here looks at a clock or at a machine's paths, so the same runs give the
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from maskbench.report import statistics
 from maskbench.report.groups import number
 from maskbench.report.runs import Run, blend
-from maskbench.report.spec import Quantity, Row, Table
+from maskbench.report.spec import Published, Quantity, Row, Table
 from maskbench.report.writers import Sheet, comma_separated
 
 BACKED = 3  # seeds from which on a verdict counts as backed
-HOLDS, FAILS, INCOMPLETE, REFUSED, NO_RULE = "holds", "fails", "incomplete", "refused", "no rule"
+HOLDS, FAILS, INCOMPLETE, REFUSED, NO_RULE = "holds", "fails", "incomplete", "refused", ""
+UNCONFIRMED = "Unconfirmed: recalled from the paper and not read in it; such a value is not printed, and no verdict rests on it."
 HEAD = ("row", "n", "ours", "95 % interval", "published", "difference", "rule", "verdict")
 ALIGN = "lrrrrrll"
 CSV_HEAD = (
@@ -34,6 +35,7 @@ class Line:
     rule: str = ""
     reason: str = ""
     gaps: Sequence[float] = field(default_factory=tuple)  # paired differences, of a rule that has them
+    published: Published | None = None  # what stands beside it under this budget
 
     @property
     def mean(self) -> statistics.Mean | None:
@@ -46,9 +48,8 @@ class Line:
 
     @property
     def difference(self) -> float | None:
-        published = self.row.published
-        known = published and published.status != "unconfirmed" and self.mean
-        return self.mean.mean - published.value if known else None
+        known = self.published and self.published.status != "unconfirmed" and self.mean
+        return self.mean.mean - self.published.value if known else None
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def judge(
     """The rows of a table whose runs this budget has, on the runs that are there."""
     judge = _Judge(table, budget, seeds, found, mixed)
     rows = [row for row in table.rows if all(budget in table.runs[q.run] for q in row.quantities)]
-    return Judged(table, budget, seeds, found, [judge.line(row) for row in rows], overrides, mixed)
+    lines = [replace(judge.line(row), published=row.published.get(budget)) for row in rows]
+    return Judged(table, budget, seeds, found, lines, overrides, mixed)
 
 
 class _Judge:
@@ -88,22 +90,22 @@ class _Judge:
 
     def line(self, row: Row) -> Line:
         values, rule = self.values(row), row.rules.get(self.budget)
-        if rule is None:
-            return Line(row, values, NO_RULE)
-        words = rule.words(self.names)
-        other = self.rows[rule.other] if rule.other else None
+        words = rule.words(self.names) if rule else ""
+        other = self.rows[rule.other] if rule and rule.other else None
         if reasons := self.reasons([row, other] if other else [row]):
             return Line(row, values, REFUSED, words, f"it would mix {'; '.join(reasons)}")
         if lacking := [seed for seed in self.seeds if seed not in values]:
             return Line(row, values, INCOMPLETE, words, self.lacking(row, lacking))
+        if rule is None:
+            return Line(row, values, NO_RULE)
         gaps: list[float] = []
         if other:
             others = self.values(other)
             if lacking := [seed for seed in self.seeds if seed not in others]:
                 return Line(row, values, INCOMPLETE, words, self.lacking(other, lacking))
             gaps = rule.differences([values[s] for s in self.seeds], [others[s] for s in self.seeds])
-        published = row.published.value if row.published else None
-        verdict = HOLDS if rule.holds(gaps or list(values.values()), published) else FAILS
+        beside = row.published.get(self.budget)
+        verdict = HOLDS if rule.holds(gaps or list(values.values()), beside.value if beside else None) else FAILS
         few = "" if len(values) >= BACKED else f"fewer than {BACKED} seeds"
         return Line(row, values, verdict, words, few, gaps)
 
@@ -167,16 +169,15 @@ def cells(line: Line) -> list[str]:
         rule += f": {fmean(line.gaps):.{digits}f}"
     verdict = f"{line.verdict} (n={len(line.values)})" if line.verdict in (HOLDS, FAILS) and not line.backed else line.verdict
     ours = "" if mean is None else f"{mean.mean:.{digits}f}{'%' if row.unit == '%' else unit}"
-    return [row.name, str(len(line.values)), ours, band, published(row), gap, rule, verdict]
+    return [row.name, str(len(line.values)), ours, band, published(line), gap, rule, verdict]
 
 
-def published(row: Row) -> str:
+def published(line: Line) -> str:
     """A confirmed value as it is, ours said to be ours, and of a recalled one only that it is unconfirmed."""
-    if row.published is None:
-        return ""
-    if row.published.status == "unconfirmed":
-        return "unconfirmed"
-    return f"{row.published.value:.{row.digits}f}" + (" (ours, earlier)" if row.published.status == "ours" else "")
+    told = line.published
+    if told is None or told.status == "unconfirmed":
+        return "unconfirmed" if told else ""
+    return f"{told.value:.{line.row.digits}f}" + (" (ours, earlier)" if told.status == "ours" else "")
 
 
 def notes(judged: Judged, origin: bool) -> list[str]:
@@ -185,19 +186,16 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     more = f"; on all runs also {' '.join(judged.overrides)}" if judged.overrides else ""
     told.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
     told += list(reasons(judged))
-    if judged.budget == "quick" and "confirmed" in {row.published.status for row in judged.table.rows if row.published}:
+    beside = [line.published for line in judged.lines if line.published]
+    statuses = {one.status for one in beside}
+    if judged.budget == "quick" and "confirmed" in statuses:
         told.append("The quick budget is smaller than the paper's, whose values stand for its own.")
-    statuses = {row.published.status for row in judged.table.rows if row.published}
     if "unconfirmed" in statuses:
-        told.append(
-            "Unconfirmed: recalled from the paper and not read in it; such a value is not printed, and no verdict rests on it."
-        )
-    sources = dict.fromkeys(
-        row.published.source for row in judged.table.rows if row.published and row.published.status == "confirmed"
-    )
-    told += [f"Published: {source}." for source in sources]
+        told.append(UNCONFIRMED)
+    told += dict.fromkeys(f"Published: {one.source}." for one in beside if one.status == "confirmed")
+    told += dict.fromkeys(f"Ours, earlier: {one.source}." for one in beside if one.status == "ours")
     told += [str(note) for note in judged.table.notes]
-    told += [f"{row.name}: {row.note}" for row in judged.table.rows if row.note]
+    told += [f"{row.name}: {row.note}" for row in (line.row for line in judged.lines) if row.note]
     if judged.mixed:
         told.append("mixed=allow: cells may mix data sources and commits.")
     return told + (list(origins(judged)) if origin else [])
@@ -237,7 +235,7 @@ def comma(judged: Judged) -> str:
 
 def _numbers(line: Line) -> list[object]:
     row, mean, gap = line.row, line.mean, statistics.mean(line.gaps) if line.gaps else None
-    told = row.published
+    told = line.published
     shown = told.value if told and told.status != "unconfirmed" else None
     return [
         row.id, row.name, row.unit, len(line.values), " ".join(map(str, line.values)),
@@ -273,12 +271,9 @@ def scoreboard(all_judged: Sequence[Judged]) -> Sheet:
 
 
 def score(judged: Judged) -> list[str]:
-    holds, fails = judged.count(HOLDS), judged.count(FAILS)
-    refused, incomplete = judged.count(REFUSED), judged.count(INCOMPLETE)
+    holds, fails, refused, incomplete = map(judged.count, (HOLDS, FAILS, REFUSED, INCOMPLETE))
+    ruled = holds + fails + refused + incomplete
     seeds = min((len(line.values) for line in judged.lines), default=0)
-    if refused or incomplete:
-        parts = [f"{n} rows {word}" for n, word in ((refused, REFUSED), (incomplete, INCOMPLETE)) if n]
-        verdict = ", ".join(parts)
-    else:
-        verdict = HOLDS if not fails else f"{fails} of {holds + fails} rows fail"
-    return [judged.table.system, judged.table.name, f"{holds} of {len(judged.lines)}", str(seeds), verdict]
+    parts = [f"{n} of {ruled} {word}" for n, word in ((refused, REFUSED), (incomplete, INCOMPLETE), (fails, "fail")) if n]
+    verdict = ", ".join(parts) or HOLDS
+    return [judged.table.system, judged.table.name, f"{holds} of {ruled}", str(seeds), verdict]

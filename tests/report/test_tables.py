@@ -137,6 +137,13 @@ def test_a_number_that_is_undefined_is_told_by_its_name(table: spec.Table, recor
     assert line.verdict == "incomplete" and line.reason == "seed 0, 1, 2: steps is undefined"
 
 
+def test_a_row_without_a_rule_is_shown_and_not_counted(table: spec.Table, found: Callable) -> None:
+    bare = dataclasses.replace(table, rows=(*table.rows[:1], dataclasses.replace(table.rows[1], rules={}), *table.rows[2:]))
+    judged = tables.judge(bare, "quick", (0, 1, 2), found())
+    assert tables.cells(judged.lines[1])[2:] == ["81.00%", "[78.52, 83.48]", "unconfirmed", "", "", ""]
+    assert tables.scoreboard([judged]).rows[0][2:] == ["4 of 4", "3", "holds"]
+
+
 def test_two_seeds_give_a_verdict_that_says_so(table: spec.Table, found: Callable) -> None:
     judged = tables.judge(table, "quick", (0, 1), found())
     assert tables.cells(judged.lines[0])[-1] == "holds (n=2)" and not judged.lines[0].backed
@@ -201,6 +208,6 @@ def test_latex_is_a_booktabs_table(table: spec.Table, found: Callable) -> None:
 def test_the_scoreboard(table: spec.Table, found: Callable) -> None:
     judged = tables.judge(table, "quick", (0, 1, 2), found())
     board = tables.scoreboard([judged])
-    assert board.rows == [["mine", "mine", "4 of 5", "3", "1 of 5 rows fail"]]
+    assert board.rows == [["mine", "mine", "4 of 5", "3", "1 of 5 fail"]]
     assert "1 of 1 systems have a verdict on 3 seeds or more." in board.notes
     assert "mine, B: at most 50; it does not hold." in board.notes
