@@ -153,6 +153,7 @@ class Neurons:
         kept = int(masks.unpack(self.book["kept"], (self.count,)).sum())
         return {
             "relative_error": errors[self.select],
+            "explained": 1 - errors[self.select] ** 2,  # share of the target's mean square
             **{f"relative_error/{name}": value for name, value in errors.items()},
             "neurons": self.count,
             "neurons_kept": kept,

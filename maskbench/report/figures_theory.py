@@ -78,9 +78,13 @@ def power(kind: str, found: dict[str, Points], metrics: Sequence[dict[str, Any]]
         x = np.array(list(found[name]))
         bound = [np.mean([row["bound"] for row in rows]) for rows in found[name].values()]
         panel.plot(x, bound, color=look["color"], linestyle=":", linewidth=0.9)
-    panel.plot([], [], color=GREY, linestyle=":", linewidth=0.9, label="theory's sufficient width, in the line's colour")
+    panel.plot([], [], color=GREY, linestyle=":", linewidth=0.9, label="formula from errors of single weights")
     panel.set_xscale("log")
     panel.set_yscale("log")
+    if kind == "sizes":
+        ticks = sorted({x for points in found.values() for x in points})
+        panel.set_xticks(ticks, ticks)
+        panel.minorticks_off()
     panel.set_xlabel(AXES[kind])
     panel.set_ylabel(WIDTH)
     legend(figure, [panel], 1, entry=2.4)

@@ -229,5 +229,5 @@ def report(parts: list[dict[str, Any]], judged: dict[str, Any], points: list[dic
         "build_cpu_seconds": sum(part["seconds"] for part in parts),
         "verify_cpu_seconds": judged["seconds"],
     }
-    objective = next(name for name in ("certified_digits", "relative_error") if numbers.get(name) is not None)
+    objective = next(name for name in ("certified_digits", "explained") if numbers.get(name) is not None)
     return Outcome(numbers | slopes(points), objective, judged["table"], notes=judged["notes"], curves=points)
