@@ -219,9 +219,11 @@ def row_point(tables: Sequence[list[dict[str, Any]]], row: int, column: str) -> 
 
 
 def labelled(tables: Sequence[list[dict[str, Any]]]) -> bool:
-    """Whether all seeds have the same table of two rows or more, its first column text and the others numbers."""
+    """Whether all seeds have the same table of two rows or more, its first column names and the others numbers."""
     if len({len(table) for table in tables}) > 1 or len(tables[0]) < 2:
         return False
+    if any(len({str(next(iter(row.values()), None)) for row in table}) < len(table) for table in tables):
+        return False  # rows that are not told apart by their first column
     return all(
         row and isinstance(next(iter(row.values())), str) and all(numeric(v) for v in list(row.values())[1:])
         for table in tables

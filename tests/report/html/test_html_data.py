@@ -147,6 +147,19 @@ def test_accuracy_over_stages_needs_every_earlier_stage_tested(write: Callable, 
     assert ends["x"] == [1, 3], "only where the average is defined"
 
 
+def test_a_table_is_drawn_over_the_names_of_its_rows_with_the_widths_beside_its_columns(write: Callable, tmp_path: Path) -> None:
+    table = [{"stage": "a", "accuracy": 0.5, "accuracy +-": 0.1}, {"stage": "b", "accuracy": 0.6, "accuracy +-": 0.2}]
+    write(tmp_path, "any", 0, {"average": 0.9}, table=table)
+    plot = plots(tmp_path)["accuracy, by stage"]
+    assert plot["ticks"] == ["a", "b"] and plot["series"][0]["h"] == pytest.approx([0.1, 0.2])
+    assert "accuracy +-, by stage" not in plots(tmp_path)
+
+
+def test_rows_of_one_name_are_no_line(write: Callable, tmp_path: Path) -> None:
+    write(tmp_path, "any", 0, {"average": 0.9}, table=[{"split": "test", "accuracy": 0.5}, {"split": "test", "accuracy": 0.6}])
+    assert list(plots(tmp_path)) == ["average, every group"]
+
+
 def test_what_diverged_is_shown_and_not_drawn(write: Callable, tmp_path: Path) -> None:
     write(tmp_path, "any", 0, {"accuracy": float("nan"), "accuracy/1": 0.5, "accuracy/2": float("inf"), "accuracy/3": 0.6})
     (line,) = plots(tmp_path)["accuracy/number"]["series"]

@@ -2,7 +2,9 @@
 const KINDS = { lines, rows };
 
 function card(spec, heading) {
-  const box = el('article', { class: 'card' }, el('h4', {}, heading || spec.title));
+  const groups = [...new Set(spec.series.map((one) => one.group))];
+  const only = groups.length === 1 && groups[0] !== undefined && !spec.ordered ? [' ', el('small', {}, groupOf(groups[0]).label)] : [];
+  const box = el('article', { class: 'card' }, el('h4', {}, heading || spec.title, only));
   const body = el('div', {});
   box.append(body);
   body.style.minHeight = '340px';
