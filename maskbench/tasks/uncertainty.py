@@ -203,7 +203,7 @@ def picture(method: Method, stage: Stage) -> tuple[Rows, float | None]:
     drawn = zip(x[:GRID, 0].tolist(), mean_of, deviation.tolist(), strict=False)
     rows = [{"kind": "line", "x": at, "mean": value, "sd": sd} for at, value, sd in drawn]
     for name, (inputs, targets) in parts.items():
-        values = gaussian.in_units(members[:1, :1], targets, stage.units)[2][:, 0, 0].tolist()
+        values = gaussian.in_units(full(members, y)[:1, :1], targets, stage.units)[2][:, 0, 0].tolist()
         pairs = zip(inputs[:, 0].tolist(), values, strict=True)
         rows += [{"kind": "point", "data": name, "x": at, "y": value} for at, value in pairs]
     inside = deviation[:GRID][(x[:GRID, 0] >= low) & (x[:GRID, 0] <= high)].median()
