@@ -1,0 +1,276 @@
+"""Figures of uncertainty runs: calibration, answers by confidence, members, unknown classes, shifts, folds, a curve.
+
+Drawn from curves.json, whose rows say their `kind`; several seeds are a mean with the band from least to largest. Experiments
+side by side: a transition over one setting, or methods against members and confidence.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maskbench.report import style
+from maskbench.report.figures_methods import most_seeds, names, setting
+from maskbench.report.style import COLUMN, GREY, INK, PAGE, band, canvas, legend, looks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from maskbench.report.figures import Finished
+
+Group = Sequence["Finished"]
+PANELS = {  # of a transition: metric, how it is told, what it is multiplied by
+    "accuracy": ("accuracy (%)", 100),
+    "nll": ("NLL (nats)", 1),
+    "ece": ("ECE (%)", 100),
+    "disagreement": ("disagreement of members (%)", 100),
+    "mask_iou": ("mean IoU of masks", 1),
+    "rmse": ("RMSE", 1),
+    "log_likelihood": ("log-likelihood", 1),
+}
+
+
+def draw(runs: Group, title: str) -> dict[str, "Figure"]:
+    """The figures these runs have something for, by name."""
+    made = {}
+    for name, (kind, figure) in FIGURES.items():
+        if all(rows(run, kind) for run in runs):
+            made[name] = figure(runs, title)
+    return made
+
+
+def compare(groups: Sequence[Group], title: str) -> dict[str, "Figure"]:
+    """A transition over the one setting in which experiments differ; else methods against members and confidence."""
+    every = [run for group in groups for run in group]
+    if not all(rows(run, "members") for run in every):
+        return {}
+    if (key := setting(groups)) is not None:
+        return {"transition": transition(groups, key, title)}
+    made = {"methods_members": members(groups, title, names(groups))}
+    if all(rows(run, "confidence") for run in every):
+        made["methods_confidence"] = confidences(groups, title)
+    return made
+
+
+# ---- numbers out of the records
+
+
+def rows(run: "Finished", kind: str) -> list[dict[str, Any]]:
+    return [row for row in run.curves if row.get("kind") == kind]
+
+
+def series(runs: Group, kind: str, at: str, name: str, **where: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(places [points], values of `name` [runs, points]) of the rows of a kind; nan where a run has none."""
+    found = [{r[at]: r.get(name) for r in rows(run, kind) if all(r.get(k) == v for k, v in where.items())} for run in runs]
+    x = sorted(set.intersection(*map(set, found)))
+    y = np.array([[np.nan if one[place] is None else one[place] for place in x] for one in found], dtype=float)
+    return np.array(x, dtype=float), y.reshape(len(runs), len(x))
+
+
+def sets(runs: Group, kind: str) -> list[str]:
+    """The data sets that rows of a kind speak of, in order."""
+    return list(dict.fromkeys(row["data"] for run in runs for row in rows(run, kind)))
+
+
+# ---- of one experiment
+
+
+def reliability(runs: Group, title: str) -> "Figure":
+    """Accuracy against confidence in bins, and below it how many answers a bin holds."""
+    figure, (upper, lower) = canvas(title, 1, 2, width=COLUMN, height=3.6, sharex=True, height_ratios=[3, 1])
+    bins, counts = series(runs, "reliability", "bin", "count")
+    _, accuracy = series(runs, "reliability", "bin", "accuracy")
+    _, confidence = series(runs, "reliability", "bin", "confidence")
+    look = {"color": style.COLOURS[0]}
+    upper.plot([0, 100], [0, 100], color=GREY, linewidth=0.6, linestyle="--", label="perfectly calibrated")
+    for number, (x, y) in enumerate(zip(100 * confidence, 100 * accuracy, strict=True)):
+        upper.plot(x, y, marker="o", label="mean prediction" if number == 0 else "_", **look)
+    upper.set_ylabel("accuracy (%)")
+    centres = 100 * (bins + 0.5) / len(bins)
+    lower.bar(centres, counts.mean(0), width=90 / len(bins), **look)
+    lower.set_yscale("symlog", linthresh=1)
+    lower.set_ylabel("inputs")
+    lower.set_xlabel("confidence, largest probability (%)")
+    legend(figure, [upper], 1, entry=1.6)
+    return figure
+
+
+def confidence(runs: Group, title: str) -> "Figure":
+    """Accuracy over the answers of at least a confidence, on the test set and mixed with unknown classes; and how many."""
+    figure, (left, right) = canvas(title, 2, width=PAGE, height=2.7)
+    for data, look in looks(sets(runs, "confidence")).items():
+        x, accuracy = series(runs, "confidence", "threshold", "accuracy", data=data)
+        _, kept = series(runs, "confidence", "threshold", "kept", data=data)
+        band(left, x, 100 * accuracy, label=data, **look)
+        band(right, x, 100 * kept, label=data, **look)
+    for panel, label in ((left, "accuracy of what is answered (%)"), (right, "answered (%)")):
+        panel.set_xlabel("least confidence")
+        panel.set_ylabel(label)
+    legend(figure, [left, right], len(runs), entry=2.0)
+    return figure
+
+
+def of_members(runs: Group, title: str) -> "Figure":
+    return members([runs], title, [runs[0].result["method"]])
+
+
+def entropies(runs: Group, title: str) -> "Figure":
+    """How sure the mean prediction is of known and of unknown classes: densities of its entropy."""
+    figure, (panel,) = canvas(title, width=COLUMN, height=2.7)
+    for data, look in looks(sets(runs, "entropy")).items():
+        found = [row for run in runs for row in rows(run, "entropy") if row["data"] == data]
+        counts = np.array([row["counts"] for row in found], dtype=float)
+        edges = np.linspace(0, found[0]["top"], counts.shape[1] + 1)
+        shares = 100 * counts / counts.sum(1, keepdims=True)
+        band(panel, (edges[:-1] + edges[1:]) / 2, shares, label=data, **(look | {"marker": ""}))
+    panel.set_xlabel("entropy of the mean prediction (nats)")
+    panel.set_ylabel("share of inputs (%)")
+    panel.set_yscale("symlog", linthresh=1)
+    legend(figure, [panel], len(runs), entry=1.4)
+    return figure
+
+
+def shifted(runs: Group, title: str) -> "Figure":
+    """Accuracy and calibration as corruptions grow: each type a faint line, their mean a full one."""
+    figure, panels = canvas(title, 3, width=PAGE, height=2.6)
+    types = list(dict.fromkeys(row["type"] for row in rows(runs[0], "shifted")))
+    for panel, (name, (label, factor)) in zip(panels, list(PANELS.items())[:3], strict=True):
+        all_types = []
+        for kind in types:
+            x, y = series(runs, "shifted", "level", name, type=kind)
+            all_types.append(y)
+            panel.plot(x, factor * y.mean(0), color=GREY, linewidth=0.5, label="_" if kind != types[0] else "each type")
+        band(panel, x, factor * np.mean(all_types, 0), color=style.COLOURS[0], marker="o", label=f"mean of {len(types)} types")
+        panel.set_xlabel("severity")
+        panel.set_ylabel(label)
+        panel.set_xticks(x)
+    legend(figure, panels, len(runs), entry=1.6)
+    return figure
+
+
+def quantiles(runs: Group, title: str) -> "Figure":
+    """Share of targets below each predicted quantile."""
+    figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
+    panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle="--", label="perfectly calibrated")
+    x, y = series(runs, "quantile", "level", "below")
+    band(panel, x, y, color=style.COLOURS[0], marker="o", label="all divisions together")
+    panel.set_xlabel("quantile of the prediction")
+    panel.set_ylabel("share of targets below")
+    legend(figure, [panel], len(runs), entry=1.6)
+    return figure
+
+
+def folds(runs: Group, title: str) -> "Figure":
+    """Error and likelihood of every division, with their mean."""
+    figure, panels = canvas(title, 2, width=PAGE, height=2.4)
+    for panel, name in zip(panels, ("rmse", "log_likelihood"), strict=True):
+        x, y = series(runs, "fold", "fold", name)
+        panel.plot(x, y.mean(0), linestyle="", marker="o", color=style.COLOURS[0], label="division, mean of seeds")
+        panel.axhline(np.nanmean(y), color=INK, linewidth=0.8, label="mean")
+        panel.set_xlabel("division")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_ylabel(PANELS[name][0])
+    legend(figure, panels, 1, entry=1.8)
+    return figure
+
+
+def picture(runs: Group, title: str) -> "Figure":
+    """A curve over its one input: what trained, what is tested, and the prediction with bands of one and three deviations.
+    The first seed's."""
+    figure, (panel,) = canvas(title, width=PAGE, height=3.0)
+    run = runs[0]
+    x, mean, sd = (np.array([row[name] for row in rows(run, "line")]) for name in ("x", "mean", "sd"))
+    for times, fill in ((3, 0.15), (1, 0.25)):
+        told = f"{times} deviation{'s' * (times > 1)}"
+        panel.fill_between(x, mean - times * sd, mean + times * sd, color=style.COLOURS[0], alpha=fill, linewidth=0, label=told)
+    panel.plot(x, mean, color=style.COLOURS[0], label="mean")
+    for data, look in (("test", {"color": GREY, "marker": ".", "markersize": 2}), ("train", {"color": INK, "marker": "o"})):
+        points = [row for row in rows(run, "point") if row["data"] == data]
+        at, y = ([row[name] for row in points] for name in ("x", "y"))
+        panel.plot(at, y, linestyle="", label=f"{data} rows", **look)
+    panel.set_xlabel("input (standardised by what trains)")
+    panel.set_ylabel("target")
+    legend(figure, [panel], 1, entry=1.1)
+    return figure
+
+
+# ---- of several
+
+
+def members(groups: Sequence[Group], title: str, told: Sequence[str]) -> "Figure":
+    """Scores against the number of members, from the predictions of one run: the first 1, 2, ... of them."""
+    first = rows(groups[0][0], "members")[0]
+    unknown = {name: (f"AUROC, {name.split('/')[1]} (%)", 100) for name in first if name.startswith("auroc_entropy/")}
+    shown = {name: PANELS.get(name) or unknown[name] for name in [*PANELS, *unknown] if name in first}
+    figure, panels = canvas(title, len(shown), width=PAGE if len(shown) > 1 else COLUMN, height=2.6)
+    for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=True):
+        for group, look in zip(groups, looks(told).values(), strict=True):
+            x, y = series(group, "members", "members", name)
+            band(panel, x, factor * y, label=told[list(groups).index(group)], **look)
+        over_members(panel, max(row["members"] for group in groups for run in group for row in rows(run, "members")))
+        panel.set_ylabel(label)
+    legend(figure, panels, most_seeds(groups), entry=1.8)
+    return figure
+
+
+def over_members(panel: "Axes", most: int) -> None:
+    panel.set_xlabel("members")
+    if most > 20:
+        panel.set_xscale("log")
+    else:
+        panel.xaxis.get_major_locator().set_params(integer=True)
+
+
+def confidences(groups: Sequence[Group], title: str) -> "Figure":
+    """Accuracy over confident answers, by method: on the test set, and mixed with each set of unknown classes."""
+    data = [name for name in sets(groups[0], "confidence") if all(name in sets(group, "confidence") for group in groups)]
+    figure, panels = canvas(title, max(1, len(data)), width=PAGE, height=2.8)
+    for panel, name in zip(panels, data, strict=False):
+        for group, (told, look) in zip(groups, looks(names(groups)).items(), strict=True):
+            x, y = series(group, "confidence", "threshold", "accuracy", data=name)
+            band(panel, x, 100 * y, label=told, **look)
+        panel.set_title(name, loc="left")
+        panel.set_xlabel("least confidence")
+    panels[0].set_ylabel("accuracy of what is answered (%)")
+    legend(figure, panels, most_seeds(groups), entry=1.8)
+    return figure
+
+
+def transition(groups: Sequence[Group], key: str, title: str) -> "Figure":
+    """Every score against the one setting that differs (of Masksembles: the scale, from one net to thin nets)."""
+    groups = sorted(groups, key=lambda group: value_of(group, key))
+    first = groups[0][0].result["metrics"]
+    unknown = {n: (f"AUROC, {n.split('/')[1]} (%)", 100) for n in first if n.startswith("auroc_entropy/")}
+    shown = {n: told for n, told in (PANELS | unknown).items() if any(g[0].result["metrics"].get(n) is not None for g in groups)}
+    figure, panels = canvas(title, 3, -(-len(shown) // 3), width=PAGE, height=1.9 * -(-len(shown) // 3) + 0.6)
+    x = np.array([value_of(group, key) for group in groups], dtype=float)
+    for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=False):
+        found = [[run.result["metrics"].get(name) for run in group] for group in groups]
+        y = np.array([[np.nan if v is None else v for v in values] for values in found], dtype=float) * factor
+        panel.plot(x, y.mean(1), marker="o", color=style.COLOURS[0], label="mean of seeds")
+        panel.fill_between(x, y.min(1), y.max(1), color=style.COLOURS[0], alpha=0.18, linewidth=0)
+        panel.set_xlabel(key)
+        panel.set_ylabel(label)
+    for panel in panels[len(shown) :]:
+        panel.set_visible(False)
+    return figure
+
+
+def value_of(group: Group, key: str) -> Any:
+    value: Any = group[0].config
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+FIGURES = {  # name: (the kind of rows it needs, what draws it)
+    "reliability": ("reliability", reliability),
+    "confidence": ("confidence", confidence),
+    "members": ("members", of_members),
+    "entropy": ("entropy", entropies),
+    "shifted": ("shifted", shifted),
+    "quantiles": ("quantile", quantiles),
+    "folds": ("fold", folds),
+    "curve": ("line", picture),
+}
