@@ -10,15 +10,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from statistics import mean
 
 import pytest
 
-from maskbench import provenance
+from maskbench import identity, provenance
 
 ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The user's own, for parts of runs in this process."""
+    return Path(identity.data_dir())
 
 
 class Runs(list):
@@ -58,3 +65,25 @@ def runs() -> Callable[..., Runs]:
         return done[words, seeds]
 
     return go
+
+
+@pytest.fixture(scope="session")
+def pixels() -> Callable[[int], float]:
+    """pixels(shots): accuracy of the nearest support image in pixels, over glyph28's 5-way test episodes of seed 0."""
+    import torch
+
+    from maskbench.data.few_shot import few_shot
+
+    def nearest(shots: int) -> float:
+        (stage,) = few_shot(
+            base="glyph28", size=28, ways=5, shots=shots, queries=None, test_queries=15, test_shots=[], cross=[],
+            rotations=False, val=1, test=600, source="auto", root=Path(identity.data_dir()), seed=0,
+        )  # fmt: skip
+        right = []
+        for (x, own), y in stage.test.batches(50):
+            support, queries = x[:, : own.shape[1]].flatten(2), x[:, own.shape[1] :].flatten(2)
+            found = torch.cdist(queries, support).argmin(-1)
+            right.append((own.gather(1, found) == y).double().mean(1))
+        return torch.cat(right).mean().item()
+
+    return cache(nearest)
