@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 
 from rich.console import Console as Terminal
 from rich.live import Live
@@ -57,12 +57,12 @@ class Job:
 
 def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
     """Do the jobs, at most `parallel` at a time, and return those that failed; each holds the reason in `note`."""
-    stop = Event()
+    stop = threading.Event()
     for job in jobs:
         if job.done:
             job.status = "earlier"
     todo = [job for job in jobs if job.status != "earlier"]
-    with shown(jobs) as tell, ThreadPoolExecutor(max(1, parallel)) as pool:
+    with shown(jobs) as tell, terminable(), ThreadPoolExecutor(max(1, parallel)) as pool:
         futures = [pool.submit(_do, job, stop, tell) for job in todo]
         try:
             while not all(future.done() for future in futures):
@@ -72,13 +72,30 @@ def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
             stop.set()
             for job in todo:
                 if job.process is not None and job.process.poll() is None:
-                    job.process.send_signal(signal.SIGINT)
+                    job.process.send_signal(signal.SIGTERM)
         for future in futures:
             future.result()
     return [job for job in jobs if job.status == "failed"]
 
 
-def _do(job: Job, stop: Event, tell: "Progress") -> None:
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, being asked to terminate is an interruption, so that no process is left behind at work."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _do(job: Job, stop: threading.Event, tell: "Progress") -> None:
     while job.taken and not stop.is_set():
         job.status, job.note = "elsewhere", "another process is at work on it"
         stop.wait(PATIENCE)

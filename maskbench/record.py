@@ -70,7 +70,7 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lock = FileLock(folder / ".lock", timeout=0)
+        self.lock = FileLock(folder / ".lock", timeout=0.5)  # longer than a look at it takes (report/runs.py, state)
         self.about: dict[str, Any] = {}
 
     @property

@@ -1,5 +1,6 @@
 """Processes side by side: a crash takes no other with it; what is finished is not started; others' work is waited for."""
 
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from filelock import FileLock
 from maskbench import jobs
 from maskbench.jobs import Job
 
+ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
@@ -91,3 +93,29 @@ def test_the_live_table_counts_all_and_shows_what_fails_first(job: Callable) -> 
     grid = jobs.Progress(all_jobs, None).grid()
     assert grid.title == "39 waiting, 1 failed" and grid.row_count == jobs.SHOWN
     assert next(iter(grid.columns[0].cells)) == "a30" and "\\[red]" in next(iter(grid.columns[3].cells))
+
+
+def test_being_asked_to_terminate_leaves_no_process_at_work(tmp_path: Path) -> None:
+    """The processes it started are told so too, and may save; what waits is not started."""
+    (tmp_path / "slow.py").write_text("import sys, time\nopen(sys.argv[1], 'w').write('here')\ntime.sleep(60)\n")
+    main = f"""
+import subprocess
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from maskbench import jobs
+jobs.PROGRAM = (sys.executable, {str(tmp_path / "slow.py")!r})
+print("ready", flush=True)
+try:
+    jobs.run([jobs.Job(name, [name], [Path(name)]) for name in ("a", "b")], 1)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    process = subprocess.Popen([sys.executable, "-c", main], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    while not (tmp_path / "a").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    started = time.monotonic()
+    process.terminate()
+    process.communicate(timeout=50)  # ends only when nobody holds its streams any more
+    assert process.returncode == 130 and time.monotonic() - started < 50 and not (tmp_path / "b").exists()

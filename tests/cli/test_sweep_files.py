@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +72,27 @@ def test_a_broken_job_ends_no_other_and_the_rerun_does_only_what_is_missing(cli:
     assert cli(*words, "backbone.widths=[16,8]", "seed=0,1,2").returncode == 0
     attempts = [json.loads(p.read_text())["attempts"] for p in (tmp_path / "outputs").glob("packnet-*/s*/run.json")]
     assert sorted(map(len, attempts)) == [1, 1, 1], "nothing was done twice"
+
+
+def test_a_sweep_that_runs_elsewhere_can_be_watched(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    from maskbench.commands import where
+
+    monkeypatch.setattr(where, "EVERY", 0.05)
+    words = ["method=packnet", "seed=0,1"]
+    capsys.readouterr()
+    assert cli.main(["where", *words]) == 0
+    first, second = (Path(line.split()[0]) for line in capsys.readouterr().out.splitlines())
+
+    def finish(*folders: Path) -> None:
+        for folder in folders:
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text('{"status": "finished", "objective": 0.5}')
+
+    finish(first)
+    thread = threading.Timer(0.5, finish, [second])
+    thread.start()
+    assert cli.main(["where", "--live", *words]) == 0
+    thread.join()
+    assert capsys.readouterr().out.splitlines() == ["1 new, 1 finished", "2 finished"]
+    table = where.grid([first, second], ["finished", "finished"], "2 finished")
+    assert list(table.columns[2].cells) == ["0.5000", "0.5000"]
