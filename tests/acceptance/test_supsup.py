@@ -1,6 +1,12 @@
 """SupSup on MNIST streams: supsup.md section 8."""
 
+import time
+
 import pytest
+import torch
+
+from maskbench.backbones.mlp import MLP
+from maskbench.methods.supsup import SupSup
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +24,19 @@ def permuted(runs):
 def test_split_mnist_with_the_stage_given(split):
     assert all(abs(value - 0.99) <= 0.005 for value in split.values("average_accuracy"))
     assert {result["source"] for result in split} <= {"npm", "folder", "torchvision"}, "the full data set, not the sample"
+
+
+@pytest.mark.parametrize("outputs", [2, 10])
+def test_split_mnist_needs_no_superfluous_outputs(runs, outputs: int):
+    done = runs("method=supsup", "data=splitmnist", f"backbone.outputs={outputs}", "method.inference=[one_shot_H]")
+    assert all(abs(value - 0.99) <= 0.005 for value in done.values("average_accuracy"))
+
+
+def test_split_mnist_with_labels_kept(runs):
+    """Stages are found even less than with shifted labels: 32 to 38 % from one image, 40 to 55 % from 128 when first measured."""
+    done = runs("method=supsup", "data=splitmnist", "data.labels=kept", "method.inference=[one_shot_H,binary_H]")
+    assert all(0.2 <= value <= 0.6 for value in done.values("task_inference_accuracy/one_shot_H_1"))
+    assert 0.3 <= done.mean("task_inference_accuracy/binary_H_128") <= 0.75
 
 
 def test_split_mnist_stages_are_not_found_from_one_image(split):
@@ -54,9 +73,9 @@ def test_training_is_cheap(permuted):
 
 
 def test_fashion_permutations(runs):
-    done = runs("method=supsup", "data=permutedfashion", "data.stages=5", seeds=(0,))
+    done = runs("experiment=supsup/permuted_fashion")
     assert done.mean("average_accuracy") == pytest.approx(0.84, abs=0.01)
-    assert done.mean("task_inference_accuracy/one_shot_H_1") >= 0.995
+    assert all(value >= 0.995 for value in done.values("task_inference_accuracy/one_shot_H_1"))
 
 
 def test_the_bounds(runs):
@@ -83,6 +102,21 @@ def test_fifty_permutations(runs):
 def test_binary_search_on_split_mnist_from_128_images(split):
     """Reported, not tuned: 80 to 97.5 % with shifted labels where it was measured first."""
     assert 0.6 <= split.mean("task_inference_accuracy/binary_H_128") <= 1.0
+
+
+def test_finding_one_of_fifty_stages_takes_milliseconds():
+    """CPU time of one One-Shot inference from one image, LeNet-300-100 with 100 outputs, masks at one bit a weight."""
+    method = SupSup(MLP((1, 28, 28), 100, widths=[300, 100], bias=False, init="signed_constant"))
+    method.classes.fill_(10)
+    for stage in range(50):
+        method.book.write(stage, {name: torch.rand(w.shape) < 0.5 for name, w in method.w.items()})
+    groups, seconds = torch.randn(20, 1, 1, 28, 28), []
+    for rule in ("one_shot_H", "one_shot_G") * 5:
+        start = time.process_time()
+        for group in groups:
+            method.infer(group[None], rule)
+        seconds.append((time.process_time() - start) / len(groups))
+    assert min(seconds) < 0.015
 
 
 # ---- HopSupSup
