@@ -49,7 +49,7 @@ def test_features_stay_with_their_statistics(build: Callable) -> None:
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"head.weight", "head.bias"}
 
 
-@pytest.mark.parametrize("bn, moved", [("free", True), ("freeze", False)])
+@pytest.mark.parametrize("bn, moved", [("train", True), ("freeze", False)])
 def test_norm_statistics_follow_their_policy(build: Callable, bn: str, moved: bool) -> None:
     words = ("method=transfer_finetune", *SPLIT, "backbone=resnet20", "backbone.width=0.25", f"method.bn={bn}")
     _, before, after = run(build, *words)
@@ -172,7 +172,7 @@ def test_taps_see_layers_and_the_heads_input_and_leave_no_hooks() -> None:
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"start": "zero"}, {"moves": "trunk"}, {"bn": "train"}, {"l2": -1}, {"bss": -0.1}, {"bss_k": 0}]
+    "knobs", [{"start": "zero"}, {"moves": "trunk"}, {"bn": "free"}, {"l2": -1}, {"bss": -0.1}, {"bss_k": 0}]
 )
 def test_a_knob_that_does_not_work_is_refused(knobs: dict) -> None:
     with pytest.raises(UsageError, match=f"method.{next(iter(knobs))}="):

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from maskbench import cli
 from maskbench.errors import UsageError
-from maskbench.report import figures, paired, runs
+from maskbench.report import figures, paired, paired_figure, runs
 
 BASE = [3.0, 5.0, 4.0, 6.0, 2.0]
 
@@ -107,6 +107,27 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
 
 
 # ---- figures
+
+
+def test_a_figure_of_a_sweep_shows_the_tables_numbers(output: Path) -> None:
+    rows = table(output)
+    left, right = paired_figure.draw(rows, "target_rmse", "data.n_target", "base", "title").axes
+    wanted = {row.method: [r.mean for r in rows if r.method == row.method] for row in rows}
+    assert {line.get_label(): sorted(line.get_ydata()) for line in left.lines} == {m: sorted(v) for m, v in wanted.items()}
+    drawn = [c for c in right.containers if c.get_label() == "good"]
+    assert drawn[0].lines[0].get_ydata().tolist() == pytest.approx([-1.2, 1.0])
+
+
+def test_the_command_draws(output: Path, tmp_path: Path) -> None:
+    words = ["paired", "base", "settings=data.n_target", "--output", str(output), "--figure", str(tmp_path / "sizes.png")]
+    assert cli.main(words) == 0
+    assert (tmp_path / "sizes.png").exists() and (tmp_path / "sizes.svg").exists()
+
+
+def test_one_size_is_no_axis(output: Path) -> None:
+    rows = [row for row in table(output) if row.setting == ("20",)]
+    with pytest.raises(UsageError, match="one value only"):
+        paired_figure.draw(rows, "target_rmse", "data.n_target", "base", "title")
 
 
 def finished(tmp_path: Path, seed: int, kind: str, curve: bool = True):

@@ -21,6 +21,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("baseline", metavar="BASELINE", help="the name of its row, such as transfer_finetune")
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="filters, metrics=, settings=, rows=, mixed=")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the runs (paths.output)")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="draw it against the last of the settings: FILE.png, FILE.svg"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="CSV in full precision")
     form.add_argument("--markdown", action="store_true", help="a Markdown table")
@@ -49,6 +52,8 @@ def main(argv: list[str]) -> int:
     rows = paired.table(
         found, metric, given.baseline, settings=settings, name=options.get("rows", "method"), mixed="mixed" in options
     )
+    if given.figure:
+        draw(rows, metric, settings[-1] if settings else "", given.baseline, given.figure)
     names, lines = paired.head(metric, settings), [paired.cells(row) for row in rows]
     if given.csv:
         sys.stdout.write(comma_separated(names, lines))
@@ -59,3 +64,12 @@ def main(argv: list[str]) -> int:
         print(f"{metric}, paired with {given.baseline}; {'less' if paired.lower(metric) else 'more'} is better")
         print(aligned(lines, names))
     return 0
+
+
+def draw(rows: list, metric: str, key: str, baseline: str, file: Path) -> None:
+    from maskbench.report import paired_figure, style
+
+    if not key:
+        raise UsageError("--figure needs a setting to draw against: settings=data.n_target.")
+    title = f"{metric}, mean over seeds\n{sum(row.n for row in rows)} runs; right: paired, with standard errors"
+    style.save({file.stem: paired_figure.draw(rows, metric, key, baseline, title)}, file.parent, title.replace("\n", "; "))

@@ -21,7 +21,7 @@ from maskbench.features import layers, tapped
 from maskbench.method import Method
 from maskbench.shelf import Shelf
 
-CHOICES = {"start": ("source", "init"), "moves": ("all", "head"), "bn": ("free", "freeze")}
+CHOICES = {"start": ("source", "init"), "moves": ("all", "head"), "bn": ("train", "freeze")}
 
 
 @final
@@ -30,7 +30,7 @@ class FineTuning(Method):
     net: a backbone whose last layer is called `head`.
     start: the target starts from the `source` solution, or from the `init`ial weights.
     moves: `all` weights move on the target, or the `head`.
-    bn: gains, shifts and running statistics of batch norms are `free` on the target, or have to `freeze`.
+    bn: running statistics of batch norms `train` with the target, or they are the source's and `freeze`.
     l2: strength of sum w^2 over all that moves.
     l2_sp: strength of sum (w - w_S)^2; a fresh head has no w_S and gets `head_l2` times its sum of squares.
     delta: strength of the attention-weighted distance between feature maps of the net and of the source's net.
@@ -45,7 +45,7 @@ class FineTuning(Method):
         *,
         start: str = "source",
         moves: str = "all",
-        bn: str = "free",
+        bn: str = "train",
         l2: float = 0.0,
         l2_sp: float = 0.0,
         head_l2: float = 0.0,

@@ -25,7 +25,7 @@ log = logging.getLogger("maskbench")
 
 CRITERIA = {"magnitude": torch.abs, "random": torch.rand_like}  # the highest stay
 REFILLS = {"zero": nn.init.zeros_, "keep": lambda w: w}  # what the free weights start the target from
-POLICY = ("freeze", "free")
+BIAS, NORM = ("freeze", "free"), ("freeze", "train")
 
 
 @final
@@ -38,7 +38,7 @@ class PacNet(Method):
     calibrate: `lam` times the sum of squares of the target's own weights is added to its loss; `reset` zero starts
         them at zero (the paper's figure), keep at the values they were pruned at.
     bias: all that is not pruned but for norms is trained with the source, then it has to `freeze` or is `free`.
-    bn: gains, shifts and running statistics of batch norms, likewise.
+    bn: gains, shifts and running statistics of batch norms have to `freeze`, or `train` with the target too.
 
     A target that asks for other classes gets a fresh head, which is neither masked nor penalised; else the head is
     pruned and shared like any layer.
@@ -61,8 +61,8 @@ class PacNet(Method):
             ("prune.scope", self.scope, ("global", "layerwise")),
             ("prune.criterion", self.criterion, tuple(CRITERIA)),
             ("calibrate.reset", reset, tuple(REFILLS)),
-            ("bias", bias, POLICY),
-            ("bn", bn, POLICY),
+            ("bias", bias, BIAS),
+            ("bn", bn, NORM),
         ):
             if value not in choices:
                 hint = did_you_mean(str(value), choices)
@@ -146,9 +146,9 @@ class PacNet(Method):
 
     def movable(self) -> Iterator[nn.Parameter]:
         for name, p in self.net.named_parameters():
-            policy = self.bn if name in self.norms else self.bias
+            free = self.bn == "train" if name in self.norms else self.bias == "free"
             head = self.own_head and name.startswith("head.")
-            if self.stage == 0 or name in self.trunk or head or policy == "free":
+            if self.stage == 0 or name in self.trunk or head or free:
                 yield p
 
     def train(self, mode: bool = True) -> Self:

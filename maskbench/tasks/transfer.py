@@ -143,8 +143,8 @@ def best_look(curve: Sequence[dict[str, float]], stage: Stage) -> float | None:
     if not stage.regression:
         return max(looks, key=lambda look: look["val_accuracy"])["test_accuracy"]
     loss = min(looks, key=lambda look: look["val_loss"])["test_loss"]
-    deviation = torch.ones(1) if stage.units is None else stage.units[1]
-    return loss**0.5 * deviation.item() if deviation.numel() == 1 else None  # of several values a loss has no one unit
+    deviations = [1.0] if stage.units is None else stage.units[1].unique().tolist()
+    return loss**0.5 * deviations[0] if len(deviations) == 1 else None  # over values of several units a loss has none
 
 
 # ---- report
