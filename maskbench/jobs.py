@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from maskbench import warm
 from maskbench.report.runs import state
 
 SHOWN = 24  # jobs of a live table; the others are counted
@@ -40,11 +42,12 @@ class Job:
     words: Sequence[str]
     folders: Sequence[Path]
     fresh: bool = False  # do it anew although it is finished
+    warm: bool = False  # fork it from a process that has the imports done
     status: str = "waiting"
     note: str = ""
     started: float = 0.0
     seconds: float = 0.0
-    process: subprocess.Popen | None = field(default=None, repr=False)
+    process: "subprocess.Popen | warm.Forked | None" = field(default=None, repr=False)
 
     @property
     def done(self) -> bool:
@@ -62,6 +65,9 @@ def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
         if job.done:
             job.status = "earlier"
     todo = [job for job in jobs if job.status != "earlier"]
+    if any(job.warm for job in todo):
+        os.environ.update(threads())
+        warm.begin()
     with shown(jobs) as tell, terminable(), ThreadPoolExecutor(max(1, parallel)) as pool:
         futures = [pool.submit(_do, job, stop, tell) for job in todo]
         try:
@@ -120,17 +126,35 @@ def _do(job: Job, stop: threading.Event, tell: "Progress") -> None:
 
 def _follow(job: Job) -> str:
     """Start the process and read what it says until it ends; its last complaint."""
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "OMP_WAIT_POLICY": "PASSIVE"}
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    command, complaint = [*PROGRAM, *job.words], ""
-    job.process = subprocess.Popen(command, env=environment, text=True, errors="replace", **streams)
-    with job.process:
-        for line in job.process.stderr:
-            if line := line.strip():
-                job.note = line
-                if line.startswith("maskbench: "):
-                    complaint = line.removeprefix("maskbench: ")
+    complaint = ""
+    with tempfile.TemporaryDirectory(prefix="maskbench-") as folder:
+        log = Path(folder) / "log"
+        log.touch()
+        job.process = warm.start(job.words, log) if job.warm else _start(job.words, log)
+        with open(log, errors="replace") as said:
+            ended, rest = False, ""
+            while not ended:
+                ended = job.process.poll() is not None  # looked at before reading, so that nothing said is missed
+                *lines, rest = (rest + said.read() + "\n" * ended).split("\n")
+                for line in filter(None, map(str.strip, lines)):
+                    job.note = line
+                    if line.startswith("maskbench: "):
+                        complaint = line.removeprefix("maskbench: ")
+                if not ended:
+                    time.sleep(0.1)
     return complaint
+
+
+def _start(words: Sequence[str], log: Path) -> subprocess.Popen:
+    environment = os.environ | threads()
+    with open(log, "a") as said:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": said}
+        return subprocess.Popen([*PROGRAM, *words], env=environment, **streams)
+
+
+def threads() -> dict[str, str]:
+    """What processes side by side need in their environment: one thread each unless the user says otherwise."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 # ---- what is shown of it

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskbench import identity, provenance
+from maskbench import identity, provenance, warm
 from maskbench.commands.common import aligned, arguments
 from maskbench.errors import UsageError
 from maskbench.jobs import Job
@@ -167,7 +167,8 @@ class Plan:
     def job(self, label: str, words: list[str], places: list[Path]) -> Job:
         forced = any(key(word) == "force" and word.endswith("true") for word in words)
         old = self.order.mixed == "redo" and any(self.other_code(place) for place in places)
-        return Job(label, [*words, *(["force=true"] if old and not forced else [])], places, fresh=forced or old)
+        words = [*words, *(["force=true"] if old and not forced else [])]
+        return Job(label, words, places, fresh=forced or old, warm=warm.able(words))
 
     def other_code(self, place: Path) -> bool:
         run = records.load(place)

@@ -91,8 +91,9 @@ def test_a_sweep_that_runs_elsewhere_can_be_watched(tmp_path: Path, capsys: pyte
     finish(first)
     thread = threading.Timer(0.5, finish, [second])
     thread.start()
-    assert cli.main(["where", "--live", *words]) == 0
+    assert where.watch([first, second]) == 0
     thread.join()
-    assert capsys.readouterr().out.splitlines() == ["1 new, 1 finished", "2 finished"]
+    assert cli.main(["where", "--live", *words]) == 0
+    assert capsys.readouterr().out.splitlines() == ["1 new, 1 finished", "2 finished", "2 finished"]
     table = where.grid([first, second], ["finished", "finished"], "2 finished")
     assert list(table.columns[2].cells) == ["0.5000", "0.5000"]
