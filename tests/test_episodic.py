@@ -289,6 +289,7 @@ def test_masks_alone_may_tell() -> None:
         ({"weights": "kaiming"}, "Did you mean 'kaiming_"),
         ({"side_by_side": "yes"}, "true, false or auto"),
         ({"steps": -1}, "at least 0"),
+        ({"rate": 0.0}, "above 0"),
     ],
 )
 def test_wrong_knobs_are_refused(knobs: dict, hint: str) -> None:
@@ -331,6 +332,23 @@ def test_a_small_run_is_at_chance_before_it_adapts_and_above_after(build: Callab
     (curve,) = bench.outcome.curves
     assert curve["accuracy"]["steps"] == [0, 1, 2, 3] and len(curve["accuracy"]["ci95"]) == 4
     assert all(not n.startswith("accuracy/10") for n in numbers)
+
+
+def test_under_a_fixed_mask_nothing_is_learnt(build: Callable) -> None:
+    """The control of a random mask over constant weights: an episode's inner loop is all there is."""
+    control = (
+        "method.scores=fixed",
+        "method.dropped=0.5",
+        "method.weights=unsigned_constant",
+        "task.steps=[0,1]",
+        "task.curve=0",
+    )
+    bench = build("method=meta_ticket", "data.base=synthetic", "data.test=60", "backbone.widths=[32,16]", *control)
+    before = bench.state
+    bench.go()
+    assert all(torch.equal(value, before[name]) for name, value in bench.state.items())
+    assert bench.metrics["density"] == pytest.approx(0.5, abs=0.01)
+    assert "accuracy/3" in bench.metrics
 
 
 def test_two_optimisers_move_two_kinds_of_weights(build: Callable) -> None:

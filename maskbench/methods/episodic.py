@@ -68,6 +68,8 @@ class Episodic(Method):
             raise UsageError(f"no method.weights '{weights}'.{did_you_mean(str(weights), RULES)} Rules: {', '.join(RULES)}")
         if min(steps, test_steps) < 0:
             raise UsageError(f"method.steps={steps} and method.test_steps={test_steps} must be at least 0")
+        if rate <= 0:
+            raise UsageError(f"method.rate={rate} must be above 0; method.adapted says what the inner loop leaves alone")
         names = [name for name, _ in net.named_parameters()]
         self.masked = inner.selected(masks.sites(net), list(masked))
         self.outer = [n for n in inner.selected(names, list(outer)) if n not in self.masked]
@@ -77,6 +79,7 @@ class Episodic(Method):
         self.count, self.test_count, self.first_order = steps, test_steps, first_order
         self.learned = scores == "learned"
         self.batched = side_by_side if side_by_side != "auto" else None
+        self.convolutions = any(isinstance(module, nn.Conv2d) for module in net.modules())
         self.scores, self.thresholds = nn.ParameterDict(), nn.Module()
         for name in self.masked:
             self.draw(name, weights, dropped)
@@ -168,8 +171,7 @@ class Episodic(Method):
     def side_by_side(self) -> bool:
         if self.batched is not None:
             return self.batched
-        convolutions = any(isinstance(module, nn.Conv2d) for module in self.net.modules())
-        return not (convolutions and next(self.net.parameters()).device.type == "cpu")
+        return not (self.convolutions and next(self.net.parameters()).device.type == "cpu")
 
     def score(self, name: str) -> nn.Parameter:
         return self.scores[name.replace(".", "|")]
