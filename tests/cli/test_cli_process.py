@@ -66,6 +66,8 @@ print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)
         "show method=packnet",
         "where seed=0,1",
         "results",
+        "table",
+        "table lottery --dry",
         "-sc query=bash",
     ],
 )

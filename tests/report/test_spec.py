@@ -139,3 +139,11 @@ def test_broken_yaml_and_unknown_tables(tmp_path: Path) -> None:
         load(tmp_path, "title: [")
     with pytest.raises(UsageError, match="no table 'lotery'. Did you mean 'lottery'?"):
         spec.load("lotery", [FOLDER])
+
+
+def test_every_system_has_a_table() -> None:
+    systems = {
+        "lottery", "deconstructing", "edge_popup", "theory", "supsup", "packnet", "pac_net", "meta_ticket", "masksembles",
+        "mc_dropout", "deep_ensembles",
+    }  # fmt: skip
+    assert systems <= {table.system for table in TABLES.values()}
