@@ -196,24 +196,29 @@ def _fewest(values: Tensor, goal: Tensor, eps: float) -> Tensor:
     upper, upper_at, lack, lower_at = _halves(values, goal)
     first = torch.searchsorted(upper, lack - eps)
     length = torch.searchsorted(upper, lack + eps, right=True) - first  # of the stretch that completes to within eps
-    table, width = _minima(members(upper_at, n - half).sum(-1)), upper.shape[1]
+    sizes, width = members(torch.arange(2 ** (n - half)), n - half).sum(-1, dtype=torch.int32), upper.shape[1]
+    table = _minima(sizes[upper_at], int(length.max()))
     level = torch.log2(length.clamp(min=1).double()).long()
     last = (first + length - (1 << level)).clamp(min=0)
     first = first.clamp(max=width - 1)
     best = torch.minimum(table.gather(1, level * width + first), table.gather(1, level * width + last))
-    at = best % width
+    at = (best % width).long()
     error = (upper.gather(1, at) - lack).abs()
-    count = best // width + members(lower_at, half).sum(-1).repeat(1, goals)
+    count = best // width + sizes[lower_at].repeat(1, goals)
     key = (count + error / (4 * eps)).masked_fill(length <= 0, torch.inf).unflatten(1, (goals, -1))
-    within = _joined(key.argmin(-1), at, upper_at, lower_at, half)
-    return torch.where(key.amin(-1).isfinite(), within, _nearest(values, goal))
+    places, none = _joined(key.argmin(-1), at, upper_at, lower_at, half), key.amin(-1).isinf()
+    if none.any():
+        rows = none.any(1)
+        places[rows] = torch.where(none[rows], _nearest(values[rows], goal[rows]), places[rows])
+    return places
 
 
-def _minima(counts: Tensor) -> Tensor:
-    """[rows, width] -> [rows, levels * width]: the least count * width + place over 2^level places from each on."""
+def _minima(counts: Tensor, longest: int) -> Tensor:
+    """[rows, width] -> [rows, levels * width]: the least count * width + place over 2^level places from each on, for as
+    many levels as stretches of up to `longest` need."""
     width = counts.shape[1]
-    levels = [counts * width + torch.arange(width)]
-    while 2 ** len(levels) <= width:
+    levels = [counts * width + torch.arange(width, dtype=torch.int32)]
+    while 2 ** len(levels) <= longest:
         before, step = levels[-1], 2 ** (len(levels) - 1)
         levels.append(before.clone())
         torch.minimum(before[:, :-step], before[:, step:], out=levels[-1][:, :-step])
