@@ -1,0 +1,96 @@
+"""Runs read back: what each says about itself, filters, frames, the code that ran, and what does not belong together."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from maskbench import provenance
+from maskbench.errors import UsageError
+from maskbench.record import Record
+from maskbench.report import groups, runs
+
+
+def test_a_run_answers_by_name(record: Callable) -> None:
+    run = runs.load(record(3, {"accuracy": 0.5, "forgetting": None, "matrix": [[1]]}))
+    asked = ("method", "data", "task", "seed", "key", "status", "source", "budget.epochs", "accuracy", "optimizer.lr", "code")
+    assert [run.value(key) for key in asked] == [
+        "supsup", "toy", "continual", 3, "k1", "finished", "npm", 3, 0.5, None, "c0ffeec0ff",
+    ]  # fmt: skip
+    assert run.metrics == {"accuracy": 0.5, "forgetting": None} and run.objective == 0.5
+    assert run.budget == "epochs=3 batch_size=128" and run.name == "supsup-toy/s3-k1"
+
+
+def test_unfinished_and_damaged_records_are_read_too(record: Callable, tmp_path: Path) -> None:
+    broken = record(0, {"accuracy": 0.5}, status="failed")
+    assert runs.load(broken).status == "failed" and runs.load(broken).metrics == {}
+    (broken / "run.json").write_text("{")
+    assert runs.load(broken).seed is None and runs.load(broken).method is None
+    assert runs.state(tmp_path / "nowhere") == "new"
+    with pytest.raises(UsageError, match="there is no folder"):
+        runs.read(tmp_path / "nowhere")
+
+
+def test_filters_and_frames(record: Callable, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        record(seed, {"accuracy": 0.5 + seed / 10, "accuracy/a": 0.1})
+    record(0, {"accuracy": 0.9}, method="packnet", key="k2", dirty=True)
+    output = tmp_path / "outputs"
+    assert [run.name for run in runs.read(output)] == ["packnet-toy/s0-k2", "supsup-toy/s0-k1", "supsup-toy/s1-k1"]
+    found = runs.read(output, [runs.parse_filter("method=supsup"), runs.parse_filter("seed=1,2")])
+    assert [run.seed for run in found] == [1]
+    assert len(runs.read(output, [runs.parse_filter("dirty=null")])) == 3, "what a run does not say is null"
+    wide = runs.wide(runs.read(output), ["accuracy/a"], ["budget.epochs"])
+    assert [row["accuracy/a"] for row in wide] == [None, 0.1, 0.1] and wide[0]["budget.epochs"] == 3
+    tidy = runs.tidy(found)
+    assert [(row["metric"], row["value"]) for row in tidy] == [("accuracy", 0.6), ("accuracy/a", 0.1)]
+    assert runs.chosen_metrics(runs.read(output), ["*/a"]) == ["accuracy/a"]
+
+
+def test_the_code_of_a_run_is_its_commit_and_what_was_not_committed(record: Callable) -> None:
+    clean, dirty = record(0, {"a": 1.0}), record(1, {"a": 1.0}, dirty=True)
+    (dirty / "uncommitted.patch").write_text("+ a line")
+    (clean / "uncommitted.patch").write_text("of an earlier attempt")
+    assert runs.load(clean).codes == ("c0ffeec0ff",)
+    (code,) = runs.load(dirty).codes
+    assert code == provenance.code({"commit": "c0ffee" * 7, "dirty": True}, "+ a line") and code.startswith("c0ffeec0ff+")
+    assert provenance.code({"commit": None, "maskbench": "1.2"}, "") == "maskbench 1.2"
+    assert provenance.code({"commit": "c" * 40, "dirty": True}, "a") != provenance.code({"commit": "c" * 40, "dirty": True}, "b")
+
+
+def test_every_attempt_records_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is taken up after a change was made by both."""
+    for commit in ("a" * 40, "b" * 40, "b" * 40):
+        monkeypatch.setattr(provenance, "diff", lambda: "")
+        one = Record(tmp_path / "run")
+        one.acquire()
+        one.open({"commit": commit, "dirty": False}, fresh=False)
+        one.fail("interrupted")
+        one.release()
+    assert runs.load(tmp_path / "run").codes == ("a" * 10, "b" * 10)
+    assert runs.blend([runs.load(tmp_path / "run")]) == ["commits aaaaaaaaaa and bbbbbbbbbb"]
+
+
+def test_groups_leave_out_undefined_numbers_and_keep_numeric_order(record: Callable, tmp_path: Path) -> None:
+    for seed, value in ((0, 0.5), (2, None), (10, 0.7)):
+        record(seed, {"accuracy": value})
+    found = runs.read(tmp_path / "outputs")
+    assert list(groups.split(found, ["seed"])) == [("0",), ("2",), ("10",)]
+    cell = groups.cell(found, "accuracy")
+    assert cell.n == 2 and cell.mean.mean == pytest.approx(0.6)
+    assert groups.cell(found, "nothing").mean is None
+
+
+def test_strata_may_differ_in_budget_and_data_sets_in_source_but_not_in_commit(record: Callable, tmp_path: Path) -> None:
+    other = {"config": {"budget": {"steps": 5}}}
+    record(0, {"accuracy": 0.5})
+    record(0, {"accuracy": 0.7}, data="game", key="k2", source="debian", **other)
+    found = runs.read(tmp_path / "outputs")
+    assert groups.cell(found, "accuracy").refused == [
+        "budgets steps=5 and epochs=3 batch_size=128",
+        "data sources debian and npm",
+    ]
+    cell = groups.cell(found, "accuracy", strata="data")
+    assert not cell.refused and cell.iqm == pytest.approx(0.6)
+    record(1, {"accuracy": 0.7}, commit="decade" * 7)
+    assert groups.cell(runs.read(tmp_path / "outputs"), "accuracy", strata="data").refused
