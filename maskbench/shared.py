@@ -6,7 +6,7 @@ else that decides the bits: the stage's fingerprint, the streams of randomness, 
 PyTorch and the processor. So a run that finds a phase has the bits it would have trained.
 
 Each entry is a folder: state.safetensors, the module's state after the phase; about.json, written last, with the SHA-256
-of the state, the rows of the history, the cost, and who trained it. Entries may be deleted at any time.
+of the state, what decided it, the rows of the history, the cost, and who trained it. Entries may be deleted at any time.
 """
 
 import hashlib
@@ -51,7 +51,8 @@ class Shared:
 
         `shared` in it says which entry the phase is, and who trained it (None: this run).
         """
-        key = self.key(phase, module)
+        words = self.words(phase, module)
+        key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:32]
         with self.turn(key):
             found = self.get(key, module)
             if found:
@@ -61,14 +62,14 @@ class Shared:
                 result = {name: found[name] for name in RESULT}
             else:
                 result = phase.run(None)
-                self.put(key, module, rows=phase.rows, **result)
+                self.put(key, module, decided_by=words, rows=phase.rows, **result)
         by = found["trained_by"] if found else None
         return result | {"shared": {"step": phase.fit.journal.name, "phase": phase.name, "key": key, "trained_by": by}}
 
-    def key(self, phase: "Phase", module: nn.Module) -> str:
-        """32 hex digits of all that decides what the phase makes of `module`."""
+    def words(self, phase: "Phase", module: nn.Module) -> dict[str, Any]:
+        """All that decides what the phase makes of `module`."""
         stage, free = phase.stage, {id(p) for p in phase.method.movable()}
-        words = {
+        return {
             "config": self.config,
             "module": f"{type(module).__module__}.{type(module).__qualname__}",
             "state": digest(module.state_dict()),
@@ -80,7 +81,6 @@ class Shared:
             "torch": torch.__version__,
             "processor": provenance.cpu_model(),
         }
-        return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:32]
 
     @contextmanager
     def turn(self, key: str) -> Iterator[None]:
@@ -119,7 +119,7 @@ class Shared:
         place.mkdir(parents=True, exist_ok=True)
         content = save(snapshot(module))
         replace(place / "state.safetensors", lambda path: path.write_bytes(content))
-        about = {"sha256": hashlib.sha256(content).hexdigest(), "trained_by": str(self.run), "config": self.config} | facts
+        about = {"sha256": hashlib.sha256(content).hexdigest(), "trained_by": str(self.run)} | facts
         replace(place / "about.json", lambda path: path.write_text(json.dumps(about, indent=1)))
 
 
