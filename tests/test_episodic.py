@@ -375,3 +375,15 @@ def test_masks_of_the_method_are_those_it_computes_with(build: Callable) -> None
     for name, mask in method.masks().items():
         assert torch.equal(drawn[name.removeprefix("0/")].bool(), mask)
     assert masks.density(method.masks().values()) == method.facts()["density"]
+
+
+def test_the_ticket_is_a_plain_net_from_which_tasks_begin() -> None:
+    method = learner("meta_ticket", norm=True)
+    ticket = method.ticket()
+    plain = BatchMLP((5,), WAYS, widths=[6, 4]).double()
+    plain.load_state_dict({name: value for name, value in ticket.items() if not name.startswith("mask|")})
+    for name in method.masked:
+        plain.get_parameter(name).data.mul_(ticket[f"mask|{name}"])
+    tasks, _ = batch(tasks=1)
+    assert torch.equal(plain(tasks.x[0, SUPPORT:]), method.after(tasks, Question, [0])[0, 0])
+    assert learner("maml").ticket() == {}

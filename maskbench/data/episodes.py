@@ -18,7 +18,7 @@ from torch import Tensor
 from maskbench import streams
 from maskbench.data.stage import Stage
 
-PIECE = 50  # episodes evaluated at a time, at most: each has weights of its own
+PIECE = 16  # episodes evaluated at a time, at most: each has weights of its own, and more leave the cache
 ENDLESS = 2**21  # training episodes: more than any run here takes, so that none comes twice
 
 

@@ -192,6 +192,13 @@ class Episodic(Method):
         layers = {f"density/{name.removesuffix('.weight')}": masks.density([m]) for name, m in drawn.items()}
         return {"density": masks.density(drawn.values())} | layers
 
+    def ticket(self) -> dict[str, Tensor]:
+        """The random weights and the masks over them: a plain net from which each task begins."""
+        if not self.masked:
+            return {}
+        drawn = {f"mask|{name.removeprefix('0/')}": mask.to(torch.uint8) for name, mask in self.masks().items()}
+        return dict(self.net.state_dict()) | drawn
+
 
 def chosen(key: str, names: list[str], patterns: Sequence[str]) -> list[str]:
     if found := inner.selected(names, list(patterns)):
