@@ -26,6 +26,7 @@ from maskbench import warm
 from maskbench.report.runs import state
 
 SHOWN = 24  # jobs of a live table; the others are counted
+GRACE = 3.0  # seconds for processes to stop by themselves
 PATIENCE = 2.0  # seconds between looks at a run that another process is at work on
 PROGRAM = (sys.executable, "-m", "maskbench")
 MARKS = {"waiting": "dim", "elsewhere": "yellow", "running": "bold", "finished": "green", "failed": "red", "earlier": "dim"}
@@ -74,14 +75,25 @@ def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
             while not all(future.done() for future in futures):
                 time.sleep(0.1)
                 tell.refresh()
-        finally:  # on an interruption: no new ones, and those at work are told to stop where they can go on later
+        finally:
             stop.set()
-            for job in todo:
-                if job.process is not None and job.process.poll() is None:
-                    job.process.send_signal(signal.SIGTERM)
+            end([job for job in todo if job.process is not None])
         for future in futures:
             future.result()
     return [job for job in jobs if job.status == "failed"]
+
+
+def end(jobs: Sequence[Job]) -> None:
+    """On an interruption: let the processes stop by the terminal's own signal, then tell those that did not get one.
+
+    A first signal lets a run end the block it is at and save, a second ends it at once, so no second one is sent early.
+    """
+    patience = time.monotonic() + GRACE
+    while time.monotonic() < patience and any(job.process.poll() is None for job in jobs):
+        time.sleep(0.05)
+    for job in jobs:
+        if job.process.poll() is None:
+            job.process.send_signal(signal.SIGTERM)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def start(words: Sequence[str], log: Path) -> Forked:
 def able(words: Sequence[str]) -> bool:
     """Whether a run may be forked: the system can, and it starts no processes of its own by its command line."""
     return "forkserver" in multiprocessing.get_all_start_methods() and not any(
-        w.startswith(("trainer", "-m", "hydra")) for w in words
+        w.startswith(("trainer", "-m", "hydra", "sweep")) for w in words
     )
 
 

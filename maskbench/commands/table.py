@@ -19,6 +19,7 @@ from maskbench.report.writers import Sheet, latex, markdown
 OPTIONS = ("budget", "seeds", "jobs", "mixed")  # KEY=VALUE words that are no overrides
 MIXED = ("refuse", "allow", "redo")
 WIDE = 160  # columns of text where there is no terminal to fit
+LAUNCHES = ("hydra/launcher", "hydra.launcher", "sweep")  # overrides that hand runs to a launcher of Hydra
 MOST = 4  # jobs at a time unless the user says: each holds a gigabyte
 ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 %% interval, difference, verdict.
 
@@ -156,7 +157,7 @@ class Plan:
         quiet = [] if any(key(word) == "logger" for word in words) else ["logger=none"]
         common = [*self.order.flags, *words, *quiet]
         places = self.folders[name]
-        if any(key(word).startswith(("hydra/launcher", "hydra.launcher")) for word in words):
+        if any(key(word).startswith(LAUNCHES) for word in words):
             seeds = ",".join(map(str, self.seeds))
             label = f"{self.table.name}/{name} seeds {seeds}"
             self.jobs.append(self.job(label, ["-m", *common, f"seed={seeds}"], list(places.values())))

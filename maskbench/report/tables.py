@@ -161,15 +161,21 @@ def sheet(judged: Judged, origin: bool = True) -> Sheet:
 
 def cells(line: Line) -> list[str]:
     row, mean = line.row, line.mean
-    digits, unit = row.digits, f" {row.unit}" if row.unit and row.unit != "%" else ""
-    band = "" if mean is None or mean.low is None else f"[{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
-    gap = "" if line.difference is None else f"{line.difference:+.{digits}f}"
-    rule = line.rule
-    if line.gaps:
-        rule += f": {fmean(line.gaps):.{digits}f}"
+    unit = "%" if row.unit == "%" else f" {row.unit}" if row.unit else ""
+    band = "" if mean is None or mean.low is None else f"[{shown(mean.low, row.digits)}, {shown(mean.high, row.digits)}]"
+    gap = "" if line.difference is None else shown(line.difference, row.digits, "+")
+    rule = f"{line.rule}: {shown(fmean(line.gaps), row.digits)}" if line.gaps else line.rule
     verdict = f"{line.verdict} (n={len(line.values)})" if line.verdict in (HOLDS, FAILS) and not line.backed else line.verdict
-    ours = "" if mean is None else f"{mean.mean:.{digits}f}{'%' if row.unit == '%' else unit}"
+    ours = "" if mean is None else f"{shown(mean.mean, row.digits)}{unit}"
     return [row.name, str(len(line.values)), ours, band, published(line), gap, rule, verdict]
+
+
+def shown(value: float, digits: int, sign: str = "") -> str:
+    """So many decimals; two significant digits where they would hide a number that is not 0; no minus before a 0."""
+    text = f"{value:{sign}.{digits}f}"
+    if float(text) == 0:
+        return f"{value:{sign}.2g}" if abs(value) > 1e-12 else f"{0:{sign}.{digits}f}"
+    return text
 
 
 def published(line: Line) -> str:
@@ -177,7 +183,7 @@ def published(line: Line) -> str:
     told = line.published
     if told is None or told.status == "unconfirmed":
         return "unconfirmed" if told else ""
-    return f"{told.value:.{line.row.digits}f}" + (" (ours, earlier)" if told.status == "ours" else "")
+    return shown(told.value, line.row.digits) + (" (ours, earlier)" if told.status == "ours" else "")
 
 
 def notes(judged: Judged, origin: bool) -> list[str]:

@@ -77,7 +77,7 @@ class Rule:
             return f"within {self.within:g} of {centre}{each}"
         low, high = self.low, self.high
         if self.other:
-            by = "" if low is None else f" by {low:g}" if high is None else f" by {low:g} to {high:g}"
+            by = "" if low is None else f" by at least {low:g}" if high is None else f" by {low:g} to {high:g}"
             return f"{'above' if self.sign > 0 else 'below'} “{names[self.other]}”{by}{each}, paired"
         if low is not None and low == high:
             return f"exactly {low:g}{each}"

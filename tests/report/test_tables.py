@@ -189,6 +189,21 @@ def test_without_runs_there_are_only_published_values_to_draw(table: spec.Table)
     assert dots.draw(tables.judge(bare, "quick", (0,), {})) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "sign", "text"),
+    [
+        (97.6, 2, "", "97.60"),
+        (0.00123, 2, "", "0.0012"),
+        (0.0, 2, "", "0.00"),
+        (-1e-15, 2, "+", "+0.00"),
+        (-0.004, 2, "+", "-0.004"),
+        (3.0, 0, "+", "+3"),
+    ],
+)
+def test_no_number_is_hidden_by_its_decimals(value: float, digits: int, sign: str, text: str) -> None:
+    assert tables.shown(value, digits, sign) == text
+
+
 def test_latex_escapes_what_tex_would_read() -> None:
     from maskbench.report.writers import escape
 

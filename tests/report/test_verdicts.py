@@ -52,6 +52,7 @@ def test_rules_of_pairs(told: dict, ours: list[float], others: list[float], hold
         ({"at_least": 99, "every_seed": True}, "at least 99 on every seed"),
         ({"equals": 0}, "exactly 0"),
         ({"above": "b", "by": [0.6, 1.5]}, "above “a random mask” by 0.6 to 1.5, paired"),
+        ({"above": "b", "by": 5}, "above “a random mask” by at least 5, paired"),
         ({"below": "b", "every_seed": True}, "below “a random mask” on every seed, paired"),
     ],
 )
