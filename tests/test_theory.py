@@ -97,6 +97,14 @@ def test_a_target_trained_first_is_what_training_alone_gives(build: Callable) ->
     assert drawn.metrics["target_accuracy"] < found["target_accuracy"], "an untrained target knows nothing"
 
 
+def test_interrupted_while_its_target_trains_and_while_it_prunes(build: Callable, relay: Callable, same: Callable) -> None:
+    words = (*SMALL, *IMAGES, "budget.steps=20", "method.target=trained", "method.width=20", "method.strict=false")
+    calm = build(*words, folder="calm").go()
+    assert calm.journal.tally["steps"] == 20
+    often = ("loop.block=5", "loop.checkpoint_seconds=0")
+    same(calm, relay(*words, *often, folder="resumed", halts=[2, 3, 4, 2]))
+
+
 def test_a_target_from_the_run_directory_of_dense(cli: Callable, tmp_path: Path) -> None:
     shape = ["backbone=mlp", "backbone.widths=[6]", *IMAGES, "logger=none"]
     done = cli("method=dense", *shape)
