@@ -29,14 +29,22 @@ SHOWN = 24  # jobs of a live table; the others are counted
 GRACE = 3.0  # seconds for processes to stop by themselves
 PATIENCE = 2.0  # seconds between looks at a run that another process is at work on
 PROGRAM = (sys.executable, "-m", "maskbench")
-MARKS = {"waiting": "dim", "elsewhere": "yellow", "running": "bold", "finished": "green", "failed": "red", "earlier": "dim"}
+MARKS = {
+    "waiting": "dim",
+    "elsewhere": "yellow",
+    "running": "bold",
+    "finished": "green",
+    "failed": "red",
+    "interrupted": "yellow",
+    "earlier": "dim",
+}
 
 
 @dataclass
 class Job:
     """One process: overrides, the run directories it fills, and how it stands.
 
-    status: waiting, elsewhere (another process does it), running, finished, failed, or earlier (nothing was to be done).
+    status: waiting, elsewhere (another process does it), running, finished, failed, interrupted, or earlier (nothing to do).
     """
 
     label: str
@@ -80,7 +88,7 @@ def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
             end([job for job in todo if job.process is not None])
         for future in futures:
             future.result()
-    return [job for job in jobs if job.status == "failed"]
+    return [job for job in jobs if job.status in ("failed", "interrupted")]
 
 
 def end(jobs: Sequence[Job]) -> None:
@@ -130,7 +138,7 @@ def _do(job: Job, stop: threading.Event, tell: "Progress") -> None:
     job.seconds = time.monotonic() - job.started
     code = job.process.returncode
     job.fresh = False
-    job.status = "finished" if code == 0 and job.done else "failed"
+    job.status = "finished" if code == 0 and job.done else "interrupted" if code == 130 else "failed"
     if job.status == "failed":
         job.note = last or (f"killed by signal {-code}" if code < 0 else f"exit status {code}")
     tell.line(job)
@@ -186,11 +194,12 @@ class Progress:
     def line(self, job: Job) -> None:
         if self.live:
             return
-        over = sum(one.status in ("finished", "failed", "earlier") for one in self.jobs)
+        over = sum(one.status in ("finished", "failed", "interrupted", "earlier") for one in self.jobs)
         told = {
             "running": "started",
             "finished": f"finished in {job.seconds:.0f} s",
             "earlier": "finished by another process",
+            "interrupted": "interrupted",
         }.get(job.status, f"failed: {job.note}")
         self.out.print(f"{over}/{len(self.jobs)} {job.label}: {told}", markup=False, soft_wrap=True)
 
@@ -202,7 +211,7 @@ class Progress:
         table.add_column("", no_wrap=True)
         table.add_column("s", justify="right")
         table.add_column("", no_wrap=True, ratio=1)
-        order = ("failed", "running", "elsewhere", "waiting", "finished", "earlier")
+        order = ("failed", "interrupted", "running", "elsewhere", "waiting", "finished", "earlier")
         shown = sorted(self.jobs, key=lambda job: order.index(job.status))[:SHOWN]
         for job in shown:
             seconds = time.monotonic() - job.started if job.status == "running" else job.seconds

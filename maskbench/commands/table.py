@@ -97,8 +97,9 @@ class Order:
         if (mixed := told.get("mixed", "refuse")) not in MIXED:
             raise UsageError(f"mixed={mixed} is none of {', '.join(MIXED)}.")
         wanted = list(spec.names(folders)) if "all" in names else list(dict.fromkeys(names))
+        tables = [spec.load(name, folders) for name in wanted]
         return cls(
-            tables=[spec.load(name, folders) for name in wanted],
+            tables=[table for table in tables if budget in table.budgets] if "all" in names else tables,
             all="all" in names,
             budget=budget,
             seeds=tuple(dict.fromkeys(numbers("seeds", told["seeds"]))) if "seeds" in told else None,
