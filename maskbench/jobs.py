@@ -81,7 +81,7 @@ def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
         futures = [pool.submit(_do, job, stop, tell) for job in todo]
         try:
             while not all(future.done() for future in futures):
-                time.sleep(0.1)
+                time.sleep(0.25)
                 tell.refresh()
         finally:
             stop.set()

@@ -26,7 +26,8 @@ class Arguments(argparse.ArgumentParser):
 
 
 def arguments(command: str, about: str) -> Arguments:
-    return Arguments(prog=f"maskbench {command}", description=about, allow_abbrev=False)
+    raw = argparse.RawDescriptionHelpFormatter  # keeps the lines of a longer text
+    return Arguments(prog=f"maskbench {command}", description=about, allow_abbrev=False, formatter_class=raw)
 
 
 def size(count: float) -> str:

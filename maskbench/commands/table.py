@@ -21,7 +21,7 @@ MIXED = ("refuse", "allow", "redo")
 WIDE = 160  # columns of text where there is no terminal to fit
 LAUNCHES = ("hydra/launcher", "hydra.launcher", "sweep")  # overrides that hand runs to a launcher of Hydra
 MOST = 4  # jobs at a time unless the user says: each holds a gigabyte
-ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 %% interval, difference, verdict.
+ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 % interval, difference, verdict.
 
 NAME is a file of conf/table, several of them, or all: then a scoreboard follows. Without a name: what there is.
 budget=quick or full. seeds=0,1,2: others than the table's own. jobs=N: processes at a time (default: cores, at most 4).
