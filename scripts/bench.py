@@ -38,12 +38,17 @@ from maskbench.run import Run
 from maskbench.streams import generator
 
 COMMON = ["data=permutedmnist", "data.stages=2", "optimizer=adam", "optimizer.lr=1e-3", "optimizer.weight_decay=0", "logger=none"]
+APART = "five nets one after another"
 ROWS = {
     "dense": ["method=finetune"],
     "dense, block = 1": ["method=finetune", "loop.block=1"],
     "supsup": ["method=supsup", "backbone.outputs=null"],
     "packnet": ["method=packnet", "method.prune=[0.0]"],
     "edge_popup": ["method=edge_popup", "schedule=constant"],
+    "masksembles": ["method=masksembles", "backbone=lenet_300_100"],
+    "mc_dropout": ["method=mc_dropout", "backbone=lenet_300_100"],
+    "deep_ensembles, together": ["method=deep_ensembles", "backbone.widths=[24,12]", "method.together=true"],
+    APART: ["method=deep_ensembles", "backbone.widths=[24,12]", "method.together=false"],
 }
 MAML = ["method=maml", "data=sinusoid", "backbone=sinusoid_mlp", "optimizer=adam", "method.rate=0.01"]
 BY_HAND = "autograd loop over tasks"
@@ -228,7 +233,8 @@ def main() -> None:
     loops["edge_popup, full sort"] = through_the_loop(slow, stage, few, FullSort)
     assert_equal_masks(runs["edge_popup"].method([stage]))
     times = dict.fromkeys(loops, args.steps) | {"edge_popup, full sort": few}
-    against = {name: "bare" if name.startswith("dense") else "dense" for name in loops if name != "bare"}
+    against = {name: "bare" if name.startswith("dense") else "dense" for name in loops if name not in ("bare", APART)}
+    against["deep_ensembles, together"] = APART
     infer, reference = finding_the_stage(runs["supsup"], stage, 250, 10)
     loops |= {"supsup, finding the stage (250 masks)": infer, "dense pass and mask reads": reference}
     times |= {"supsup, finding the stage (250 masks)": 10, "dense pass and mask reads": 10}

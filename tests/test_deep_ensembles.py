@@ -164,6 +164,7 @@ def test_the_control_moves_by_lot() -> None:
 def test_small_dense_nets_train_together_and_convolutions_apart() -> None:
     torch.manual_seed(0)
     assert DeepEnsembles(MLP((4,), 2, widths=[3])).together
+    assert not DeepEnsembles(MLP((784,), 10, widths=[300, 100])).together, "no faster so"
     conv = DeepEnsembles(LeNet5((1, 28, 28), 10, channels=[2, 2], widths=[4]), members=2)
     assert not conv.together and len(list(conv.movable())) == len(list(conv.net.parameters()))
 
