@@ -27,7 +27,7 @@ Found = Mapping[str, Mapping[int, Run | None]]  # name of runs -> seed -> the fi
 
 @dataclass(frozen=True)
 class Line:
-    """A row judged. `values` by seed where all its numbers are there; `reason` says why there is no verdict, or how weak."""
+    """A row judged. `values` by seed where all its numbers are there; `reason` says why there is no verdict."""
 
     row: Row
     values: Mapping[int, float]
@@ -106,8 +106,7 @@ class _Judge:
             gaps = rule.differences([values[s] for s in self.seeds], [others[s] for s in self.seeds])
         beside = row.published.get(self.budget)
         verdict = HOLDS if rule.holds(gaps or list(values.values()), beside.value if beside else None) else FAILS
-        few = "" if len(values) >= BACKED else f"fewer than {BACKED} seeds"
-        return Line(row, values, verdict, words, few, gaps)
+        return Line(row, values, verdict, words, gaps=gaps)
 
     def values(self, row: Row) -> dict[int, float]:
         """By seed, where every number the row needs is there and a ratio is defined."""
@@ -192,6 +191,8 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     more = f"; on all runs also {' '.join(judged.overrides)}" if judged.overrides else ""
     told.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
     told += list(reasons(judged))
+    if any(line.verdict in (HOLDS, FAILS) and not line.backed for line in judged.lines):
+        told.append(f"Verdicts with n= beside them rest on fewer than {BACKED} seeds.")
     beside = [line.published for line in judged.lines if line.published]
     statuses = {one.status for one in beside}
     if judged.budget == "quick" and "confirmed" in statuses:
@@ -208,7 +209,7 @@ def notes(judged: Judged, origin: bool) -> list[str]:
 
 
 def reasons(judged: Judged) -> Iterable[str]:
-    """Why rows have no verdict or a weak one, each reason once."""
+    """Why rows have no verdict, each reason once."""
     found: dict[tuple[str, str], list[str]] = {}
     for line in judged.lines:
         if line.reason:
