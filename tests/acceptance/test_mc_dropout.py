@@ -3,11 +3,13 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from maskbench import gaussian
 from maskbench.backbones.fold import FoldMLP
+from maskbench.data.known_tables import TABLES, hashed
 from maskbench.methods.mc_dropout import MCDropout
 
 pytestmark = pytest.mark.slow
@@ -19,6 +21,17 @@ ROWS = {  # preset: RMSE and its tolerance, log-likelihood and its tolerance
     "concrete_4000": (4.84, 0.20, -2.96, 0.05),
     "concrete_400": (5.45, 0.25, -3.10, 0.07),
 }
+
+
+@pytest.mark.parametrize("table", ["boston", "concrete"])
+def test_divisions_are_the_published_ones(table, runs):
+    result = runs(f"experiment=mc_dropout/{table}_400")[0]
+    known = TABLES[table]
+    np.random.seed(1)  # the authors' own lines
+    dealt = [np.random.choice(range(known.rows), known.rows, replace=False) for _ in range(20)]
+    train = round(0.9 * known.rows)
+    assert hashed([(order[:train], order[train:]) for order in dealt]) == known.dealt
+    assert len(result["table"]) == 20
 
 
 @pytest.mark.parametrize("preset", ROWS)
