@@ -287,6 +287,17 @@ def unpack(bits: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     return torch.from_numpy(flat.view(bool)).reshape((*bits.shape[:-1], *shape)).to(bits.device)
 
 
+def packed_bytes(w: Tensor) -> int:
+    """Of a mask of w at one bit a weight."""
+    return -(-w.numel() // 8)
+
+
+def sparse_bytes(w: Tensor, ones: int) -> int:
+    """Of a mask of w [outputs, ...] with so many ones, in compressed sparse columns: 16-bit rows, 32-bit column pointers
+    (the SupSup paper's; the values are implied)."""
+    return 2 * ones + 4 * (w[0].numel() + 1)
+
+
 def save(path: Path, masks: dict[str, Tensor]) -> None:
     """Write masks to a safetensors file, one bit a weight; shapes and bit order stand in its metadata."""
     shapes = {name: list(mask.shape) for name, mask in masks.items()}

@@ -189,8 +189,10 @@ def test_a_mask_is_the_sign_of_its_scores_and_the_net_stays_as_it_was_drawn(buil
         assert all(torch.equal(w, drawn[name] * own[name]) for name, w in tensors.items())
 
 
-def test_a_stage_answers_the_same_before_and_after_its_mask_is_written(build: Callable) -> None:
-    bench = build(*TINY)
+@pytest.mark.parametrize("density_scale", ["null", "4"])
+def test_a_stage_answers_the_same_before_and_after_its_mask_is_written(density_scale: str, build: Callable) -> None:
+    """What trains is what is kept: [score >= 0], or with budgets the top share of |score|."""
+    bench = build(*TINY, f"method.density_scale={density_scale}")
     stage, heard = bench.stages[0], []
 
     def fit(method: SupSup, stage, **phase) -> None:
@@ -319,6 +321,17 @@ def test_norm_statistics_are_kept_by_stage(build: Callable) -> None:
     assert bench.outcome.metrics["logit_drift"] == 0.0
     means = [bench.method.statistics.of(stage)["norm.running_mean"] for stage in range(5)]
     assert len({tuple(v.tolist()) for v in means}) == 5
+
+
+def test_bytes_of_a_stage_are_bits_or_sparse_columns_whichever_are_fewer() -> None:
+    """LeNet-300-100 with 100 outputs: 34,400 bytes at one bit a weight, and 2 a one and 4 a column (and 4) a layer in columns."""
+    net = MLP((1, 28, 28), 100, widths=[300, 100], bias=False)
+    assert SupSup(net).memory() == {"shared": 8, "stage": 34_400} == SupSup(net, density_scale=30).memory()
+    sparse = SupSup(net, density_scale=1)
+    ones = [784 + 300, 300 + 100, 100 + 100]  # c (out + in) of each layer
+    assert list(sparse.count.values()) == ones
+    columns = [2 * n + 4 * (fan_in + 1) for n, fan_in in zip(ones, (784, 300, 100), strict=True)]
+    assert sparse.memory()["stage"] == columns[0] + columns[1] + min(columns[2], 10_000 // 8)
 
 
 # ---- nobody says where a stage begins

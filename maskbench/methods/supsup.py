@@ -97,15 +97,15 @@ class SupSup(Method):
         """W * M of the scores in training, straight through."""
         if self.count[name] is None:
             return masks.threshold(self.w[name], self.score(name))
-        return masks.top_share(self.w[name], self.score(name), self.cut(name))
+        return masks.top_share(self.w[name], self.score(name), self.cut(name), magnitude=True)
 
     def mask(self, name: str) -> Tensor:
         if self.count[name] is None:
             return self.score(name) >= 0
-        return masks.kept(self.score(name).detach().abs(), self.cut(name))
+        return masks.kept(self.score(name), self.cut(name), magnitude=True)
 
     def cut(self, name: str) -> masks.Cut:
-        return masks.cut(self.score(name).detach().abs(), self.count[name])
+        return masks.cut(self.score(name), self.count[name], magnitude=True)
 
     def answering(self, stage: int) -> dict[str, Tensor]:
         """What a finished stage computes with: its masked weights and its norm statistics."""
@@ -274,8 +274,13 @@ class SupSup(Method):
         return {f"{slot}/{name}": m for slot in self.book.stages for name, m in self.book.read(slot).items()}
 
     def memory(self) -> dict[str, int]:
-        """The weights are a seed; a stage is its packed masks and its norm statistics."""
-        return {"shared": 8, "stage": self.book.bytes() + self.statistics.bytes}
+        """The weights are a seed; a stage is its masks and its norm statistics. A mask takes one bit a weight, or as many
+        bytes as its known number of ones takes in compressed sparse columns, if that is less (below one in sixteen)."""
+        stored = [
+            masks.packed_bytes(w) if self.count[n] is None else min(masks.packed_bytes(w), masks.sparse_bytes(w, self.count[n]))
+            for n, w in self.w.items()
+        ]
+        return {"shared": 8, "stage": sum(stored) + self.statistics.bytes}
 
     def facts(self) -> dict[str, float]:
         found = {"masks_found": len(self.book.stages)} if self.boundaries == "unknown" else {}
