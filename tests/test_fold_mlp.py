@@ -8,6 +8,7 @@ from torch.func import functional_call
 from maskbench.backbones.fold import FoldLinear, FoldMLP
 from maskbench.backbones.gate import gates_of
 from maskbench.backbones.initial import fresh
+from maskbench.backbones.normed_mlp import NormedMLP
 from maskbench.errors import UsageError
 
 
@@ -76,3 +77,14 @@ def test_width_multiplies_and_images_are_refused() -> None:
     assert net(width=2.0).hidden[0].weight.shape == (3, 16, 5)
     with pytest.raises(UsageError, match="table"):
         FoldMLP((1, 28, 28), 10, widths=[8])
+
+
+def test_a_net_with_norms_answers_by_its_running_statistics() -> None:
+    torch.manual_seed(0)
+    plain, x = NormedMLP((1, 4, 4), 3, widths=[8, 6]), 3 + torch.randn(40, 1, 4, 4)
+    for _ in range(200):
+        trained = plain(x)
+    torch.testing.assert_close(plain.eval()(x), trained, rtol=0.1, atol=0.05)
+    assert [gate.shape for gate in gates_of(plain).values()] == [(8,), (6,)]
+    shut = functional_call(plain, {"gates.1.gain": torch.zeros(6)}, (x,))
+    assert torch.equal(shut, plain.head.bias.expand(40, 3))
