@@ -55,6 +55,7 @@ class DeepEnsembles(Method):
         if not reach >= 0:
             raise UsageError(f"method.reach={reach} must be at least 0")
         self.members, self.adversarial, self.reach = members, adversarial, reach
+        self.step: Tensor | None = None  # how far an adversary moves each input
         self.together = small(net) if together == "auto" else bool(together)
         stream = int(torch.randint(2**62, ()))
         # of 52 bits, which a record of floats holds

@@ -23,4 +23,5 @@ method.load_state_dict(load_file(state) if state.suffix == ".safetensors" else t
 known = [stage for stage in stages if method.knows(stage)]
 with seeded("answers"):
     logits = {str(stage.index): evaluate.logits(method, stage, stage.test, first) for stage in known}
-torch.save({"logits": logits, "masks": method.masks()}, out)
+    told = {str(stage.index): evaluate.members(method, stage, stage.test, first)[0] for stage in known}
+torch.save({"logits": logits, "members": told, "masks": method.masks()}, out)

@@ -29,13 +29,16 @@ def test_a_new_process_gives_the_same_answers(calm, kind: str, script: Callable,
 
     found = torch.load(out, weights_only=True)
     assert found["logits"].keys() == {str(stage.index) for stage in calm.stages}
-    assert_equal(found["logits"], answers(calm.method, calm.stages))
+    logits, members = answers(calm.method, calm.stages)
+    assert_equal(found["logits"], logits)
+    assert_equal(found["members"], members)
     assert_equal(found["masks"], calm.method.masks())
 
 
 def test_a_copy_answers_like_the_original_and_trains_apart_from_it(calm) -> None:
     twin, before = copy.deepcopy(calm.method), calm.state
-    assert_equal(answers(twin, calm.stages), answers(calm.method, calm.stages))
+    for theirs, ours in zip(answers(twin, calm.stages), answers(calm.method, calm.stages), strict=True):
+        assert_equal(theirs, ours)
     for p in twin.movable():
         p.data.add_(1)
     assert_equal(calm.state, before)
@@ -92,10 +95,13 @@ def of_members(method: Method, drawn: dict[str, torch.Tensor], site: str, stage:
     return found if 1 < len(found) == len(several) else []
 
 
-def answers(method: Method, stages: list[Stage]) -> dict[str, torch.Tensor]:
-    """Logits of every stage the method knows; a method that draws at test time draws the same in each process."""
+def answers(method: Method, stages: list[Stage]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Logits, and what all members predict, on every stage the method knows; a method that draws at test time draws the
+    same in each process."""
+    known = [stage for stage in stages if method.knows(stage)]
     with seeded("answers"):
-        return {str(s.index): evaluate.logits(method, s, s.test, FIRST) for s in stages if method.knows(s)}
+        logits = {str(s.index): evaluate.logits(method, s, s.test, FIRST) for s in known}
+        return logits, {str(s.index): evaluate.members(method, s, s.test, FIRST)[0] for s in known}
 
 
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
