@@ -50,3 +50,11 @@ def test_bytes_are_one_trunk_and_a_head_per_stage(kind: str, shared: int) -> Non
 def test_a_trunk_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="Did you mean 'shared'"):
         Heads(MLP((1, 4, 4), 2, widths=[4]), trunk="share")
+
+
+def test_a_trunk_trains_at_its_own_rate(build: Callable) -> None:
+    for kind, rates in (("first", [0.1, 1, 1, 1, 1]), ("random", [1, 1, 1, 1, 1]), ("shared", [0.1] * 5)):
+        bench, told = build("method=frozen_heads", f"method.trunk={kind}", *TINY, *MLP_NET, folder=kind), []
+        for stage in bench.stages:
+            bench.method.learn(stage, lambda method, stage, lr, told=told: told.append(lr))
+        assert told == rates

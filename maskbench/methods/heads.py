@@ -24,20 +24,21 @@ class Heads(Method):
     net: a backbone whose last layer is called `head`.
     trunk: all before the head: `shared`, trained on through all stages; `first`, trained with the first stage, then
         frozen; `random`, never trained. A frozen trunk's norms are frozen too, statistics included.
+    trunk_lr: times the learning rate, in the stages that train the trunk.
     """
 
-    def __init__(self, net: nn.Module, *, trunk: str) -> None:
+    def __init__(self, net: nn.Module, *, trunk: str, trunk_lr: float = 1.0) -> None:
         super().__init__(net)
         if trunk not in TRUNKS:
             raise UsageError(f"no method.trunk '{trunk}'.{did_you_mean(trunk, TRUNKS)} It is {', '.join(TRUNKS)}")
-        self.trunk = trunk
+        self.trunk, self.trunk_lr = trunk, trunk_lr
         self.heads = PrivateHeads(net.head)
         self.stage = 0  # in training; follows from the stage that learns
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.stage = stage.index
         self.heads.open(stage.index, self.net.head)
-        fit(self, stage)
+        fit(self, stage, lr=1.0 if self.frozen else self.trunk_lr)
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return self.heads.of(stage.index)
