@@ -1,5 +1,7 @@
 """Looking at a method from outside: its predictions over a whole split, without gradients and in evaluation mode."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,12 @@ def member_accuracy(method: Method, stage: Stage, split: Split, reading: str = "
     """Mean over members of the share each gets right (a sampled mask is judged by its samples, not by their vote)."""
     p, y = members(method, stage, split, reading=reading)
     return (p.argmax(-1) == y).double().mean().item()
+
+
+def validation(method: Method, stages: Sequence[Stage]) -> float:
+    """What a search may maximise: accuracy on the validation splits (of reals minus the loss), averaged over stages."""
+    looks = [look(method, stage, stage.val) for stage in stages]
+    return sum(found.get("accuracy", -found["loss"]) for found in looks) / len(looks)
 
 
 def look(method: Method, stage: Stage, split: Split) -> dict[str, float]:

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
-from maskbench import identity, machine, masks, provenance
+from maskbench import evaluate, identity, machine, masks, provenance
 from maskbench.build import make
 from maskbench.console import Console
 from maskbench.data.stage import Stage
@@ -31,6 +31,7 @@ from maskbench.streams import seeded
 from maskbench.tasks.outcome import Outcome
 
 log = logging.getLogger("maskbench")
+VALIDATION = "validation"
 
 
 def run(cfg: DictConfig) -> float:
@@ -78,7 +79,15 @@ class Run:
     # ---- parts
 
     def stages(self) -> list[Stage]:
-        return make(self.cfg.data, root=Path(self.cfg.paths.data).expanduser(), seed=self.cfg.seed)
+        """The data.
+
+        Raises:
+            UsageError: validation is to choose, and a stage holds no rows out for it.
+        """
+        stages = make(self.cfg.data, root=Path(self.cfg.paths.data).expanduser(), seed=self.cfg.seed)
+        if self.cfg.objective == VALIDATION and any(s.val is s.train or not len(s.val) for s in stages):
+            raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")
+        return stages
 
     def method(self, stages: list[Stage]) -> Method:
         """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init")."""
@@ -160,11 +169,14 @@ class Run:
 
     def finish(self, method: Method, stages: list[Stage], outcome: Outcome, sink: Sink) -> float:
         """Write weights, masks and the result, in that order; tell the loggers; show the table."""
-        objective = outcome.metrics[outcome.objective]
+        name, objective = outcome.objective, outcome.metrics[outcome.objective]
+        if self.cfg.objective == VALIDATION:
+            chosen = stages if outcome.chosen_on is None else [stages[i] for i in outcome.chosen_on]
+            name, objective = VALIDATION, evaluate.validation(method, chosen)
         result = {
             "status": "finished",
             "objective": objective,
-            "objective_name": outcome.objective,
+            "objective_name": name,
             "metrics": outcome.metrics,
             "table": outcome.table,
             "matrices": outcome.matrices,

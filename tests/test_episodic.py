@@ -361,7 +361,7 @@ def test_two_optimisers_move_two_kinds_of_weights(build: Callable) -> None:
     frozen = {n for n in before if n.startswith("thresholds") or n == "net.hidden.1.weight"}
     assert moved == set(before) - frozen
     assert bench.metrics["mse/0"] > bench.metrics["mse/1"] > 0
-    assert bench.metrics["minus_mse"] == -bench.metrics["mse/3"]
+    assert bench.metrics["negative_mse"] == -bench.metrics["mse/3"]
     assert {"mse/1/5shot", "mse/1/20shot_ci95"} <= bench.metrics.keys()
     optimizer = bench.fit.optimizer([{"name": n, "params": p} for n, p in bench.method.groups().items()])
     assert [type(part).__name__ for part in optimizer.parts] == ["SGD", "AdamW"]

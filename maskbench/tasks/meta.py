@@ -91,7 +91,7 @@ def report(
     measure = "mse" if stage.regression else "accuracy"
     objective = f"{measure}/{method.test_count}"
     if stage.regression:  # sweeps look for the largest
-        numbers["minus_mse"], objective = -numbers[objective], "minus_mse"
+        numbers["negative_mse"], objective = -numbers[objective], "negative_mse"
     numbers |= trained["facts"] | {"train_cpu_seconds_per_stage": trained["cpu_seconds"]}
     curves[0]["validation"] = trained["curve"]
     return Outcome(numbers, objective, table, notes=notes(method, stage), curves=curves)

@@ -189,4 +189,4 @@ def report(stages: list[Stage], first: dict[str, Any], second: dict[str, Any]) -
     ]
     curves = [{"stage": name, "curve": part["curve"]} for name, part in (("source", first), ("target", second))]
     objective = "negative_target_rmse" if target.regression else "target_accuracy"
-    return Outcome(numbers, objective, table, curves=curves if any(c["curve"] for c in curves) else [])
+    return Outcome(numbers, objective, table, curves=curves if any(c["curve"] for c in curves) else [], chosen_on=[target.index])

@@ -43,7 +43,9 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
         found["curves"] += rows
     numbers = found["metrics"] | shifted([row for row in found["curves"] if row["kind"] == "shifted"])
     numbers |= found["facts"] | {"train_cpu_seconds_per_stage": found["cpu_seconds"]}
-    objective = "rmse" if stage.regression else "accuracy"
+    objective = "accuracy"
+    if stage.regression:
+        numbers["negative_rmse"], objective = -numbers["rmse"], "negative_rmse"  # what a sweep maximises
     if numbers.get("log_likelihood") is not None:
         objective = "log_likelihood"
     return Outcome(numbers, objective, found["table"], curves=found["curves"])
