@@ -132,14 +132,14 @@ def Conv5x5(  # noqa: N802
     bias: bool = True,
     init: str = "torch",
 ) -> ConvNet:
-    """5x5 convolutions without padding, a pool after each; `width` multiplies every layer."""
+    """5x5 convolutions that keep the image's size, a pool after each; `width` multiplies every layer."""
     return ConvNet(
         shape,
         outputs,
         channels=[round(width * c) for c in channels],
         pool_after=range(len(channels)),
         kernel=5,
-        padding=[0] * len(channels),
+        padding=[2] * len(channels),
         widths=[round(width * w) for w in widths],
         bias=bias,
         init=init,
