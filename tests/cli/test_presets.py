@@ -12,8 +12,8 @@ PRESETS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDE
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_ready_to_run(preset: str, compose) -> None:
-    preflight.check([f"experiment={preset}"], starts=False)
     cfg = compose(f"experiment={preset}")
+    preflight.check_config(cfg)
     assert (cfg.budget.steps is None) != (cfg.budget.epochs is None)
     assert identity.key(cfg)
 
