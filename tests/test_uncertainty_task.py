@@ -122,7 +122,7 @@ def test_every_method_answers_in_reals(method: str, outputs: int, judged: Callab
         assert bench.outcome.objective == "log_likelihood"
     else:
         assert told["log_likelihood"] is None and (told["nll"] is None) == (method == "dense")
-        assert bench.outcome.objective == "rmse"
+        assert bench.outcome.objective == "negative_rmse" and told["negative_rmse"] == -told["rmse"], "what a sweep maximises"
     assert told["sd_ends_over_inside"] is None or told["sd_ends_over_inside"] > 0
     kinds = {row["kind"] for row in bench.outcome.curves}
     assert {"members", "fold", "line", "point"} <= kinds
