@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from maskbench.backbones.initial import RULES, initialise
 from maskbench.backbones.mlp import MLP
 from maskbench.build import make
 from maskbench.errors import UsageError
+from maskbench.run import Run
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 COUNTS = {  # (weights without biases, with)
@@ -183,3 +185,9 @@ def test_the_example_net_drops_units_in_training_only() -> None:
     x = torch.randn(4, 1, 28, 28)
     assert torch.equal(net.eval()(x), net(x))
     assert not torch.equal(net.train()(x), net(x))
+
+
+def test_a_table_is_refused_by_a_net_for_images_with_nets_that_take_it(compose: Callable, tmp_path: Path) -> None:
+    bench = Run(compose("method=dense", "backbone=lenet5", "data=cubic"), tmp_path)
+    with pytest.raises(UsageError, match="take backbone=fold_mlp or mlp_100x3"):
+        bench.method(bench.stages())

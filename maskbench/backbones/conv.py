@@ -9,7 +9,7 @@ from torch.nn.functional import dropout, max_pool2d, relu
 
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
-from maskbench.errors import UsageError
+from maskbench.backbones.norm import need_images
 
 
 class ConvNet(nn.Module):
@@ -37,8 +37,7 @@ class ConvNet(nn.Module):
         dropout: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
-        if len(shape) != 3:
-            raise UsageError(f"this backbone needs images [channels, height, width], not inputs of shape {list(shape)}")
+        need_images(shape, least=1)
         self.pool_after = frozenset(pool_after)
         self.dropout = dropout
         self.convs = nn.ModuleList(

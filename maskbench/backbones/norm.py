@@ -35,6 +35,9 @@ def still(net: nn.Module) -> None:
 def need_images(shape: tuple[int, ...], least: int) -> None:
     """Refuse inputs that are no images, or images too small for a net that halves them several times."""
     if len(shape) != 3:
-        raise UsageError(f"this backbone needs images [channels, height, width], not inputs of shape {list(shape)}")
+        raise UsageError(
+            f"this backbone needs images [channels, height, width], not inputs of shape {list(shape)}: for the rows of a table "
+            "take backbone=fold_mlp or mlp_100x3"
+        )
     if min(shape[1:]) < least:
         raise UsageError(f"this backbone needs images of at least {least} x {least}, not {shape[1]} x {shape[2]}")
