@@ -11,7 +11,7 @@ import torch
 from maskbench import certify, masks, neurons
 from maskbench.backbones.mlp import MLP
 from maskbench.errors import UsageError
-from maskbench.methods.subset_sum import SubsetSum
+from maskbench.methods.strong_tickets import StrongTickets
 from maskbench.report import figures
 from maskbench.targets import Target
 from maskbench.tasks import theory
@@ -144,11 +144,11 @@ def test_only_chains_without_biases_are_targets() -> None:
 @pytest.mark.parametrize(
     "knobs",
     [{"width": 0}, {"width": 2.5}, {"eps_net": 0}, {"eps_weight": -1.0}, {"objective": "least"}, {"solver": "guess"},
-     {"solver": "greedy"}, {"inputs": "cube"}, {"storage": "sparse"}],
+     {"solver": "greedy"}, {"pick": "best"}, {"inputs": "cube"}, {"storage": "sparse"}],
 )  # fmt: skip
 def test_wrong_knobs_are_refused(knobs: dict) -> None:
     with pytest.raises(UsageError, match=f"method.{next(iter(knobs))}="):
-        SubsetSum(MLP((4,), 2, widths=[3], bias=False), **knobs)
+        StrongTickets(MLP((4,), 2, widths=[3], bias=False), **knobs)
 
 
 def test_one_neuron_and_one_layer(build: Callable) -> None:

@@ -1,7 +1,9 @@
-"""Pruning is all you need: a wide random net holds a target by masking alone (Malach et al. 2020, arXiv 2002.00585).
+"""Strong lottery tickets by construction: a wide random net holds a target by masking alone, and nothing is trained.
 
-Every weight of the target is one random product |u| v, so two random layers stand for each of its own. Nothing is trained:
-the mask is a function of the seed and the target. The width that this takes grows as a power of 1/eps.
+Two random layers stand for each layer of the target, and each of its weights is made of random products |u| v: of one
+(Malach et al. 2020, arXiv 2002.00585), where the width grows as a power of 1/eps, or of the sum of some (Pensia et al. 2020,
+arXiv 2006.07990, with Lueker's theorem; Orseau et al. 2020, arXiv 2006.12156), where it grows as log(1/eps). The mask is a
+function of the seed and the target.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,12 +19,19 @@ from maskbench.shelf import Shelf
 from maskbench.strong_ticket import StrongTicket
 from maskbench.targets import Target
 
+OBJECTIVES = ("min_size", "min_error")
+
 
 @final
-class Malach(Method):
+class StrongTickets(Method):
     """Args:
     net: the target's backbone: one neuron, one layer or a whole net. target: `random`, `trained`, or a run directory.
-    pick: `two_coordinate`: the pair nearest to (|w|, sign w), as in the proof; `product`: the pair whose product is nearest.
+    pick: one product for each weight. `two_coordinate`: the pair nearest to (|w|, sign w), as in the proof; `product`: the
+        pair whose product is nearest. None: any subset of the products, by `objective` and `solver`.
+    objective: `min_size`: the smallest subset within the tolerance of a weight; `min_error`: the one of least error.
+    solver: meet_in_the_middle (exact), milp (scipy, a check), greedy (a heuristic, min_error only).
+    faithful_code: draw what the authors' public code draws instead: n uniform numbers on the range of a layer's weights,
+        shared by an output's weights. It shows their numbers, not their theorem: no random net has such weights.
     width, eps_net, eps_weight, inputs, strict: of StrongTicket. distribution, storage: of TwoLayers.
     """
 
@@ -34,15 +43,26 @@ class Malach(Method):
         width: int | str = "auto",
         eps_net: float = 0.1,
         eps_weight: float | None = None,
-        pick: str = "product",
+        pick: str | None = None,
+        objective: str = "min_size",
+        solver: str = "meet_in_the_middle",
         distribution: str = "uniform",
         inputs: str = "auto",
         storage: str = "auto",
         strict: bool = True,
+        faithful_code: bool = False,
     ) -> None:
-        if pick not in construct.PICKS:
-            raise UsageError(f"method.pick={pick} must be one of {', '.join(construct.PICKS)}")
-        plan = construct.TwoLayers(construct.PICKS[pick], distribution, storage)
+        for key, value, choices in (
+            ("pick", pick, (None, *construct.PICKS)),
+            ("objective", objective, OBJECTIVES),
+            ("solver", solver, construct.SOLVERS),
+        ):
+            if value not in choices:
+                raise UsageError(f"method.{key}={value} must be one of {', '.join(filter(None, choices))}")
+        if solver == "greedy" and objective == "min_size":
+            raise UsageError("method.solver=greedy looks for a small error only: add method.objective=min_error")
+        rule = construct.subsets(objective, solver) if pick is None else construct.PICKS[pick]
+        plan = construct.SharedSums(rule) if faithful_code else construct.TwoLayers(rule, distribution, storage)
         goal = Target(net, target)
         super().__init__(plan.net(goal.depth))
         self.target, self.book = goal, Shelf()
