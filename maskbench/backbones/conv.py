@@ -103,42 +103,19 @@ def LeNet5(  # noqa: N802
     width: float = 1.0,
     bias: bool = True,
     init: str = "glorot_normal",
+    keep_size: bool = False,
 ) -> ConvNet:
-    """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, the first padded to keep a 28x28 image's size.
-
-    `width` multiplies every layer.
+    """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, the first padded to keep a 28x28 image's size; with `keep_size`
+    all of them are. `width` multiplies every layer.
     """
+    first, rest = (2, 2) if keep_size else (2 if shape[-1] < 32 else 0, 0)
     return ConvNet(
         shape,
         outputs,
         channels=[round(width * c) for c in channels],
         pool_after=range(len(channels)),
         kernel=5,
-        padding=[2 if shape[-1] < 32 else 0] + [0] * (len(channels) - 1),
-        widths=[round(width * w) for w in widths],
-        bias=bias,
-        init=init,
-    )
-
-
-def Conv5x5(  # noqa: N802
-    shape: tuple[int, int, int],
-    outputs: int,
-    *,
-    channels: Sequence[int],
-    widths: Sequence[int],
-    width: float = 1.0,
-    bias: bool = True,
-    init: str = "torch",
-) -> ConvNet:
-    """5x5 convolutions that keep the image's size, a pool after each; `width` multiplies every layer."""
-    return ConvNet(
-        shape,
-        outputs,
-        channels=[round(width * c) for c in channels],
-        pool_after=range(len(channels)),
-        kernel=5,
-        padding=[2] * len(channels),
+        padding=[first] + [rest] * (len(channels) - 1),
         widths=[round(width * w) for w in widths],
         bias=bias,
         init=init,

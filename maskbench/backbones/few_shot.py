@@ -13,6 +13,7 @@ from torch.nn.functional import leaky_relu, max_pool2d, relu
 from maskbench.backbones.batch_statistics import BatchStatistics
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
+from maskbench.backbones.mlp import layers
 from maskbench.backbones.norm import need_images
 
 
@@ -35,9 +36,8 @@ class BatchMLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [prod(shape), *(max(1, round(width * w)) for w in widths)]
-        self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
+        self.hidden, self.gates = layers(sizes, bias)
         self.norms = nn.ModuleList(BatchStatistics(units, eps) for units in sizes[1:])
-        self.gates = nn.ModuleList(Gate(units) for units in sizes[1:])
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init)
 

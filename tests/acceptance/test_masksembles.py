@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskbench import overlap
-from maskbench.backbones.conv import Conv5x5
+from maskbench.backbones.conv import LeNet5
 from maskbench.methods.masksembles import Masksembles
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ def test_the_mean_prediction_beats_the_mean_member_on_every_seed(same, wide):
 
 def test_one_end_is_the_plain_net():
     torch.manual_seed(0)
-    net, x = Conv5x5((1, 28, 28), 10, channels=[16, 32], widths=[128]), torch.randn(7, 1, 28, 28)
+    net, x = LeNet5((1, 28, 28), 10, channels=[16, 32], widths=[128], init="torch", keep_size=True), torch.randn(7, 1, 28, 28)
     plain = net(x)
     method = Masksembles(net, members=4, scale=1.0)
     assert all(torch.equal(method.net(x), plain) for _ in range(2))
@@ -70,11 +70,11 @@ def test_one_end_is_the_plain_net():
 
 def test_the_other_end_is_thin_nets_side_by_side():
     torch.manual_seed(0)
-    net, x = Conv5x5((1, 28, 28), 10, channels=[16, 32], widths=[128]), torch.randn(7, 1, 28, 28)
+    net, x = LeNet5((1, 28, 28), 10, channels=[16, 32], widths=[128], init="torch", keep_size=True), torch.randn(7, 1, 28, 28)
     method = Masksembles(net, members=4, scale=float("inf"))
     assert method.facts()["mask_iou"] == 0
     for number in range(4):
-        thin = Conv5x5((1, 28, 28), 10, channels=[4, 8], widths=[32])
+        thin = LeNet5((1, 28, 28), 10, channels=[4, 8], widths=[32], init="torch", keep_size=True)
         thin.load_state_dict(method.subnetwork(number))
         whole = torch.func.functional_call(net, method.member(number), (x,))
         torch.testing.assert_close(thin(x), whole, rtol=0, atol=1e-5)
