@@ -9,6 +9,7 @@ option must therefore default to null, or to whatever null means.
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,22 @@ def key(cfg: DictConfig) -> str:
     question = plain(cfg, without=ELSEWHERE) | {"precision": OmegaConf.select(cfg, "trainer.precision")}
     text = json.dumps(_canonical(question), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def question(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config's leaves by dotted name, without what cannot change an answer and without the names of code."""
+    found = {name: value for name, value in leaves(config) if name.partition(".")[0] not in ELSEWHERE - {"trainer"}}
+    found = {name: value for name, value in found.items() if name.rpartition(".")[2] not in {*WORDS, "_target_"}}
+    return {name: value for name, value in found.items() if not name.startswith("trainer.") or name == "trainer.precision"}
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of all that is no mapping; an empty mapping counts as a value."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def run_dir(cfg: DictConfig) -> Path:

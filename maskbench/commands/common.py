@@ -1,14 +1,16 @@
 """What the sub-commands share: arguments, aligned text, the run directory that was named."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from maskbench.errors import UsageError
-from maskbench.report.writers import aligned, text
+from maskbench.report.runs import Filter, parse_filter
+from maskbench.report.writers import Sheet, aligned, latex, markdown, text
 
-__all__ = ["Arguments", "aligned", "arguments", "run_dir", "size", "text"]
+__all__ = ["Arguments", "aligned", "arguments", "forms", "run_dir", "size", "sorted_words", "text", "typeset"]
 
 
 class Arguments(argparse.ArgumentParser):
@@ -28,6 +30,40 @@ class Arguments(argparse.ArgumentParser):
 def arguments(command: str, about: str) -> Arguments:
     raw = argparse.RawDescriptionHelpFormatter  # keeps the lines of a longer text
     return Arguments(prog=f"maskbench {command}", description=about, allow_abbrev=False, formatter_class=raw)
+
+
+def forms(parser: Arguments, csv: str = "CSV in full precision") -> argparse._MutuallyExclusiveGroup:
+    """Offer the forms a table can be written in, at most one of them; `csv` says what that one holds."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help=csv)
+    form.add_argument("--markdown", action="store_true", help="a Markdown table")
+    form.add_argument("--latex", action="store_true", help="a LaTeX table (booktabs)")
+    return form
+
+
+def typeset(sheet: Sheet, given: argparse.Namespace) -> bool:
+    """Write the sheet as Markdown or LaTeX where that was asked for; whether it was."""
+    if given.markdown or given.latex:
+        sys.stdout.write(markdown(sheet) if given.markdown else latex(sheet))
+    return given.markdown or given.latex
+
+
+def sorted_words(words: Sequence[str], names: Sequence[str]) -> tuple[dict[str, list[str]], list[Filter]]:
+    """The options among KEY=VALUE words, which are called `names`, and the filters.
+
+    Raises:
+        UsageError: a word is neither, or mixed= is not allow.
+    """
+    options, filters = {}, []
+    for word in words:
+        one = parse_filter(word)
+        if one.key in names:
+            options[one.key] = [value for value in word.partition("=")[2].split(",") if value]
+        else:
+            filters.append(one)
+    if options.get("mixed", ["allow"]) != ["allow"]:
+        raise UsageError(f"mixed={','.join(options['mixed'])}: the only choice is mixed=allow.")
+    return options, filters
 
 
 def size(count: float) -> str:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskbench.commands.common import aligned, arguments, text
+from maskbench.commands.common import aligned, arguments, forms, sorted_words, text, typeset
 from maskbench.errors import UsageError
 from maskbench.report import runs as records
 from maskbench.report.runs import Run
@@ -23,17 +23,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("b", metavar="B", help="filters or a folder")
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="filters for both, metrics=, mixed=")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the runs (paths.output)")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="CSV in full precision")
-    form.add_argument("--markdown", action="store_true", help="a Markdown table")
-    form.add_argument("--latex", action="store_true", help="a LaTeX table (booktabs)")
+    forms(parser)
     if (given := parser.read(argv)) is None:
         return 0
-    from maskbench.commands.results import sorted_words
     from maskbench.report.compare import HEAD, comparison, row, seeds_table
-    from maskbench.report.writers import Sheet, comma_separated, latex, markdown
+    from maskbench.report.writers import Sheet, comma_separated
 
-    options, filters = sorted_words(given.words)
+    options, filters = sorted_words(given.words, ("metrics", "mixed"))
     sides = [side(word, given.output, filters) for word in (given.a, given.b)]
     found = comparison(*sides, names=(given.a, given.b), metrics=options.get("metrics", []), mixed="mixed" in options)
     if given.csv:
@@ -41,8 +37,7 @@ def main(argv: list[str]) -> int:
         return 0
     shown = [[text(value) for value in row(one)] for one in found.metrics]
     sheet = Sheet(f"A = {given.a}, B = {given.b}", HEAD, shown, "l" + "r" * (len(HEAD) - 1), found.notes)
-    if given.markdown or given.latex:
-        sys.stdout.write(markdown(sheet) if given.markdown else latex(sheet))
+    if typeset(sheet, given):
         return 0
     print(sheet.title)
     rows, wide = [row(one) for one in found.metrics], HEAD.index("A iqm")

@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskbench.commands.common import arguments, run_dir
 from maskbench.errors import UsageError
+from maskbench.identity import question
 from maskbench.report.runs import state
 
 if TYPE_CHECKING:
@@ -141,19 +142,6 @@ def apart(groups: Sequence[Sequence["Finished"]]) -> str:
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(key, value in a, value in b) of what makes two experiments different, names of choices first."""
-    from maskbench.identity import ELSEWHERE, WORDS
-
-    left, right = dict(leaves(a)), dict(leaves(b))
-    ignored = {top for top in ELSEWHERE if top != "trainer"}
-    keys = [k for k in dict.fromkeys([*left, *right]) if k.split(".")[0] not in ignored and k.split(".")[-1] not in WORDS]
-    keys = [k for k in keys if not k.startswith("trainer.") or k == "trainer.precision"]
-    keys = [k for k in keys if left.get(k) != right.get(k) and not k.endswith("._target_")]
+    left, right = question(a), question(b)
+    keys = [k for k in dict.fromkeys([*left, *right]) if left.get(k) != right.get(k)]
     return [(k, left.get(k), right.get(k)) for k in sorted(keys, key=lambda k: not k.endswith(".name"))]
-
-
-def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

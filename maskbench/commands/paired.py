@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from maskbench.commands.common import aligned, arguments, text
+from maskbench.commands.common import aligned, arguments, forms, sorted_words, text, typeset
 from maskbench.errors import UsageError
 from maskbench.report import runs as records
 
@@ -24,43 +24,28 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--figure", type=Path, metavar="FILE", help="draw it against the last of the settings: FILE.png, FILE.svg"
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="CSV in full precision")
-    form.add_argument("--markdown", action="store_true", help="a Markdown table")
-    form.add_argument("--latex", action="store_true", help="a LaTeX table (booktabs)")
+    forms(parser)
     if (given := parser.read(argv)) is None:
         return 0
     from maskbench.report import paired
-    from maskbench.report.writers import Sheet, comma_separated, latex, markdown
+    from maskbench.report.writers import Sheet, comma_separated
 
-    options, filters = {}, []
-    for word in given.words:
-        key, _, value = word.partition("=")
-        if key in ("metrics", "settings", "rows", "mixed"):
-            options[key] = value
-        else:
-            filters.append(records.parse_filter(word))
+    options, filters = sorted_words(given.words, ("metrics", "settings", "rows", "mixed"))
     found = [run for run in records.read(given.output, filters) if run.status == "finished"]
-    metric = options.get("metrics") or next(
-        (m for m in ("target_rmse", "target_accuracy") if any(m in r.metrics for r in found)), ""
-    )
+    likely = (m for m in ("target_rmse", "target_accuracy") if any(m in r.metrics for r in found))
+    metric = ",".join(options.get("metrics", [])) or next(likely, "")
     if not metric:
         raise UsageError("no finished run here has target_rmse or target_accuracy; name another number with metrics=NAME.")
     found = [run for run in found if metric in run.metrics]
-    settings = options["settings"].split(",") if "settings" in options else SETTINGS
-    settings = [key for key in settings if key]
-    rows = paired.table(
-        found, metric, given.baseline, settings=settings, name=options.get("rows", "method"), mixed="mixed" in options
-    )
+    settings, name = options.get("settings", SETTINGS), ",".join(options.get("rows", ["method"]))
+    rows = paired.table(found, metric, given.baseline, settings=settings, name=name, mixed="mixed" in options)
     if given.figure:
         draw(rows, metric, settings[-1] if settings else "", given.baseline, given.figure)
     names, lines = paired.head(metric, settings), [paired.cells(row) for row in rows]
+    sheet = Sheet(f"{metric}, paired with {given.baseline}", names, [[text(v) for v in line] for line in lines])
     if given.csv:
         sys.stdout.write(comma_separated(names, lines))
-    elif given.markdown or given.latex:
-        sheet = Sheet(f"{metric}, paired with {given.baseline}", names, [[text(v) for v in line] for line in lines])
-        sys.stdout.write(markdown(sheet) if given.markdown else latex(sheet))
-    else:
+    elif not typeset(sheet, given):
         print(f"{metric}, paired with {given.baseline}; {'less' if paired.lower(metric) else 'more'} is better")
         print(aligned(lines, names))
     return 0

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskbench.commands.common import arguments
+from maskbench.commands.common import arguments, forms, sorted_words, typeset
 from maskbench.errors import UsageError
 from maskbench.report import runs as records
 from maskbench.report.runs import HEAD, Run
-from maskbench.report.writers import Sheet, aligned, comma_separated, latex, markdown, text
+from maskbench.report.writers import Sheet, aligned, comma_separated, text
 
 SHOWN = 4  # metric columns of the table; CSV has all
 WORDS = ("metrics", "group", "pivot", "strata", "mixed", "columns")  # KEY=VALUE words that are no filters
@@ -28,15 +28,12 @@ def main(argv: list[str]) -> int:
     parser = arguments("results", ABOUT)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="filters, and the words above")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the runs (paths.output)")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="CSV with every metric")
-    form.add_argument("--markdown", action="store_true", help="a Markdown table")
-    form.add_argument("--latex", action="store_true", help="a LaTeX table (booktabs)")
+    form = forms(parser, "CSV with every metric")
     form.add_argument("--parquet", type=Path, metavar="FILE", help="write FILE; needs pandas and pyarrow")
     parser.add_argument("--tidy", action="store_true", help="with --csv or --parquet: one row a number instead of one a run")
     if (given := parser.read(argv)) is None:
         return 0
-    options, filters = sorted_words(given.words)
+    options, filters = sorted_words(given.words, WORDS)
     found = records.read(given.output, filters)
     patterns = options.get("metrics", [])
     if not found:
@@ -52,24 +49,6 @@ def main(argv: list[str]) -> int:
         names = records.chosen_metrics(found, patterns) if patterns else main_metrics(found)
         listing(found, names, options.get("columns", []), given)
     return 0
-
-
-def sorted_words(words: Sequence[str]) -> tuple[dict[str, list[str]], list[records.Filter]]:
-    """The options among the words, and the filters.
-
-    Raises:
-        UsageError: a word is neither, or mixed= is not allow.
-    """
-    options, filters = {}, []
-    for word in words:
-        one = records.parse_filter(word)
-        if one.key in WORDS:
-            options[one.key] = [value for value in word.partition("=")[2].split(",") if value]
-        else:
-            filters.append(one)
-    if options.get("mixed", ["allow"]) != ["allow"]:
-        raise UsageError(f"mixed={','.join(options['mixed'])}: the only choice is mixed=allow.")
-    return options, filters
 
 
 def main_metrics(runs: Sequence[Run]) -> list[str]:
@@ -116,13 +95,11 @@ def listing(runs: Sequence[Run], metrics: Sequence[str], columns: Sequence[str],
 
 def show(head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str], given: Namespace) -> None:
     """The rows in the form that was asked for, on standard output."""
-    if not (given.markdown or given.latex):
-        print(aligned(rows, head))
-        print(*notes, sep="\n", end="\n" if notes else "")
-        return
     numeric = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(head))]
     sheet = Sheet("", head, [[*map(text, row)] for row in rows], "".join("r" if n else "l" for n in numeric), notes)
-    sys.stdout.write(markdown(sheet) if given.markdown else latex(sheet))
+    if not typeset(sheet, given):
+        print(aligned(rows, head))
+        print(*notes, sep="\n", end="\n" if notes else "")
 
 
 # ---- one row a group

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskbench.errors import UsageError
+from maskbench.identity import leaves
 from maskbench.report import runs as records
 from maskbench.report import statistics
-from maskbench.report.groups import leaves, number, varied
+from maskbench.report.groups import number, varied
 from maskbench.report.runs import Run, blend, plain
 
 HEAD = (

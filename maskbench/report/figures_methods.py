@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maskbench.identity import leaves
 from maskbench.report import figures_continual as continual
 from maskbench.report import style
-from maskbench.report.groups import leaves, varied
+from maskbench.report.groups import varied
 from maskbench.report.runs import plain
 from maskbench.report.style import COLUMN, PAGE, band, canvas, legend
 

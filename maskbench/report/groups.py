@@ -1,8 +1,9 @@
 """Runs put into groups, and what a group says about a metric: a cell of a table, or the reason why it is none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from maskbench.identity import question
 from maskbench.report import statistics
 from maskbench.report.runs import ASPECTS, Run, blend, plain
 
@@ -68,17 +69,6 @@ def number(run: Run, metric: str) -> float | None:
 
 def varied(runs: Sequence[Run], without: Sequence[str] = ()) -> list[str]:
     """The keys in which runs of a group differ, seed aside: what a mean over them averages over."""
-    from maskbench.identity import ELSEWHERE, WORDS
-
-    flat = [dict(leaves(run.config)) for run in runs]
+    flat = [question(run.config) for run in runs]
     keys = dict.fromkeys(key for one in flat for key in one)
-    keys = [k for k in keys if k.split(".")[0] not in ELSEWHERE and k.split(".")[-1] not in {*WORDS, "_target_"}]
     return [k for k in keys if k not in without and len({plain(one.get(k)) for one in flat}) > 1]
-
-
-def leaves(node: Mapping, prefix: str = ""):
-    for name, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -6,17 +6,16 @@ Nothing is averaged that differs in more than the seed: not over methods, config
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from maskbench.identity import ELSEWHERE, WORDS
+from maskbench.identity import question
 from maskbench.report import statistics
 from maskbench.report.runs import Run
 from maskbench.report.statistics import Mean
 
-ASIDE = ELSEWHERE - {"trainer"}  # top-level keys of a config that are not part of the question
 MACHINE = re.compile(r"[+~]*(paths|hydra)\.")  # overrides that say where, not what
 UNKNOWN = "unknown"
 MOST = 3  # knobs in the name of a group
@@ -121,21 +120,6 @@ def natural(text: str) -> list[tuple[int, int, str]]:
 # ---- configs
 
 
-def question(run: Run) -> dict[str, Any]:
-    """The config's leaves by dotted name, without what cannot change an answer."""
-    found = dict(leaves({k: v for k, v in run.config.items() if k not in ASIDE}))
-    kept = {k: v for k, v in found.items() if k.rpartition(".")[2] not in WORDS and not k.endswith("._target_")}
-    return {k: v for k, v in kept.items() if not k.startswith("trainer.") or k == "trainer.precision"}
-
-
-def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def common(questions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The part on which all configs agree."""
     first, *rest = questions
@@ -164,7 +148,7 @@ def quoted(word: str) -> str:
 def labels(groups: Sequence[Group]) -> list[str]:
     """A short name for each group, no two of a board alike: the method, and the knobs that tell its groups apart."""
     kinds = [(group.board, group.first.method) for group in groups]
-    asked = [question(group.first) for group in groups]
+    asked = [question(group.first.config) for group in groups]
     told = {kind: telling([q for k, q in zip(kinds, asked, strict=True) if k == kind]) for kind in dict.fromkeys(kinds)}
     made = [name(str(kind[1] or UNKNOWN), q, told[kind]) for q, kind in zip(asked, kinds, strict=True)]
     for more in (lambda group: group.first.key, lambda group: f"@{group.code}"):

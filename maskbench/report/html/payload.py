@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from maskbench.identity import question
 from maskbench.report.html import mask_file
 from maskbench.report.html.boards import boards, half, matrices
-from maskbench.report.html.groups import Group, command, common, labels, metrics, own, question, show
+from maskbench.report.html.groups import Group, command, common, labels, metrics, own, show
 from maskbench.report.html.history import curves
 from maskbench.report.runs import Run
 
@@ -77,7 +78,7 @@ def told(run: Run, group: int | None, names: Table, shared: Table) -> dict[str, 
         "machine": shared.of([run.machine, about.get("platform"), about.get("python"), about.get("maskbench")]),
         "versions": shared.of({k: v for k, v in (about.get("versions") or {}).items() if v}),
         "files": shared.of(dict(run.checksums)),
-        "knobs": shared.of({k: v for k, v in question(run).items() if isinstance(v, int | float)}),
+        "knobs": shared.of({k: v for k, v in question(run.config).items() if isinstance(v, int | float)}),
         "masks": mask_file.counts(Path(run.folder) / "masks.safetensors"),
     }
     return {k: v for k, v in made.items() if v is not None and v != []}
@@ -85,7 +86,7 @@ def told(run: Run, group: int | None, names: Table, shared: Table) -> dict[str, 
 
 def told_groups(groups: Sequence[Group], place: dict[Path, int], names: Table, shared: Table) -> list[dict[str, Any]]:
     kinds = [(group.board, group.first.method) for group in groups]
-    asked = [question(group.first) for group in groups]
+    asked = [question(group.first.config) for group in groups]
     agreed = {kind: common([q for k, q in zip(kinds, asked, strict=True) if k == kind]) for kind in kinds}
     tables = list(dict.fromkeys(group.board for group in groups))
     return [
