@@ -49,6 +49,10 @@ class Ledger(nn.Module):
         owner = self.owner[name]
         return (owner > 0) & (owner <= stage + 1)
 
+    def masks(self) -> dict[str, Tensor]:
+        """The weights that each finished stage computes with, bool, named `<stage>/<weight>`."""
+        return {f"{stage}/{name}": self.mask(name, stage) for stage in range(int(self.claimed)) for name in self.names}
+
     @torch.no_grad()
     def open(self, moving: dict[str, Tensor], stage: int, refill: Callable[[Tensor], object] = torch.Tensor.zero_) -> None:
         """All free weights are alive for `stage`. From the second stage on they restart as `refill` leaves them: at zero

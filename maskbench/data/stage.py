@@ -183,6 +183,11 @@ class Stage:
         return seed_for("question", *self.classes, self.outputs, self.regression)
 
     @property
+    def holds_out(self) -> bool:
+        """Whether validation rows are kept out of training."""
+        return self.val is not self.train and len(self.val) > 0
+
+    @property
     def last(self) -> bool:
         return self.index == self.total - 1
 

@@ -160,7 +160,7 @@ class MCDropout(Method):
     # ---- choosing drop rate and tau
 
     def search(self, stage: Stage, fit: Callable) -> None:
-        if stage.val is stage.train or not len(stage.val):
+        if not stage.holds_out:
             raise UsageError("method.grid chooses by validation rows, and none are held out: data.val=0.2")
         start = {name: value.clone() for name, value in self.net.state_dict().items()}
         best, chosen = torch.full_like(self.tau, -torch.inf), (self.rates[0].clone(), self.tau.clone())

@@ -162,8 +162,7 @@ class PacNet(Method):
         return stage.index < int(self.ledger.claimed)
 
     def masks(self) -> dict[str, Tensor]:
-        stages = range(int(self.ledger.claimed))
-        return {f"{stage}/{name}": self.ledger.mask(name, stage) for stage in stages for name in self.trunk}
+        return self.ledger.masks()
 
     def facts(self) -> dict[str, float]:
         """`density`: the share of the weights that the source keeps, over all and by layer."""

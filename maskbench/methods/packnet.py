@@ -135,8 +135,7 @@ class PackNet(Method):
         return stage.index < int(self.ledger.claimed)
 
     def masks(self) -> dict[str, Tensor]:
-        stages = range(int(self.ledger.claimed))
-        return {f"{stage}/{name}": self.ledger.mask(name, stage) for stage in stages for name in self.trunk}
+        return self.ledger.masks()
 
     def memory(self) -> dict[str, int]:
         """One net, one packed owner map of ceil(log2(T + 1)) bits a weight, and per stage a head and its copies."""
