@@ -4,26 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
-FOLDER = Path(__file__).resolve().parents[2] / "conf" / "method"
-METHODS = sorted(path.stem for path in FOLDER.glob("[!_]*.yaml"))
+METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("[!_]*.yaml"))
 STEPS = 9  # of a phase; no multiple of any block size tried here but 1
-
-
-EVERY = {"test_contract_members", "test_contract_movable"}  # modules that look at every yaml; the others at one of each class
-
-
-def one_of_each_class() -> list[str]:
-    """The first yaml of each class: what interruptions, processes and block sizes can break is the class's code."""
-    targets = {name: OmegaConf.load(FOLDER / f"{name}.yaml").method._target_ for name in METHODS}
-    return [name for name in METHODS if name == min(n for n in METHODS if targets[n] == targets[name])]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "tiny" in metafunc.fixturenames:
-        names = METHODS if metafunc.module.__name__.rpartition(".")[2] in EVERY else one_of_each_class()
-        metafunc.parametrize("tiny", names, indirect=True)
+        metafunc.parametrize("tiny", METHODS, indirect=True)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     assert any(not torch.equal(calm.state[name], other.state[name]) for name in moving)
 
 
-@pytest.mark.parametrize("block", [7])
+@pytest.mark.parametrize("block", [1, 7])
 def test_block_size_leaves_the_bits_alone(tiny: tuple[str, ...], calm, block: int, build: Callable, same: Callable) -> None:
     assert calm.cfg.loop.block > 7
     same(calm, build(*tiny, f"loop.block={block}", folder="other").go())
