@@ -1,5 +1,6 @@
 """The one place where config becomes objects: `_target_` is the registry."""
 
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -31,6 +32,10 @@ def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
         return waiting
     try:
         signature(waiting.func).bind(*args, **(waiting.keywords | parts))
+        for name, inner in waiting.keywords.items():  # what the target will itself call with the rest
+            if isinstance(inner, partial):
+                target = plain[name]["_target_"]
+                signature(inner.func).bind_partial(**inner.keywords)
     except TypeError as error:
         raise UsageError(f"{target} does not fit its config: {error}") from None
     return waiting(*args, **parts)

@@ -157,11 +157,20 @@ def _overrides_first(argv: list[str], overrides: list[str]) -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of one of Hydra's or OmegaConf's errors, and of its cause, as one sentence."""
+    """The message of one of Hydra's or OmegaConf's errors, and of its cause, as one sentence; ours stand as they are."""
+    if ours := next((e for e in _behind(error) if isinstance(e, UsageError)), None):  # what a resolver said
+        return str(ours)
     texts = [str(error)] + ([str(error.__cause__)] if isinstance(error.__cause__, OmegaConfBaseException) else [])
     lines = [line.strip() for text in texts for line in text.splitlines()]
     kept = [line for line in lines if line and not line.startswith(("object_type", "reference_type", "See https"))]
     return " ".join(kept)
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from or while handling, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 # ---- sweeps

@@ -123,6 +123,12 @@ def test_hydras_own_mistakes_are_one_line(runs, capsys: pytest.CaptureFixture) -
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_what_a_resolver_refuses_is_told_in_its_own_words(runs, capsys: pytest.CaptureFixture) -> None:
+    runs(lambda cfg: 0.0)
+    assert cli.main(["method=masksembles", "method.scale=0.5"]) == 2
+    assert capsys.readouterr().err.startswith("maskbench: method.scale=0.5 must be at least 1")
+
+
 def test_the_objective_reaches_a_sweeper(runs) -> None:
     runs(lambda cfg: 0.25)
     values = []
