@@ -126,11 +126,11 @@ def _help() -> str:
     """The text of conf/hydra/help/maskbench.yaml; composing a config only to print it would take longer."""
     import yaml
 
-    from maskbench import preflight
+    from maskbench import cmdline
 
     folder = identity.conf_dir()
     text = yaml.safe_load((folder / "hydra" / "help" / "maskbench.yaml").read_text())
-    rows = [(group, preflight.choices([folder], group)) for group in preflight.groups([folder])]
+    rows = [(group, cmdline.choices([folder], group)) for group in cmdline.groups([folder])]
     listing = "".join(f"  {group:<12}{', '.join(names)}\n" for group, names in rows)
     parts = {"${hydra.help.header}": text["header"], "${hydra.help.footer}": text["footer"]}
     page = text["template"].replace("$APP_CONFIG_GROUPS", listing.strip() + "\n")
@@ -218,7 +218,7 @@ def _judge_outside(error: Exception) -> tuple[int, str]:
     """Exit status and sentence for what was raised outside a job, where there is no log."""
     from hydra.errors import HydraException
 
-    from maskbench.preflight import one_line
+    from maskbench.cmdline import one_line
 
     if os.environ.get("MASKBENCH_DEBUG") == "1":
         traceback.print_exception(error)

@@ -10,7 +10,7 @@ from maskbench.errors import UsageError, did_you_mean
 
 
 def main(argv: list[str]) -> int:
-    from maskbench import preflight
+    from maskbench import cmdline
 
     parser = arguments("list", "What can be chosen: GROUP=CHOICE on the command line.")
     parser.add_argument("group", nargs="?", help="one group: method, data, ...")
@@ -20,12 +20,12 @@ def main(argv: list[str]) -> int:
     folders = [identity.conf_dir(), *([given.config_dir] if given.config_dir else [])]
     if not folders[-1].is_dir():
         raise UsageError(f"--config-dir: there is no folder {folders[-1]}.")
-    groups = preflight.groups(folders)
+    groups = cmdline.groups(folders)
     if given.group and given.group not in groups:
         raise UsageError(f"no group '{given.group}'.{did_you_mean(given.group, groups)} Groups: {', '.join(groups)}.")
     for group in [given.group] if given.group else groups:
         print(group)
-        print(aligned([row(group, *choice) for choice in preflight.choices(folders, group).items()], indent="  "))
+        print(aligned([row(group, *choice) for choice in cmdline.choices(folders, group).items()], indent="  "))
         print()
     return 0
 

@@ -47,10 +47,10 @@ def recorded(run: Path) -> list[str]:
 
 
 def _config_dir(argv: list[str]) -> list[str]:
-    from maskbench import preflight
+    from maskbench import cmdline
 
     try:
-        folder = preflight.parse(argv[1:]).args.config_dir
+        folder = cmdline.parse(argv[1:]).args.config_dir
     except UsageError:
         return []
     return ["--config-dir", folder] if folder else []

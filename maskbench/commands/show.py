@@ -42,7 +42,7 @@ def config(argv: list[str]) -> None:
     print(OmegaConf.to_yaml(OmegaConf.create(parts)), end="")
 
 
-def origins(command: "preflight.Command", overrides: list[str], cfg: DictConfig) -> dict[str, list[str]]:  # noqa: F821
+def origins(command: "cmdline.Command", overrides: list[str], cfg: DictConfig) -> dict[str, list[str]]:  # noqa: F821
     """Top-level key -> the files and overrides that set something in it, in order of precedence, lowest first."""
     from hydra.types import RunMode
 

@@ -17,17 +17,17 @@ HELP = """maskbench where [-m] KEY=VALUE ...: run directory and state; values wi
 
 
 def main(argv: list[str]) -> int:
-    from maskbench import preflight
+    from maskbench import cmdline, preflight
 
     if argv in (["--help"], ["-h"]):
         print(HELP)
         return 0
     live, argv = "--live" in argv, [word for word in argv if word != "--live"]
-    command = preflight.parse(argv)
+    command = cmdline.parse(argv)
     if any(override.is_sweep_override() for override in command.overrides) and "-m" not in argv:
         argv = [*argv, "-m"]
     command = preflight.check(argv, starts=False)
-    folders = [identity.run_dir(command.compose(job)).absolute() for job in preflight.jobs(command)]
+    folders = [identity.run_dir(command.compose(job)).absolute() for job in cmdline.jobs(command)]
     if live:
         return watch(folders)
     print(aligned([[str(folder), state(folder)] for folder in folders]))

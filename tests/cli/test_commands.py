@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maskbench import cli, identity, preflight
+from maskbench import cli, cmdline, identity
 
 
 def call(line: str, capsys: pytest.CaptureFixture) -> tuple[int, str, str]:
@@ -19,7 +19,7 @@ def call(line: str, capsys: pytest.CaptureFixture) -> tuple[int, str, str]:
 
 def record(*overrides: str, status: str = "finished", accuracy: float = 0.9) -> Path:
     """A run directory as a run leaves it."""
-    cfg = preflight.parse(list(overrides)).compose(list(overrides))
+    cfg = cmdline.parse(list(overrides)).compose(list(overrides))
     run = identity.run_dir(cfg)
     run.mkdir(parents=True)
     about = {

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from maskbench import identity, preflight
+from maskbench import cmdline, identity
 
 
 def config(*overrides: str) -> DictConfig:
-    return preflight.parse(list(overrides)).compose(list(overrides))
+    return cmdline.parse(list(overrides)).compose(list(overrides))
 
 
 def key(*overrides: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from maskbench import cli, identity, preflight
+from maskbench import cli, cmdline, identity, preflight
 
 FOLDER = identity.conf_dir() / "sweep"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -30,7 +30,7 @@ def test_a_file_is_a_sweep_by_itself_or_says_what_it_needs(name: str, capsys: py
     if here(name):
         command = preflight.check([f"sweep={name}"], starts=False)
         assert command.multirun
-        assert name == "search_optuna" or len(list(preflight.jobs(command))) >= 5
+        assert name == "search_optuna" or len(list(cmdline.jobs(command))) >= 5
     else:
         assert cli.main(["where", f"sweep={name}"]) == 2
         assert "pip install 'maskbench[sweep]'" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maskbench import cli, identity, jobs, preflight, provenance
+from maskbench import cli, cmdline, identity, jobs, provenance
 
 TINY = {
     "title": "Tiny",
@@ -51,7 +51,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def finish(folder: Path, seed: int, words: list[str], code: dict = CODE) -> None:
     words = [word for word in words if not word.startswith(("seed=", "hydra/"))]
-    cfg = preflight.parse(words).compose([*words, f"seed={seed}"])
+    cfg = cmdline.parse(words).compose([*words, f"seed={seed}"])
     folder.mkdir(parents=True, exist_ok=True)
     about = {"key": identity.key(cfg), "seed": seed, "config": identity.plain(cfg, without={"hydra"}), "status": "finished"}
     (folder / "run.json").write_text(json.dumps(about | code | {"data": {"source": "npm"}}))
