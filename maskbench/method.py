@@ -8,6 +8,7 @@ method's memory is its `state_dict()`: attributes set in `learn` must follow fro
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -102,4 +103,8 @@ class Method(nn.Module):
 
     def facts(self) -> dict[str, float]:
         """Numbers of the method itself for the record: density, share still free, ..."""
+        return {}
+
+    def marks(self) -> dict[str, Any]:
+        """What tells this draw from another, for the record: seeds, hashes; no numbers to average."""
         return {}

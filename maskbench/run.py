@@ -181,6 +181,7 @@ class Run:
             "table": outcome.table,
             "matrices": outcome.matrices,
             "notes": outcome.notes,
+            "marks": method.marks(),
             "method": self.cfg.method.name,
             "data": self.cfg.data.name,
             "source": stages[0].origin.source,
@@ -198,7 +199,8 @@ class Run:
         drawn = {name: mask.cpu() for name, mask in method.masks().items()}
         if drawn:
             replace(self.folder / "masks.safetensors", lambda path: masks.save(path, drawn))
-        sink.summary({name: value for name, value in outcome.metrics.items() if value is not None})
+        numbers = {name: value for name, value in outcome.metrics.items() if value is not None}
+        sink.summary(numbers | {name: mark for name, mark in result["marks"].items() if isinstance(mark, str)})
         sink.table("result", outcome.table)
         if drawn:
             sink.artifact(self.folder / "masks.safetensors", "masks")

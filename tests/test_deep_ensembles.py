@@ -47,8 +47,7 @@ def test_members_differ_in_their_start_and_their_seeds_are_told() -> None:
     first, second = (one.w["head|weight"][m] for m in range(2))
     assert not torch.equal(first, second)
     assert all(torch.equal(value, again.stacked()[name]) for name, value in one.stacked().items())
-    facts = one.facts()
-    seeds = [facts[f"seed/{kind}/{m}"] for kind in ("init", "order") for m in range(3)]
+    seeds = [*one.marks()["seeds_init"], *one.marks()["seeds_order"]]
     assert len(set(seeds)) == 6 and all(seed == int(float(seed)) for seed in seeds)
     start = one.start(1)
     assert all(torch.equal(start[name], value) for name, value in one.member(1).items()), "its seed alone decides"

@@ -1,6 +1,8 @@
 """An ensemble of methods: each net is trained and answers as it would alone; all members of all nets count alike."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +65,17 @@ def test_one_net_is_the_method_alone(build: Callable) -> None:
 def test_the_history_tells_nets_apart(build: Callable) -> None:
     rows = build("method=mc_dropout_ensemble", "method.nets=2", *TINY).go().rows
     assert b"net 0 train" in rows and b"net 1 train" in rows
+
+
+def test_the_record_has_the_hash_of_each_nets_masks(cli: Callable, tmp_path: Path) -> None:
+    done = cli("method=masksembles_ensemble", "method.nets=2", *TINY, "logger=csv", "loop.progress=false")
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("outputs/*/*/result.json")
+    marks = json.loads(path.read_text())["marks"]
+    hashes = [marks[f"net {number}"]["masks_sha256"] for number in range(2)]
+    assert len(set(hashes)) == 2 and all(len(own) == 64 for own in hashes)
+    told = cli("show", str(path.parent)).stdout
+    assert all(own in told for own in hashes)
 
 
 def test_no_net_is_refused_in_words(build: Callable) -> None:

@@ -56,7 +56,7 @@ def test_numbers_are_those_of_the_predictions(judged: Callable) -> None:
     theirs, _ = evaluate.members(bench.method, stage, stage.ood["synthetic_other"])
     found = uncertainty.outside(members, theirs)
     assert all(bench.metrics[f"{name}/synthetic_other"] == value for name, value in found.items())
-    assert bench.metrics["masks_hash"] == bench.method.facts()["masks_hash"]
+    assert bench.metrics["mask_iou"] == bench.method.facts()["mask_iou"]
     rows = [row for row in bench.outcome.curves if row["kind"] == "members"]
     assert [row["members"] for row in rows] == [1, 2, 3, 4] and rows[-1]["nll"] == bench.metrics["nll"]
     assert rows[-1]["auroc_entropy/synthetic_other"] == bench.metrics["auroc_entropy/synthetic_other"]

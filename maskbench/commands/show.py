@@ -80,6 +80,7 @@ def record(run: Path) -> None:
         (str(run), [["state", state(run)], *_attempts(told)]),
         ("choices", [[k, v] for k, v in (told.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
+        ("marks", [[k, v] for k, v in (result.get("marks") or {}).items()]),
         ("origin", list(_origin(told))),
         ("cost", [[k, v] for k, v in (told.get("cost") or {}).items()]),
         ("W&B, read back from its offline file", list(_wandb(run))),

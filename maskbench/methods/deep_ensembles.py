@@ -58,7 +58,7 @@ class DeepEnsembles(Method):
         self.step: Tensor | None = None  # how far an adversary moves each input
         self.together = small(net) if together == "auto" else bool(together)
         stream = int(torch.randint(2**62, ()))
-        # of 52 bits, which a record of floats holds
+        # of 52 bits, which every reader of JSON holds exactly
         self.seeds = {kind: [seed_for(stream, kind, m) >> 11 for m in range(members)] for kind in ("init", "order")}
         starts = [self.start(m) for m in range(members)]
         self.names = [name for name, _ in net.named_parameters()]
@@ -137,9 +137,12 @@ class DeepEnsembles(Method):
         return {"shared": sum(value.numel() * value.element_size() for value in self.stacked().values()), "stage": 0}
 
     def facts(self) -> dict[str, float]:
-        """The seeds of each member's start and of its data order, and whether members trained together."""
-        seeds = {f"seed/{kind}/{m}": seed for kind, own in self.seeds.items() for m, seed in enumerate(own)}
-        return {"members": self.members, "trained_together": float(self.together)} | seeds
+        """M, and whether members trained together."""
+        return {"members": self.members, "trained_together": float(self.together)}
+
+    def marks(self) -> dict[str, list[int]]:
+        """The seeds of each member's start and of its data order."""
+        return {f"seeds_{kind}": list(own) for kind, own in self.seeds.items()}
 
 
 def key(name: str) -> str:

@@ -79,6 +79,10 @@ class EnsembleOf(Method):
         told = [method.facts() for method in self.each]
         return {"nets": len(told)} | {f"{name}/{n}": value for n, facts in enumerate(told) for name, value in facts.items()}
 
+    def marks(self) -> dict[str, dict]:
+        """The marks of each net."""
+        return {f"net {number}": method.marks() for number, method in enumerate(self.each)}
+
 
 class Named:
     """A fit whose phases are told apart by whose they are: `train` of net 2 is `net 2 train` in the history."""

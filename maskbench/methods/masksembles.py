@@ -130,17 +130,20 @@ class Masksembles(Method):
         return {f"{m}/{name}": self.drawn[name][m] for m in range(self.members) for name in self.gates}
 
     def facts(self) -> dict[str, float]:
-        """Asked and effective S, the mean IoU of pairs, K / C and its inverse, and 48 bits of a hash of all masks."""
+        """Asked and effective S, the mean IoU of pairs, K / C and its inverse."""
         drawn = {name: self.drawn[name].cpu().numpy() for name in self.gates}
         ious = [overlap.mean_iou(m) for m in drawn.values()]
         keep = sum(m.mean() for m in drawn.values()) / len(drawn)
-        digest = hashlib.sha256(b"".join(m.tobytes() for m in drawn.values())).digest()
         facts = {"scale": float(self.scale), "mask_keep": keep, "width_factor": 1 / keep}
         if self.members > 1:
             iou = sum(ious) / len(ious)
             facts |= {"mask_iou": iou, "scale_effective": overlap.effective_scale(iou)}
-        facts["masks_hash"] = float(int.from_bytes(digest[:6], "big"))
         return {name: float(value) for name, value in facts.items() if math.isfinite(value)}
+
+    def marks(self) -> dict[str, str]:
+        """SHA-256 of all masks, gate by gate, a byte a unit."""
+        drawn = b"".join(self.drawn[name].cpu().numpy().tobytes() for name in self.gates)
+        return {"masks_sha256": hashlib.sha256(drawn).hexdigest()}
 
 
 def chunk(batch: int, members: int, device: torch.device) -> Tensor:
