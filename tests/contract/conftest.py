@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("[!_]*.yaml"))
 STEPS = 9  # of a phase; no multiple of any block size tried here but 1
@@ -23,6 +24,9 @@ def tiny(request: pytest.FixtureRequest, compose: Callable) -> tuple[str, ...]:
     small += ["data.base=synthetic"] if "base" in cfg.data else []
     layers = len(cfg.backbone.get("widths", []))
     small += [f"backbone.widths={[24, 12, 8, 8][:layers]}"] if layers > 1 else []
+    small += [f"backbone.channels={[4, 6, 8, 8][: len(cfg.backbone.channels)]}"] if "channels" in cfg.backbone else []
+    # what only multiplies work: passes of one net, nets of one ensemble (also of an ensemble's own method)
+    small += [f"method.{at}{key}=2" for at in ("", "of.") for key in ("passes", "nets") if OmegaConf.select(cfg.method, at + key)]
     small += ["task.trials=5", "task.probe=20"] if cfg.task.name == "continual" else []
     small += ["data.test=40", "data.val=20", "task.curve=0"] if "ways" in cfg.data else []  # episodes, each a row
     small += ["task.target_share=2"] if "target_share" in cfg.task else []  # long enough to be interrupted several times
