@@ -71,9 +71,10 @@ def shown(value: float) -> str:
 
 def leading(groups: Sequence[Group]) -> list[str]:
     """The metrics most groups have, what sweeps optimise first; families such as accuracy/<density> are in the plots."""
-    names = Counter(name for group in groups for name, mean in group.metrics.items() if mean and main(name))
-    order = list(dict.fromkeys(name for group in groups for name in group.metrics))
     goals = dict.fromkeys(str(group.first.result.get("objective_name")) for group in groups)
+    told = [(name, mean) for group in groups for name, mean in group.metrics.items()]
+    names = Counter(name for name, mean in told if mean and (main(name) or name in goals))
+    order = list(dict.fromkeys(name for name, _ in told))
     chosen = {name for name, _ in names.most_common(SHOWN)} | set(goals)
     return [name for name in [*goals, *(n for n in order if n not in goals)] if name in chosen and name in names]
 

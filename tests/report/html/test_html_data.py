@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from maskbench import cli as program
 from maskbench.report import runs as records
-from maskbench.report.html import boards, groups, history, payload
+from maskbench.report.html import boards, groups, history, payload, tables
 from maskbench.report.html.page import page
 
 
@@ -39,6 +39,12 @@ def test_seeds_of_one_question_are_averaged_with_students_interval(write: Callab
     assert (mean.n, mean.mean) == (3, pytest.approx(0.9))
     assert boards.half(mean) == pytest.approx(4.302653 * 0.1 / 3**0.5)
     assert group.metrics["undefined"] is None and group.metrics["some"].n == 2
+
+
+def test_what_a_sweep_optimises_leads_its_table_whatever_it_is_called(write: Callable, tmp_path: Path) -> None:
+    numbers = {"accuracy/1": 0.4, "accuracy/3": 0.5, "density": 0.6}
+    write(tmp_path, "maml", 0, numbers, objective_name="accuracy/3", objective=0.5)
+    assert tables.leading(grouped(tmp_path)) == ["accuracy/3", "density"]
 
 
 @pytest.mark.parametrize(
