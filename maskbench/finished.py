@@ -36,7 +36,7 @@ def tell(result: dict[str, Any], heading: str, folder: Path) -> float:
         console.result(result["metrics"], result["table"], result["notes"], heading)
         log.info(where)
     console.close()
-    return result["objective"]
+    return float("nan") if result["objective"] is None else result["objective"]  # of a run that diverged
 
 
 def main_process() -> bool:

@@ -55,10 +55,7 @@ def drawn(columns: int, members: int, scale: float, rng: "np.random.Generator") 
     ones = ones_of(columns, members, scale)
     if ones == columns:
         return np.ones((members, columns), dtype=bool)
-    line = np.zeros((members, positions(columns, members, ones)), dtype=bool)
-    for mask in line:
-        mask[rng.choice(len(mask), ones, replace=False)] = True
-    found = line[:, line.any(0)]
+    found = scattered(members, ones, positions(columns, members, ones), rng)
     while found.shape[1] > columns:  # take one column away: its one goes to another column of the same mask
         rare = found.sum(0).argmin()
         rest = np.delete(found, rare, 1)
@@ -70,6 +67,16 @@ def drawn(columns: int, members: int, scale: float, rng: "np.random.Generator") 
         found = np.concatenate([found, np.zeros((members, 1), dtype=bool)], 1)
         found[mask, column], found[mask, -1] = False, True
     return found[:, rng.permutation(columns)]
+
+
+def scattered(members: int, ones: int, line: int, rng: "np.random.Generator") -> "np.ndarray":
+    """The paper's draw: so many ones a mask at distinct positions of a line, without the positions that no mask uses."""
+    import numpy as np
+
+    masks = np.zeros((members, line), dtype=bool)
+    for mask in masks:
+        mask[rng.choice(line, ones, replace=False)] = True
+    return masks[:, masks.any(0)]
 
 
 def _choice(where: "np.ndarray", rng: "np.random.Generator") -> "np.ndarray":
@@ -106,10 +113,7 @@ def original(columns: int, members: int, scale: float, rng: "np.random.Generator
     low, high = max(0.8 * scale, 1.0), 1.2 * scale
     for _ in range(TRIES):
         middle = (low + high) / 2
-        line = np.zeros((members, max(ones, int(ones * middle))), dtype=bool)
-        for mask in line:
-            mask[rng.choice(len(mask), ones, replace=False)] = True
-        found = line[:, line.any(0)]
+        found = scattered(members, ones, max(ones, int(ones * middle)), rng)
         if found.shape[1] == columns:
             return found
         low, high = (middle, high) if found.shape[1] < columns else (low, middle)

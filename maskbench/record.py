@@ -7,6 +7,7 @@ weights.safetensors, masks.safetensors   the method's final state, and its masks
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable
@@ -117,8 +118,10 @@ class Record:
         self._write()
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Close the attempt and write result.json; the resume state is no longer needed and goes."""
+        """Close the attempt and write result.json; the resume state is no longer needed and goes. JSON has no word for a number
+        that is not finite: it is null there."""
         self._close("finished")
+        result = finite(result)
         replace(self.folder / "state.json", lambda path: path.write_text(json.dumps({"status": "finished"})))
         replace(self.folder / "result.json", lambda path: path.write_text(json.dumps(result, indent=1)))
         shutil.rmtree(self.folder / "state", ignore_errors=True)
@@ -146,6 +149,15 @@ class Record:
 
     def _write(self) -> None:
         replace(self.folder / "run.json", lambda path: path.write_text(json.dumps(self.about, indent=1)))
+
+
+def finite(value: Any) -> Any:
+    """The same containers with None in the place of floats that are not finite."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def total(costs: Iterable[dict[str, float]]) -> dict[str, float]:

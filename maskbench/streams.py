@@ -22,6 +22,11 @@ def generator(*names: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for(*names))
 
 
+def under_way() -> int:
+    """The seed of the global stream that is open now, however much was drawn from it: what to name further streams by."""
+    return torch.initial_seed()
+
+
 @contextmanager
 def seeded(*names: object) -> Iterator[None]:
     """Inside, torch's global generators (CPU and accelerators) are the named stream; after, they are as they were."""

@@ -28,9 +28,14 @@ def calibration(members: Tensor, y: Tensor, bins: int) -> dict[str, float]:
         "accuracy": (guess == y).double().mean().item(),
         "nll": nll(p, y),
         "brier": (p - truth).square().sum(-1).mean().item(),
-        "ece": multiclass_calibration_error(p.float(), y, num_classes=p.shape[-1], n_bins=bins, norm="l1").item(),
+        "ece": multiclass_calibration_error(below_one(p), y, num_classes=p.shape[-1], n_bins=bins, norm="l1").item(),
         "ece_adaptive": adaptive_ece(sure, guess == y, bins),
     }
+
+
+def below_one(p: Tensor) -> Tensor:
+    """Probabilities as float32 below 1: torchmetrics' bins are [low, high), and 1 itself would have a bin of its own."""
+    return p.float().clamp(max=1 - 2**-24)
 
 
 def nll(p: Tensor, y: Tensor) -> float:
@@ -66,7 +71,7 @@ def diversity(members: Tensor, y: Tensor) -> dict[str, float | None]:
     disagreement (share of pairs of members whose votes differ); KL of each member from their mean, summed as the paper
     has it; and what single members reach on average. What needs two members is None for one."""
     known, votes, several = scores(members), members.argmax(-1), len(members) > 1
-    counts = torch.nn.functional.one_hot(votes, members.shape[-1]).sum(0).double()  # [n, classes]
+    counts = torch.stack([(votes == label).sum(0) for label in range(members.shape[-1])], 1).double()  # [n, classes]
     m = len(members)
     agree = (counts * (counts - 1)).sum(-1) / (m * (m - 1)) if several else None
     return {
@@ -163,7 +168,8 @@ def by_confidence(sure: Tensor, right: Tensor, thresholds: Sequence[float]) -> l
 
 def reliability(sure: Tensor, right: Tensor, bins: int) -> list[dict[str, float | None]]:
     """Mean confidence, accuracy and count in bins of equal width of the largest probability."""
-    place = (sure.double() * bins).ceil().long().clamp(1, bins) - 1  # (low, high], as torchmetrics has it
+    edges = torch.linspace(0, 1, bins + 1, device=sure.device)
+    place = torch.bucketize(below_one(sure), edges, right=True) - 1  # [low, high), as torchmetrics has it
     rows = []
     for number in range(bins):
         inside = place == number

@@ -95,6 +95,16 @@ def test_one_member_is_the_first_of_several(build: Callable) -> None:
     assert rows[-1]["nll"] == many.metrics["nll"]
 
 
+def test_looks_during_training_see_the_member_that_trains(build: Callable) -> None:
+    looks = ("method.members=2", "method.together=false", "budget.validate_every=6", "loop.block=1")
+    bench = build(*TINY, *looks, "budget.steps=30").go()
+    rows = [line.split(",") for line in bench.rows.decode().splitlines()]
+    for member in range(2):
+        told = [float(row[-1]) for row in rows if row[1] == f"member {member}" and row[3] == "val_loss"]
+        assert len(told) >= 5 and len(set(told)) == len(told) and told[-1] < told[0]
+    assert bench.method.alone is None
+
+
 def test_the_members_of_one_regression_net_are_its_own() -> None:
     stage, one = table(), ensemble(members=1)
     x, _ = stage.test.tensors()

@@ -17,6 +17,7 @@ from maskbench.backbones.conv import ConvNet, LeNet5
 from maskbench.backbones.fold import FoldMLP
 from maskbench.backbones.gate import gates_of
 from maskbench.backbones.mlp import MLP
+from maskbench.backbones.normed_mlp import NormedMLP
 from maskbench.backbones.resnet import ResNet
 from maskbench.errors import UsageError
 from maskbench.methods import masksembles
@@ -143,8 +144,9 @@ def test_a_residual_net_has_members_but_none_to_take_out() -> None:
     method = Masksembles(ResNet((3, 8, 8), 10, blocks=[1, 1], base=16).eval())
     found = method.predict(torch.randn(3, 3, 8, 8), Stage)
     assert found.shape == (4, 3, 10) and not torch.equal(found[0], found[1])
-    with pytest.raises(UsageError, match="feed-forward"):
-        method.subnetwork(0)
+    for normed in (method, Masksembles(NormedMLP((30,), 10, widths=[20, 20]))):
+        with pytest.raises(UsageError, match="feed-forward"):
+            normed.subnetwork(0)
 
 
 def test_folds_share_their_masks() -> None:
@@ -165,8 +167,16 @@ def test_folds_share_their_masks() -> None:
 def test_chunks_are_consecutive_and_of_sizes_that_differ_by_one() -> None:
     for batch in (1, 3, 4, 9, 10, 11, 128):
         index = masksembles.chunk(batch, 4, torch.device("cpu"))
-        assert (index.diff() >= 0).all() and index.bincount(minlength=4).max() - index.bincount(minlength=4).min() <= 1
+        assert index.bincount(minlength=4).max() - index.bincount(minlength=4).min() <= 1
+        assert batch < 4 or (index.diff() >= 0).all()
     assert masksembles.chunk(8, 4, torch.device("cpu")).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_small_batches_train_every_mask(batch: int) -> None:
+    torch.manual_seed(0)
+    met = torch.cat([masksembles.chunk(batch, 4, torch.device("cpu")) for _ in range(400)]).bincount(minlength=4)
+    assert (met > 60 * batch).all()
 
 
 @pytest.mark.parametrize("batch", [1, 3, 9, 10])
@@ -217,6 +227,19 @@ def test_masks_are_in_the_state_and_load_into_a_method_of_other_masks(tmp_path: 
         torch.equal(m, other.masks()[n]) for n, m in method.masks().items()
     )
     assert all(m.dtype == torch.bool for m in method.masks().values()) and len(method.masks()) == 4 * len(gates_of(method.net))
+
+
+def test_masks_are_a_stream_of_their_own(compose: Callable) -> None:
+    """How much the backbone drew before leaves the masks alone; the run's seed does not."""
+
+    def masks_of(*words: str) -> str:
+        from maskbench.run import Run
+
+        cfg = compose("method=masksembles", "data.base=synthetic", "data.ood=[]", *words)
+        run = Run(cfg, Path(cfg.paths.output))
+        return run.method(run.stages()).marks()["masks_sha256"]
+
+    assert masks_of() == masks_of("backbone.init=kaiming_normal") == masks_of("backbone.bias=false") != masks_of("seed=1")
 
 
 def test_facts_are_the_masks_own() -> None:

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskbench import gaussian
+from maskbench.backbones.conv import LeNet5
 from maskbench.backbones.fold import FoldMLP
+from maskbench.backbones.gate import Gate
 from maskbench.backbones.mlp import MLP
+from maskbench.backbones.resnet import ResNet
 from maskbench.data.stage import Origin, Split, Stage
 from maskbench.errors import UsageError
 from maskbench.methods.mc_dropout import MCDropout
@@ -100,6 +103,39 @@ def test_nothing_dropped_leaves_equal_passes_and_the_noise_alone() -> None:
     assert (found == found[:1]).all()
     _, variance = gaussian.mixture_moments(*found.split(1, -1))
     assert (variance == 1 / (16 * 2**2)).all(), "1 / tau is in units^2, the deviation is 2"
+
+
+def test_nothing_dropped_on_images_leaves_equal_passes() -> None:
+    torch.manual_seed(0)
+    net = LeNet5((1, 28, 28), 10, channels=[2, 3], widths=[4])
+    one, stage = (
+        MCDropout(net, drop=0.0, passes=3).eval(),
+        replace(table(1), link=lambda outputs: outputs.softmax(-1), criterion=None),
+    )
+    stage = replace(stage, train=Split(torch.randn(2, 1, 28, 28), torch.zeros(2).long()))
+    found = one.predict(torch.randn(5, 1, 28, 28), stage)
+    assert found.shape == (3, 5, 10) and (found == found[:1]).all()
+
+
+def test_before_every_weight_layer_means_the_pixels_too() -> None:
+    torch.manual_seed(0)
+    nets = [LeNet5((1, 28, 28), 10, channels=[2, 3], widths=[4]), ResNet((1, 28, 28), 10, blocks=[1, 1], base=4)]
+    for net in nets:
+        one = MCDropout(net, drop=0.5, passes=4)
+        assert one.sampled()["inlet.gain"].shape == (4, 28 * 28)
+        assert "inlet.gain" not in MCDropout(net, where="hidden").gates
+        x = torch.randn(3, 1, 28, 28)
+        gain = one.sampled()["inlet.gain"][:3]
+        found = functional_call(net.eval(), {"inlet.gain": gain}, (x,))
+        torch.testing.assert_close(found, net(x * gain.reshape(3, 1, 28, 28)))
+
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.head = Gate(6), nn.Linear(6, 3)
+
+    with pytest.raises(UsageError, match="method.where=hidden"):
+        MCDropout(Hidden())
 
 
 def test_the_noise_is_one_over_tau_in_units() -> None:

@@ -143,6 +143,14 @@ def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(folder: Path
     opened(folder).release()
 
 
+def test_a_number_that_is_not_finite_is_null(folder: Path) -> None:
+    record = opened(folder)
+    record.finish({"objective": float("nan"), "metrics": {"nll": float("inf"), "n": 3}, "table": [{"a": float("-inf"), "b": "x"}]})
+    record.release()
+    told = json.loads((folder / "result.json").read_text(), parse_constant=pytest.fail)
+    assert told == {"objective": None, "metrics": {"nll": None, "n": 3}, "table": [{"a": None, "b": "x"}]}
+
+
 def test_peaks_are_not_added_up() -> None:
     costs = [{"cpu_seconds": 1.5, "peak_memory_bytes": 10}, {"cpu_seconds": 2.0, "peak_memory_bytes": 7}]
     assert records.total(costs) == {"cpu_seconds": 3.5, "peak_memory_bytes": 10}

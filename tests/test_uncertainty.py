@@ -38,7 +38,7 @@ def test_calibration_against_plain_numpy(bins: int, members: int) -> None:
     own = mean[np.arange(n), truth]
     ece = 0.0
     for low in np.arange(bins) / bins:
-        inside = (top > low) & (top <= low + 1 / bins)
+        inside = (top >= low) & (top < low + 1 / bins)
         if inside.any():
             ece += inside.mean() * abs(right[inside].mean() - top[inside].mean())
     assert found["accuracy"] == pytest.approx(right.mean())
@@ -50,10 +50,22 @@ def test_calibration_against_plain_numpy(bins: int, members: int) -> None:
 def test_calibration_at_its_ends() -> None:
     sure = torch.eye(3)[None]  # three examples, each certain of its class
     right, wrong = torch.arange(3), torch.tensor([1, 2, 0])
-    assert uncertainty.calibration(sure, right, 15) == dict(accuracy=1.0, nll=0.0, brier=0.0, ece=0.0, ece_adaptive=0.0)
-    bad = uncertainty.calibration(sure, wrong, 15)
-    assert bad["accuracy"] == 0.0 and bad["brier"] == 2.0 and bad["ece"] == bad["ece_adaptive"] == 1.0
+    good, bad = uncertainty.calibration(sure, right, 15), uncertainty.calibration(sure, wrong, 15)
+    assert good.pop("ece") == pytest.approx(0, abs=1e-7)  # a confidence of 1 is told to torchmetrics as just below it
+    assert good == dict(accuracy=1.0, nll=0.0, brier=0.0, ece_adaptive=0.0)
+    assert (
+        bad["accuracy"] == 0.0 and bad["brier"] == 2.0 and bad["ece"] == pytest.approx(1, abs=1e-7) and bad["ece_adaptive"] == 1
+    )
     assert np.isfinite(bad["nll"]) and bad["nll"] > 100
+
+
+def test_saturated_answers_share_the_last_bin_with_those_just_below() -> None:
+    """Ten sure and wrong, ten nearly sure and right: in one bin they make up for each other."""
+    p = torch.tensor([[1.0, 0.0]] * 10 + [[0.97, 0.03]] * 10)[None]
+    y = torch.tensor([1] * 10 + [0] * 10)
+    assert uncertainty.calibration(p, y, 15)["ece"] == pytest.approx(abs(0.5 - 0.985), abs=1e-6)
+    rows = uncertainty.reliability(p[0].amax(-1), p[0].argmax(-1) == y, 15)
+    assert [row["count"] for row in rows] == [0] * 14 + [20]
 
 
 @pytest.mark.parametrize("bins", [1, 4, 15])
@@ -74,7 +86,7 @@ def test_reliability_holds_every_input_once_and_adds_up_to_the_ece() -> None:
     assert sum(row["count"] for row in rows) == len(y) and len(rows) == 15
     known = [row for row in rows if row["count"]]
     assert all((row["confidence"] is None) == (row["count"] == 0) for row in rows)
-    assert all(row["bin"] / 15 < row["confidence"] <= (row["bin"] + 1) / 15 for row in known)
+    assert all(row["bin"] / 15 <= row["confidence"] < (row["bin"] + 1) / 15 for row in known)
     ece = sum(row["count"] / len(y) * abs(row["accuracy"] - row["confidence"]) for row in known)
     assert uncertainty.calibration(p, y, 15)["ece"] == pytest.approx(ece, abs=5e-5)
 

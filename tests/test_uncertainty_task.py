@@ -62,6 +62,12 @@ def test_numbers_are_those_of_the_predictions(judged: Callable) -> None:
     assert rows[-1]["auroc_entropy/synthetic_other"] == bench.metrics["auroc_entropy/synthetic_other"]
 
 
+@pytest.mark.parametrize("data", [IMAGES, CURVE])
+def test_what_diverged_is_not_judged(data: tuple[str, ...], build: Callable) -> None:
+    with pytest.raises(FloatingPointError, match="optimizer.lr"):
+        build("method=dense", *data, "optimizer.lr=1e30").go()
+
+
 def test_of_unknown_classes_nothing_is_right(judged: Callable) -> None:
     bench = judged("method=dense", *IMAGES)
     stage = bench.stages[0]

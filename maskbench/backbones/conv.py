@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class ConvNet(nn.Module):
         channels: of each convolution. pool_after: indices of the convolutions that a 2x2 max-pool follows.
         kernel: of every convolution. padding: of each, as torch takes it.
         dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
-        widths: of the hidden Linear layers. Every hidden layer is followed by ReLU and a gate.
+        widths: of the hidden Linear layers. Every hidden layer is followed by ReLU and a gate; the pixels have one too.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ConvNet(nn.Module):
         need_images(shape, least=1)
         self.pool_after = frozenset(pool_after)
         self.dropout = dropout
+        self.inlet = Gate(prod(shape), inlet=True)
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, kernel, padding=p, bias=bias)
             for (i, o), p in zip(pairwise([shape[0], *channels]), padding, strict=True)
@@ -54,6 +56,7 @@ class ConvNet(nn.Module):
         initialise(self, init)
 
     def features(self, x: Tensor) -> Tensor:
+        x = self.inlet(x.flatten(1)).reshape(x.shape)
         for i, (conv, gate) in enumerate(zip(self.convs, self.conv_gates, strict=True)):
             x = gate(relu(conv(x)))
             if i in self.pool_after:

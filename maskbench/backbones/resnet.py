@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ class ResNet(nn.Module):
         channels = [max(1, round(width * base)) * 2**i for i in range(len(blocks))]
         layer, conv_bias = norm_of(norm, affine), bias and norm == "none"
         block = partial(Block, norm=layer, bias=conv_bias, shortcut=shortcut)
+        self.inlet = Gate(prod(shape), inlet=True)
         self.conv = nn.Conv2d(shape[0], channels[0], 3, padding=1, bias=conv_bias)
         self.norm, self.gate = layer(channels[0]), Gate(channels[0])
         self.stages = nn.ModuleList(
@@ -60,6 +62,7 @@ class ResNet(nn.Module):
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.inlet(x.flatten(1)).reshape(x.shape)
         x = self.gate(F.relu(self.norm(self.conv(x))))
         for stage in self.stages:
             x = stage(x)

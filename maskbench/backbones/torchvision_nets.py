@@ -1,6 +1,7 @@
 """torchvision's residual nets for ImageNet, their layers under torchvision's names but for the last, called `head`."""
 
 from collections.abc import Sequence
+from math import prod
 
 from torch import Tensor, nn
 from torchvision.models import resnet
@@ -20,6 +21,7 @@ class ImageNetResNet(resnet.ResNet):
 
     Args:
         block: `basic` or `bottleneck`. layers: blocks of each stage.
+        width: 1; methods that may widen a net name it.
         width_per_group: of the convolutions inside a bottleneck; 128 makes the wide nets.
         norm: `batch` or `none`. affine: whether it has a gain and a shift.
         bias: of `head`; the convolutions have none.
@@ -32,6 +34,7 @@ class ImageNetResNet(resnet.ResNet):
         *,
         block: str,
         layers: Sequence[int],
+        width: float = 1.0,
         width_per_group: int = 64,
         norm: str = "batch",
         affine: bool = True,
@@ -41,12 +44,17 @@ class ImageNetResNet(resnet.ResNet):
         need_images(shape, least=1)
         if block not in BLOCKS:
             raise UsageError(f"backbone.block={block} must be {' or '.join(BLOCKS)}")
+        if width != 1:
+            raise UsageError(
+                f"backbone.width={width:g}: torchvision's nets have one width; resnet18_cifar and others can be widened"
+            )
         layer = norm_of(norm, affine=True)  # torchvision sets gain and shift itself; taken out below
         super().__init__(BLOCKS[block], list(layers), width_per_group=width_per_group, norm_layer=layer)
         if shape[0] != 3:
             self.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
         self.head = nn.Linear(self.fc.in_features, outputs, bias=bias)
         del self.fc
+        self.inlet = Gate(prod(shape), inlet=True)
         units = [64, *(64 * 2**i * BLOCKS[block].expansion for i in range(4))]
         self.gates = nn.ModuleList(Gate(u) for u in units)
         if not affine:
@@ -54,6 +62,7 @@ class ImageNetResNet(resnet.ResNet):
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.inlet(x.flatten(1)).reshape(x.shape)
         x = self.maxpool(self.gates[0](self.relu(self.bn1(self.conv1(x)))))
         for gate, stage in zip(self.gates[1:], (self.layer1, self.layer2, self.layer3, self.layer4), strict=True):
             x = gate(stage(x))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
@@ -39,6 +40,7 @@ class VGG(nn.Module):
         ends = [sum(blocks[: i + 1]) - 1 for i in range(len(blocks) - 1)]
         self.pool_after = frozenset(ends)
         layer = norm_of(norm, affine)
+        self.inlet = Gate(prod(shape), inlet=True)
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, 3, padding=1, bias=bias and norm == "none") for i, o in pairwise([shape[0], *units])
         )
@@ -48,6 +50,7 @@ class VGG(nn.Module):
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.inlet(x.flatten(1)).reshape(x.shape)
         for i, (conv, norm, gate) in enumerate(zip(self.convs, self.norms, self.gates, strict=True)):
             x = gate(relu(norm(conv(x))))
             if i in self.pool_after:

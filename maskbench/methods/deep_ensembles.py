@@ -17,7 +17,7 @@ from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.method import Method
 from maskbench.shelf import Shelf
-from maskbench.streams import seed_for, seeded
+from maskbench.streams import seed_for, seeded, under_way
 
 ADVERSARIES = ("none", "sign", "random")
 SMALL = 20_000  # weights; beyond that a batched product is no faster than one after another, on a core at batch 128
@@ -57,9 +57,9 @@ class DeepEnsembles(Method):
         self.members, self.adversarial, self.reach = members, adversarial, reach
         self.step: Tensor | None = None  # how far an adversary moves each input
         self.together = small(net) if together == "auto" else bool(together)
-        stream = int(torch.randint(2**62, ()))
+        self.alone: int | None = None  # the member that trains by itself just now, in `net`
         # of 52 bits, which every reader of JSON holds exactly
-        self.seeds = {kind: [seed_for(stream, kind, m) >> 11 for m in range(members)] for kind in ("init", "order")}
+        self.seeds = {kind: [seed_for(under_way(), kind, m) >> 11 for m in range(members)] for kind in ("init", "order")}
         starts = [self.start(m) for m in range(members)]
         self.names = [name for name, _ in net.named_parameters()]
         self.w = nn.ParameterDict({key(name): torch.stack([start[name] for start in starts]) for name in self.names})
@@ -75,8 +75,9 @@ class DeepEnsembles(Method):
     # ---- the algorithm
 
     def learn(self, stage: Stage, fit: Callable) -> None:
-        x, _ = stage.train.tensors()
-        self.step = self.reach * (x.amax(0) - x.amin(0)) if self.adversarial != "none" else None  # follows from the stage
+        if self.adversarial != "none":
+            x, _ = stage.train.tensors()
+            self.step = self.reach * (x.amax(0) - x.amin(0))  # follows from the stage
         orders = [f"member {seed}" for seed in self.seeds["order"]]
         if self.together:
             fit(self, stage, name="members", orders=orders)
@@ -85,7 +86,9 @@ class DeepEnsembles(Method):
             own = self.net.state_dict()
             for name, value in self.member(member).items():
                 own[name].copy_(value)
+            self.alone = member
             fit(self, stage, name=f"member {member}", order=order)
+            self.alone = None
             with torch.no_grad():
                 for name, value in self.member(member).items():
                     value.copy_(self.net.state_dict()[name])
@@ -117,7 +120,9 @@ class DeepEnsembles(Method):
         return vmap(one, in_dims=(0, 1, 1), randomness="different")(self.stacked(), x, y).sum()
 
     def predict(self, x: Tensor, stage: Stage) -> Tensor:
-        """[members, batch, outputs]."""
+        """[members, batch, outputs]; while a member trains by itself, looks are at it alone: [1, batch, outputs]."""
+        if self.alone is not None:
+            return stage.link(self.net(x))[None]
         return torch.stack([stage.link(functional_call(self.net, self.member(m), (x,))) for m in range(self.members)])
 
     def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from maskbench.backbones.initial import fresh
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.method import Method
-from maskbench.streams import seeded
+from maskbench.streams import seeded, under_way
 
 
 @final
@@ -29,7 +29,7 @@ class EnsembleOf(Method):
     def __init__(self, net: nn.Module, *, of: Callable[[nn.Module], Method], nets: int = 3) -> None:
         if isinstance(nets, bool) or not isinstance(nets, int) or nets < 1:
             raise UsageError(f"method.nets={nets} must be a whole number of at least 1")
-        stream, made = int(torch.randint(2**62, ())), []
+        stream, made = under_way(), []
         for number in range(nets):
             with seeded(stream, "net", number):
                 twin = copy.deepcopy(net)

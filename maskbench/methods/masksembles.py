@@ -17,11 +17,12 @@ from torch.func import functional_call
 
 from maskbench import masks, overlap
 from maskbench.backbones.gate import gates_of
+from maskbench.backbones.norm import BATCH_NORMS
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.method import Method
 from maskbench.shelf import Shelf
-from maskbench.streams import seed_for
+from maskbench.streams import seed_for, under_way
 
 log = logging.getLogger("maskbench")
 GENERATORS = {"repaired": overlap.drawn, "original": overlap.original}
@@ -61,9 +62,8 @@ class Masksembles(Method):
                 f"method=masksembles needs a backbone with gates, and {type(net).__name__} has none: backbone=lenet5"
             )
         self.drawn = Shelf()  # bool [members, units], by gate; in the state, so that a run restored has the masks it trained with
-        stream = int(torch.randint(2**62, ()))
         for name, gate in self.gates.items():
-            units, rng = gate.shape[-1], np.random.default_rng(seed_for(stream, "masks", name))
+            units, rng = gate.shape[-1], np.random.default_rng(seed_for(under_way(), "masks", name))
             if units < 10:
                 log.warning("Masksembles: %s has %d units, few for masks of a given overlap", name.removesuffix(".gain"), units)
             self.drawn.put(name, torch.from_numpy(GENERATORS[generator](units, members, scale, rng)).contiguous())
@@ -101,15 +101,16 @@ class Masksembles(Method):
     def subnetwork(self, member: int) -> dict[str, Tensor]:
         """The state of a plain net of the member's size that answers as the member does: without the units it masks.
 
-        For nets whose gates stand one after each layer but the last (fully connected ones, LeNets, conv-2 to -8).
+        For nets without norms whose gates stand one after each layer but the last (fully connected ones, LeNets, conv-2 to -8).
 
         Raises:
             UsageError: the net is not of that kind.
         """
         sites = masks.sites(self.net)
         gates = list(self.gates)
-        if len(sites) != len(gates) + 1 or any(len(self.gates[name].shape) > 1 for name in gates):
-            raise UsageError("a sub-network can be taken out of plain feed-forward backbones only, such as lenet5")
+        normed = any(isinstance(module, BATCH_NORMS) for module in self.net.modules())
+        if normed or len(sites) != len(gates) + 1 or any(len(self.gates[name].shape) > 1 for name in gates):
+            raise UsageError("a sub-network can be taken out of plain feed-forward backbones without norms only, such as lenet5")
         state = dict(self.net.state_dict())
         before: Tensor | None = None
         for site, gate in zip(sites, [*gates, None], strict=True):
@@ -147,7 +148,10 @@ class Masksembles(Method):
 
 
 def chunk(batch: int, members: int, device: torch.device) -> Tensor:
-    """Consecutive parts, as equal as they can be: [batch]."""
+    """Consecutive parts, as equal as they can be: [batch]; by lot where there are fewer examples than masks, or some masks
+    would never be trained."""
+    if batch < members:
+        return torch.randperm(members, device=device)[:batch]
     return torch.arange(batch, device=device) * members // batch
 
 

@@ -17,9 +17,10 @@ from maskbench.backbones.gate import gates_of
 from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.method import Method
-from maskbench.streams import generator
+from maskbench.streams import generator, seed_for, under_way
 
 ROWS = 4096  # that go through the net at once, where passes are tiled
+NUMBERS = ROWS * 28 * 28  # of inputs at once, at most: images larger than MNIST's bring larger activations too
 
 
 @final
@@ -32,14 +33,15 @@ class MCDropout(Method):
     Args:
         net: any backbone with gates.
         drop: share of units dropped (the paper's p is the share kept): one for all gates, or one each in their order.
-        where: `all`, before every weight layer, or `hidden`, after hidden activations only.
+        where: `all`, before every weight layer, or `hidden`, after hidden activations only. After a convolution whole maps
+            are dropped; of input images single pixels.
         passes: T.
         tau: noise precision, in 1 / units of the target^2; null for classes without decay.
         length_scale: l. The decay is on weight matrices, not biases, and added to the mean squared error without its
             factor 1/2, as in the authors' code.
         grid: {drop: [...], tau: [...]}: for each fold the pair with the best validation likelihood, then trained on all
             but the test rows (the protocol of 2018). One training per drop rate, at the middle tau, which hardly matters
-            there; each tau is scored on it.
+            there; each tau is scored on it. Inputs and targets stay standardised by the rows that trained at first.
     """
 
     def __init__(
@@ -61,6 +63,10 @@ class MCDropout(Method):
         self.gates = gates_of(net, inlets=where == "all")
         if not self.gates:
             raise UsageError(f"method=mc_dropout needs a backbone with gates, and {type(net).__name__} has none: backbone=lenet5")
+        if where == "all" and not any(gate.inlet for gate in self.gates.values()):
+            raise UsageError(
+                f"method.where=all needs a gate on the inputs, and {type(net).__name__} has none: method.where=hidden"
+            )
         self.passes, self.length_scale, self.grid = passes, length_scale, check_grid(grid)
         drops = [drop] * len(self.gates) if isinstance(drop, int | float) else list(drop)
         if len(drops) != len(self.gates) or not all(0 <= p < 1 for p in drops):
@@ -73,7 +79,7 @@ class MCDropout(Method):
         self.weights = [w for name, w in net.named_parameters() if name.endswith("weight") and w.ndim > 1]
         self.register_buffer("rates", torch.tensor(drops, dtype=torch.float)[:, None].repeat(1, folds))  # [gates, folds]
         self.register_buffer("tau", torch.full((folds,), 1.0 if tau is None else tau))
-        self.register_buffer("stream", torch.randint(2**62, ()))  # names the masks of prediction
+        self.register_buffer("stream", torch.tensor(seed_for(under_way(), "passes")))  # names the masks of prediction
 
     # ---- training
 
@@ -120,8 +126,9 @@ class MCDropout(Method):
     def predict(self, x: Tensor, stage: Stage) -> Tensor:
         """T passes, [passes, batch, outputs]; for reals each is a Gaussian whose variance is 1 / tau, in standardised units."""
         if not self.rates.any():  # nothing is ever dropped: all passes are one
-            return self.predict_standard(x, stage).repeat(self.passes, *[1] * x.ndim)
-        gains, rows, step = self.sampled(), len(x), max(1, ROWS // len(x))
+            answer = self.predict_standard(x, stage)
+            return answer.expand(self.passes, *answer.shape[1:])
+        gains, rows, step = self.sampled(), len(x), max(1, min(ROWS // len(x), NUMBERS // x.numel()))
         answers = []
         for begin in range(0, self.passes, step):
             some = {name: gain[begin : begin + step] for name, gain in gains.items()}

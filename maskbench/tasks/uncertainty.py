@@ -61,11 +61,21 @@ def learn(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, A
     return told | {"cpu_seconds": seconds, "facts": method.facts()}
 
 
+def need_finite(members: torch.Tensor) -> None:
+    """
+    Raises:
+        FloatingPointError: the predictions are no numbers, so that scores of them would mean nothing.
+    """
+    if not members.isfinite().all():
+        raise FloatingPointError("training diverged, predictions are not finite; try a smaller optimizer.lr")
+
+
 # ---- classes
 
 
 def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Rows]:
     members, y = evaluate.members(method, stage, stage.test)
+    need_finite(members)
     sure, guess = members.mean(0).max(-1)
     right = guess == y
     calibration = uncertainty.calibration(members, y, bins)
@@ -141,6 +151,7 @@ def named(kind: str, rows: Rows, **more: Any) -> Rows:
 def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
     """Scores in original units, fold by fold: their mean over folds, and its spread as `<name>_sd` and `<name>_se`."""
     members, y = evaluate.members(method, stage, stage.test)
+    need_finite(members)
     members = full(members, y)
     by_fold = gaussian.scores(members, y, stage.units)
     numbers = over_folds(by_fold)
@@ -199,7 +210,7 @@ def picture(method: Method, stage: Stage) -> tuple[Rows, float | None]:
     (low, high), (left, right) = ((x.min().item(), x.max().item()) for x, _ in parts.values())
     x = torch.cat([torch.linspace(min(low, left), max(high, right), GRID), torch.tensor([left, right])])[:, None]
     y = torch.zeros(len(x), stage.outputs)
-    members, _ = evaluate.members(method, stage, Split(x, y))
+    members = evaluate.members(method, stage, Split(x, y))[0].cpu()
     centre, spread = gaussian.mixture_moments(*gaussian.in_units(full(members, y), y, stage.units)[:2])
     mean_of, deviation = centre[:, 0, 0].tolist(), spread[:, 0, 0].sqrt()
     drawn = zip(x[:GRID, 0].tolist(), mean_of, deviation.tolist(), strict=False)
