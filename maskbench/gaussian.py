@@ -11,14 +11,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from maskbench.errors import UsageError
+
 FLOOR = 1e-6  # of a stated variance, in standardised units (1612.01474)
 LEVELS = (50, 90, 95)  # percent, of central intervals
 
 
 def split(outputs: Tensor, values: int) -> tuple[Tensor, Tensor | None]:
-    """A net's outputs [..., values] -> (means, None), or [..., 2 * values] -> (means, variances)."""
+    """A net's outputs [..., values] -> (means, None), or [..., 2 * values] -> (means, variances).
+
+    Raises:
+        UsageError: there are others than so many.
+    """
     if outputs.shape[-1] == values:
         return outputs, None
+    if outputs.shape[-1] != 2 * values:
+        raise UsageError(
+            f"backbone.outputs={outputs.shape[-1]} must be {values}, a mean for each target value, or {2 * values}, with variances"
+        )
     mean, raw = outputs.split(values, -1)
     return mean, softplus(raw) + FLOOR
 

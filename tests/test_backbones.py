@@ -15,6 +15,7 @@ from maskbench.backbones.conv import ConvK
 from maskbench.backbones.gate import gates_of
 from maskbench.backbones.initial import RULES, initialise
 from maskbench.backbones.mlp import MLP
+from maskbench.backbones.normed_mlp import NormedMLP
 from maskbench.build import make
 from maskbench.errors import UsageError
 from maskbench.run import Run
@@ -123,6 +124,12 @@ def test_the_same_stream_draws_the_same_net() -> None:
 def test_an_unknown_rule_is_the_users_to_mend() -> None:
     with pytest.raises(UsageError, match="Did you mean 'kaiming_normal'"):
         MLP(MNIST, 10, widths=[8], init="kaiming_norml")
+
+
+@pytest.mark.parametrize("net", [MLP, NormedMLP])
+def test_tables_side_by_side_are_no_single_table(net: type) -> None:
+    with pytest.raises(UsageError, match="backbone=fold_mlp"):
+        net((20, 13), 1, widths=[8])
 
 
 def test_a_conv_net_needs_images() -> None:

@@ -8,6 +8,7 @@ import torch
 from scipy import integrate, stats
 
 from maskbench import gaussian
+from maskbench.errors import UsageError
 
 M, N, FOLDS, VALUES = 3, 40, 4, 2
 
@@ -27,6 +28,11 @@ def units(folds: int, values: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 # ---- losses
+
+
+def test_outputs_are_means_or_means_and_variances() -> None:
+    with pytest.raises(UsageError, match="backbone.outputs=3 must be 1"):
+        gaussian.split(torch.zeros(4, 3), 1)
 
 
 def test_the_loss_with_a_variance_is_the_gaussian_likelihood_without_its_constant() -> None:

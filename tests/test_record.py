@@ -145,7 +145,9 @@ def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(folder: Path
 
 def test_a_number_that_is_not_finite_is_null(folder: Path) -> None:
     record = opened(folder)
-    record.finish({"objective": float("nan"), "metrics": {"nll": float("inf"), "n": 3}, "table": [{"a": float("-inf"), "b": "x"}]})
+    record.finish(
+        {"objective": float("nan"), "metrics": {"nll": float("inf"), "n": 3}, "table": [{"a": float("-inf"), "b": "x"}]}
+    )
     record.release()
     told = json.loads((folder / "result.json").read_text(), parse_constant=pytest.fail)
     assert told == {"objective": None, "metrics": {"nll": None, "n": 3}, "table": [{"a": None, "b": "x"}]}

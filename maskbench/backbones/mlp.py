@@ -9,6 +9,7 @@ from torch.nn.functional import relu, tanh
 
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
+from maskbench.backbones.norm import need_one
 from maskbench.named import named
 
 ACTIVATIONS = {"relu": relu, "tanh": tanh}
@@ -32,6 +33,7 @@ class MLP(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
+        need_one(shape)
         sizes = [prod(shape), *(round(width * w) for w in widths)]
         self.inlet = Gate(sizes[0], inlet=True)
         self.hidden, self.gates = layers(sizes, bias)

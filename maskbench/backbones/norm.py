@@ -1,4 +1,4 @@
-"""Normalisation between a convolution and its ReLU, by name: what residual nets and VGG share."""
+"""Normalisation by name, what residual nets and VGG share; and refusals of data that a backbone cannot take."""
 
 from collections.abc import Callable
 
@@ -30,6 +30,14 @@ def still(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, BATCH_NORMS):
             module.eval()
+
+
+def need_one(shape: tuple[int, ...]) -> None:
+    """Refuse tables that stand side by side, [folds, features], for nets that would take them for one."""
+    if len(shape) == 2:
+        raise UsageError(
+            f"this data is {shape[0]} divisions of a table side by side, which train {shape[0]} nets: backbone=fold_mlp"
+        )
 
 
 def need_images(shape: tuple[int, ...], least: int) -> None:

@@ -9,6 +9,7 @@ from torch.nn.functional import relu
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
 from maskbench.backbones.mlp import layers
+from maskbench.backbones.norm import need_one
 
 
 class NormedMLP(nn.Module):
@@ -28,6 +29,7 @@ class NormedMLP(nn.Module):
         init: str = "torch",
     ) -> None:
         super().__init__()
+        need_one(shape)
         sizes = [prod(shape), *(round(width * w) for w in widths)]
         self.inlet = Gate(sizes[0], inlet=True)
         self.hidden, self.gates = layers(sizes, bias=False)
