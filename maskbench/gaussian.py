@@ -27,7 +27,7 @@ def split(outputs: Tensor, values: int) -> tuple[Tensor, Tensor | None]:
         return outputs, None
     if outputs.shape[-1] != 2 * values:
         raise UsageError(
-            f"backbone.outputs={outputs.shape[-1]} must be {values}, a mean for each target value, or {2 * values}, with variances"
+            f"backbone.outputs={outputs.shape[-1]} must be {values}, a mean for each target, or {2 * values}, with variances"
         )
     mean, raw = outputs.split(values, -1)
     return mean, softplus(raw) + FLOOR
