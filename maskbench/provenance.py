@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import maskbench
 
@@ -61,10 +61,11 @@ def checkout(repo: str | Path | None = None) -> Path | None:
 
 
 def commit(repo: str | Path | None = None) -> dict:
-    """`commit` (full hash), `branch`, `dirty`: changed or untracked files, ignored ones aside. All None without git."""
+    """`commit` (full hash), `branch`, `dirty`: changed or untracked files, ignored ones and results aside. All None without
+    git."""
     unknown = {"commit": None, "branch": None, "dirty": None}
     root = checkout(repo)
-    status = root and git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=normal")
+    status = root and git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
     if not status:
         return unknown
     lines = status.splitlines()
@@ -72,7 +73,7 @@ def commit(repo: str | Path | None = None) -> dict:
     return {
         "commit": None if heads["oid"] == "(initial)" else heads["oid"],
         "branch": None if heads["head"] == "(detached)" else heads["head"],
-        "dirty": any(not line.startswith("#") for line in lines),
+        "dirty": any(not line.startswith("#") for line in lines) or bool(untracked(root)),
     }
 
 
@@ -93,13 +94,22 @@ def diff(repo: str | Path | None = None) -> str:
     tracked = root and git(root, "diff", "HEAD", "--no-ext-diff", "--no-color")
     if root is None or tracked is None:
         return ""
-    names = (git(root, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")
     parts, room = [tracked], DIFF_LIMIT
-    for name in filter(None, names):
+    for name in untracked(root):
         part = _new_file(root, name, room)
         room -= len(part)
         parts.append(part)
     return "".join(parts)
+
+
+def untracked(root: Path) -> list[str]:
+    """Files that git neither tracks nor ignores, but for results: what lies below a folder of runs (paths.output) came out of
+    the code."""
+    names = list(filter(None, (git(root, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")))
+    runs = [PurePosixPath(name).parent for name in names if PurePosixPath(name).name in ("run.json", ".lock")]
+    # <output>/<method>-<data>/s<seed>-<key>; where <output> is the repository itself, the run directories alone
+    roots = {run.parents[1] if len(run.parents) > 2 else run for run in runs}
+    return [name for name in names if not roots & set(PurePosixPath(name).parents)]
 
 
 def _new_file(root: Path, name: str, room: int) -> str:

@@ -75,6 +75,21 @@ def test_the_diff_rebuilds_the_code_that_ran(repo: Path, tmp_path: Path) -> None
         assert (clone / name).read_bytes() == (repo / name).read_bytes(), name
 
 
+def test_results_are_no_code(repo: Path) -> None:
+    """Runs written into the repository, where git does not ignore them, leave the code what it was."""
+    before = provenance.diff(repo)
+    for place in ("out/a-b/s0-1", "out/a-b/s1-1", "c-d/s0-2"):
+        (repo / place).mkdir(parents=True)
+        for name in (".lock", "run.json", "figure.svg"):
+            (repo / place / name).write_text("{}")
+    (repo / "out" / "tables").mkdir()
+    (repo / "out" / "tables" / "quick.md").write_text("a table\n")
+    about = provenance.commit(repo)
+    assert provenance.diff(repo) == before == "" and about["dirty"] is False
+    (repo / "mine.py").write_text("x = 3\n")
+    assert "+x = 3" in provenance.diff(repo) and provenance.commit(repo)["dirty"] is True
+
+
 def test_large_and_binary_files_are_named_not_copied(repo: Path) -> None:
     (repo / "weights.bin").write_bytes(b"\xff\x00" * 10)
     for name in "bcd":

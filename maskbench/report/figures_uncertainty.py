@@ -178,8 +178,9 @@ def folds(runs: Group, title: str) -> "Figure":
 def picture(runs: Group, title: str) -> "Figure":
     """A curve over its one input: what trained, what is tested, and the prediction with bands of one and three deviations.
     The first seed's."""
-    figure, (panel,) = canvas(title, width=PAGE, height=3.0)
     run = runs[0]
+    more = f"; drawn: seed {run.result['seed']}" if len(runs) > 1 else ""
+    figure, (panel,) = canvas(title + more, width=PAGE, height=3.0)
     x, mean, sd = (np.array([row[name] for row in rows(run, "line")]) for name in ("x", "mean", "sd"))
     for times, fill in ((3, 0.15), (1, 0.25)):
         told = f"{times} deviation{'s' * (times > 1)}"

@@ -5,8 +5,10 @@ over the numbers, `name/word` a dot in the row of the word, a table whose first 
 and an accuracy matrix the average over the stages learnt.
 """
 
+import json
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from maskbench.report.html.groups import Group, metrics, numeric, summary
@@ -32,6 +34,7 @@ def boards(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 def plots(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     yield from objectives(members)
+    yield from over_curves(members)
     yield from over_stages(members)
     yield from over_numbers(members)
     yield from over_rows(members)
@@ -57,6 +60,56 @@ def series(group: int, name: str, points: Sequence[tuple[float | int, Mean | Non
 
 def half(found: Mean) -> float | None:
     return None if found.high is None else found.high - found.mean
+
+
+# ---- what figures are drawn from (curves.json)
+
+CURVES = (  # kind of row, what stands on the axes (of each row), what makes several lines of one group, what x is called
+    ("members", "members", "nll", None, "members"),
+    ("members", "members", "accuracy", None, "members"),
+    ("members", "members", "ece", None, "members"),
+    ("members", "members", "rmse", None, "members"),
+    ("members", "members", "log_likelihood", None, "members"),
+    ("reliability", "bin", "accuracy", None, "bin of confidence"),
+    ("confidence", "threshold", "accuracy", "data", "least confidence"),
+    ("confidence", "threshold", "kept", "data", "least confidence"),
+    ("quantile", "level", "below", None, "quantile of the prediction"),
+    ("shifted", "level", "accuracy", None, "severity, mean over types"),
+    ("shifted", "level", "nll", None, "severity, mean over types"),
+)
+
+
+def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
+    """Scores by members, calibration in bins, answers by confidence, and others of CURVES; rows at one place are averaged."""
+    kept = {i: [read_rows(run.folder / "curves.json") for run in group.runs] for i, group in members.items()}
+    for kind, x, y, by, label in CURVES:
+        drawn = []
+        for i, runs in kept.items():
+            own = [[row for row in rows if row.get("kind") == kind and y in row] for rows in runs]
+            words = list(dict.fromkeys(row.get(by) for row in own[0])) if by else [None]
+            for word in words:
+                places = [placed([row for row in rows if by is None or row.get(by) == word], x, y) for rows in own]
+                points = [(at, summary([one[at] for one in places])) for at in places[0] if all(at in one for one in places)]
+                drawn.append(series(i, str(word or ""), points))
+        if drawn := [line for line in drawn if len(line["x"]) > 1]:
+            yield plot("lines", f"{kind}: {y} against {label}", label, y, drawn, log=kind == "members" and wide(drawn))
+
+
+def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float | None]:
+    """Place -> value, in the order of the places; the mean of several."""
+    found: dict[float, list] = {}
+    for row in rows:
+        found.setdefault(row[x], []).append(row[y])
+    return {at: mean(found[at]) for at in sorted(found)}
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a curves.json; none where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return []
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
 # ---- one number for each group

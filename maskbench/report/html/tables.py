@@ -64,9 +64,10 @@ def narrow(wide: float, mean: float) -> str:
 
 
 def shown(value: float) -> str:
-    """A number to read: whole ones of four digits and more with commas."""
-    whole = isinstance(value, int | float) and math.isfinite(value) and value == int(value) and abs(value) >= 1000
-    return f"{value:,.0f}" if whole else escape(text(value))
+    """A number to read: large ones with commas and no more than one decimal."""
+    if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) < 100:
+        return escape(text(value))
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
 def leading(groups: Sequence[Group]) -> list[str]:

@@ -47,6 +47,25 @@ def test_what_a_sweep_optimises_leads_its_table_whatever_it_is_called(write: Cal
     assert tables.leading(grouped(tmp_path)) == ["accuracy/3", "density"]
 
 
+def test_curves_of_uncertainty_runs_are_lines(write: Callable, tmp_path: Path) -> None:
+    """Averaged over seeds; several rows at one place (types of corruption at a level) are averaged first."""
+    for seed in range(2):
+        folder = write(tmp_path, "masksembles", seed, {"accuracy": 0.9})
+        rows = [{"kind": "members", "members": m, "nll": 1 / m + seed, "accuracy": None} for m in (1, 2, 4)]
+        rows += [{"kind": "confidence", "data": d, "threshold": t, "accuracy": t, "kept": 1.0} for d in "ab" for t in (0.0, 0.5)]
+        rows += [
+            {"kind": "shifted", "type": w, "level": n, "accuracy": a / n} for w, a in (("x", 0.4), ("y", 0.8)) for n in (1, 2)
+        ]
+        (folder / "curves.json").write_text(json.dumps(rows))
+    (board,) = boards.boards(grouped(tmp_path))
+    found = {plot["title"].partition(" against")[0]: plot for plot in board["plots"] if plot["kind"] == "lines"}
+    assert found["members: nll"]["series"][0]["x"] == [1, 2, 4] and found["members: nll"]["series"][0]["y"] == [1.5, 1.0, 0.75]
+    assert "members: accuracy" not in found
+    assert [line["name"] for line in found["confidence: accuracy"]["series"]] == ["a", "b"]
+    assert found["shifted: accuracy"]["series"][0]["y"] == pytest.approx([0.6, 0.3])
+    assert boards.read_rows(tmp_path / "nowhere.json") == []
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -21,12 +21,13 @@ function lines(spec) {
     const root = surface(width, height, `${spec.title}. ${spec.ylabel} against ${spec.xlabel}; the values are in the table below.`);
     const drawn = seen();
     const xs = extent(drawn.flatMap((i) => all[i].x), 0);
-    const ys = extent(drawn.flatMap((i) => [...all[i].y, ...low(all[i]), ...high(all[i])]), 0.05);
+    const ys = reach(drawn.flatMap((i) => all[i].y), drawn.flatMap((i) => [...low(all[i]), ...high(all[i])]));
     if (!xs || !ys) { root.append(svg('text', { x: width / 2, y: height / 2, 'text-anchor': 'middle' }, 'nothing to show: all series are off or filtered out')); return root; }
     const log = spec.log && xs[0] > 0;
     const [start, end] = spec.down ? [right, left] : [left, right];
     const x = scale(xs[0], xs[1], start + (spec.down ? -6 : 6), end + (spec.down ? 6 : -6), log);
     const y = scale(ys[0], ys[1], base, top, false);
+    const within = (v) => Math.max(ys[0], Math.min(ys[1], v));
     yAxis(root, y, ticks(ys[0], ys[1], 6), left, right);
     const whole = all.every((one) => one.x.every(Number.isInteger));
     const names = xText(spec);
@@ -40,7 +41,7 @@ function lines(spec) {
       if (lo.some(finite)) {
         const known = one.x.map((_, k) => k).filter((k) => finite(lo[k]) && finite(hi[k]));
         const edge = [...known.map((k) => [one.x[k], hi[k]]), ...known.reverse().map((k) => [one.x[k], lo[k]])];
-        if (edge.length > 2) root.append(paint(svg('polygon', { class: 'band', points: edge.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(' ') }), i, 'f'));
+        if (edge.length > 2) root.append(paint(svg('polygon', { class: 'band', points: edge.map(([a, b]) => `${x(a).toFixed(1)},${y(within(b)).toFixed(1)}`).join(' ') }), i, 'f'));
       }
       root.append(paint(svg('polyline', { class: 'line', points: path.join(' ') }), i, 's'));
       if (one.x.length <= 30) one.x.forEach((v, k) => root.append(paint(svg('circle', { cx: x(v), cy: y(one.y[k]), r: 2.6 }), i, 'f')));

@@ -41,7 +41,10 @@ function anyTwo() {
   const goal = DATA.runs.map((run) => run.objective && run.objective[0]).find(Boolean);
   const prefer = (wanted, other) => wanted.find((name) => varied.includes(name)) || varied.find((name) => name !== other);
   const start = { y: prefer([goal, 'accuracy', 'average_accuracy']) };
-  start.x = prefer(['memory_bytes', 'ece', 'density', 'wall_seconds'].filter((name) => name !== start.y), start.y);
+  // of what varies, the first that most runs have beside y
+  const beside = (name) => numbers.filter((one) => finite(one.get(start.y)) && finite(one.get(name))).length;
+  const others = [...new Set(['memory_bytes', 'ece', 'density', 'wall_seconds', ...varied])].filter((name) => name !== start.y && varied.includes(name));
+  start.x = others.reduce((best, name) => (beside(name) > beside(best) ? name : best), others[0]);
   const place = el('article', { class: 'card' });
   const list = (axis) => el('select', { 'data-axis': axis, onchange: draw }, [['numbers', varied.filter((name) => !/[./]/.test(name))], ['config', varied.filter((name) => name.includes('.') && !name.includes('/'))], ['families', varied.filter((name) => name.includes('/'))]]
     .filter(([, own]) => own.length).map(([title, own]) => el('optgroup', { label: title }, own.map((name) => el('option', { value: name, selected: name === start[axis] }, name)))));

@@ -48,6 +48,16 @@ function extent(values, room) {
   return [low - pad, high + pad];
 }
 
+// The extent of values, and of their intervals as far as the values span: an interval of few seeds may be so wide that
+// beside it nothing else could be told apart.
+function reach(values, ends) {
+  const own = extent(values, 0);
+  if (!own) return null;
+  const span = own[1] - own[0] || Math.abs(own[0]) || 1;
+  const near = ends.filter(finite).map((v) => Math.max(own[0] - span, Math.min(own[1] + span, v)));
+  return extent([...own, ...near], 0.05);
+}
+
 // Colour follows what tells the series apart; where that is two things, the group has the colour and the name the dashes.
 function looks(series) {
   const groups = [...new Set(series.map((one) => one.group))], names = [...new Set(series.map((one) => one.name))];

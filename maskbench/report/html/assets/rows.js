@@ -14,9 +14,10 @@ function rows(spec) {
     const names = one ? drawn.map((i) => groupOf(all[i].group).label) : spec.rows;
     const left = 10, right = width - 14, base = names.length * ROW + 8, height = base + 42;
     const root = surface(width, height, `${spec.title}; the values are in the table below.`);
-    const xs = extent(drawn.flatMap((i) => [...all[i].y, ...low(all[i]), ...high(all[i]), ...(all[i].seeds || [])]), 0.05);
+    const xs = reach(drawn.flatMap((i) => [...all[i].y, ...(all[i].seeds || [])]), drawn.flatMap((i) => [...low(all[i]), ...high(all[i])]));
     if (!xs) return root;
     const x = scale(xs[0], xs[1], left + 6, right - 6, false);
+    const within = (v) => Math.max(xs[0], Math.min(xs[1], v));
     const marks = ticks(xs[0], xs[1], Math.max(2, Math.floor(width / 80)));
     for (const mark of marks) root.append(svg('line', { class: 'grid', x1: x(mark), x2: x(mark), y1: 4, y2: base }));
     const spots = [];
@@ -29,7 +30,7 @@ function rows(spec) {
         const cy = row * ROW + 23 + (one ? 0 : (k - (drawn.length - 1) / 2) * Math.min(3, 10 / drawn.length));
         const value = all[i].y[place], lo = low(all[i])[place], hi = high(all[i])[place];
         for (const seed of all[i].seeds || []) if (finite(seed)) root.append(svg('circle', { class: `seed f${look[i].colour}`, cx: x(seed), cy, r: 2.2 }));
-        if (finite(lo)) root.append(svg('line', { class: `s${look[i].colour}`, x1: x(lo), x2: x(hi), y1: cy, y2: cy, 'stroke-width': 1.6 }));
+        if (finite(lo)) root.append(svg('line', { class: `s${look[i].colour}`, x1: x(within(lo)), x2: x(within(hi)), y1: cy, y2: cy, 'stroke-width': 1.6 }));
         const dot = svg('circle', { class: `f${look[i].colour}`, cx: x(value), cy, r: 4.2 });
         root.append(dot);
         spots.push({ x: x(value), y: cy, dot, open: () => openGroup(all[i].group), tell: [el('b', {}, one ? name : `${name}`), el('div', {}, swatch(look[i]), `${one ? spec.xlabel : groupOf(all[i].group).label}: ${reading(all[i], place)}`)] });
