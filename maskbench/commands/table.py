@@ -1,6 +1,7 @@
 """`maskbench table NAME`: run what is missing of a table (conf/table), judge it, and set ours beside the paper's."""
 
 import os
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -181,8 +182,13 @@ class Plan:
             name: {seed: run if (run := records.load(place)).status == "finished" else None for seed, place in places.items()}
             for name, places in self.folders.items()
         }
-        shown = [word for word in self.order.overrides if key(word) not in identity.ELSEWHERE and not word.startswith("paths.")]
+        shown = [word for word in self.order.overrides if decides(key(word))]
         return judge(self.table, self.order.budget, self.seeds, found, overrides=shown, mixed=self.order.mixed == "allow")
+
+
+def decides(key: str) -> bool:
+    """Whether what the key says can change an answer, and so belongs beside the table; where and by whom it is run does not."""
+    return re.split("[./]", key)[0] not in identity.ELSEWHERE or key == "trainer.precision"
 
 
 def unique(jobs: "Sequence[Job]") -> list[Job]:

@@ -78,7 +78,7 @@ class MCDropout(Method):
         self.decays = tau is not None or self.grid is not None
         self.weights = [w for name, w in net.named_parameters() if name.endswith("weight") and w.ndim > 1]
         self.register_buffer("rates", torch.tensor(drops, dtype=torch.float)[:, None].repeat(1, folds))  # [gates, folds]
-        self.register_buffer("tau", torch.full((folds,), 1.0 if tau is None else tau))
+        self.register_buffer("tau", torch.full((folds,), 1.0 if tau is None else float(tau)))
         self.register_buffer("stream", torch.tensor(seed_for(under_way(), "passes")))  # names the masks of prediction
 
     # ---- training

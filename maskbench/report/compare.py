@@ -47,7 +47,10 @@ def comparison(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], me
         told = [", ".join(map(str, sorted(side))) for side in (left, right)]
         raise UsageError(f"A has seeds {told[0]} and B {told[1]}: none is shared, and nothing can be paired.")
     a, b = [left[seed] for seed in seeds], [right[seed] for seed in seeds]
-    reasons = blend([*a, *b], ["source", "code"] if {run.data for run in a} == {run.data for run in b} else ["code"])
+    sets = [[run for run in (*a, *b) if run.data == data] for data in dict.fromkeys(run.data for run in (*a, *b))]
+    reasons = [reason for one in sets for reason in blend(one, ["source"])]
+    reasons += [reason for one in (a, b) for reason in blend(one, ["budget"])]  # the two may differ: that is told in the notes
+    reasons = list(dict.fromkeys([*reasons, *blend([*a, *b], ["code"])]))
     if reasons and not mixed:
         raise UsageError(f"A and B together would mix {'; '.join(reasons)}; mixed=allow insists.")
     found = [one for name in wanted(a, b, metrics) if (one := paired(name, seeds, a, b))]

@@ -1,5 +1,6 @@
 """Runs put into groups, and what a group says about a metric: a cell of a table, or the reason why it is none."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,8 @@ def cell(runs: Sequence[Run], metric: str, *, strata: str | None = None, mixed: 
 
 def number(run: Run, metric: str) -> float | None:
     value = run.objective if metric == "objective" else run.metrics.get(metric)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
 
 
 def varied(runs: Sequence[Run], without: Sequence[str] = ()) -> list[str]:

@@ -123,8 +123,11 @@ class Run:
 
 
 def load(folder: Path) -> Run:
-    """The run in `folder`, whatever is there of it."""
-    return Run(folder, read_json(folder / "run.json"), read_json(folder / "result.json"))
+    """The run in `folder`, whatever is there of it; a file that is no record of ours counts as missing."""
+    about, result = read_json(folder / "run.json"), read_json(folder / "result.json")
+    ours = all(isinstance(about.get(name) or {}, Mapping) for name in ("config", "choices", "data"))
+    sound = isinstance(result.get("metrics") or {}, Mapping)
+    return Run(folder, about if ours else {}, result if sound else {})
 
 
 def read(output: Path, filters: Sequence["Filter"] = ()) -> list[Run]:
@@ -213,23 +216,35 @@ def wide(runs: Iterable[Run], metrics: Sequence[str], extra: Sequence[str] = ())
 
 
 ASPECTS = ("source", "budget", "code")
+MADE = ("generated", "synthetic")  # sources whose data follows from the seed
 
 
 def blend(runs: Sequence[Run], aspects: Sequence[str] = ASPECTS) -> list[str]:
     """Why these runs do not belong into one cell, in words; empty when they do.
 
-    One cell has one data source (or equal checksums of the files), one budget and one code.
+    One cell has one data source (or equal checksums of the files), one budget and one code; files of one name and data set
+    are equal wherever they came from.
     """
     reasons = []
     sources = _several(run.source for run in runs)
     sums = {tuple(sorted(run.checksums.items())) for run in runs}
     if "source" in aspects and len(sources) > 1 and (len(sums) > 1 or sums == {()}):
         reasons.append(f"data sources {_and(sources)}")
+    elif "source" in aspects and (files := differing(runs)):
+        reasons.append(f"different contents of {', '.join(files)}")
     if "budget" in aspects and len(told := _several(run.budget for run in runs)) > 1:
         reasons.append(f"budgets {_and(told)}")
     if "code" in aspects and len(codes := _several(code for run in runs for code in run.codes)) > 1:
         reasons.append(f"commits {_and(codes)}")
     return reasons
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Names of data files whose checksums are not the same in all runs of a data set; data made by seed has none."""
+    seen: dict[tuple[str | None, str], str] = {}
+    read = [run for run in runs if run.source not in MADE]
+    found = [name for run in read for name, one in run.checksums.items() if seen.setdefault((run.data, name), one) != one]
+    return list(dict.fromkeys(found))
 
 
 def _several(values: Iterable[Any]) -> list[str]:

@@ -13,6 +13,7 @@ rows:
     note                      a sentence below the table
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,10 +111,16 @@ def load(name: str, folders: Iterable[Path]) -> Table:
     if name not in files:
         raise UsageError(f"no table '{name}'.{did_you_mean(name, files)} Tables: {', '.join(sorted(files)) or 'none'}, or all.")
     try:
-        told = yaml.safe_load(files[name].read_text())
-    except yaml.YAMLError as error:
+        told = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{files[name]} is no YAML: {' '.join(str(error).split())}") from None
-    return Reader(files[name]).table(name, told)
+    reader = Reader(files[name])
+    try:
+        return reader.table(name, told)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise reader.wrong(
+            f"a value is not of the kind its key takes ({error}); maskbench/report/spec.py lists the keys"
+        ) from None
 
 
 class Reader:
@@ -138,8 +145,14 @@ class Reader:
                 if rule.other and rule.other not in ids:
                     raise self.wrong(f"row {row.id}: no row has the id '{rule.other}'.{did_you_mean(rule.other, ids)}")
         seeds = told["seeds"] if isinstance(told["seeds"], dict) else dict.fromkeys(BUDGETS, told["seeds"])
-        seeds = {budget: tuple(map(int, numbers)) for budget, numbers in seeds.items()}
+        self.keys(seeds, BUDGETS, (), "seeds")
+        for numbers in seeds.values():
+            if not isinstance(numbers, list) or not numbers or not all(type(n) is int and n >= 0 for n in numbers):
+                raise self.wrong(f"seeds={numbers} is no list of whole numbers such as [0, 1, 2]")
+        seeds = {budget: tuple(numbers) for budget, numbers in seeds.items()}
         notes = told.get("notes") or ()
+        if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
+            raise self.wrong("notes is no list of sentences")
         return Table(name, told["title"], told["paper"], str(told.get("system", name)), seeds, runs, tuple(rows), tuple(notes))
 
     def per_budget(self, spec: Any, place: str) -> dict[str, tuple[str, ...]]:
@@ -192,7 +205,9 @@ class Reader:
             self.keys(one, ("value", "source", "status"), ("value", "source", "status"), place)
             if one["status"] not in STATUSES:
                 raise self.wrong(f"{place}: status={one['status']} is none of {', '.join(STATUSES)}")
-            made[budget] = Published(float(one["value"]), str(one["source"]), one["status"])
+            if not math.isfinite(value := float(one["value"])):
+                raise self.wrong(f"{place}: value={one['value']} is no finite number")
+            made[budget] = Published(value, str(one["source"]), one["status"])
         return made
 
     def rules(self, told: Any, published: Mapping[str, Published], place: str) -> dict[str, Rule]:

@@ -50,6 +50,7 @@ def _cell(text: str) -> str:
 def latex(sheet: Sheet, label: str = "") -> str:
     """A table environment with booktabs rules; the notes stand below the tabular. Needs \\usepackage{booktabs}."""
     body = [" & ".join(map(escape, row)) + r" \\" for row in sheet.rows]
+    body = ["{}" * line.startswith("[") + line for line in body]  # a rule before it would take [...] for its option
     lines = [
         r"\begin{table}",
         r"\centering",

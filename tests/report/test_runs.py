@@ -31,6 +31,30 @@ def test_unfinished_and_damaged_records_are_read_too(record: Callable, tmp_path:
         runs.read(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("file, text", [("run.json", '{"config": "config.yaml"}'), ("result.json", '{"metrics": [1, 2]}')])
+def test_foreign_files_are_no_records(record: Callable, file: str, text: str) -> None:
+    folder = record(0, {"accuracy": 0.5})
+    (folder / file).write_text(text)
+    run = runs.load(folder)
+    assert run.value("optimizer.lr") is None and run.metrics in ({}, {"accuracy": 0.5}) and run.budget is not None
+
+
+def test_files_of_one_name_are_equal_or_the_cell_is_refused(record: Callable, tmp_path: Path) -> None:
+    """Also where both came from a place of one name, such as two of the user's folders."""
+    record(0, {"rmse": 1.0}, source="folder", checksums={"data.txt": "aa"})
+    record(1, {"rmse": 2.0}, source="folder", checksums={"data.txt": "bb"})
+    assert groups.cell(runs.read(tmp_path / "outputs"), "rmse").refused == ["different contents of data.txt"]
+    for seed in (2, 3):  # data drawn by seed has contents of its own for each
+        record(seed, {"rmse": 1.0}, data="pendulum", source="generated", checksums={"draw": str(seed)})
+    assert not groups.cell([run for run in runs.read(tmp_path / "outputs") if run.data == "pendulum"], "rmse").refused
+
+
+def test_what_is_no_number_is_left_out(record: Callable, tmp_path: Path) -> None:
+    record(0, {"nll": float("nan")})
+    record(1, {"nll": 0.5})
+    assert groups.cell(runs.read(tmp_path / "outputs"), "nll").values == [0.5]
+
+
 def test_filters_and_frames(record: Callable, tmp_path: Path) -> None:
     for seed in (0, 1):
         record(seed, {"accuracy": 0.5 + seed / 10, "accuracy/a": 0.1})

@@ -105,6 +105,14 @@ def test_a_rows_value(tmp_path: Path, transform: str, more: dict, numbers: list[
         (("rows", 1, "transform"), "error_percent", "error_percent is of one number"),
         (("runs", "a"), "method=supsup", "runs.a is not a list of overrides"),
         (("runs", "a"), {"slow": []}, "runs.a: unknown key 'slow'"),
+        (("rows",), None, "not of the kind its key takes"),
+        (("rows", 0, "digits"), None, "not of the kind its key takes"),
+        (("rows", 0, "rule"), {"between": 1}, "not of the kind its key takes"),
+        (("rows", 0, "published"), {"value": float("nan"), "source": "s", "status": "ours"}, "value=nan is no finite number"),
+        (("seeds",), [], "seeds=[] is no list of whole numbers"),
+        (("seeds",), [0.5], "seeds=[0.5] is no list"),
+        (("seeds",), {"quik": [0]}, "seeds: unknown key 'quik'"),
+        (("notes",), "a sentence", "notes is no list of sentences"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, place: tuple, value: Any, sentence: str) -> None:
