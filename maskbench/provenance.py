@@ -6,6 +6,8 @@ A field that cannot be known here (no git, a wheel, an unusual system) is None: 
 import difflib
 import hashlib
 import importlib.metadata
+import importlib.util
+import json
 import os
 import platform
 import re
@@ -14,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import maskbench
 
@@ -78,11 +81,38 @@ def commit(repo: str | Path | None = None) -> dict:
 
 
 def code(about: Mapping, patch: str) -> str:
-    """One short name for the code that ran: the commit, with the hash of what was not committed; of a wheel its version."""
+    """One short name for the code that ran: the commit, with the hash of what was not committed; of a wheel its version. Then the
+    hash of the user's own modules, where there are some."""
+    told = json.dumps(about.get("own_code"), sort_keys=True)
+    own = f" with {hashlib.sha256(told.encode()).hexdigest()[:8]}" if about.get("own_code") else ""
     if not about.get("commit"):
-        return f"maskbench {about.get('maskbench', 'of an unknown version')}"
+        return f"maskbench {about.get('maskbench', 'of an unknown version')}{own}"
     changed = f"+{hashlib.sha256(patch.encode()).hexdigest()[:8]}" if about.get("dirty") else ""
-    return about["commit"][:10] + changed
+    return about["commit"][:10] + changed + own
+
+
+def own_code(config: Any) -> dict[str, str]:
+    """Module -> SHA-256 of its file, for every `_target_` of a config that is neither ours nor of an installed package."""
+    targets = _targets(config)
+    files = {target.rpartition(".")[0]: _file_of(target) for target in targets if not target.startswith("maskbench.")}
+    mine = {module: path for module, path in files.items() if path and not {"site-packages", "dist-packages"} & set(path.parts)}
+    return {module: hashlib.sha256(path.read_bytes()).hexdigest() for module, path in sorted(mine.items())}
+
+
+def _targets(node: Any) -> list[str]:
+    if isinstance(node, Mapping):
+        own = [node["_target_"]] if isinstance(node.get("_target_"), str) else []
+        return own + [target for part in node.values() for target in _targets(part)]
+    return [target for part in node for target in _targets(part)] if isinstance(node, list) else []
+
+
+def _file_of(target: str) -> Path | None:
+    """The file of the module that a dotted name is in; None when it cannot be told, which is not the place to complain."""
+    try:
+        found = importlib.util.find_spec(target.rpartition(".")[0])
+        return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None
+    except (ImportError, ValueError, AttributeError):
+        return None
 
 
 def diff(repo: str | Path | None = None) -> str:

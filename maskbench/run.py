@@ -227,6 +227,7 @@ class Run:
             "overrides": list(hydra.overrides.task),
             "config": self.plain(),
             "threads": self.cfg.loop.threads,
+            "own_code": provenance.own_code(self.plain()),
         } | provenance.collect()
 
     def describe(self, stages: list[Stage], sink: Sink) -> None:

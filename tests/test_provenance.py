@@ -90,6 +90,18 @@ def test_results_are_no_code(repo: Path) -> None:
     assert "+x = 3" in provenance.diff(repo) and provenance.commit(repo)["dirty"] is True
 
 
+def test_the_users_own_modules_are_part_of_the_code(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_own_lab.py").write_text("x = 1\n")
+    targets = ("my_own_lab.Wonder", "maskbench.data.x.y", "no_such_module.at_all.run", "alone")
+    config = {target: {"_target_": target, "of": [{"_target_": "torch.optim.Adam"}]} for target in targets}
+    before = provenance.own_code(config)
+    assert list(before) == ["my_own_lab"]
+    (tmp_path / "my_own_lab.py").write_text("x = 2\n")
+    codes = {provenance.code({"commit": "c" * 40, "own_code": own}, "") for own in ({}, before, provenance.own_code(config))}
+    assert len(codes) == 3 and "c" * 10 in codes
+
+
 def test_large_and_binary_files_are_named_not_copied(repo: Path) -> None:
     (repo / "weights.bin").write_bytes(b"\xff\x00" * 10)
     for name in "bcd":

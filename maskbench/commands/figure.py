@@ -69,7 +69,15 @@ def finished(given: str) -> list[Path]:
     """
     path = Path(given).expanduser()
     if not path.exists() and (matches := sorted(glob(str(path)))):
-        return [run for match in matches for run in finished(match)]
+        found, mistakes = [], []
+        for match in matches:  # a pattern may also meet what is no experiment: figures, runs under way
+            try:
+                found += finished(match)
+            except UsageError as mistake:
+                mistakes.append(mistake)
+        if not found:
+            raise mistakes[0]
+        return found
     if path.is_dir() and not any((path / name).is_file() for name in ("run.json", "result.json")):
         found = [below.parent for below in sorted(path.rglob("run.json")) if state(below.parent) == "finished"]
         if not found:

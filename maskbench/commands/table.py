@@ -139,19 +139,23 @@ class Plan:
         self.seeds = order.seeds or table.seeds.get(order.budget) or (0, 1, 2)
         self.folders: dict[str, dict[int, Path]] = {}
         self.jobs: list[Job] = []
-        self.code = provenance.code(provenance.collect(), provenance.diff()) if order.mixed == "redo" else ""
+        self.about, self.patch = (provenance.collect(), provenance.diff()) if order.mixed == "redo" else ({}, "")
         for name, specs in table.runs.items():
             if order.budget in specs:
                 self.add(name, [*specs[order.budget], *order.overrides])
 
     def add(self, name: str, words: Sequence[str]) -> None:
         """The run directories and jobs of one of the table's sets of runs, one job a seed or, with a launcher, one in all."""
+        from omegaconf import OmegaConf
+
         from maskbench import preflight
 
         words = list({key(word): word for word in words}.values())  # the last of two for one key stands
         command = preflight.check([*self.order.flags, *words, f"seed={self.seeds[0]}"])
         cfg = command.compose([override.input_line for override in command.overrides])
         self.output = Path(cfg.paths.output)
+        own = provenance.own_code(OmegaConf.to_container(cfg))
+        self.code = provenance.code(self.about | {"own_code": own}, self.patch)
         self.folders[name] = {}
         for seed in self.seeds:
             cfg.seed = seed

@@ -167,7 +167,8 @@ def folds(runs: Group, title: str) -> "Figure":
     for panel, name in zip(panels, ("rmse", "log_likelihood"), strict=True):
         x, y = series(runs, "fold", "fold", name)
         panel.plot(x, y.mean(0), linestyle="", marker="o", color=style.COLOURS[0], label="division, mean of seeds")
-        panel.axhline(np.nanmean(y), color=INK, linewidth=0.8, label="mean")
+        if np.isfinite(y).any():  # else no variance is stated, and nothing is to be seen
+            panel.axhline(np.nanmean(y), color=INK, linewidth=0.8, label="mean")
         panel.set_xlabel("division")
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylabel(PANELS[name][0])

@@ -4,7 +4,7 @@ within: 0.3, of: 96.6         the mean lies so near to a number; without `of`, t
 between: [97.2, 98.0], at_least, at_most, equals
 above: ROW, below: ROW        the mean of the differences to another row, seed by seed, is above 0;
 by: 0.6 or [0.6, 1.5]         ... at least so much, at most so much
-on: every seed                each seed's value or difference must pass, not only the mean
+every_seed: true              each seed's value or difference must pass, not only the mean
 """
 
 from collections.abc import Mapping, Sequence
