@@ -68,15 +68,16 @@ def commit(repo: str | Path | None = None) -> dict:
     git."""
     unknown = {"commit": None, "branch": None, "dirty": None}
     root = checkout(repo)
-    status = root and git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    status = root and git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=all", "-z")
     if not status:
         return unknown
-    lines = status.splitlines()
+    lines = status.split("\0")[:-1]
+    untracked = [line[2:] for line in lines if line.startswith("? ")]
     heads = dict(line[len("# branch.") :].split(" ", 1) for line in lines if line.startswith("# branch."))
     return {
         "commit": None if heads["oid"] == "(initial)" else heads["oid"],
         "branch": None if heads["head"] == "(detached)" else heads["head"],
-        "dirty": any(not line.startswith("#") for line in lines) or bool(untracked(root)),
+        "dirty": any(line[:2] not in ("# ", "? ") for line in lines) or bool(code_of(untracked)),
     }
 
 
@@ -125,17 +126,16 @@ def diff(repo: str | Path | None = None) -> str:
     if root is None or tracked is None:
         return ""
     parts, room = [tracked], DIFF_LIMIT
-    for name in untracked(root):
+    names = (git(root, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")
+    for name in code_of(list(filter(None, names))):
         part = _new_file(root, name, room)
         room -= len(part)
         parts.append(part)
     return "".join(parts)
 
 
-def untracked(root: Path) -> list[str]:
-    """Files that git neither tracks nor ignores, but for results: what lies below a folder of runs (paths.output) came out of
-    the code."""
-    names = list(filter(None, (git(root, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")))
+def code_of(names: list[str]) -> list[str]:
+    """Of untracked files those that are no results: what lies below a folder of runs (paths.output) came out of the code."""
     runs = [PurePosixPath(name).parent for name in names if PurePosixPath(name).name in ("run.json", ".lock")]
     # <output>/<method>-<data>/s<seed>-<key>; where <output> is the repository itself, the run directories alone
     roots = {run.parents[1] if len(run.parents) > 2 else run for run in runs}
