@@ -109,8 +109,13 @@ def _targets(node: Any) -> list[str]:
 
 def _file_of(target: str) -> Path | None:
     """The file of the module that a dotted name is in; None when it cannot be told, which is not the place to complain."""
+    module, root = target.rpartition(".")[0], target.partition(".")[0]
     try:
-        found = importlib.util.find_spec(target.rpartition(".")[0])
+        top = importlib.util.find_spec(root)
+        places = [top.origin or "", *(top.submodule_search_locations or ())] if top else []
+        if not places or any({"site-packages", "dist-packages"} & set(Path(place).parts) for place in places):
+            return None  # without a look at its modules, which would import it
+        found = importlib.util.find_spec(module)
         return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None
     except (ImportError, ValueError, AttributeError):
         return None

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -147,12 +149,13 @@ def test_collect_is_json_quiet_complete_and_fast(capfd) -> None:
     assert found["argv"] == sys.argv
     assert capfd.readouterr() == ("", "")
 
-    def seconds() -> float:
+    def seconds(work: Callable[[], object]) -> float:
         start = time.perf_counter()
-        provenance.collect()
+        work()
         return time.perf_counter() - start
 
-    assert min(seconds() for _ in range(10)) < 0.05
+    process = partial(subprocess.run, ["git", "--version"], capture_output=True)  # seconds alone are the machine's
+    assert min(seconds(provenance.collect) for _ in range(10)) < 12 * min(seconds(process) for _ in range(10))
 
 
 def test_nothing_heavy_is_imported() -> None:

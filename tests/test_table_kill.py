@@ -104,6 +104,6 @@ def codeless(folder: Path, content: bytes) -> bytes:
     """The bytes with the names of the code that ran taken out: a checkout may be edited between two runs of a test."""
     codes = {a["code"] for path in folder.glob("outputs/*/s*/run.json") for a in json.loads(path.read_text())["attempts"]}
     told = content.decode(errors="surrogateescape")
-    for code in codes:
+    for code in sorted(codes, key=len, reverse=True):  # one may be the start of another
         told = told.replace(f", {code}", "").replace(code, "CODE")
     return told.encode(errors="surrogateescape")

@@ -56,7 +56,7 @@ class ConvNet(nn.Module):
         initialise(self, init)
 
     def features(self, x: Tensor) -> Tensor:
-        x = self.inlet(x.flatten(1)).reshape(x.shape)
+        x = self.inlet(x)
         for i, (conv, gate) in enumerate(zip(self.convs, self.conv_gates, strict=True)):
             x = gate(relu(conv(x)))
             if i in self.pool_after:

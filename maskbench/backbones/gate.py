@@ -22,6 +22,8 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.gain.ndim == 0:
             return x
+        if self.inlet and x.ndim > 1 + len(self.shape):  # pixels, gated one by one
+            return self(x.flatten(1)).reshape(x.shape)
         return x * self.gain.reshape(*self.gain.shape, *[1] * (x.ndim - 1 - len(self.shape)))
 
 

@@ -62,7 +62,7 @@ class ResNet(nn.Module):
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.inlet(x.flatten(1)).reshape(x.shape)
+        x = self.inlet(x)
         x = self.gate(F.relu(self.norm(self.conv(x))))
         for stage in self.stages:
             x = stage(x)

@@ -62,7 +62,7 @@ class ImageNetResNet(resnet.ResNet):
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.inlet(x.flatten(1)).reshape(x.shape)
+        x = self.inlet(x)
         x = self.maxpool(self.gates[0](self.relu(self.bn1(self.conv1(x)))))
         for gate, stage in zip(self.gates[1:], (self.layer1, self.layer2, self.layer3, self.layer4), strict=True):
             x = gate(stage(x))

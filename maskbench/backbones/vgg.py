@@ -50,7 +50,7 @@ class VGG(nn.Module):
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.inlet(x.flatten(1)).reshape(x.shape)
+        x = self.inlet(x)
         for i, (conv, norm, gate) in enumerate(zip(self.convs, self.norms, self.gates, strict=True)):
             x = gate(relu(norm(conv(x))))
             if i in self.pool_after:

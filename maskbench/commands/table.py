@@ -154,7 +154,7 @@ class Plan:
         command = preflight.check([*self.order.flags, *words, f"seed={self.seeds[0]}"])
         cfg = command.compose([override.input_line for override in command.overrides])
         self.output = Path(cfg.paths.output)
-        own = provenance.own_code(OmegaConf.to_container(cfg))
+        own = provenance.own_code(OmegaConf.to_container(cfg)) if self.about else {}
         self.code = provenance.code(self.about | {"own_code": own}, self.patch)
         self.folders[name] = {}
         for seed in self.seeds:

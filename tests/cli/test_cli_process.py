@@ -71,20 +71,23 @@ print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)
         "-sc query=bash",
     ],
 )
-def test_what_only_prints_imports_nothing_heavy_within_a_second(line: str, tmp_path: Path) -> None:
+def test_what_only_prints_imports_nothing_heavy_and_costs_little_beside_hydra(line: str, tmp_path: Path) -> None:
+    """A second of CPU is 2.5 imports of Hydra on the machine that this was measured on; seconds alone are the machine's."""
     (tmp_path / "outputs").mkdir()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-c", LIGHT, *line.split()],
-        cwd=tmp_path,
-        env={**os.environ, "COMP_LINE": "maskbench method=", "COMP_POINT": "17"},
-        capture_output=True,
-        text=True,
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done, seconds = timed(tmp_path, LIGHT, *line.split())
     assert done.stderr.split() == ["0"], done.stderr
     assert done.stdout
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1.0
+    _, hydra = timed(tmp_path, "import hydra.main, omegaconf, yaml")
+    assert seconds < 3 * hydra
+
+
+def timed(folder: Path, *words: str) -> tuple[subprocess.CompletedProcess, float]:
+    """A Python process and the CPU seconds it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    env = {**os.environ, "COMP_LINE": "maskbench method=", "COMP_POINT": "17"}
+    done = subprocess.run([sys.executable, "-c", *words], cwd=folder, env=env, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
 def test_completion_knows_the_choices(tmp_path: Path) -> None:
