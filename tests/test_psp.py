@@ -58,7 +58,7 @@ def test_rotations_are_not_part_of_the_state() -> None:
 
 
 def test_running_norm_statistics_are_kept_per_stage(build: Callable) -> None:
-    bench = build(*TINY, "backbone=resnet20", "backbone.base=2", "backbone.blocks=[1,1]", "budget.steps=3").go()
+    bench = build(*TINY, "backbone=resnet20", "backbone.base=8", "backbone.blocks=[1,1]", "budget.steps=3").go()
     method = bench.method
     means = {method.statistics.kept[f"{stage}/norm.running_mean"].numpy().tobytes() for stage in range(5)}
     assert len(means) == 5
