@@ -12,7 +12,10 @@ on 25 sine waves, as a ratio to the same written by hand, task after task.
 import argparse
 import json
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +55,7 @@ ROWS = {
 }
 MAML = ["method=maml", "data=sinusoid", "backbone=sinusoid_mlp", "optimizer=adam", "method.rate=0.01"]
 BY_HAND = "autograd loop over tasks"
+STARTED, HYDRA = "maskbench --cfg job (a process)", "python that only imports hydra"
 
 
 class SortedSubnet(torch.autograd.Function):
@@ -210,11 +214,26 @@ def measure(loops: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
         order = list(loops) if number % 2 else list(reversed(loops))
         for name in order:
             go = loops[name]()
-            begun = time.process_time()
+            begun = spent()
             go()
             if number:
-                seconds[name].append(time.process_time() - begun)
+                seconds[name].append(spent() - begun)
     return seconds
+
+
+def spent() -> float:
+    """CPU seconds of this process and of those it waited for."""
+    waited = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + waited.ru_utime + waited.ru_stime
+
+
+def process(*words: str) -> Callable[[], Callable[[], None]]:
+    """A Python process with these words behind `python`."""
+
+    def run() -> None:
+        subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
+
+    return lambda: run
 
 
 def main() -> None:
@@ -244,6 +263,9 @@ def main() -> None:
     loops |= {"maml, 25 tasks": through_the_loop(maml, waves, args.steps), BY_HAND: task_by_task(maml, waves, few)}
     times |= {"maml, 25 tasks": args.steps, BY_HAND: few}
     against |= {"maml, 25 tasks": BY_HAND}
+    loops |= {STARTED: process("-m", "maskbench", "--cfg", "job"), HYDRA: process("-c", "import hydra.main")}
+    times |= {STARTED: 1, HYDRA: 1}
+    against |= {STARTED: HYDRA}
     seconds = {name: [s / times[name] for s in values] for name, values in measure(loops, args.rounds).items()}
     ratios = {name: [s / o for s, o in zip(seconds[name], seconds[other], strict=True)] for name, other in against.items()}
     report = {
@@ -258,7 +280,7 @@ def main() -> None:
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(report, indent=1))
-    table = Table(title=f"CPU time of a training step ({args.rounds} rounds of {args.steps} steps, one thread)")
+    table = Table(title=f"CPU time of a training step or a process ({args.rounds} rounds of {args.steps} steps, one thread)")
     for column in ("row", "ratio", "of", "min", "max", "ms / step"):
         table.add_column(column, justify="left" if column in ("row", "of") else "right")
     table.add_row("bare", "", "", "", "", f"{1e3 * statistics.median(seconds['bare']):.3f}")

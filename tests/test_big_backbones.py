@@ -153,8 +153,8 @@ def test_gates_of_ones_change_nothing_and_a_closed_one_does(small: Callable) -> 
     net, x = small().eval(), torch.randn(2, *CIFAR)
     units: dict[str, int] = {}
 
-    def note(name: str) -> Callable:
-        return lambda module, inputs: units.__setitem__(name, inputs[0].shape[1])
+    def note(name: str) -> Callable:  # an inlet gates every input, another gate the channels or units of its layer
+        return lambda gate, inputs: units.__setitem__(name, inputs[0][0].numel() if gate.inlet else inputs[0].shape[1])
 
     hooks = [m.register_forward_pre_hook(note(n)) for n, m in net.named_modules() if isinstance(m, Gate)]
     with torch.no_grad():

@@ -3,9 +3,6 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -141,21 +138,13 @@ def test_a_wheel_does_not_borrow_the_commit_of_the_folder_it_lies_in(repo: Path,
     assert provenance.checkout() == repo.resolve()
 
 
-def test_collect_is_json_quiet_complete_and_fast(capfd) -> None:
+def test_collect_is_json_quiet_and_complete(capfd) -> None:
     found = json.loads(json.dumps(provenance.collect()))
     assert found["versions"]["torch"] and found["versions"]["wandb"]
     assert found["cores"] >= 1 and found["memory_bytes"] > 2**28 and found["cpu"]
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["argv"] == sys.argv
     assert capfd.readouterr() == ("", "")
-
-    def seconds(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    process = partial(subprocess.run, ["git", "--version"], capture_output=True)  # seconds alone are the machine's
-    assert min(seconds(provenance.collect) for _ in range(10)) < 12 * min(seconds(process) for _ in range(10))
 
 
 def test_nothing_heavy_is_imported() -> None:

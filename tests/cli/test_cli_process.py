@@ -1,7 +1,6 @@
 """The program as a user meets it: one sentence and status 2 for mistakes, no torch before a run, quick."""
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -71,23 +70,13 @@ print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)
         "-sc query=bash",
     ],
 )
-def test_what_only_prints_imports_nothing_heavy_and_costs_little_beside_hydra(line: str, tmp_path: Path) -> None:
-    """A second of CPU is 2.5 imports of Hydra on the machine that this was measured on; seconds alone are the machine's."""
+def test_what_only_prints_imports_nothing_heavy(line: str, tmp_path: Path) -> None:
     (tmp_path / "outputs").mkdir()
-    done, seconds = timed(tmp_path, LIGHT, *line.split())
+    env = {**os.environ, "COMP_LINE": "maskbench method=", "COMP_POINT": "17"}
+    words = [sys.executable, "-c", LIGHT, *line.split()]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stderr.split() == ["0"], done.stderr
     assert done.stdout
-    _, hydra = timed(tmp_path, "import hydra.main, omegaconf, yaml")
-    assert seconds < 3 * hydra
-
-
-def timed(folder: Path, *words: str) -> tuple[subprocess.CompletedProcess, float]:
-    """A Python process and the CPU seconds it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    env = {**os.environ, "COMP_LINE": "maskbench method=", "COMP_POINT": "17"}
-    done = subprocess.run([sys.executable, "-c", *words], cwd=folder, env=env, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
 def test_completion_knows_the_choices(tmp_path: Path) -> None:

@@ -330,17 +330,17 @@ def test_torchvision_with_a_broken_mirror_is_a_reason(tmp_path, mirror):
 
 def test_a_name_lookup_that_hangs_costs_seconds_only(monkeypatch):
     monkeypatch.setattr(programs, "PROBE_SECONDS", 0.1)
-    looked_up = threading.Event()
+    over, gave_up = threading.Event(), threading.Event()
 
     def hang(*_: object, **__: object) -> None:
-        looked_up.wait(10)
+        over.wait(10)
+        gave_up.set()
         raise OSError("name or service not known")
 
     monkeypatch.setattr(programs.urllib.request, "urlopen", hang)
-    start = time.monotonic()
     assert programs.answering(["http://a/", "http://b/"], "file") == []
-    assert time.monotonic() - start < 2
-    looked_up.set()
+    assert not gave_up.is_set()  # nobody waited for the lookup's own end
+    over.set()
 
 
 # ---- the sample

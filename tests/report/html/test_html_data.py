@@ -287,14 +287,14 @@ def test_the_command_writes_the_page_and_filters(hundred: Path, tmp_path: Path, 
     assert "--runs" in capsys.readouterr().err and not (hundred / "report.html").exists()
 
 
-def test_no_torch_and_a_few_seconds_for_a_hundred_runs(hundred: Path, tmp_path: Path) -> None:
+def test_a_report_imports_neither_torch_nor_matplotlib(hundred: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, time; from maskbench.commands import report; start = time.process_time();"
+        "import sys; from maskbench.commands import report;"
         f"report.main(['--runs', {str(hundred)!r}, '--output', {str(tmp_path / 'page.html')!r}]);"
-        "print('torch' in sys.modules, 'matplotlib' in sys.modules, time.process_time() - start)"
+        "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert out[-3:-1] == ["False", "False"] and float(out[-1]) < 10
+    assert out[-2:] == ["False", "False"]
 
 
 def test_runs_that_only_began_make_a_page_too(write: Callable, tmp_path: Path) -> None:
