@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 from maskbench import cli
 from maskbench.errors import UsageError
 from maskbench.report import figures, paired, paired_figure, runs
+from maskbench.report.direction import lower
 
 BASE = [3.0, 5.0, 4.0, 6.0, 2.0]
 
@@ -65,10 +66,12 @@ def test_settings_are_apart_and_the_best_comes_first(output: Path) -> None:
 @pytest.mark.parametrize(
     "metric, less",
     [("target_rmse", True), ("source_rmse/train", True), ("negative_target_rmse", False), ("target_accuracy", False),
-     ("source_forgetting", True), ("target_rollout_mse", True), ("target_energy_error", True), ("density", False)],
+     ("source_forgetting", True), ("target_rollout_mse", True), ("target_energy_error", True), ("density", False),
+     ("ece_temperature", True), ("member_nll", True), ("brier/shifted", True), ("fpr95", True), ("aurc", True), ("auroc", False),
+     ("log_likelihood", False)],
 )  # fmt: skip
 def test_what_is_better(metric: str, less: bool) -> None:
-    assert paired.lower(metric) == less
+    assert lower(metric) == less
 
 
 def test_rows_may_be_told_apart_by_any_key(output: Path) -> None:

@@ -14,7 +14,8 @@ ABOUT = """A minus B over the seeds both have: mean difference, Student's t inte
 
 A and B: a filter such as method=supsup, several in one word ("method=supsup optimizer.lr=0.1"), a run directory, or a
 folder of runs. Further words: filters for both, metrics=NAME,... (default: the objective), mixed=allow to pair runs
-whose data sources or commits differ. Where the metric is an error, B has won where the difference is above 0."""
+whose data sources or commits differ. A wins where it is better: with less of an error, a loss or a cost, with more of the
+rest."""
 
 
 def main(argv: list[str]) -> int:

@@ -28,6 +28,7 @@ def main(argv: list[str]) -> int:
     if (given := parser.read(argv)) is None:
         return 0
     from maskbench.report import paired
+    from maskbench.report.direction import lower
     from maskbench.report.writers import Sheet, comma_separated
 
     options, filters = sorted_words(given.words, ("metrics", "settings", "rows", "mixed"))
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
     if given.csv:
         sys.stdout.write(comma_separated(names, lines))
     elif not typeset(sheet, given):
-        print(f"{metric}, paired with {given.baseline}; {'less' if paired.lower(metric) else 'more'} is better")
+        print(f"{metric}, paired with {given.baseline}; {'less' if lower(metric) else 'more'} is better")
         print(aligned(lines, names))
     return 0
 

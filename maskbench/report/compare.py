@@ -9,6 +9,7 @@ from maskbench.errors import UsageError
 from maskbench.identity import leaves
 from maskbench.report import runs as records
 from maskbench.report import statistics
+from maskbench.report.direction import lower
 from maskbench.report.groups import number, varied
 from maskbench.report.runs import Run, blend, plain
 
@@ -87,7 +88,7 @@ def paired(name: str, seeds: Sequence[int], a: Sequence[Run], b: Sequence[Run]) 
     if not both:
         return None
     shared, left, right = zip(*both, strict=True)
-    return Metric(name, shared, left, right, statistics.paired(left, right))
+    return Metric(name, shared, left, right, statistics.paired(left, right, less=lower(name)))
 
 
 def notes(a: Sequence[Run], b: Sequence[Run], left: dict, right: dict, reasons: Sequence[str]) -> list[str]:

@@ -12,10 +12,9 @@ from typing import Any
 from maskbench.errors import UsageError
 from maskbench.report import groups, statistics
 from maskbench.report.compare import by_seed
+from maskbench.report.direction import lower
 from maskbench.report.groups import number
 from maskbench.report.runs import Run, blend
-
-ERRORS = ("rmse", "mse", "error", "forgetting", "loss", "nll")  # words in the name of a metric of which less is better
 
 
 @dataclass(frozen=True)
@@ -77,17 +76,10 @@ def row(setting: tuple[str, ...], label: str, cell: dict[int, Run], other: dict[
     seeds = sorted(set(values) & set(theirs))
     if same or not seeds:
         return Row(setting, label, len(values), fmean(values.values()), None, None, None)
-    paired = statistics.paired([values[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    paired = statistics.paired([values[seed] for seed in seeds], [theirs[seed] for seed in seeds], less=lower(metric))
     gaps = [values[seed] - theirs[seed] for seed in seeds]
     error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else None
-    wins = paired.losses if lower(metric) else paired.wins
-    return Row(setting, label, len(values), fmean(values.values()), paired, error, wins)
-
-
-def lower(metric: str) -> bool:
-    """Whether less of the metric is better; what is called negative is turned round already."""
-    words = metric.replace("/", "_").split("_")
-    return "negative" not in words and any(word in words for word in ERRORS)
+    return Row(setting, label, len(values), fmean(values.values()), paired, error, paired.wins)
 
 
 def head(metric: str, settings: Sequence[str]) -> list[str]:

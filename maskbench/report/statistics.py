@@ -64,14 +64,18 @@ class Paired:
     sign_p: float | None
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
+def paired(a: Sequence[float], b: Sequence[float], less: bool = False) -> Paired:
     """
+    Args:
+        less: the lower number of a pair wins.
+
     Raises:
         ValueError: the numbers do not come in pairs.
     """
     gaps = [x - y for x, y in zip(a, b, strict=True)]
     spread = stdev(gaps) if len(gaps) > 1 else 0.0
-    wins, losses = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
+    above, below = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
+    wins, losses = (below, above) if less else (above, below)
     effect = fmean(gaps) / spread if spread > 0 else None
     return Paired(mean(gaps), effect, wins, len(gaps) - wins - losses, losses, _sign_test(wins, wins + losses))
 

@@ -160,6 +160,17 @@ def test_two_methods_are_paired_by_seed(four, capsys) -> None:
     assert float(row["A iqm"]) == pytest.approx(scipy.stats.trim_mean(ACCURACY["supsup"], 0.25))
 
 
+def test_the_lower_error_wins(capsys) -> None:
+    for method, errors in {"supsup": [0.1, 0.2, 0.5], "packnet": [0.3, 0.3, 0.3]}.items():
+        for seed, error in enumerate(errors):
+            numbers = {"objective_name": "negative_rmse", "metrics": {"negative_rmse": -error, "rmse": error, "ece/shift": error}}
+            record(method, seed, -error, **numbers)
+    out = call(["compare", "method=supsup", "method=packnet", "metrics=*rmse,ece/*", "--csv"], capsys)[1]
+    assert {row["metric"]: (row["wins"], row["losses"]) for row in table(out)} == dict.fromkeys(
+        ("negative_rmse", "rmse", "ece/shift"), ("2", "1")
+    )
+
+
 def test_every_pair_is_shown_and_what_the_sides_differ_in(four, capsys) -> None:
     shutil.rmtree("outputs/packnet-toy/s3-pa0.1")
     out = call(["compare", "method=supsup", "outputs/packnet-toy", "metrics=accuracy,steps"], capsys)[1]

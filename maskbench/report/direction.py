@@ -1,0 +1,12 @@
+"""Of which metrics less is better: the one place that knows."""
+
+LESS = frozenset(  # words in the name of a metric
+    ("rmse", "mse", "error", "loss", "nll", "brier", "ece", "aurc", "risk", "fpr95", "forgetting", "drift", "certificate")
+    + ("seconds", "bytes")
+)
+
+
+def lower(metric: str) -> bool:
+    """Whether less of the metric is better; what is called negative is turned round already."""
+    words = metric.replace("/", "_").split("_")
+    return "negative" not in words and not LESS.isdisjoint(words)
