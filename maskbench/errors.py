@@ -9,6 +9,8 @@ class UsageError(Exception):
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """` Did you mean 'x'?` when one of `choices` is close to `word`, else an empty string."""
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    """` Did you mean 'x'?` when one of `choices` is close to `word`, else an empty string; `lr` is close to `optimizer.lr`."""
+    whole = {choice: choice for choice in choices}
+    ends = {} if "." in word else {choice.rpartition(".")[2]: choice for choice in reversed(whole)}
+    near = [names[found] for names in (whole, ends) for found in difflib.get_close_matches(word, names, n=1, cutoff=0.6)]
     return f" Did you mean '{near[0]}'?" if near else ""

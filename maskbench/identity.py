@@ -35,8 +35,12 @@ def data_dir() -> str:
 def key(cfg: DictConfig) -> str:
     """10 hex digits that are equal for two configs exactly when they ask the same question, whatever the seed."""
     question = plain(cfg, without=ELSEWHERE) | {"precision": OmegaConf.select(cfg, "trainer.precision")}
-    text = json.dumps(_canonical(question), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hashlib.sha256(spelling(question).encode()).hexdigest()[:10]
+
+
+def spelling(value: object) -> str:
+    """JSON that is equal for two values exactly when they are the same setting."""
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"))
 
 
 def question(config: Mapping[str, Any]) -> dict[str, Any]:

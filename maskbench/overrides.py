@@ -3,7 +3,6 @@
 The parts of Hydra and OmegaConf used are internal to their pinned versions.
 """
 
-import difflib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -67,10 +66,6 @@ def _find(cfg: DictConfig, key: str) -> Node | None:
 def _unknown(key: str, base: DictConfig, groups: Iterable[str]) -> str:
     known = [*groups, *_leaves(base)]
     hint = did_you_mean(key, known)
-    if not hint and "." not in key:  # the key alone, its part forgotten: lr for optimizer.lr
-        whole = {name.rpartition(".")[2]: name for name in reversed(known)}
-        near = difflib.get_close_matches(key, whole, n=1, cutoff=0.7)
-        hint = f" Did you mean '{whole[near[0]]}'?" if near else ""
     rest = "" if hint else f" Groups: {', '.join(sorted(groups))}; all keys: maskbench show."
     return f"unknown key '{key}'.{hint}{rest}"
 

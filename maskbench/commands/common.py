@@ -56,11 +56,11 @@ def sorted_words(words: Sequence[str], names: Sequence[str]) -> tuple[dict[str, 
     """
     options, filters = {}, []
     for word in words:
-        one = parse_filter(word)
-        if one.key in names:
-            options[one.key] = [value for value in word.partition("=")[2].split(",") if value]
+        key, equals, values = word.partition("=")
+        if equals and key in names:
+            options[key] = [value for value in values.split(",") if value]
         else:
-            filters.append(one)
+            filters.append(parse_filter(word))
     if options.get("mixed", ["allow"]) != ["allow"]:
         raise UsageError(f"mixed={','.join(options['mixed'])}: the only choice is mixed=allow.")
     return options, filters

@@ -61,7 +61,7 @@ def side(word: str, output: Path, filters: Sequence[records.Filter]) -> list[Run
     if "=" not in word or path.exists():
         from maskbench.commands.figure import finished
 
-        found = [run for run in map(records.load, finished(word)) if all(keep(run) for keep in filters)]
+        found = records.passing([*map(records.load, finished(word))], filters)
     else:
         own = [records.parse_filter(part) for part in shlex.split(word)]
         found = [run for run in records.read(output, [*own, *filters]) if run.status == "finished"]

@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("no finished run here has target_rmse or target_accuracy; name another number with metrics=NAME.")
     found = [run for run in found if metric in run.metrics]
     settings, name = options.get("settings", SETTINGS), ",".join(options.get("rows", ["method"]))
+    records.refuse_unknown(found, [*options.get("settings", []), *name.split("+")])
     rows = paired.table(found, metric, given.baseline, settings=settings, name=name, mixed="mixed" in options)
     if given.figure:
         draw(rows, metric, settings[-1] if settings else "", given.baseline, given.figure)

@@ -14,7 +14,8 @@ from maskbench.report.runs import HEAD, Run
 from maskbench.report.writers import Sheet, aligned, comma_separated, text
 
 SHOWN = 4  # metric columns of the table; CSV has all
-WORDS = ("metrics", "group", "pivot", "strata", "mixed", "columns")  # KEY=VALUE words that are no filters
+KEYS = ("group", "pivot", "strata", "columns")  # words whose values are keys of runs
+WORDS = (*KEYS, "metrics", "mixed")  # KEY=VALUE words that are no filters
 ABOUT = """One row for each run; with group= one for each group, mean and 95 % interval over its finished runs.
 
 KEY=VALUE filters: method=supsup seed=0,1 optimizer.lr=0.1 status=finished experiment=lottery/mnist_quick.
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> int:
         return 0
     options, filters = sorted_words(given.words, WORDS)
     found = records.read(given.output, filters)
+    records.refuse_unknown(found, [key for name in KEYS for key in options.get(name, [])])
     patterns = options.get("metrics", [])
     if not found:
         if given.csv:

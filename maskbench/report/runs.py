@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from maskbench import provenance
-from maskbench.errors import UsageError
+from maskbench.errors import UsageError, did_you_mean
 from maskbench.files import read_json
+from maskbench.identity import leaves, spelling
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
+FACTS = (*HEAD, "task", "source", "name", "budget")
 BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
 
 
@@ -108,7 +110,7 @@ class Run:
 
     def value(self, key: str) -> Any:
         """What the run says about `key`: an attribute, a metric, the choice of a group, or a dotted key of its config."""
-        if key in (*HEAD, "task", "source", "name", "budget"):
+        if key in FACTS:
             return getattr(self, key)
         if key == "code":
             return ", ".join(self.codes)
@@ -120,6 +122,14 @@ class Run:
         for word in key.split("."):
             node = node.get(word) if isinstance(node, Mapping) else None
         return node
+
+    @property
+    def names(self) -> Iterator[str]:
+        """All that `value` can be asked for."""
+        yield from (*FACTS, "code", *self.choices, *self.metrics)
+        for leaf, _ in leaves(self.config):
+            words = leaf.split(".")
+            yield from (".".join(words[:n]) for n in range(len(words), 0, -1))
 
 
 def load(folder: Path) -> Run:
@@ -134,11 +144,11 @@ def read(output: Path, filters: Sequence["Filter"] = ()) -> list[Run]:
     """The runs below an output folder that pass every filter, in order of their directories.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: there is no such folder, or no run knows the key of a filter.
     """
     if not output.is_dir():
         raise UsageError(f"there is no folder {output}; --output FOLDER says where the runs are.")
-    return [run for run in map(load, folders(output)) if all(keep(run) for keep in filters)]
+    return passing([*map(load, folders(output))], filters)
 
 
 def folders(output: Path) -> Iterator[Path]:
@@ -154,21 +164,50 @@ class Filter:
     """KEY=VALUE, several values by commas; a run passes when what it says about KEY is one of them."""
 
     key: str
-    values: frozenset[str]
+    values: frozenset[str]  # as identity.spelling spells them
 
     def __call__(self, run: Run) -> bool:
-        return plain(run.value(self.key)) in self.values
+        return spelling(run.value(self.key)) in self.values
 
 
 def parse_filter(text: str) -> Filter:
     """
     Raises:
-        UsageError: the text is not KEY=VALUE.
+        UsageError: the text is not KEY=VALUE, or the value cannot be read.
     """
-    key, equals, values = text.partition("=")
-    if not equals or not key:
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    key, _, values = text.partition("=")
+    if not key or not values:
         raise UsageError(f"'{text}' is no filter; write KEY=VALUE, such as method=supsup.")
-    return Filter(key, frozenset(values.split(",")))
+    try:
+        read = OmegaConf.to_container(OmegaConf.from_dotlist([f"values=[{values}]"]))["values"]  # knows 5e-2, as configs do
+        words = yaml.load(f"[{values}]", yaml.BaseLoader)  # a run's key may be all digits
+    except (yaml.YAMLError, OmegaConfBaseException):
+        raise UsageError(f"cannot read '{text}'; quote a value with special characters.") from None
+    return Filter(key, frozenset(map(spelling, [*read, *words])))
+
+
+def passing(runs: Sequence[Run], filters: Sequence[Filter]) -> list[Run]:
+    """
+    Raises:
+        UsageError: no run knows the key of a filter.
+    """
+    refuse_unknown(runs, [one.key for one in filters])
+    return [run for run in runs if all(keep(run) for keep in filters)]
+
+
+def refuse_unknown(runs: Sequence[Run], keys: Sequence[str]) -> None:
+    """
+    Raises:
+        UsageError: there are runs, and none knows one of the keys.
+    """
+    known = dict.fromkeys(name for run in runs for name in run.names) if keys else {}
+    for key in keys:
+        if known and key not in known:
+            raise UsageError(f"no run here has '{key}'.{did_you_mean(key, known) or ' maskbench show RUN prints what one has.'}")
 
 
 def plain(value: Any) -> str:
@@ -188,7 +227,10 @@ def chosen_metrics(runs: Iterable[Run], patterns: Sequence[str] = ()) -> list[st
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
     for pattern in patterns:
         if pattern != "objective" and not fnmatch.filter(names, pattern):
-            raise UsageError(f"metrics={pattern}: no run here has such a metric; they have {', '.join(names[:12]) or 'none'}.")
+            hint = did_you_mean(pattern, names)
+            raise UsageError(
+                f"metrics={pattern}: no run here has such a metric; they have {', '.join(names[:12]) or 'none'}.{hint}"
+            )
     return [n for n in names if not patterns or any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
 

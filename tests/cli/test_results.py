@@ -139,6 +139,18 @@ def test_parquet_holds_the_frame_or_says_what_it_needs(four, capsys, monkeypatch
     assert status == 2 and "pip install 'maskbench[frames]'" in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", [["results"], ["compare", "method=supsup", "method=packnet"], ["report"]])
+def test_a_filter_on_a_key_of_no_run_is_refused(command: list[str], four, capsys) -> None:
+    status, _, err = call([*command, "optimiser.lr=0.1"], capsys)
+    assert status == 2 and "no run here has 'optimiser.lr'. Did you mean 'optimizer.lr'?" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("word", ["group", "pivot", "columns", "metrics"])
+def test_unknown_names_make_no_empty_columns(word: str, four, capsys) -> None:
+    status, out, err = call(["results", f"{word}=acuracy"], capsys)
+    assert status == 2 and not out and "Did you mean 'accuracy'?" in err and len(err.splitlines()) == 1
+
+
 def test_an_empty_csv_still_has_a_head(capsys) -> None:
     Path("outputs").mkdir()
     assert call(["results", "--csv"], capsys)[1] == "method,data,seed,key,status,objective,run\n"

@@ -63,12 +63,41 @@ def test_filters_and_frames(record: Callable, tmp_path: Path) -> None:
     assert [run.name for run in runs.read(output)] == ["packnet-toy/s0-k2", "supsup-toy/s0-k1", "supsup-toy/s1-k1"]
     found = runs.read(output, [runs.parse_filter("method=supsup"), runs.parse_filter("seed=1,2")])
     assert [run.seed for run in found] == [1]
-    assert len(runs.read(output, [runs.parse_filter("dirty=null")])) == 3, "what a run does not say is null"
     wide = runs.wide(runs.read(output), ["accuracy/a"], ["budget.epochs"])
     assert [row["accuracy/a"] for row in wide] == [None, 0.1, 0.1] and wide[0]["budget.epochs"] == 3
     tidy = runs.tidy(found)
     assert [(row["metric"], row["value"]) for row in tidy] == [("accuracy", 0.6), ("accuracy/a", 0.1)]
     assert runs.chosen_metrics(runs.read(output), ["*/a"]) == ["accuracy/a"]
+
+
+@pytest.mark.parametrize(
+    "text, passes",
+    [
+        ("lr=5e-2", True), ("lr=0.050,1", True), ("lr=5", False), ("drop=[0.1,0.2]", True), ("drop=[0.2, 1e-1],[.1, 2e-1]", True),
+        ("drop=[0.1]", False), ("keep=true", True), ("keep=1", False), ("steps=10.0", True), ("steps=null", False),
+        ("free=null", True), ("key=12e4567890", True), ("key=13e4567890", False), ("code=2.5", True), ("code='2.5'", True),
+    ],
+)  # fmt: skip
+def test_filters_compare_values_and_not_their_spelling(text: str, passes: bool) -> None:
+    config = {"lr": 0.05, "drop": [0.1, 0.2], "keep": True, "steps": 10, "free": None, "seed": 1}
+    run = runs.Run(Path("s1"), {"key": "12e4567890", "config": config, "attempts": [{"code": "2.5"}]}, {})
+    assert bool(runs.passing([run], [runs.parse_filter(text)])) == passes
+
+
+def test_filters_that_cannot_be_read_or_name_nothing_are_refused(record: Callable, tmp_path: Path) -> None:
+    record(0, {"accuracy": 0.5})
+    for text in ("drop=[0.1", "method", "method=", "=3"):
+        with pytest.raises(UsageError, match="cannot read|is no filter"):
+            runs.parse_filter(text)
+    for key, near in {
+        "budget.epoch": "budget.epochs",
+        "epochs": "budget.epochs",
+        "metod": "method",
+        "acuracy": "accuracy",
+    }.items():
+        with pytest.raises(UsageError, match=f"no run here has '{key}'. Did you mean '{near}'"):
+            runs.read(tmp_path / "outputs", [runs.parse_filter(f"{key}=3")])
+    assert runs.passing([], [runs.parse_filter("metod=3")]) == []
 
 
 def test_the_code_of_a_run_is_its_commit_and_what_was_not_committed(record: Callable) -> None:
