@@ -55,12 +55,12 @@ def main(argv: list[str]) -> int:
     failed = [] if given.only_print else run_jobs(jobs, order.jobs)
     output = plans[0].output / "tables"
     all_judged = [plan.judged() for plan in plans]
-    for judged in all_judged:
-        written = write(judged, output / judged.table.name)
-        show(sheet(judged, origin=False), written)
+    shown = [(sheet(judged, origin=False), write(judged, output / judged.table.name)) for judged in all_judged]
     if len(all_judged) > 1:
         board = scoreboard(all_judged)
-        show(board, write_board(all_judged, board, output / "all") if order.all else [])
+        shown.append((board, write_board(all_judged, board, output / "all") if order.all else []))
+    for one, written in shown:  # after all is written: a reader such as head may leave before the last
+        show(one, written)
     for job in failed:
         print(f"failed: {job.label}: {job.note}")
     return 1 if failed else 0

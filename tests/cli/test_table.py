@@ -170,6 +170,21 @@ def test_all_tables_and_the_scoreboard(started: list, capsys, monkeypatch, tmp_p
     assert Path("outputs/tables/all/quick.tex").exists()
 
 
+def test_a_reader_that_leaves_early_does_not_keep_files_from_being_written(started: list, capsys, monkeypatch) -> None:
+    def leave(*_: object) -> None:
+        raise BrokenPipeError
+
+    from maskbench.commands import table as command
+
+    monkeypatch.setattr(command, "show", leave)
+    Path("conf/table").mkdir(parents=True)
+    for name in ("tiny", "other"):
+        Path(f"conf/table/{name}.yaml").write_text(yaml.safe_dump(TINY))
+    with pytest.raises(BrokenPipeError):
+        command.main(["tiny", "other", "--config-dir", "conf"])
+    assert Path("outputs/tables/tiny/quick.csv").exists() and Path("outputs/tables/other/quick.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
