@@ -243,11 +243,13 @@ def comma(judged: Judged) -> str:
 def _numbers(line: Line) -> list[object]:
     row, mean, gap = line.row, line.mean, statistics.mean(line.gaps) if line.gaps else None
     told = line.published
-    shown = told.value if told and told.status != "unconfirmed" else None
+    beside = [None, None, None] if told is None else [told.value, told.status, told.source]
+    if told and told.status == "unconfirmed":
+        beside = [None, told.status, None]
     return [
         row.id, row.name, row.unit, len(line.values), " ".join(map(str, line.values)),
         " ".join(map(repr, line.values.values())) if mean else None, *([mean.mean, mean.low, mean.high] if mean else [None] * 3),
-        shown, told.status if told else None, told.source if told else None, line.difference, line.rule,
+        *beside, line.difference, line.rule,
         *([gap.mean, gap.low, gap.high] if gap else [None] * 3), line.verdict, line.reason or None,
     ]  # fmt: skip
 
