@@ -134,13 +134,14 @@ def _do(job: Job, stop: threading.Event, tell: "Progress") -> None:
         return
     job.started, job.status, job.note = time.monotonic(), "running", ""
     tell.line(job)
-    last = _follow(job)
+    complaint = _follow(job)
     job.seconds = time.monotonic() - job.started
     code = job.process.returncode
     job.fresh = False
     job.status = "finished" if code == 0 and job.done else "interrupted" if code == 130 else "failed"
     if job.status == "failed":
-        job.note = last or (f"killed by signal {-code}" if code < 0 else f"exit status {code}")
+        end = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+        job.note = complaint or f"{end}{f'; the last it said: {job.note}' if job.note else ''}"
     tell.line(job)
 
 
@@ -160,6 +161,8 @@ def _follow(job: Job) -> str:
                     job.note = line
                     if line.startswith("maskbench: "):
                         complaint = line.removeprefix("maskbench: ")
+                    elif complaint.endswith(":"):  # of a sweep: below it stand the jobs
+                        complaint += f" {line}"
                 if not ended:
                     time.sleep(0.1)
     return complaint

@@ -25,6 +25,10 @@ if how == "crash":
     os.kill(os.getpid(), signal.SIGKILL)
 if how == "refuse":
     sys.exit("maskbench: budget.steps=0 must be at least 1.")
+if how == "sweep":
+    sys.exit("maskbench: 2 jobs of the sweep failed:\\n  seed=1: no space left.\\n  seed=2: no space left.")
+if how == "break":
+    raise ValueError("out of cheese")
 if how == "empty":
     sys.exit(0)
 (folder / "result.json").write_text(json.dumps({"status": "finished"}))
@@ -46,14 +50,26 @@ def calls(job: Job) -> int:
 
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_a_crashed_job_takes_no_other_with_it_and_is_reported(job: Callable, parallel: int, capfd) -> None:
-    all_jobs = [job("work", "a"), job("crash", "b"), job("refuse", "c"), job("empty", "d"), job("work", "e")]
+    reasons = {
+        "crash": "killed by signal 9; the last it said: 1/2 half way",
+        "refuse": "budget.steps=0 must be at least 1.",
+        "empty": "exit status 0; the last it said: 1/2 half way",
+    }
+    all_jobs = [job("work", "a"), *(job(how, how) for how in reasons), job("work", "e")]
     failed = jobs.run(all_jobs, parallel)
-    assert [one.label for one in failed] == ["b", "c", "d"]
+    assert {one.label: one.note for one in failed} == reasons
     assert [one.status for one in all_jobs] == ["finished", "failed", "failed", "failed", "finished"]
-    assert [one.note for one in failed] == ["killed by signal 9", "budget.steps=0 must be at least 1.", "exit status 0"]
     told = capfd.readouterr().err.splitlines()
     assert "5/5 " in told[-1] and len(told) == 10, "a line when a job starts and one when it ends"
-    assert any(line.endswith("c: failed: budget.steps=0 must be at least 1.") for line in told)
+    assert any(line.endswith("refuse: failed: budget.steps=0 must be at least 1.") for line in told)
+
+
+def test_the_reason_of_a_sweep_and_of_an_unforeseen_end_is_kept(job: Callable) -> None:
+    failed = jobs.run([job("sweep", "a"), job("break", "b")], 2)
+    assert [one.note for one in failed] == [
+        "2 jobs of the sweep failed: seed=1: no space left.",
+        "exit status 1; the last it said: ValueError: out of cheese",
+    ]
 
 
 def test_what_is_finished_is_not_started_and_the_rest_is(job: Callable) -> None:
