@@ -170,3 +170,7 @@ def test_doctor_and_data(capsys) -> None:
 def test_every_command_has_help(command: str, capsys) -> None:
     status, out, err = call(f"{command} --help", capsys)
     assert status == 0 and f"maskbench {command}" in out and err == ""
+
+
+def test_the_help_names_every_command(capsys) -> None:
+    assert [name for name in cli.COMMANDS if f"maskbench {name}" not in call("--help", capsys)[1]] == []
