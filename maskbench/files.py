@@ -28,6 +28,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def read_result(run: Path) -> dict[str, Any]:
+    """result.json of a run directory; empty while the run is not finished, and where no run.json says what it answers."""
+    return read_json(run / "result.json") if read_json(run / "run.json") else {}
+
+
 def anew(state: Path) -> str:
     """What to do when a run's resume state is of no use."""
     return f"delete the folder {state} or add force=true to start the run anew"

@@ -2,7 +2,7 @@
 
 run.json      what was asked and on what: config, versions, machine, commit, data checksums, attempts, costs
 metrics.csv   the history, one row per number: stage, phase, step, metric, value
-result.json   written last and at once; that it exists means the run is finished
+result.json   written last and at once; that it exists means the run is finished (without a sound run.json it is done anew)
 weights.safetensors, masks.safetensors   the method's final state, and its masks at one bit a weight
 """
 
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from maskbench import provenance
 from maskbench.errors import UsageError
-from maskbench.files import anew, read_json, replace
+from maskbench.files import anew, read_json, read_result, replace
 
 
 class History:
@@ -77,7 +77,7 @@ class Record:
     @property
     def result(self) -> dict[str, Any] | None:
         """What result.json says; None while the run is not finished."""
-        return read_json(self.folder / "result.json") or None
+        return read_result(self.folder) or None
 
     def acquire(self) -> None:
         """Keep other processes out of the directory until `release`.
@@ -97,7 +97,7 @@ class Record:
         """Start an attempt. `about` is what was asked; `fresh` forgets an earlier attempt's progress."""
         for half in [*self.folder.glob(".*.[0-9]*"), *self.folder.glob("state/.*.[0-9]*")]:
             half.unlink(missing_ok=True)  # what a killed attempt was writing
-        if fresh:
+        if fresh or (self.folder / "result.json").exists():  # one that is still there is of no use, else no attempt would begin
             self.forget()
         before = read_json(self.folder / "run.json")
         attempts = before.get("attempts", []) if not fresh else []

@@ -9,6 +9,7 @@ import pytest
 from maskbench import record as records
 from maskbench.errors import UsageError
 from maskbench.record import Record
+from maskbench.report.runs import state
 
 HOLDER = """
 import time
@@ -163,4 +164,22 @@ def test_a_result_that_cannot_be_read_is_no_result(text: str | None, folder: Pat
     folder.mkdir(parents=True)
     if text is not None:
         (folder / "result.json").write_text(text)
+    (folder / "run.json").write_text('{"status": "finished"}')
     assert Record(folder).result is None
+
+
+@pytest.mark.parametrize("text", [None, "{"], ids=["missing", "damaged"])
+def test_a_result_of_which_nobody_can_tell_what_it_answers_is_done_anew(text: str | None, folder: Path) -> None:
+    record = opened(folder)
+    record.finish({"status": "finished"})
+    record.release()
+    assert state(folder) == "finished"
+    (folder / "run.json").unlink()
+    if text:
+        (folder / "run.json").write_text(text)
+    assert Record(folder).result is None and state(folder) == ("interrupted" if text else "new")
+    record = opened(folder)
+    assert Record(folder).result is None and state(folder) == "running", "the old result does not stand for the new attempt"
+    record.finish({"status": "finished", "metrics": {"a": 1}})
+    record.release()
+    assert Record(folder).result == {"status": "finished", "metrics": {"a": 1}} and state(folder) == "finished"

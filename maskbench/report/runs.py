@@ -14,7 +14,7 @@ from typing import Any
 
 from maskbench import provenance
 from maskbench.errors import UsageError, did_you_mean
-from maskbench.files import read_json
+from maskbench.files import read_json, read_result
 from maskbench.identity import leaves, spelling
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
@@ -305,7 +305,7 @@ def state(run: Path) -> str:
 
     A run that was killed could not write so; it is told from one at work by the lock, which dies with its process.
     """
-    if read_json(run / "result.json").get("status") == "finished":
+    if read_result(run).get("status") == "finished":
         return "finished"
     if not (run / "run.json").exists():
         return "new"

@@ -86,7 +86,8 @@ def test_a_sweep_that_runs_elsewhere_can_be_watched(tmp_path: Path, capsys: pyte
     def finish(*folders: Path) -> None:
         for folder in folders:
             folder.mkdir(parents=True)
-            (folder / "result.json").write_text('{"status": "finished", "objective": 0.5}')
+            for name in ("run.json", "result.json"):
+                (folder / name).write_text('{"status": "finished", "objective": 0.5}')
 
     finish(first)
     thread = threading.Timer(0.5, finish, [second])
