@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,7 +39,7 @@ def collect(repo: str | Path | None = None) -> dict:
     """
     return {
         "maskbench": maskbench.__version__,
-        **commit(repo),
+        **(commit(repo) if repo else imported()[0]),
         "versions": versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -79,6 +80,13 @@ def commit(repo: str | Path | None = None) -> dict:
         "branch": None if heads["head"] == "(detached)" else heads["head"],
         "dirty": any(line[:2] not in ("# ", "? ") for line in lines) or bool(code_of(untracked)),
     }
+
+
+@cache
+def imported() -> tuple[dict, str]:
+    """`commit()` and `diff()` as they were when this process, or the one it was forked from, first asked: a checkout that changes
+    later does not change what was imported."""
+    return commit(), diff()
 
 
 def code(about: Mapping, patch: str) -> str:

@@ -104,7 +104,7 @@ class Record:
         for attempt in attempts:
             if attempt["status"] == "running":
                 attempt["status"] = "interrupted"
-        patch = provenance.diff()
+        patch = provenance.imported()[1]
         attempt = {"started": now(), "status": "running", "code": provenance.code(about, patch)}
         self.about = about | {"status": "running", "attempts": [*attempts, attempt]}
         self.begun = provenance.cost()

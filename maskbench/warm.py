@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 
-PRELOAD = ["maskbench.cli", "maskbench.preflight", "maskbench.run"]
+PRELOAD = ["maskbench.preloaded"]
 
 
 class Forked:
