@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -162,6 +163,11 @@ def launch(argv: list[str], sweep: bool) -> int:
                 _outcomes.append(Outcome("", FAILED, str(error)))
         except BrokenPipeError:
             raise
+        except BrokenExecutor:  # the launcher has given up its other workers too
+            reason = "a worker was killed, perhaps as memory ran out; the same command runs only what is missing."
+            known = {outcome.job for outcome in told()}
+            lost = [job for job in _unfinished(argv) if job not in known]
+            _outcomes.extend(Outcome(job, FAILED, f"not finished: {reason}") for job in lost or [""])
         except Exception as error:  # of Hydra itself: composing, making the run directory, a launcher
             _outcomes.append(Outcome("", *_judge_outside(error)))
             _complain(_outcomes[-1].reason)
@@ -171,6 +177,17 @@ def launch(argv: list[str], sweep: bool) -> int:
         for outcome in _outcomes:
             print(f"  {outcome.job or 'sweep'}: {outcome.reason}", file=sys.stderr)
     return max((outcome.status for outcome in _outcomes), key=SEVERITY.index, default=DONE)
+
+
+def _unfinished(argv: list[str]) -> Iterator[str]:
+    """The jobs of a sweep that have no result, by their overrides."""
+    from maskbench import cmdline
+    from maskbench.report.runs import state
+
+    command = cmdline.parse(argv)
+    for words in cmdline.jobs(command):
+        if state(identity.run_dir(command.compose(words))) != "finished":
+            yield " ".join(word for word in words if not word.startswith("hydra"))
 
 
 def job(cfg: DictConfig) -> float | None:

@@ -2,10 +2,13 @@
 
 import errno
 import os
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 
 from maskbench import cli, identity
@@ -195,3 +198,24 @@ def test_a_run_that_another_process_finished_meanwhile_is_told_and_not_redone(
     assert cli.main(words) == 0
     assert "finished earlier" in capsys.readouterr().out
     assert (result.parent / "metrics.csv").stat() == history and result.read_bytes() == done
+
+
+def test_a_killed_worker_is_told_by_the_jobs_that_are_left(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    assert cli.main(["where", "method=packnet", "seed=0"]) == 0
+    done = Path(capsys.readouterr().out.split()[0])
+
+    def launch(*_: object, **__: object) -> None:
+        done.mkdir(parents=True)
+        for name in ("run.json", "result.json"):
+            (done / name).write_text('{"status": "finished"}')
+        raise BrokenProcessPool("a worker died")
+
+    monkeypatch.setattr(Plugins, "instantiate_launcher", lambda *_, **__: SimpleNamespace(launch=launch))
+    assert cli.main(["-m", "method=packnet", "seed=0,1,2"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "maskbench: 2 jobs of the sweep failed:"
+    assert [line.partition(": not finished: a worker was killed")[0] for line in lines[1:]] == [
+        "  method=packnet seed=1",
+        "  method=packnet seed=2",
+    ]
+    assert all("the same command runs only what is missing" in line for line in lines[1:])
