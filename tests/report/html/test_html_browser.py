@@ -90,7 +90,7 @@ def test_all_of_it_is_there(opened: Any) -> None:
     for title in (
         "accuracy against weights remaining",
         "Average accuracy over the stages learnt",
-        "ece/number",
+        "ece against rotation",
         "auroc_entropy, by kind",
     ):
         assert title in titles
@@ -181,6 +181,30 @@ def test_the_legend_switches_series(opened: Any) -> None:
         == "false"
     )
     assert opened.run(lines) == before - 1
+
+
+def test_a_plot_says_how_many_of_its_lines_it_shows(opened: Any) -> None:
+    scroll_through(opened)
+    note = f"{CARD}.querySelector('.note').textContent"
+    assert opened.run(note).startswith("8 of 15 lines shown")
+    opened.run(f"{CARD}.querySelector('.legend button[aria-pressed=false]').click()")
+    assert opened.run(note).startswith("9 of 15 lines shown")
+    assert "8 of 10 parts of the run shown" in opened.run("document.getElementById('training').textContent")
+
+
+def test_axes_have_names_and_lines_have_dashes_that_the_legend_shows(opened: Any) -> None:
+    scroll_through(opened)
+    nameless = (
+        "[...document.querySelectorAll('.card:has(polyline.line) svg[role=img]')].filter((plot) => {found}.length < 2).length"
+    )
+    found = "[...plot.querySelectorAll('text.title')].filter((title) => title.textContent)"
+    assert opened.run(nameless.replace("{found}", found)) == 0
+    looks = "(kind) => [...card.querySelectorAll(kind)].map((node) => getComputedStyle(node).strokeDasharray).slice(0, 5)"
+    card = "document.querySelector('#plots .card:has(svg[aria-label^=\"accuracy when learnt\"])')"
+    lines, keys = opened.run(
+        f"(() => {{ const card = {card}, look = {looks}; return [look('polyline'), look('.key line')]; }})()"
+    )
+    assert lines == keys and len({*lines}) == 5
 
 
 def test_a_plot_gives_its_values_and_their_runs_as_a_table(opened: Any) -> None:

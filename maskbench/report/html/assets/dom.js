@@ -36,6 +36,7 @@ function bytes(value) {
 
 const metricsOf = (entry) => new Map((entry.metrics || []).map(([place, value]) => [DATA.names[place], value]));
 const groupOf = (index) => DATA.groups[index];
+const axisName = (name) => DATA.labels[name] || name;
 
 // ---- what passes the filter
 
