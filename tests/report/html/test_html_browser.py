@@ -194,16 +194,14 @@ def test_a_plot_says_how_many_of_its_lines_it_shows(opened: Any) -> None:
 
 def test_axes_have_names_and_lines_have_dashes_that_the_legend_shows(opened: Any) -> None:
     scroll_through(opened)
-    nameless = (
-        "[...document.querySelectorAll('.card:has(polyline.line) svg[role=img]')].filter((plot) => {found}.length < 2).length"
-    )
-    found = "[...plot.querySelectorAll('text.title')].filter((title) => title.textContent)"
-    assert opened.run(nameless.replace("{found}", found)) == 0
-    looks = "(kind) => [...card.querySelectorAll(kind)].map((node) => getComputedStyle(node).strokeDasharray).slice(0, 5)"
-    card = "document.querySelector('#plots .card:has(svg[aria-label^=\"accuracy when learnt\"])')"
-    lines, keys = opened.run(
-        f"(() => {{ const card = {card}, look = {looks}; return [look('polyline'), look('.key line')]; }})()"
-    )
+    nameless = """[...document.querySelectorAll('.card:has(polyline.line) svg[role=img]')].filter((plot) =>
+        [...plot.querySelectorAll('text.title')].filter((title) => title.textContent).length < 2).length"""
+    assert opened.run(nameless) == 0
+    lines, keys = opened.run("""(() => {
+        const card = document.querySelector('#plots .card:has(svg[aria-label^="accuracy when learnt"])');
+        const dashes = (kind) => [...card.querySelectorAll(kind)].map((node) => getComputedStyle(node).strokeDasharray);
+        return [dashes('polyline'), dashes('.key line')];
+    })()""")
     assert lines == keys and len({*lines}) == 5
 
 
