@@ -14,8 +14,8 @@ Curves = dict[str, dict[str, dict[int, float]]]  # metric -> part -> step -> val
 
 
 def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """For each group: metric -> {of: parts there are, lines: those drawn}, each {part, x, y, lo, hi} (lo, hi: least and
-    largest seed, where there are several). A metric beyond METRICS, or of single points, has no lines."""
+    """For each group: metric -> {of: parts there are, lines: those drawn}, each {part, of: points there are, x, y, lo, hi}
+    (lo, hi: least and largest seed, where there are several). A metric beyond METRICS, or of single points, has no lines."""
     return [group_curves(group, ALL // max(1, len(groups))) for group in groups]
 
 
@@ -34,9 +34,10 @@ def group_curves(group: Group, allowed: int) -> dict[str, dict[str, Any]]:
 
 def line(part: str, seeds: Sequence[dict[int, float]], points: int) -> dict[str, Any]:
     """One curve at the steps all seeds have."""
-    steps = spread([step for step in seeds[0] if all(step in one for one in seeds)], points)
+    shared = [step for step in seeds[0] if all(step in one for one in seeds)]
+    steps = spread(shared, points)
     values = [[one[step] for one in seeds] for step in steps]
-    made: dict[str, Any] = {"part": part, "x": steps, "y": [sum(v) / len(v) for v in values]}
+    made: dict[str, Any] = {"part": part, "of": len(shared), "x": steps, "y": [sum(v) / len(v) for v in values]}
     return made | ({"lo": [min(v) for v in values], "hi": [max(v) for v in values]} if len(seeds) > 1 else {})
 
 

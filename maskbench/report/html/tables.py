@@ -25,7 +25,9 @@ def of_groups(groups: Sequence[Group], labels: Sequence[str]) -> str:
         columns = leading([groups[i] for i in members])
         head = [("group", ""), ("data", ""), *((name, "num") for name in columns), ("n", "num"), ("budget", ""), ("code", "")]
         rows = [group_row(i, groups[i], labels[i], columns) for i in members]
-        caption = f"{task}: mean over n seeds ± half of the 95 % interval"
+        every = {name for i in members for name in groups[i].metrics}
+        fewer = f"; {len(columns)} of {len(every)} metrics, a group's details have all" if len(columns) < len(every) else ""
+        caption = f"{task}: mean over n seeds ± half of the 95 % interval{fewer}"
         made.append(table(caption, head, rows, f"groups-{len(made)}"))
     return "\n".join(made)
 

@@ -189,7 +189,8 @@ def test_a_plot_says_how_many_of_its_lines_it_shows(opened: Any) -> None:
     assert opened.run(note).startswith("8 of 15 lines shown")
     opened.run(f"{CARD}.querySelector('.legend button[aria-pressed=false]').click()")
     assert opened.run(note).startswith("9 of 15 lines shown")
-    assert "8 of 10 parts of the run shown" in opened.run("document.getElementById('training').textContent")
+    told = opened.run("document.getElementById('training').textContent")
+    assert "8 of 10 parts of the run shown" in told and "40 of 60 points" in told
 
 
 def test_axes_have_names_and_lines_have_dashes_that_the_legend_shows(opened: Any) -> None:

@@ -204,6 +204,7 @@ def test_a_board_leads_with_what_a_reader_looks_for_and_the_best_group(write: Ca
     assert list(found) == ["rmse, every group", "nll, every group"]
     assert [line["y"] for line in found["rmse, every group"]["series"]] == [[0.2], [0.4]]
     assert tables.leading(grouped(tmp_path)) == ["rmse", "nll", "density", "brier"]
+    assert "; 4 of 11 metrics, a group&#x27;s details have all" in page(records.read(tmp_path), "outputs")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_curves_are_thinned_with_their_ends_and_averaged(write: Callable, tmp_pa
     assert found["loss"]["of"] == 30, "the page says of how many it shows some"
     assert [line["part"] for line in lines][0::7] == ["level 0", "level 29"] and len(lines) == history.PARTS
     for line in lines:
-        assert len(line["x"]) == history.POINTS and (line["x"][0], line["x"][-1]) == (50, 25000)
+        assert (len(line["x"]), line["of"]) == (history.POINTS, 500) and (line["x"][0], line["x"][-1]) == (50, 25000)
         assert (line["lo"][-1], line["y"][-1], line["hi"][-1]) == (499.0, 499.5, 500.0)
 
 

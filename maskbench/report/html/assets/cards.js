@@ -53,12 +53,16 @@ function pairs(facts, name) {
 // ---- curves and matrices of a group
 
 const leftOut = (shown, all, what) => (shown < all ? `${shown} of ${all} ${what} shown, evenly spread.` : null);
+function thinned(lines) {
+  const longest = lines.reduce((a, b) => (b.of > a.of ? b : a));
+  return leftOut(longest.x.length, longest.of, 'points of the longest curve');
+}
 
 function curveCards(index) {
   const found = groupOf(index).curves;
   const drawn = Object.keys(found).filter((name) => found[name].lines.length), others = Object.keys(found).filter((name) => !drawn.includes(name));
   const cards = drawn.map((name) => card({ kind: 'lines', title: `${name}, ${groupOf(index).label}`, xlabel: 'training step (count)', ylabel: axisName(name), ordered: true,
-    note: leftOut(found[name].lines.length, found[name].of, 'parts of the run'), series: found[name].lines.map((one) => ({ ...one, name: one.part, group: index })) }));
+    note: [leftOut(found[name].lines.length, found[name].of, 'parts of the run'), thinned(found[name].lines)].filter(Boolean).join(' '), series: found[name].lines.map((one) => ({ ...one, name: one.part, group: index })) }));
   return others.length ? [...cards, el('p', { class: 'note' }, `Not drawn, in metrics.csv only: ${others.join(', ')}.`)] : cards;
 }
 
