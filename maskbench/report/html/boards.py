@@ -46,7 +46,8 @@ def plots(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
 def plot(kind: str, title: str, metric: str, x: str, series: list[Series], **more: Any) -> dict[str, Any]:
     """`metric`: what is measured, on the axis y of lines and on x of rows, which have no other."""
     told = names.label(metric)
-    xlabel, ylabel = (told, "") if kind == "rows" else (x, told)
+    better = ", lower is better" if names.better_small(metric) else ""
+    xlabel, ylabel = (told + better, "") if kind == "rows" else (x, told)
     return {"kind": kind, "title": title, "metric": metric, "xlabel": xlabel, "ylabel": ylabel, "series": series} | more
 
 

@@ -206,6 +206,23 @@ def test_axes_have_names_and_lines_have_dashes_that_the_legend_shows(opened: Any
     assert lines == keys and len({*lines}) == 5
 
 
+def test_a_group_looks_the_same_in_all_plots_of_its_board(write: Callable, tab: Any, tmp_path: Path) -> None:
+    for i, method in enumerate(("a", "b", "c")):  # the best last
+        table = [{"stage": name, "score": 0.1 * i} for name in "xy"]
+        write(tmp_path / "outputs", method, 0, {"accuracy": 0.1 * i}, table=table)
+    file = tmp_path / "page.html"
+    file.write_text(page(records.read(tmp_path / "outputs"), "outputs"), encoding="utf-8")
+    tab.open(file)
+    draw_all(tab)
+    rows, lines = tab.wait("""(() => {
+        const found = (start, kind) => [...document.querySelectorAll(`#plots svg[aria-label^="${start}"] ${kind}`)];
+        const [rows, lines] = [found('accuracy, every', 'path'), found('score, by', 'polyline')];
+        const colours = (nodes, of) => nodes.map((node) => getComputedStyle(node)[of]);
+        return rows.length && lines.length && [colours(rows, "fill"), colours(lines, "stroke")];
+    })()""")
+    assert rows == lines[::-1] and len({*rows}) == 3
+
+
 def test_a_plot_gives_its_values_and_their_runs_as_a_table(opened: Any) -> None:
     scroll_through(opened)
     opened.run(f"{CARD}.querySelector('details').open = true")

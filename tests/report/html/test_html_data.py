@@ -203,6 +203,7 @@ def test_a_board_leads_with_what_a_reader_looks_for_and_the_best_group(write: Ca
     found = plots(tmp_path)
     assert list(found) == ["rmse, every group", "nll, every group"]
     assert [line["y"] for line in found["rmse, every group"]["series"]] == [[0.2], [0.4]]
+    assert found["rmse, every group"]["xlabel"] == "RMSE (units of the target), lower is better"
     assert tables.leading(grouped(tmp_path)) == ["rmse", "nll", "density", "brier"]
     assert "; 4 of 11 metrics, a group&#x27;s details have all" in page(records.read(tmp_path), "outputs")
 

@@ -53,12 +53,14 @@ function reach(values, ends) {
 }
 
 // Colour and dashes follow what tells the series apart; where that is two things, the group has colour and mark, the name
-// the dashes.
+// the dashes. A group looks the same in all plots of its board, whichever of the others are there.
+const placeInBoard = DATA.groups.map((group, i) => i - DATA.groups.findIndex((other) => other.board === group.board));
+
 function looks(series) {
   const groups = [...new Set(series.map((one) => one.group))], names = [...new Set(series.map((one) => one.name))];
   const alone = groups.length === 1 || names.length === 1;  // one thing tells all apart
   return series.map((one) => {
-    const at = groups.length > 1 ? groups.indexOf(one.group) : names.indexOf(one.name), turn = Math.floor(at / COLOURS);
+    const at = groups.length > 1 ? placeInBoard[one.group] : names.indexOf(one.name), turn = Math.floor(at / COLOURS);
     return { colour: at % COLOURS, mark: (at + turn) % MARKS.length, dash: (alone ? at + turn : names.indexOf(one.name)) % DASHES };
   });
 }
