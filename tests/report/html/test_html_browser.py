@@ -206,6 +206,21 @@ def test_axes_have_names_and_lines_have_dashes_that_the_legend_shows(opened: Any
     assert lines == keys and len({*lines}) == 5
 
 
+def test_named_ticks_begin_with_the_first_row_however_few_have_room(tab: Any, report: Path) -> None:
+    tab.look(PHONE)
+    tab.open(report)
+    draw_all(tab)
+    words = (
+        "[...document.querySelectorAll('#plots svg[aria-label^=\"accuracy at the end\"] text')].map((node) => node.textContent)"
+    )
+    assert [word for word in tab.wait(f"({words}).length && {words}") if word.startswith("digits")] == [
+        "digits 0",
+        "digits 3",
+        "digits 6",
+        "digits 9",
+    ]
+
+
 def test_a_group_looks_the_same_in_all_plots_of_its_board(write: Callable, tab: Any, tmp_path: Path) -> None:
     for i, method in enumerate(("a", "b", "c")):  # the best last
         table = [{"stage": name, "score": 0.1 * i} for name in "xy"]

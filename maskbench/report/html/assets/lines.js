@@ -34,7 +34,8 @@ function lines(spec) {
     const whole = all.every((one) => one.x.every(Number.isInteger));
     const names = xText(spec);
     const room = Math.max(2, Math.floor((right - left) / (spec.ticks && spec.ticks.length ? 14 + 6.4 * Math.max(...spec.ticks.map((name) => name.length)) : 64)));
-    let marks = log ? logTicks(xs[0], xs[1], room) : ticks(xs[0], xs[1], room, whole);
+    const named = spec.ticks && spec.ticks.length && spec.ticks.map((_, i) => i + 1).filter((place) => place >= xs[0] && place <= xs[1] && (place - 1) % Math.ceil(spec.ticks.length / room) === 0);
+    let marks = named || (log ? logTicks(xs[0], xs[1], room) : ticks(xs[0], xs[1], room, whole));
     if (spec.down && log && !marks.includes(xs[1])) marks = marks.filter((m) => m < xs[1] * 0.8).concat(xs[1]);
     xAxis(root, x, marks, base, spec.xlabel, left, right, names);
     for (const i of drawn) {
