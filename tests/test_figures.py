@@ -13,7 +13,7 @@ import pytest
 
 from maskbench import cli as program
 from maskbench.loggers import no_logger
-from maskbench.report import figures, figures_continual, figures_prune, wandb_file
+from maskbench.report import figures, figures_continual, figures_prune, style, wandb_file
 
 CONTROLS = {"reinit": 1.0, "random": 1.5, "one_shot": 0.5}  # name -> points below the ticket
 STEPS = (100, 200, 300)
@@ -414,3 +414,13 @@ def test_a_run_leaves_its_figures_and_logs_them(cli: Callable, tmp_path: Path) -
     assert {f"figure/{name}" for name in names} <= set(images) and all((run / path).is_file() for path in images.values())
     told = wandb_file.read(run).summary
     assert told["accuracy"] == json.loads((run / "result.json").read_text())["metrics"]["accuracy"]
+
+
+def test_a_title_is_never_wider_than_its_figure_nor_over_its_panel() -> None:
+    with style.styled():
+        told = "batch_ensemble_members on kuzushiji_mnist\n5 seeds (10, 11, 12, 13, 14), data source npm, torchvision, key MMMMMM"
+        figure, (panel,) = style.canvas(told, width=style.COLUMN, height=2.5)
+        figure.draw_without_rendering()
+        title = figure._suptitle.get_window_extent()
+    assert title.x1 <= figure.bbox.x1 and title.y0 >= panel.get_window_extent().y1
+    assert figure.get_suptitle().replace("\n", " ") == told.replace("\n", " ")

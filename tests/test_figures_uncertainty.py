@@ -105,6 +105,12 @@ def test_one_setting_that_differs_is_a_transition(tmp_path: Path) -> None:
     assert np.allclose(shown["mean IoU of masks"].get_ydata(), [1, 1 / 3, 1 / 7])
 
 
+def test_many_panels_stand_in_rows(tmp_path: Path) -> None:
+    rows = [row | {f"auroc_entropy/{n}": 0.5 for n in "abc"} if row["kind"] == "members" else row for row in classes(0)]
+    panels = drawn(finished(tmp_path, rows))["members"].axes
+    assert len(panels) == 7 and max(panel.get_subplotspec().colspan.start for panel in panels) == 2
+
+
 def test_methods_are_compared_by_members_and_confidence(tmp_path: Path) -> None:
     groups = [[finished(tmp_path / name, classes(0), 0, name, {"method": {"name": name, "a": name}})] for name in ("x", "y")]
     made = compared(*groups)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from maskbench.report.figures import Finished
 
 Group = Sequence["Finished"]
+ACROSS = 3  # panels beside each other on a page
 PANELS = {  # of a transition: metric, how it is told, what it is multiplied by
     "accuracy": ("accuracy (%)", 100),
     "nll": ("NLL (nats)", 1),
@@ -104,7 +105,7 @@ def confidence(runs: Group, title: str) -> "Figure":
         _, kept = series(runs, "confidence", "threshold", "kept", data=data)
         band(left, x, 100 * accuracy, label=data, **look)
         band(right, x, 100 * kept, label=data, **look)
-    for panel, label in ((left, "accuracy of what is answered (%)"), (right, "answered (%)")):
+    for panel, label in ((left, "accuracy of answers (%)"), (right, "answered (%)")):
         panel.set_xlabel("least confidence")
         panel.set_ylabel(label)
     legend(figure, [left, right], len(runs), entry=2.0)
@@ -205,7 +206,7 @@ def members(groups: Sequence[Group], title: str, told: Sequence[str]) -> "Figure
     first = rows(groups[0][0], "members")[0]
     unknown = {name: (f"AUROC, {name.split('/')[1]} (%)", 100) for name in first if name.startswith("auroc_entropy/")}
     shown = {name: PANELS.get(name) or unknown[name] for name in [*PANELS, *unknown] if name in first}
-    figure, panels = canvas(title, len(shown), width=PAGE if len(shown) > 1 else COLUMN, height=2.6)
+    figure, panels = grid(title, len(shown))
     for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=True):
         for group, look in zip(groups, looks(told).values(), strict=True):
             x, y = series(group, "members", "members", name)
@@ -227,14 +228,14 @@ def over_members(panel: "Axes", most: int) -> None:
 def confidences(groups: Sequence[Group], title: str) -> "Figure":
     """Accuracy over confident answers, by method: on the test set, and mixed with each set of unknown classes."""
     data = [name for name in sets(groups[0], "confidence") if all(name in sets(group, "confidence") for group in groups)]
-    figure, panels = canvas(title, max(1, len(data)), width=PAGE, height=2.8)
-    for panel, name in zip(panels, data, strict=False):
+    figure, panels = grid(title, len(data))
+    for panel, name in zip(panels, data, strict=True):
         for group, (told, look) in zip(groups, looks(names(groups)).items(), strict=True):
             x, y = series(group, "confidence", "threshold", "accuracy", data=name)
             band(panel, x, 100 * y, label=told, **look)
         panel.set_title(name, loc="left")
         panel.set_xlabel("least confidence")
-    panels[0].set_ylabel("accuracy of what is answered (%)")
+        panel.set_ylabel("accuracy of answers (%)")
     legend(figure, panels, most_seeds(groups), entry=1.8)
     return figure
 
@@ -245,18 +246,25 @@ def transition(groups: Sequence[Group], key: str, title: str) -> "Figure":
     first = groups[0][0].result["metrics"]
     unknown = {n: (f"AUROC, {n.split('/')[1]} (%)", 100) for n in first if n.startswith("auroc_entropy/")}
     shown = {n: told for n, told in (PANELS | unknown).items() if any(g[0].result["metrics"].get(n) is not None for g in groups)}
-    figure, panels = canvas(title, 3, -(-len(shown) // 3), width=PAGE, height=1.9 * -(-len(shown) // 3) + 0.6)
+    figure, panels = grid(title, len(shown))
     x = np.array([value_of(group, key) for group in groups], dtype=float)
-    for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=False):
+    for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=True):
         found = [[run.result["metrics"].get(name) for run in group] for group in groups]
         y = np.array([[np.nan if v is None else v for v in values] for values in found], dtype=float) * factor
         panel.plot(x, y.mean(1), marker="o", color=style.COLOURS[0], label="mean of seeds")
         panel.fill_between(x, y.min(1), y.max(1), color=style.COLOURS[0], alpha=0.18, linewidth=0)
         panel.set_xlabel(key)
         panel.set_ylabel(label)
-    for panel in panels[len(shown) :]:
-        panel.set_visible(False)
     return figure
+
+
+def grid(title: str, count: int) -> tuple["Figure", list["Axes"]]:
+    """(figure, `count` panels), at most ACROSS beside each other; what is left of the last row stays empty."""
+    across, down = min(count, ACROSS), -(-count // ACROSS)
+    figure, panels = canvas(title, across, down, width=PAGE if count > 1 else COLUMN, height=1.9 * down + 0.8)
+    for panel in panels[count:]:
+        panel.remove()
+    return figure, panels[:count]
 
 
 def value_of(group: Group, key: str) -> Any:

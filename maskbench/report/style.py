@@ -5,6 +5,7 @@ matplotlib is imported only when something is drawn, and never its pyplot: figur
 
 import io
 import logging
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 COLUMN, PAGE = 3.5, 7.0  # inches: the width of a column and of a page of the usual two-column paper
 DPI = 200
+LETTER, LINE = 0.068, 0.13  # inches of a title: a letter of usual width, a line
 INK, GREY, PALE = "#222222", "#888888", "#e4e4e4"
 # Okabe and Ito's palette, told apart by colour-blind people too, without the yellow that paper swallows
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -74,11 +76,16 @@ def styled() -> Iterator[None]:
 
 
 def canvas(title: str, columns: int = 1, rows: int = 1, *, width: float, height: float, **share: Any) -> tuple:
-    """(figure, its panels row by row) of `width` x `height` inches; `share` as in `Figure.subplots`."""
+    """(figure, its panels row by row) of `width` x `height` inches; `share` as in `Figure.subplots`.
+
+    Lines of the title that are wider than the figure are broken, and the figure grows by what that takes.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, x=0.02, ha="left")
+    told = title.splitlines()
+    broken = [part for line in told for part in textwrap.wrap(line, int(0.96 * width / LETTER))]
+    figure = Figure(figsize=(width, height + LINE * (len(broken) - len(told))), layout="constrained")
+    figure.suptitle("\n".join(broken), x=0.02, ha="left")
     panels = figure.subplots(rows, columns, squeeze=False, **share)
     return figure, list(panels.flat)
 

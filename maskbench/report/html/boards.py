@@ -11,14 +11,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskbench.report.html import names
 from maskbench.report.html.groups import Group, metrics, numeric, summary
 from maskbench.report.html.history import spread
+from maskbench.report.runs import Run
 from maskbench.report.statistics import Mean
 
 CELLS = 40  # rows of a matrix that are shown; of more, evenly spread ones
 NEAR = "_ci95"  # of a metric's name: half width of an interval over what the metric averages
 WIDTH = " +-"  # of a column's name: half width of an interval over what its namesake averages
 REMAINING = "weights remaining"
+NUMBERED = {"meta": "inner steps", "uncertainty": "net of the ensemble"}  # task -> what the number in a metric's name counts
+LEADERS = 4  # metrics of which a board shows every group
 
 Series = dict[str, Any]  # {group: index, name, x, y, h: half widths of 95 % intervals or None, n: seeds}
 
@@ -33,16 +37,18 @@ def boards(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def plots(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
-    yield from objectives(members)
-    yield from over_curves(members)
-    yield from over_stages(members)
-    yield from over_numbers(members)
-    yield from over_rows(members)
-    yield from over_words(members)
+    """The leading metrics, then all others in the order of what stands on their axes."""
+    yield from leaders(members)
+    families = (over_curves, over_stages, over_numbers, over_rows, over_words)
+    yield from sorted((plot for family in families for plot in family(members)), key=lambda plot: names.weight(plot["metric"]))
 
 
-def plot(kind: str, title: str, x: str, y: str, series: list[Series], **more: Any) -> dict[str, Any]:
-    return {"kind": kind, "title": title, "xlabel": x, "ylabel": y, "series": series} | more
+def plot(kind: str, title: str, metric: str, x: str, series: list[Series], **more: Any) -> dict[str, Any]:
+    """`metric`: what is measured, on the axis y of lines and on x of rows, which have no other."""
+    told = names.label(metric)
+    better = ", lower is better" if names.better_small(metric) else ""
+    xlabel, ylabel = (told + better, "") if kind == "rows" else (x, told)
+    return {"kind": kind, "title": title, "metric": metric, "xlabel": xlabel, "ylabel": ylabel, "series": series} | more
 
 
 def series(group: int, name: str, points: Sequence[tuple[float | int, Mean | None]]) -> Series:
@@ -64,18 +70,19 @@ def half(found: Mean) -> float | None:
 
 # ---- what figures are drawn from (curves.json)
 
+AVERAGED = "members averaged (count)"
 CURVES = (  # kind of row, what stands on the axes (of each row), what makes several lines of one group, what x is called
-    ("members", "members", "nll", None, "members"),
-    ("members", "members", "accuracy", None, "members"),
-    ("members", "members", "ece", None, "members"),
-    ("members", "members", "rmse", None, "members"),
-    ("members", "members", "log_likelihood", None, "members"),
-    ("reliability", "bin", "accuracy", None, "bin of confidence"),
-    ("confidence", "threshold", "accuracy", "data", "least confidence"),
-    ("confidence", "threshold", "kept", "data", "least confidence"),
-    ("quantile", "level", "below", None, "quantile of the prediction"),
-    ("shifted", "level", "accuracy", None, "severity, mean over types"),
-    ("shifted", "level", "nll", None, "severity, mean over types"),
+    ("members", "members", "nll", None, AVERAGED),
+    ("members", "members", "accuracy", None, AVERAGED),
+    ("members", "members", "ece", None, AVERAGED),
+    ("members", "members", "rmse", None, AVERAGED),
+    ("members", "members", "log_likelihood", None, AVERAGED),
+    ("reliability", "bin", "accuracy", None, "bin of confidence (number)"),
+    ("confidence", "threshold", "accuracy", "data", "least confidence (probability)"),
+    ("confidence", "threshold", "kept", "data", "least confidence (probability)"),
+    ("quantile", "level", "below", None, "quantile of the prediction (fraction)"),
+    ("shifted", "level", "accuracy", None, "severity (level), mean over types"),
+    ("shifted", "level", "nll", None, "severity (level), mean over types"),
 )
 
 
@@ -92,7 +99,9 @@ def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
                 points = [(at, summary([one[at] for one in places])) for at in places[0] if all(at in one for one in places)]
                 drawn.append(series(i, str(word or ""), points))
         if drawn := [line for line in drawn if len(line["x"]) > 1]:
-            yield plot("lines", f"{kind}: {y} against {label}", label, y, drawn, log=kind == "members" and wide(drawn))
+            yield plot(
+                "lines", f"{kind}: {y} against {label.partition(' (')[0]}", y, label, drawn, log=kind == "members" and wide(drawn)
+            )
 
 
 def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float | None]:
@@ -115,17 +124,31 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 # ---- one number for each group
 
 
-def objectives(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
-    """What sweeps optimise, a row for each group, every seed beside the mean."""
-    for name in dict.fromkeys(map(objective, members.values())):
-        found = {i: group for i, group in members.items() if objective(group) == name}
-        values = {i: summary([run.result.get("objective") for run in group.runs]) for i, group in found.items()}
-        drawn = [series(i, "", [(0, values[i])]) for i in found]
-        for line, group in zip(drawn, found.values(), strict=True):
-            line["seeds"] = [run.result.get("objective") for run in group.runs]
-        drawn = sorted((line for line in drawn if line["x"]), key=lambda line: -line["y"][0])
-        if drawn:
-            yield plot("rows", f"{name}, every group", name, "", drawn, rows=None)
+def leaders(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
+    """What sweeps optimise and up to LEADERS metrics that lead: a row for each group, the best first, seeds beside the mean.
+
+    A metric that is the same in all groups is in the tables only, unless it is what sweeps optimise.
+    """
+    goals = list(dict.fromkeys(map(objective, members.values())))
+    known = dict.fromkeys([*(name for group in members.values() for name in group.metrics), *goals])
+    chosen = [name for name in names.in_order(goals, known) if name in {*goals, *names.LEADING}]
+    drawn = [(name, every_group(members, name)) for name in chosen]
+    told = [(name, lines) for name, lines in drawn if name == chosen[0] or len({line["y"][0] for line in lines}) > 1]
+    for name, lines in [(name, lines) for name, lines in told if lines][:LEADERS]:
+        small = names.better_small(name)
+        lines.sort(key=lambda line: line["y"][0] if small else -line["y"][0])
+        yield plot("rows", f"{name}, every group", name, "", lines, rows=None)
+
+
+def every_group(members: dict[int, Group], name: str) -> list[Series]:
+    """A series of one point for each group that has the metric, or optimises it; `seeds`: the values behind it."""
+    found = {i: [value(run, name) for run in group.runs] for i, group in members.items()}
+    drawn = [series(i, "", [(0, summary(values))]) | {"seeds": values} for i, values in found.items()]
+    return [line for line in drawn if line["x"]]
+
+
+def value(run: Run, name: str) -> float | None:
+    return run.result.get("objective") if name == run.result.get("objective_name") else metrics(run).get(name)
 
 
 def objective(group: Group) -> str:
@@ -141,15 +164,22 @@ def over_numbers(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     remaining: dict[str, bool] = {}
     for i, group in members.items():
         families = numbered(group)
-        for (head, middle), names in families.items():
-            points = aligned(group, names)
+        for (head, middle), own in families.items():
+            points = aligned(group, own)
             if len(points) > 1 and (line := series(i, middle, points))["x"]:
                 found.setdefault(head, []).append(line)
-                every = [name for (other, _), own in families.items() if other == head for name in own]
+                every = [name for (other, _), same in families.items() if other == head for name in same]
                 remaining[head] = remaining.get(head, True) and densities(group, every)
     for head, drawn in found.items():
-        title, label = (f"{head} against {REMAINING}", REMAINING) if remaining[head] else (f"{head}/number", "number")
-        yield plot("lines", title, label, head, drawn, down=remaining[head], log=wide(drawn))
+        label = REMAINING if remaining[head] else counted(members, drawn)
+        yield plot("lines", f"{head} against {label}", head, label, drawn, down=remaining[head], log=wide(drawn))
+
+
+def counted(members: dict[int, Group], drawn: Sequence[Series]) -> str:
+    """What the number at the end of a metric's name counts: the word before it where all have one, else what the task says."""
+    words = {line["name"] for line in drawn}
+    task = next(iter(members.values())).board[0]
+    return words.pop() if len(words) == 1 and "" not in words else NUMBERED.get(task, "number in the metric's name")
 
 
 def numbered(group: Group) -> dict[tuple[str, str], list[str]]:
@@ -157,7 +187,7 @@ def numbered(group: Group) -> dict[tuple[str, str], list[str]]:
     made: dict[tuple[str, str], list[str]] = {}
     for name in group.metrics:
         *front, last = name.split("/")
-        if front and number(last) is not None:
+        if front and number(last) is not None and not names.setting(name):
             made.setdefault((front[0], "/".join(front[1:])), []).append(name)
     return made
 
@@ -206,7 +236,7 @@ def over_words(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     for group in members.values():
         for name in group.metrics:
             head, _, word = name.rpartition("/")
-            if head and number(word) is None and not word.endswith(NEAR):
+            if head and number(word) is None and not word.endswith(NEAR) and not names.setting(name):
                 heads.setdefault(head, {})[word] = None
     for head, words in heads.items():
         drawn = [worded(i, group, head, list(words)) for i, group in members.items()]
@@ -225,7 +255,7 @@ def over_stages(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """Average over the stages learnt so far, where every one of them was tested again each time."""
     drawn = [series(i, "", seen) for i, group in members.items() if len(seen := seen_so_far(group)) > 1]
     if drawn := [line for line in drawn if line["x"]]:
-        yield plot("lines", "Average accuracy over the stages learnt", "stages learnt", "average accuracy", drawn)
+        yield plot("lines", "Average accuracy over the stages learnt", "average_accuracy", "stages learnt (count)", drawn)
 
 
 def seen_so_far(group: Group) -> list[tuple[int, Mean | None]]:
@@ -243,7 +273,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 def over_rows(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """Tables whose first column is text (a stage, a data set): a plot for each other column of numbers."""
     columns: dict[str, dict[int, list]] = {}
-    names: dict[str, list[str]] = {}
+    ticks: dict[str, list[str]] = {}
     heads: dict[int, str] = {}
     for i, group in members.items():
         tables = [run.result.get("table") or [] for run in group.runs]
@@ -251,18 +281,18 @@ def over_rows(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
             continue
         head, *rest = tables[0][0]
         heads[i] = head
-        for column in (name for name in rest if not name.endswith(WIDTH)):
+        for column in (name for name in rest if not name.endswith(WIDTH) and not names.setting(name)):
             points = [row_point(tables, row, column) for row in range(len(tables[0]))]
             columns.setdefault(column, {})[i] = list(enumerate(points, 1))
             own = [str(row[head]) for row in tables[0]]
             agreed = all([str(row[head]) for row in one] == own for one in tables)  # class orders may differ by seed
-            names.setdefault(column, own if agreed else [])
-            names[column] = names[column] if names[column] == own else []
+            ticks.setdefault(column, own if agreed else [])
+            ticks[column] = ticks[column] if ticks[column] == own else []
     for column, points in columns.items():
         drawn = [line for i, own in points.items() if (line := series(i, "", own))["x"]]
         if drawn:
             head = heads[drawn[0]["group"]]
-            yield plot("lines", f"{column}, by {head}", head, column, drawn, ticks=names[column])
+            yield plot("lines", f"{column}, by {head}", column, head, drawn, ticks=ticks[column])
 
 
 def row_point(tables: Sequence[list[dict[str, Any]]], row: int, column: str) -> Mean | None:
@@ -288,15 +318,16 @@ def labelled(tables: Sequence[list[dict[str, Any]]]) -> bool:
 
 
 def matrices(group: Group) -> list[dict[str, Any]]:
-    """Every matrix the records hold, mean over seeds: {name, rows, columns (indices that are shown), cells}."""
+    """Every matrix the records hold, mean over seeds: {name, rows and columns shown, of: how many there are, cells}."""
     made = []
     for name in group.first.result.get("matrices") or {}:
         found = [matrix(run.result, name) for run in group.runs]
         if not all(found) or len({(len(one), len(one[0])) for one in found}) > 1 or len(found[0]) < 2:
             continue
-        rows, columns = (spread(list(range(n)), CELLS) for n in (len(found[0]), len(found[0][0])))
+        size = (len(found[0]), len(found[0][0]))
+        rows, columns = (spread(list(range(n)), CELLS) for n in size)
         cells = [[mean([one[i][j] for one in found]) for j in columns] for i in rows]
-        made.append({"name": name, "rows": rows, "columns": columns, "cells": cells, "n": len(found)})
+        made.append({"name": name, "rows": rows, "columns": columns, "of": size, "cells": cells, "n": len(found)})
     return made
 
 

@@ -14,29 +14,30 @@ Curves = dict[str, dict[str, dict[int, float]]]  # metric -> part -> step -> val
 
 
 def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """For each group: metric -> list of {part, x, y, lo, hi} (lo, hi: least and largest seed, where there are several)."""
+    """For each group: metric -> {of: parts there are, lines: those drawn}, each {part, of: points there are, x, y, lo, hi}
+    (lo, hi: least and largest seed, where there are several). A metric beyond METRICS, or of single points, has no lines."""
     return [group_curves(group, ALL // max(1, len(groups))) for group in groups]
 
 
-def group_curves(group: Group, allowed: int) -> dict[str, list[dict[str, Any]]]:
+def group_curves(group: Group, allowed: int) -> dict[str, dict[str, Any]]:
     found = [read(run.folder / "metrics.csv") for run in group.runs]
     shared = [metric for metric in found[0] if all(metric in one for one in found)]
     made = {}
-    for metric in shared[:METRICS]:
-        parts = [part for part in found[0][metric] if all(part in one[metric] for one in found)]
-        parts = spread(parts, PARTS)
+    for place, metric in enumerate(shared):
+        known = [part for part in found[0][metric] if all(part in one[metric] for one in found)]
+        parts = spread(known, PARTS) if place < METRICS else []
         points = min(POINTS, max(FEWEST, allowed // (len(parts) * min(METRICS, len(shared))))) if parts else 0
         lines = [line(part, [one[metric][part] for one in found], points) for part in parts]
-        if lines := [made_line for made_line in lines if len(made_line["x"]) > 1]:
-            made[metric] = lines
+        made[metric] = {"of": len(known), "lines": [made_line for made_line in lines if len(made_line["x"]) > 1]}
     return made
 
 
 def line(part: str, seeds: Sequence[dict[int, float]], points: int) -> dict[str, Any]:
     """One curve at the steps all seeds have."""
-    steps = spread([step for step in seeds[0] if all(step in one for one in seeds)], points)
+    shared = [step for step in seeds[0] if all(step in one for one in seeds)]
+    steps = spread(shared, points)
     values = [[one[step] for one in seeds] for step in steps]
-    made: dict[str, Any] = {"part": part, "x": steps, "y": [sum(v) / len(v) for v in values]}
+    made: dict[str, Any] = {"part": part, "of": len(shared), "x": steps, "y": [sum(v) / len(v) for v in values]}
     return made | ({"lo": [min(v) for v in values], "hi": [max(v) for v in values]} if len(seeds) > 1 else {})
 
 

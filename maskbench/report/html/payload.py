@@ -8,6 +8,7 @@ from typing import Any
 
 from maskbench.identity import question
 from maskbench.report.html import mask_file
+from maskbench.report.html import names as vocabulary
 from maskbench.report.html.boards import boards, half, matrices
 from maskbench.report.html.groups import Group, command, common, labels, metrics, own, show
 from maskbench.report.html.history import curves
@@ -37,11 +38,15 @@ def payload(runs: Sequence[Run], groups: Sequence[Group], root: str) -> dict[str
     names, shared = Table(), Table()
     place = {run.folder: i for i, run in enumerate(runs)}
     member = {run.folder: i for i, group in enumerate(groups) for run in group.runs}
-    return {
+    made = {
         "root": root,
         "runs": [told(run, member.get(run.folder), names, shared) for run in runs],
         "groups": told_groups(groups, place, names, shared),
         "boards": boards(groups),
+    }
+    measured = dict.fromkeys([*names.rows, *COST, *(metric for group in made["groups"] for metric in group["curves"])])
+    return made | {
+        "labels": {name: label for name in measured if (label := vocabulary.label(name)) != name},
         "names": names.rows,
         "shared": shared.rows,
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from maskbench.report.html import names as vocabulary
 from maskbench.report.html.boards import NEAR, half
 from maskbench.report.html.groups import Group, metrics
 from maskbench.report.runs import Run
@@ -22,9 +23,11 @@ def of_groups(groups: Sequence[Group], labels: Sequence[str]) -> str:
     for task in dict.fromkeys(group.board[0] for group in groups):
         members = [i for i, group in enumerate(groups) if group.board[0] == task]
         columns = leading([groups[i] for i in members])
-        head = [("group", ""), ("data", ""), ("n", "num"), *((name, "num") for name in columns), ("budget", ""), ("code", "")]
+        head = [("group", ""), ("data", ""), *((name, "num") for name in columns), ("n", "num"), ("budget", ""), ("code", "")]
         rows = [group_row(i, groups[i], labels[i], columns) for i in members]
-        caption = f"{task}: mean over n seeds ± half of the 95 % interval"
+        every = {name for i in members for name in groups[i].metrics}
+        fewer = f"; {len(columns)} of {len(every)} metrics, a group's details have all" if len(columns) < len(every) else ""
+        caption = f"{task}: mean over n seeds ± half of the 95 % interval{fewer}"
         made.append(table(caption, head, rows, f"groups-{len(made)}"))
     return "\n".join(made)
 
@@ -34,8 +37,8 @@ def group_row(i: int, group: Group, label: str, columns: Sequence[str]) -> str:
     cells = [
         opener("group", i, label),
         f'<td data-v="{escape(group.board[1])}">{data}</td>',
-        f'<td class="num" data-v="{len(group.runs)}">{len(group.runs)}</td>',
         *(mean_cell(group, name) for name in columns),
+        f'<td class="num" data-v="{len(group.runs)}">{len(group.runs)}</td>',
         f"<td>{escape(group.first.budget)}</td>",
         f"<td><code>{escape(group.code)}</code></td>",
     ]
@@ -71,17 +74,17 @@ def shown(value: float) -> str:
 
 
 def leading(groups: Sequence[Group]) -> list[str]:
-    """The metrics most groups have, what sweeps optimise first; families such as accuracy/<density> are in the plots."""
+    """The metrics most groups have, the leading ones first, no settings; families such as accuracy/<density> are in the plots."""
     goals = dict.fromkeys(str(group.first.result.get("objective_name")) for group in groups)
     told = [(name, mean) for group in groups for name, mean in group.metrics.items()]
     names = Counter(name for name, mean in told if mean and (main(name) or name in goals))
-    order = list(dict.fromkeys(name for name, _ in told))
-    chosen = {name for name, _ in names.most_common(SHOWN)} | set(goals)
-    return [name for name in [*goals, *(n for n in order if n not in goals)] if name in chosen and name in names]
+    leaders = {name: None for name in (*goals, *vocabulary.LEADING) if name in names}
+    chosen = [*leaders, *(name for name, _ in names.most_common() if name not in leaders)][:SHOWN]
+    return vocabulary.in_order(goals, [name for name, _ in told if name in chosen])
 
 
 def main(name: str) -> bool:
-    return "/" not in name and not name.endswith(NEAR)
+    return "/" not in name and not name.endswith(NEAR) and not vocabulary.setting(name)
 
 
 # ---- all runs

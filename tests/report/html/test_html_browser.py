@@ -90,7 +90,7 @@ def test_all_of_it_is_there(opened: Any) -> None:
     for title in (
         "accuracy against weights remaining",
         "Average accuracy over the stages learnt",
-        "ece/number",
+        "ece against rotation",
         "auroc_entropy, by kind",
     ):
         assert title in titles
@@ -181,6 +181,61 @@ def test_the_legend_switches_series(opened: Any) -> None:
         == "false"
     )
     assert opened.run(lines) == before - 1
+
+
+def test_a_plot_says_how_many_of_its_lines_it_shows(opened: Any) -> None:
+    scroll_through(opened)
+    note = f"{CARD}.querySelector('.note').textContent"
+    assert opened.run(note).startswith("8 of 15 lines shown")
+    opened.run(f"{CARD}.querySelector('.legend button[aria-pressed=false]').click()")
+    assert opened.run(note).startswith("9 of 15 lines shown")
+    told = opened.run("document.getElementById('training').textContent")
+    assert "8 of 10 parts of the run shown" in told and "40 of 60 points" in told
+
+
+def test_axes_have_names_and_lines_have_dashes_that_the_legend_shows(opened: Any) -> None:
+    scroll_through(opened)
+    nameless = """[...document.querySelectorAll('.card:has(polyline.line) svg[role=img]')].filter((plot) =>
+        [...plot.querySelectorAll('text.title')].filter((title) => title.textContent).length < 2).length"""
+    assert opened.run(nameless) == 0
+    lines, keys = opened.run("""(() => {
+        const card = document.querySelector('#plots .card:has(svg[aria-label^="accuracy when learnt"])');
+        const dashes = (kind) => [...card.querySelectorAll(kind)].map((node) => getComputedStyle(node).strokeDasharray);
+        return [dashes('polyline'), dashes('.key line')];
+    })()""")
+    assert lines == keys and len({*lines}) == 5
+
+
+def test_named_ticks_begin_with_the_first_row_however_few_have_room(tab: Any, report: Path) -> None:
+    tab.look(PHONE)
+    tab.open(report)
+    draw_all(tab)
+    words = (
+        "[...document.querySelectorAll('#plots svg[aria-label^=\"accuracy at the end\"] text')].map((node) => node.textContent)"
+    )
+    assert [word for word in tab.wait(f"({words}).length && {words}") if word.startswith("digits")] == [
+        "digits 0",
+        "digits 3",
+        "digits 6",
+        "digits 9",
+    ]
+
+
+def test_a_group_looks_the_same_in_all_plots_of_its_board(write: Callable, tab: Any, tmp_path: Path) -> None:
+    for i, method in enumerate(("a", "b", "c")):  # the best last
+        table = [{"stage": name, "score": 0.1 * i} for name in "xy"]
+        write(tmp_path / "outputs", method, 0, {"accuracy": 0.1 * i}, table=table)
+    file = tmp_path / "page.html"
+    file.write_text(page(records.read(tmp_path / "outputs"), "outputs"), encoding="utf-8")
+    tab.open(file)
+    draw_all(tab)
+    rows, lines = tab.wait("""(() => {
+        const found = (start, kind) => [...document.querySelectorAll(`#plots svg[aria-label^="${start}"] ${kind}`)];
+        const [rows, lines] = [found('accuracy, every', 'path'), found('score, by', 'polyline')];
+        const colours = (nodes, of) => nodes.map((node) => getComputedStyle(node)[of]);
+        return rows.length && lines.length && [colours(rows, "fill"), colours(lines, "stroke")];
+    })()""")
+    assert rows == lines[::-1] and len({*rows}) == 3
 
 
 def test_a_plot_gives_its_values_and_their_runs_as_a_table(opened: Any) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from maskbench import cli as program
 from maskbench.report import runs as records
-from maskbench.report.html import boards, groups, history, payload, tables
+from maskbench.report.html import boards, groups, history, names, payload, tables
 from maskbench.report.html.page import page
 
 
@@ -146,7 +146,7 @@ def test_levels_of_seeds_whose_densities_differ_go_together_by_rank(write: Calla
 
 def test_a_single_seed_keeps_the_interval_its_record_gives(write: Callable, tmp_path: Path) -> None:
     write(tmp_path, "any", 0, {"mse": 0.1, "mse/1": 0.3, "mse/1_ci95": 0.05, "mse/10": 0.1, "mse/10_ci95": 0.02}, task="meta")
-    (line,) = plots(tmp_path)["mse/number"]["series"]
+    (line,) = plots(tmp_path)["mse against inner steps"]["series"]
     assert dict(zip(line["x"], line["h"], strict=True)) == pytest.approx({10.0: 0.02, 1.0: 0.05})
     assert not any("ci95" in title for title in plots(tmp_path))
 
@@ -187,13 +187,50 @@ def test_rows_of_one_name_are_no_line(write: Callable, tmp_path: Path) -> None:
 
 def test_what_diverged_is_shown_and_not_drawn(write: Callable, tmp_path: Path) -> None:
     write(tmp_path, "any", 0, {"accuracy": float("nan"), "accuracy/1": 0.5, "accuracy/2": float("inf"), "accuracy/3": 0.6})
-    (line,) = plots(tmp_path)["accuracy/number"]["series"]
+    (line,) = plots(tmp_path)["accuracy against number in the metric's name"]["series"]
     assert line["x"] == [3.0, 1.0]
     text = page(records.read(tmp_path), "outputs")
     assert ">nan" in text and dict(embedded(text)["runs"][0]["metrics"])[0] == "nan"
 
 
+def test_a_board_leads_with_what_a_reader_looks_for_and_the_best_group(write: Callable, tmp_path: Path) -> None:
+    """A regression that maximises its negative error shows the error; what is equal everywhere, and settings, are no plots."""
+    for key, rmse in (("k1", 0.4), ("k2", 0.2)):
+        metrics = {"brier": rmse, "negative_rmse": -rmse, "members": 5 * rmse, "nll": 1 - rmse, "rmse": rmse, "density": 0.5}
+        metrics |= {f"chosen/drop/{fold}": 0.1 for fold in range(3)} | {"tau/a": 1.0, "tau/b": 2.0}
+        config = {"method": {"knob": key}}
+        write(tmp_path, "any", 0, metrics, key=key, config=config, objective_name="negative_rmse", objective=-rmse)
+    found = plots(tmp_path)
+    assert list(found) == ["rmse, every group", "nll, every group"]
+    assert [line["y"] for line in found["rmse, every group"]["series"]] == [[0.2], [0.4]]
+    assert found["rmse, every group"]["xlabel"] == "RMSE (units of the target), lower is better"
+    assert tables.leading(grouped(tmp_path)) == ["rmse", "nll", "density", "brier"]
+    assert "; 4 of 11 metrics, a group&#x27;s details have all" in page(records.read(tmp_path), "outputs")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("memory_bytes_shared", "memory shared (bytes)"),
+        ("wall_seconds", "wall time (s)"),
+        ("nll_temperature", "NLL temperature (nats)"),
+        ("accuracy, stage inferred", "accuracy, stage inferred (fraction)"),
+        ("free", "free"),
+    ],
+)
+def test_axes_tell_units(name: str, told: str) -> None:
+    assert names.label(name) == told
+
+
 # ---- curves
+
+
+def test_metrics_of_which_no_curve_is_drawn_are_named(write: Callable, tmp_path: Path) -> None:
+    folder = write(tmp_path, "any", 0, {"accuracy": 0.9})
+    rows = [f"a,train,{step},m{i},0.5" for i in range(history.METRICS + 1) for step in (1, 2)] + ["a,train,1,once,0.5"]
+    (folder / "metrics.csv").write_text("\n".join(["stage,phase,step,metric,value", *rows]) + "\n")
+    (found,) = history.curves(grouped(tmp_path))
+    assert [name for name, told in found.items() if not told["lines"]] == [f"m{history.METRICS}", "once"]
 
 
 def test_curves_are_thinned_with_their_ends_and_averaged(write: Callable, tmp_path: Path) -> None:
@@ -206,10 +243,11 @@ def test_curves_are_thinned_with_their_ends_and_averaged(write: Callable, tmp_pa
             history={f"level {i}": [float(seed + j) for j in range(500)] for i in range(30)},
         )
     (found,) = history.curves(grouped(tmp_path))
-    lines = found["loss"]
+    lines = found["loss"]["lines"]
+    assert found["loss"]["of"] == 30, "the page says of how many it shows some"
     assert [line["part"] for line in lines][0::7] == ["level 0", "level 29"] and len(lines) == history.PARTS
     for line in lines:
-        assert len(line["x"]) == history.POINTS and (line["x"][0], line["x"][-1]) == (50, 25000)
+        assert (len(line["x"]), line["of"]) == (history.POINTS, 500) and (line["x"][0], line["x"][-1]) == (50, 25000)
         assert (line["lo"][-1], line["y"][-1], line["hi"][-1]) == (499.0, 499.5, 500.0)
 
 

@@ -10,7 +10,7 @@ function card(spec, heading) {
   body.style.minHeight = '340px';
   whenSeen(box, () => {
     body.style.minHeight = '';
-    body.append(...KINDS[spec.kind](spec).filter(Boolean), values(spec));
+    body.append(...KINDS[spec.kind](spec).filter(Boolean), ...(spec.note ? [el('p', { class: 'note' }, spec.note)] : []), values(spec));
   });
   return box;
 }
@@ -52,23 +52,32 @@ function pairs(facts, name) {
 
 // ---- curves and matrices of a group
 
-function curveCards(index, metric) {
-  const found = groupOf(index).curves;
-  return (metric ? [metric] : Object.keys(found)).map((name) => card({ kind: 'lines', title: `${name}, ${groupOf(index).label}`, xlabel: 'step', ylabel: name, ordered: true,
-    series: found[name].map((one) => ({ ...one, name: one.part, group: index })) }));
+const leftOut = (shown, all, what) => (shown < all ? `${shown} of ${all} ${what} shown, evenly spread.` : null);
+function thinned(lines) {
+  const longest = lines.reduce((a, b) => (b.of > a.of ? b : a));
+  return leftOut(longest.x.length, longest.of, 'points of the longest curve');
 }
 
-const MATRICES = { accuracy: ['tested on stage', 'after stage'], stages_inferred: ['inferred stage', 'true stage'] };
+function curveCards(index) {
+  const found = groupOf(index).curves;
+  const drawn = Object.keys(found).filter((name) => found[name].lines.length), others = Object.keys(found).filter((name) => !drawn.includes(name));
+  const cards = drawn.map((name) => card({ kind: 'lines', title: `${name}, ${groupOf(index).label}`, xlabel: 'training step (count)', ylabel: axisName(name), ordered: true,
+    note: [leftOut(found[name].lines.length, found[name].of, 'parts of the run'), thinned(found[name].lines)].filter(Boolean).join(' '), series: found[name].lines.map((one) => ({ ...one, name: one.part, group: index })) }));
+  return others.length ? [...cards, el('p', { class: 'note' }, `Not drawn, in metrics.csv only: ${others.join(', ')}.`)] : cards;
+}
+
+const MATRICES = { accuracy: ['tested on stage', 'after learning stage'], stages_inferred: ['inferred stage', 'true stage'], recall_distance: ['other stage', 'true stage'], recall_distance_curve: ['step of recall', 'true stage'] };
 function matrixCards(index) {
   const label = groupOf(index).label;
   return groupOf(index).matrices.map((found) => {
     const [x, y] = MATRICES[found.name] || ['column', 'row'];
     const title = `${found.name}, ${label}${found.n > 1 ? `, mean of ${found.n} seeds` : ''}`;
-    const box = el('article', { class: 'card' }, el('h4', {}, title));
+    const notes = [leftOut(found.rows.length, found.of[0], 'rows'), leftOut(found.columns.length, found.of[1], 'columns')].filter(Boolean);
+    const box = el('article', { class: 'card' }, el('h4', {}, title), notes.map((note) => el('p', { class: 'note' }, note)));
     const known = found.cells.flat().filter(finite);
     const fractions = known.every((v) => v >= 0 && v <= 1);
     whenSeen(box, () => box.append(...heat({ title, cells: found.cells, rows: found.rows.map((i) => i + 1), columns: found.columns.map((i) => i + 1), xlabel: x, ylabel: y, low: Math.min(0, ...known) === 0 && !fractions ? 0 : undefined,
-      text: (v) => (fractions ? v.toFixed(3) : String(Number(v.toPrecision(4)))), what: found.name, tell: (i, j) => [show(found.cells[i][j])] })));
+      text: (v) => (fractions ? v.toFixed(3) : String(Number(v.toPrecision(4)))), what: axisName(found.name), tell: (i, j) => [show(found.cells[i][j])] })));
     return box;
   });
 }

@@ -26,7 +26,7 @@ function show(value) {
 }
 const fixed = (value) => Math.abs(value) >= 1e-3 && Math.abs(value) < 1000;
 const withInterval = (mean, half) => show(mean) + (finite(half) ? ` ±${half && fixed(mean) && half < 1e-3 ? half.toFixed(4) : show(half)}` : '');
-const percent = (value) => `${value >= 10 ? value.toFixed(1).replace('.0', '') : value >= 1 ? value.toFixed(1) : value.toPrecision(2)} %`;
+const percent = (value) => `${value >= 1 ? value.toFixed(1).replace('.0', '') : value.toPrecision(2)} %`;
 function bytes(value) {
   for (const unit of ['B', 'KB', 'MB', 'GB']) {
     if (value < 1024 || unit === 'GB') return `${unit === 'B' ? value : value.toFixed(1)} ${unit}`;
@@ -36,6 +36,7 @@ function bytes(value) {
 
 const metricsOf = (entry) => new Map((entry.metrics || []).map(([place, value]) => [DATA.names[place], value]));
 const groupOf = (index) => DATA.groups[index];
+const axisName = (name) => DATA.labels[name] || name;
 
 // ---- what passes the filter
 

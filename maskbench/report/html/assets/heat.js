@@ -1,4 +1,6 @@
 // Tables of numbers as colours, and the picture of what each input pixel keeps.
+const TOP = 20;  // above the cells: what the rows are
+
 function heat(spec) {
   const { cells } = spec;
   const known = cells.flat().filter(finite);
@@ -9,16 +11,16 @@ function heat(spec) {
     const count = cells[0].length, lead = Math.min(120, 14 + 6.4 * Math.max(...spec.rows.map((name) => String(name).length)));
     const side = Math.max(5, Math.min(44, (width - lead - 8) / count, 420 / cells.length));
     const tall = spec.square === false ? Math.max(side, 16) : side;
-    const base = 4 + tall * cells.length, height = base + 40;
+    const base = TOP + tall * cells.length, height = base + 40;
     const root = surface(width, height, `${spec.title}: ${spec.ylabel} by ${spec.xlabel}. Arrow keys read the cells.`);
     if (spec.picture) root.classList.add('picture');
     const dots = cells.map((row, i) => row.map((value, j) => {
       if (!finite(value)) return null;
-      const rect = svg('rect', { class: 'cell', x: lead + j * side, y: 4 + i * tall, width: side, height: tall });
+      const rect = svg('rect', { class: 'cell', x: lead + j * side, y: TOP + i * tall, width: side, height: tall });
       rect.style.fill = colourBetween(share(value));
       root.append(rect);
       if (side >= 34) {
-        const number = svg('text', { x: lead + (j + 0.5) * side, y: 4 + (i + 0.5) * tall + 4, 'text-anchor': 'middle' }, spec.text(value));
+        const number = svg('text', { x: lead + (j + 0.5) * side, y: TOP + (i + 0.5) * tall + 4, 'text-anchor': 'middle' }, spec.text(value));
         number.style.fill = share(value) > 0.5 ? 'var(--on-high)' : 'var(--on-low)';
         number.style.fontSize = '10.5px';
         root.append(number);
@@ -26,10 +28,10 @@ function heat(spec) {
       return rect;
     }));
     const every = (size, least) => Math.max(1, Math.ceil(least / size));
-    spec.rows.forEach((name, i) => { if (i % every(tall, 12) === 0) root.append(svg('text', { x: lead - 5, y: 4 + (i + 0.5) * tall + 4, 'text-anchor': 'end' }, clip(String(name), 16))); });
+    spec.rows.forEach((name, i) => { if (i % every(tall, 12) === 0) root.append(svg('text', { x: lead - 5, y: TOP + (i + 0.5) * tall + 4, 'text-anchor': 'end' }, clip(String(name), 16))); });
     const widest = 8 + 6.4 * Math.max(...spec.columns.map((name) => String(name).length));
     spec.columns.forEach((name, j) => { if (j % every(side, widest) === 0) root.append(svg('text', { x: lead + (j + 0.5) * side, y: base + 14, 'text-anchor': 'middle' }, String(name))); });
-    root.append(svg('text', { x: lead + (side * count) / 2, y: base + 32, 'text-anchor': 'middle' }, spec.xlabel));
+    root.append(svg('text', { class: 'title', x: 2, y: 12 }, spec.ylabel), svg('text', { class: 'title', x: lead + (side * count) / 2, y: base + 33, 'text-anchor': 'middle' }, spec.xlabel));
     const read = (i, j) => {
       root.querySelectorAll('.at').forEach((node) => node.classList.remove('at'));
       at = [i, j];
@@ -40,7 +42,7 @@ function heat(spec) {
     };
     root.addEventListener('pointermove', (event) => {
       const place = root.getBoundingClientRect(), factor = width / place.width;
-      read(Math.floor(((event.clientY - place.top) * factor - 4) / tall), Math.floor(((event.clientX - place.left) * factor - lead) / side));
+      read(Math.floor(((event.clientY - place.top) * factor - TOP) / tall), Math.floor(((event.clientX - place.left) * factor - lead) / side));
     });
     root.addEventListener('pointerleave', hideTip);
     root.addEventListener('blur', hideTip);
@@ -53,7 +55,7 @@ function heat(spec) {
     });
     return root;
   });
-  const ramp = el('div', { class: 'ramp' }, el('b', {}, spec.text(low)), el('i', { 'aria-hidden': 'true' }), el('b', {}, spec.text(high)), el('span', {}, `${spec.what}; rows: ${spec.ylabel}`));
+  const ramp = el('div', { class: 'ramp' }, el('b', {}, spec.text(low)), el('i', { 'aria-hidden': 'true' }), el('b', {}, spec.text(high)), el('span', {}, spec.what));
   return [box, ramp];
 }
 

@@ -11,13 +11,15 @@ function lines(spec) {
   let at = null;
   const seen = () => all.map((_, i) => i).filter((i) => on.has(i) && (all[i].group === undefined || passing.groups.has(all[i].group)));
   const paint = (node, i, kind) => {
-    if (!share) { node.classList.add(`${kind}${look[i].colour}`); if (kind === 's' && look[i].dash) node.classList.add(`dash${look[i].dash}`); }
-    else node.style[kind === 's' ? 'stroke' : 'fill'] = colourBetween(0.15 + 0.85 * share[i]);
+    if (!share) node.classList.add(`${kind}${look[i].colour}`);
+    else node.style[kind === 's' ? 'stroke' : 'fill'] = colourBetween(0.35 + 0.65 * share[i]);
+    if (kind === 's') node.classList.add(`dash${look[i].dash}`);
     return node;
   };
+  const key = (i) => lineKey(look[i], (node, kind) => paint(node, i, kind));
 
   const { box, redraw } = canvas(spec.title, (width) => {
-    const height = 300, left = 52, right = width - 12, top = 10, base = height - 42;
+    const height = 300, left = 52, right = width - 12, top = 26, base = height - 42;
     const root = surface(width, height, `${spec.title}. ${spec.ylabel} against ${spec.xlabel}; the values are in the table below.`);
     const drawn = seen();
     const xs = extent(drawn.flatMap((i) => all[i].x), 0);
@@ -28,11 +30,12 @@ function lines(spec) {
     const x = scale(xs[0], xs[1], start + (spec.down ? -6 : 6), end + (spec.down ? 6 : -6), log);
     const y = scale(ys[0], ys[1], base, top, false);
     const within = (v) => Math.max(ys[0], Math.min(ys[1], v));
-    yAxis(root, y, ticks(ys[0], ys[1], 6), left, right);
+    yAxis(root, y, ticks(ys[0], ys[1], 6), left, right, spec.ylabel);
     const whole = all.every((one) => one.x.every(Number.isInteger));
     const names = xText(spec);
     const room = Math.max(2, Math.floor((right - left) / (spec.ticks && spec.ticks.length ? 14 + 6.4 * Math.max(...spec.ticks.map((name) => name.length)) : 64)));
-    let marks = log ? logTicks(xs[0], xs[1], room) : ticks(xs[0], xs[1], room, whole);
+    const named = spec.ticks && spec.ticks.length && spec.ticks.map((_, i) => i + 1).filter((place) => place >= xs[0] && place <= xs[1] && (place - 1) % Math.ceil(spec.ticks.length / room) === 0);
+    let marks = named || (log ? logTicks(xs[0], xs[1], room) : ticks(xs[0], xs[1], room, whole));
     if (spec.down && log && !marks.includes(xs[1])) marks = marks.filter((m) => m < xs[1] * 0.8).concat(xs[1]);
     xAxis(root, x, marks, base, spec.xlabel, left, right, names);
     for (const i of drawn) {
@@ -44,7 +47,7 @@ function lines(spec) {
         if (edge.length > 2) root.append(paint(svg('polygon', { class: 'band', points: edge.map(([a, b]) => `${x(a).toFixed(1)},${y(within(b)).toFixed(1)}`).join(' ') }), i, 'f'));
       }
       root.append(paint(svg('polyline', { class: 'line', points: path.join(' ') }), i, 's'));
-      if (one.x.length <= 30) one.x.forEach((v, k) => root.append(paint(svg('circle', { cx: x(v), cy: y(one.y[k]), r: 2.6 }), i, 'f')));
+      if (one.x.length <= 30) one.x.forEach((v, k) => root.append(paint(marker(look[i].mark, x(v), y(one.y[k])), i, 'f')));
     }
     const cross = svg('line', { class: 'cross', y1: top, y2: base, visibility: 'hidden' });
     root.append(cross);
@@ -56,7 +59,7 @@ function lines(spec) {
       const place = root.getBoundingClientRect();
       showTip(place.left + x(value) * (place.width / width), place.top + 20, [
         el('div', {}, el('b', {}, `${spec.xlabel} ${(xText(spec) || show)(value)}`)),
-        ...found.slice(0, READ).map(([i, k]) => el('div', {}, swatch(look[i], share ? share[i] : undefined), `${labelOf(all[i], all) || spec.ylabel}: ${reading(all[i], k)}`)),
+        ...found.slice(0, READ).map(([i, k]) => el('div', {}, key(i), `${labelOf(all[i], all) || spec.ylabel}: ${reading(all[i], k)}`)),
         ...(found.length > READ ? [el('div', {}, `and ${found.length - READ} more`)] : []),
       ]);
     };
@@ -64,9 +67,9 @@ function lines(spec) {
     return root;
   });
   onFilter(redraw);
-  const items = first.map((i) => ({ label: labelOf(all[i], all) || spec.ylabel, swatch: swatch(look[i], share ? share[i] : undefined) }));
+  const items = first.map((i) => ({ label: labelOf(all[i], all) || spec.ylabel, swatch: key(i) }));
   const toggle = (i) => { if (on.has(i)) on.delete(i); else on.add(i); redraw(); };
-  return [box, all.length > 1 ? legend(items, (k) => on.has(first[k]), (k) => toggle(first[k])) : null];
+  return [box, all.length > 1 ? legend(items, (k) => on.has(first[k]), (k) => toggle(first[k]), 'lines') : null];
 }
 
 // The first series of each group come before the others.

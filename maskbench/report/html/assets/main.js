@@ -55,7 +55,7 @@ function anyTwo() {
     const [x, y] = [lists.x.value, lists.y.value];
     const found = DATA.runs.map((run, i) => ({ run: i, x: numbers[i].get(x), y: numbers[i].get(y), kind: String(run[colour.value]) })).filter((point) => finite(point.x) && finite(point.y));
     const title = `${y} against ${x}, ${found.length} runs`;
-    place.replaceChildren(el('h4', {}, title), ...points({ title, xlabel: x, ylabel: y, points: found }).filter(Boolean));
+    place.replaceChildren(el('h4', {}, title), ...points({ title, xlabel: axisName(x), ylabel: axisName(y), points: found }).filter(Boolean));
   }
   place.style.minHeight = '420px';
   whenSeen(place, draw);
@@ -74,7 +74,7 @@ filters();
 columns(byId('all-runs'));
 plotsSection();
 anyTwo();
-picker('training', 'group', groupEntries((group) => Object.keys(group.curves).length), curveCards);
+picker('training', 'group', groupEntries((group) => Object.values(group.curves).some((one) => one.lines.length)), curveCards);
 picker('matrices', 'group', groupEntries((group) => group.matrices.length), matrixCards);
 picker('masks', 'run', DATA.runs.map((run, i) => [i, run.dir, `${run.task} on ${run.data}`, run]).filter(([, , , run]) => run.masks), maskCards);
 fromMark();

@@ -12,7 +12,7 @@ function maskCards(index) {
       const known = stages.map((_, s) => s).filter((s) => kept[s][i] !== null);
       return { name, x: known.map((s) => s + 1), y: known.map((s) => kept[s][i] / sizes[i]) };
     });
-    const spec = { kind: 'lines', title: 'Density of each stage or level', xlabel: 'stage', ylabel: 'density', ticks: names.map(String), series: [{ name: 'all layers', x: stages.map((_, s) => s + 1), y: total }, ...series] };
+    const spec = { kind: 'lines', title: 'Density of each stage or level', xlabel: 'stage or level', ylabel: 'density (fraction of weights)', ticks: names.map(String), series: [{ name: 'all layers', x: stages.map((_, s) => s + 1), y: total }, ...series] };
     made.push(card(spec));
   }
   if (found.shown.length > 1 && found.both.length) made.push(overlap(found, names));
@@ -68,6 +68,7 @@ function overlap({ shown, both, compared, kept, sizes, layers }, names) {
     tell: (i, j) => [`intersection over union ${show(iou(i, j))}`, `${common(i, j).toLocaleString('en')} in common, of ${ones[i].toLocaleString('en')} and ${ones[j].toLocaleString('en')}`, `${show(chance(i, j))} if the masks were independent`],
   }));
   box.append(el('div', { class: 'controls' }, choice('reading', Object.keys(readings).map((name) => [name, name]), 'intersection over union', draw)), place);
+  if (shown.length < names.length) box.append(el('p', { class: 'note' }, leftOut(shown.length, names.length, 'stages')));
   if (compared.length < layers.length) box.append(el('p', { class: 'note' }, `Over the layers all stages have: ${compared.map((i) => layers[i]).join(', ')}.`));
   whenSeen(box, () => draw('intersection over union'));
   return box;

@@ -1,5 +1,5 @@
 // What all plots share: scales, ticks, axes, colours, the legend.
-const COLOURS = 8;
+const COLOURS = 8, DASHES = 6;
 
 function scale(low, high, from, to, log) {
   const f = log ? Math.log10 : (v) => v;
@@ -19,17 +19,11 @@ function ticks(low, high, count, whole) {
 }
 
 function logTicks(low, high, count) {
-  const found = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high) + 1; power++) {
-    for (const digit of [1, 2, 5]) {
-      const value = Number((digit * 10 ** power).toPrecision(12));
-      if (value >= low * 0.999 && value <= high * 1.001) found.push(value);
-    }
-  }
-  if (found.length <= count) return found.length ? found : [low, high];
-  const tens = found.filter((v) => Number.isInteger(Number(Math.log10(v).toFixed(9))));
-  if (tens.length < 2) return found.filter((_, i) => i % Math.ceil(found.length / count) === 0);
-  return tens.filter((_, i) => i % Math.ceil(tens.length / count) === 0);
+  const powers = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high) + 1; power++) powers.push(power);
+  const having = (digits) => powers.flatMap((power) => digits.map((digit) => Number((digit * 10 ** power).toPrecision(12)))).filter((v) => v >= low * 0.999 && v <= high * 1.001);
+  const found = [[1, 2, 5], [1, 3], [1]].map(having).find((marks) => marks.length <= count) || having([1]);
+  return found.length ? found.filter((_, i) => i % Math.ceil(found.length / count) === 0) : [low, high];
 }
 
 function tickText(value, step) {
@@ -37,7 +31,7 @@ function tickText(value, step) {
   const size = Math.abs(value);
   if (size >= 1e6 || size < 1e-4) return value.toExponential(0).replace('+', '');
   if (size >= 1e4) return `${Number((value / 1e3).toPrecision(4))}k`;
-  return step ? value.toFixed(Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)))).replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, '') : String(Number(value.toPrecision(4)));
+  return step ? value.toFixed(Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)))) : String(Number(value.toPrecision(4)));
 }
 
 function extent(values, room) {
@@ -58,13 +52,16 @@ function reach(values, ends) {
   return extent([...own, ...near], 0.05);
 }
 
-// Colour follows what tells the series apart; where that is two things, the group has the colour and the name the dashes.
+// Colour and dashes follow what tells the series apart; where that is two things, the group has colour and mark, the name
+// the dashes. A group looks the same in all plots of its board, whichever of the others are there.
+const placeInBoard = DATA.groups.map((group, i) => i - DATA.groups.findIndex((other) => other.board === group.board));
+
 function looks(series) {
   const groups = [...new Set(series.map((one) => one.group))], names = [...new Set(series.map((one) => one.name))];
-  const byName = groups.length === 1 || names.length === series.length;
+  const alone = groups.length === 1 || names.length === 1;  // one thing tells all apart
   return series.map((one) => {
-    const at = byName ? names.indexOf(one.name) : groups.indexOf(one.group);
-    return { colour: at % COLOURS, dash: (byName ? Math.floor(at / COLOURS) : names.indexOf(one.name)) % 4 };
+    const at = groups.length > 1 ? placeInBoard[one.group] : names.indexOf(one.name), turn = Math.floor(at / COLOURS);
+    return { colour: at % COLOURS, mark: (at + turn) % MARKS.length, dash: (alone ? at + turn : names.indexOf(one.name)) % DASHES };
   });
 }
 
@@ -77,29 +74,46 @@ function labelOf(series, all) {
   return several ? `${label} · ${series.name}` : series.name;
 }
 
-function swatch(look, share) {
-  const box = el('i', { class: share === undefined ? `f${look.colour}${look.round ? ' round' : ''}` : '' });
-  if (share !== undefined) box.style.background = colourBetween(0.15 + 0.85 * share);
-  return box;
+// A piece of the line as the plot has it, with its mark.
+function lineKey(look, paint) {
+  const line = svg('line', { class: 'line', x1: 0, x2: 34, y1: 6, y2: 6 });
+  return svg('svg', { class: 'key', viewBox: '0 0 34 12', width: 34, height: 12, 'aria-hidden': 'true' }, paint(line, 's'), paint(marker(look.mark, 17, 6), 'f'));
 }
 
-function legend(items, isOn, toggle) {
+const MARKS = [  // outlines around a point, by radius
+  (r) => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0Z`,
+  (r) => `M${-r},${-r}H${r}V${r}H${-r}Z`,
+  (r) => `M0,${-1.3 * r}L${1.3 * r},${r}H${-1.3 * r}Z`,
+  (r) => `M0,${-1.4 * r}L${1.4 * r},0L0,${1.4 * r}L${-1.4 * r},0Z`,
+];
+const marker = (kind, x, y, r = 2.8) => svg('path', { d: MARKS[kind](r), transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` });
+
+function legend(items, isOn, toggle, what) {
+  const note = el('p', { class: 'note' });
+  const count = () => {
+    const shown = items.filter((_, i) => isOn(i)).length;
+    note.textContent = shown < items.length ? `${shown} of ${items.length} ${what} shown; press a name to show or hide it.` : '';
+    note.hidden = !note.textContent;
+  };
   const box = el('div', { class: 'legend', role: 'group', 'aria-label': 'Series' });
   items.forEach((item, i) => {
     const button = el('button', { type: 'button', 'aria-pressed': String(isOn(i)), onclick: () => {
       toggle(i);
       button.setAttribute('aria-pressed', String(isOn(i)));
+      count();
     } }, item.swatch, item.label);
     box.append(button);
   });
-  return box;
+  count();
+  return el('div', {}, note, box);
 }
 
-function yAxis(root, y, marks, left, right, text) {
+function yAxis(root, y, marks, left, right, label) {
+  root.append(svg('text', { class: 'title', x: 2, y: 12 }, label));
   const step = marks.length > 1 ? marks[1] - marks[0] : 0;
   for (const mark of marks) {
     root.append(svg('line', { class: 'grid', x1: left, x2: right, y1: y(mark), y2: y(mark) }));
-    root.append(svg('text', { x: left - 6, y: y(mark) + 4, 'text-anchor': 'end' }, text ? text(mark) : tickText(mark, step)));
+    root.append(svg('text', { x: left - 6, y: y(mark) + 4, 'text-anchor': 'end' }, tickText(mark, step)));
   }
 }
 
@@ -111,7 +125,7 @@ function xAxis(root, x, marks, base, label, left, right, text) {
     const word = text ? text(mark) : tickText(mark, step), half = 3.2 * word.length;
     root.append(svg('text', { x: Math.min(x(mark), right + 10 - half), y: base + 16, 'text-anchor': 'middle' }, word));
   }
-  root.append(svg('text', { x: (left + right) / 2, y: base + 32, 'text-anchor': 'middle' }, label));
+  root.append(svg('text', { class: 'title', x: (left + right) / 2, y: base + 33, 'text-anchor': 'middle' }, label));
 }
 
 // Redraws with the width of its place; draw(width) gives the SVG.

@@ -7,6 +7,8 @@ function rows(spec) {
   const one = spec.rows === null;
   const on = new Set(all.slice(0, one ? all.length : SHOWN_AT_FIRST).keys());
   let at = null;
+  const paint = (node, i, kind) => { node.classList.add(`${kind}${look[i].colour}`); return node; };
+  const key = (i) => lineKey(look[i], (node, kind) => paint(node, i, kind));
   const seen = () => all.map((_, i) => i).filter((i) => on.has(i) && passing.groups.has(all[i].group));
 
   const { box, redraw } = canvas(spec.title, (width) => {
@@ -31,9 +33,9 @@ function rows(spec) {
         const value = all[i].y[place], lo = low(all[i])[place], hi = high(all[i])[place];
         for (const seed of all[i].seeds || []) if (finite(seed)) root.append(svg('circle', { class: `seed f${look[i].colour}`, cx: x(seed), cy, r: 2.2 }));
         if (finite(lo)) root.append(svg('line', { class: `s${look[i].colour}`, x1: x(within(lo)), x2: x(within(hi)), y1: cy, y2: cy, 'stroke-width': 1.6 }));
-        const dot = svg('circle', { class: `f${look[i].colour}`, cx: x(value), cy, r: 4.2 });
+        const dot = paint(marker(look[i].mark, x(value), cy, 4.2), i, 'f');
         root.append(dot);
-        spots.push({ x: x(value), y: cy, dot, open: () => openGroup(all[i].group), tell: [el('b', {}, one ? name : `${name}`), el('div', {}, swatch(look[i]), `${one ? spec.xlabel : groupOf(all[i].group).label}: ${reading(all[i], place)}`)] });
+        spots.push({ x: x(value), y: cy, dot, open: () => openGroup(all[i].group), tell: [el('b', {}, one ? name : `${name}`), el('div', {}, key(i), `${one ? spec.xlabel : groupOf(all[i].group).label}: ${reading(all[i], place)}`)] });
       });
     });
     xAxis(root, x, marks, base, spec.xlabel, left, right);
@@ -41,9 +43,9 @@ function rows(spec) {
     return root;
   });
   onFilter(redraw);
-  const items = all.map((series, i) => ({ label: groupOf(series.group).label, swatch: swatch(look[i]) }));
+  const items = all.map((series, i) => ({ label: groupOf(series.group).label, swatch: key(i) }));
   const toggle = (i) => { if (on.has(i)) on.delete(i); else on.add(i); redraw(); };
-  return [box, one || all.length < 2 ? null : legend(items, (i) => on.has(i), toggle)];
+  return [box, one || all.length < 2 ? null : legend(items, (i) => on.has(i), toggle, 'groups')];
 }
 
 const clip = (text, most) => (text.length > most ? `${text.slice(0, Math.max(1, Math.floor(most) - 1))}…` : text);
@@ -87,9 +89,11 @@ function points(spec) {
   let at = null;
   const kinds = [...new Set(spec.points.map((point) => point.kind))];
   const off = new Set();
-  const lookOf = (kind) => ({ colour: kinds.indexOf(kind) % COLOURS, round: kinds.indexOf(kind) < COLOURS });  // then squares
+  const lookOf = looks(kinds.map((name) => ({ name })));
+  const dotOf = (kind, ...place) => { const look = lookOf[kinds.indexOf(kind)], dot = marker(look.mark, ...place); dot.classList.add(`f${look.colour}`); return dot; };
+  const key = (kind) => svg('svg', { class: 'key', viewBox: '0 0 12 12', width: 12, height: 12, 'aria-hidden': 'true' }, dotOf(kind, 6, 6, 4));
   const { box, redraw } = canvas(spec.title, (width) => {
-    const height = 360, left = 58, right = width - 12, top = 10, base = height - 42;
+    const height = 360, left = 58, right = width - 12, top = 26, base = height - 42;
     const root = surface(width, height, spec.title);
     const drawn = spec.points.filter((point) => passing.runs.has(point.run) && !off.has(point.kind));
     const xs = extent(drawn.map((point) => point.x), 0.04), ys = extent(drawn.map((point) => point.y), 0.05);
@@ -99,21 +103,20 @@ function points(spec) {
     const x = log ? scale(least / 1.15, most * 1.15, left, right, true) : scale(xs[0], xs[1], left, right, false);
     const y = scale(ys[0], ys[1], base, top, false);
     const room = Math.max(2, Math.floor((right - left) / 70));
-    yAxis(root, y, ticks(ys[0], ys[1], 7), left, right);
+    yAxis(root, y, ticks(ys[0], ys[1], 7), left, right, spec.ylabel);
     xAxis(root, x, log ? logTicks(least / 1.15, most * 1.15, room) : ticks(xs[0], xs[1], room), base, spec.xlabel + (log ? ' (logarithmic)' : ''), left, right);
     const spots = drawn.map((point) => {
-      const look = lookOf(point.kind), [px, py] = [x(point.x), y(point.y)];
-      const dot = look.round ? svg('circle', { class: `f${look.colour}`, cx: px, cy: py, r: 4, 'fill-opacity': 0.75 })
-        : svg('rect', { class: `f${look.colour}`, x: px - 4, y: py - 4, width: 8, height: 8, 'fill-opacity': 0.75 });
+      const dot = dotOf(point.kind, x(point.x), y(point.y), 4);
+      dot.setAttribute('fill-opacity', 0.75);
       root.append(dot);
       return { x: x(point.x), y: y(point.y), dot, open: () => openRun(point.run), tell: [
-        el('b', {}, DATA.runs[point.run].dir), el('div', {}, swatch(look), `${spec.xlabel}: ${show(point.x)}`), el('div', {}, `${spec.ylabel}: ${show(point.y)}`)] };
+        el('b', {}, DATA.runs[point.run].dir), el('div', {}, key(point.kind), `${spec.xlabel}: ${show(point.x)}`), el('div', {}, `${spec.ylabel}: ${show(point.y)}`)] };
     });
     hovering(root, spots.sort((a, b) => a.x - b.x), width, (spot) => { at = spot; }, () => at, height);
     return root;
   });
   onFilter(redraw);
-  const items = kinds.map((kind) => ({ label: kind, swatch: swatch(lookOf(kind)) }));
+  const items = kinds.map((kind) => ({ label: kind, swatch: key(kind) }));
   const toggle = (i) => { if (off.has(kinds[i])) off.delete(kinds[i]); else off.add(kinds[i]); redraw(); };
-  return [box, kinds.length > 1 ? legend(items, (i) => !off.has(kinds[i]), toggle) : null];
+  return [box, kinds.length > 1 ? legend(items, (i) => !off.has(kinds[i]), toggle, 'kinds') : null];
 }
