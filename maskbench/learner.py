@@ -17,10 +17,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor
 
 from maskbench.data.stage import Stage
+from maskbench.errors import UsageError
 from maskbench.method import Method
 
 
@@ -112,6 +113,22 @@ def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
             num_sanity_val_steps=0,
             **keys,
         )
+
+
+def check_trainer(keys: dict[str, Any]) -> None:
+    """
+    Raises:
+        UsageError: Lightning refuses these settings on this machine.
+    """
+    try:
+        lean_trainer(keys)
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        reason = " ".join(str(error).split()).rstrip(".!")
+        if keys["accelerator"] == "cpu":
+            mend = "mend trainer.KEY=VALUE"
+        else:
+            mend = f"torch sees {torch.cuda.device_count()} CUDA GPUs; set trainer.devices to at most so many, or use trainer=cpu"
+        raise UsageError(f"trainer.accelerator={keys['accelerator']}, devices={keys['devices']}: {reason}; {mend}.") from error
 
 
 def train(trainer: pl.Trainer, learner: Learner, loader: Iterable) -> None:

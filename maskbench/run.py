@@ -22,6 +22,7 @@ from maskbench.files import replace
 from maskbench.finished import earlier, main_process, tell, title
 from maskbench.fit import Fit
 from maskbench.journal import Journal, snapshot
+from maskbench.learner import check_trainer
 from maskbench.loggers import Sink, no_logger
 from maskbench.method import Method
 from maskbench.record import History, Record
@@ -49,6 +50,7 @@ class Run:
         self.record = Record(folder)
 
     def go(self) -> float:
+        check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         if self.main:
             self.record.acquire()
             if (known := earlier(self.cfg)) is not None:  # another process ended it between our look and our lock

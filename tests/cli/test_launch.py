@@ -195,3 +195,15 @@ def test_a_run_that_another_process_finished_meanwhile_is_told_and_not_redone(
     assert cli.main(words) == 0
     assert "finished earlier" in capsys.readouterr().out
     assert (result.parent / "metrics.csv").stat() == history and result.read_bytes() == done
+
+
+def test_a_trainer_this_machine_has_not_is_refused_before_data_and_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    words = ["method=dense", "trainer=gpu", "logger=none", f"paths.data={tmp_path / 'none'}"]
+    assert cli.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("maskbench: trainer.accelerator=gpu, devices=1: ") and len(told.splitlines()) == 1
+    assert not (tmp_path / "none").exists() and not list(tmp_path.glob("outputs/*/*/run.json"))
