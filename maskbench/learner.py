@@ -127,7 +127,7 @@ def check_trainer(keys: dict[str, Any]) -> None:
         if keys["accelerator"] == "cpu":
             mend = "mend trainer.KEY=VALUE"
         else:
-            mend = f"torch sees {torch.cuda.device_count()} CUDA GPUs; set trainer.devices to at most so many, or use trainer=cpu"
+            mend = f"torch sees {torch.cuda.device_count()} CUDA GPUs: use trainer=cpu, or no more trainer.devices than there are"
         raise UsageError(f"trainer.accelerator={keys['accelerator']}, devices={keys['devices']}: {reason}; {mend}.") from error
 
 

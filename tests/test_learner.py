@@ -246,7 +246,7 @@ CPU = {"accelerator": "cpu", "devices": 1}
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"accelerator": "gpu"}, "torch sees 0 CUDA GPUs; set trainer.devices to at most so many, or use trainer=cpu."),
+        ({"accelerator": "gpu"}, "torch sees 0 CUDA GPUs: use trainer=cpu, or no more trainer.devices than there are."),
         ({"accelerator": "nonsense"}, "invalid accelerator name"),
         ({"devices": 0}, "devices=0: "),
         ({"precision": "nonsense"}, "Precision 'nonsense' is invalid"),
