@@ -123,18 +123,28 @@ def check_trainer(keys: dict[str, Any]) -> None:
     try:
         lean_trainer(keys)
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
-        reason = " ".join(str(error).split()).rstrip(".!")
         if keys["accelerator"] == "cpu":
             mend = "mend trainer.KEY=VALUE"
         else:
             mend = f"torch sees {torch.cuda.device_count()} CUDA GPUs: use trainer=cpu, or no more trainer.devices than there are"
-        raise UsageError(f"trainer.accelerator={keys['accelerator']}, devices={keys['devices']}: {reason}; {mend}.") from error
+        what = f"trainer.accelerator={keys['accelerator']}, devices={keys['devices']}"
+        raise UsageError(f"{what}: {sentence(error)}; {mend}.") from error
+
+
+def sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".!")
 
 
 def train(trainer: pl.Trainer, learner: Learner, loader: Iterable) -> None:
+    """
+    Raises:
+        UsageError: Lightning's Trainer was given a key with which it does not train this learner.
+    """
     try:
         with looking_for_gpus(not isinstance(trainer.accelerator, CPUAccelerator)):
             trainer.fit(learner, train_dataloaders=loader)
+    except MisconfigurationException as error:
+        raise UsageError(f"{sentence(error)}; mend trainer.KEY=VALUE.") from error
     except SIGTERMException:
         learner.stop.set()
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt

@@ -267,3 +267,13 @@ def test_more_gpus_than_there_are_is_told_with_their_number(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(UsageError, match=r"requested gpu: \[0, 1\].*only has: \[0\]; torch sees 1 CUDA GPUs"):
         learner.check_trainer({"accelerator": "gpu", "devices": 2})
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("gradient_clip_val=1", "Remove `Trainer(gradient_clip_val=1)`"), ("limit_train_batches=1", "ended after 4 of 23 steps")],
+)
+def test_a_key_of_the_trainer_neither_breaks_nor_shortens_training_unsaid(key: str, told: str, build: Callable) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(*SMALL, f"+trainer.{key}", "loop.block=4").go()
+    assert told in str(caught.value) and "\n" not in str(caught.value)
