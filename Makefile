@@ -32,5 +32,5 @@ clean:  ## remove the environment
 .venv/ready: pyproject.toml
 	@echo "setting up .venv (once; a minute or more, PyTorch is large)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.[dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@

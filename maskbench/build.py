@@ -37,5 +37,7 @@ def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
                 target = plain[name]["_target_"]
                 signature(inner.func).bind_partial(**inner.keywords)
     except TypeError as error:
-        raise UsageError(f"{target} does not fit its config: {error}") from None
+        strange = [key for key in plain if str(error).endswith(f"unexpected keyword argument '{key}'")]
+        mend = "".join(f"; ~{node._get_full_key(key)} takes out what the method's file or a word set there" for key in strange)
+        raise UsageError(f"{target} does not fit its config: {error}{mend}") from None
     return waiting(*args, **parts)

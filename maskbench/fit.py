@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from maskbench import evaluate
 from maskbench.data.stage import Feed, Split, Stage, batches
+from maskbench.errors import UsageError
 from maskbench.journal import Journal, snapshot
 from maskbench.learner import Learner, lean_trainer, on_signal, quiet, train
 from maskbench.method import Method
@@ -175,6 +176,11 @@ class Phase:
                 if self.stop.is_set():  # saved here, where the generators are still those of the training
                     self.fit.journal.save(self.checkpoint(learner))
                     raise KeyboardInterrupt
+            if learner.step < self.total:
+                raise UsageError(
+                    f"training ended after {learner.step} of {self.total} steps: a key of trainer cut it short, such as "
+                    "limit_train_batches or max_time; say its length by budget.steps or budget.epochs instead."
+                )
         learner.take = None  # Lightning's reference cycles outlive the phase; the data must not
         self.method.to(device)  # Lightning leaves it on the CPU
         self.optimizer.zero_grad(set_to_none=True)

@@ -17,10 +17,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor
 
 from maskbench.data.stage import Stage
+from maskbench.errors import UsageError
 from maskbench.method import Method
 
 
@@ -114,10 +115,36 @@ def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
         )
 
 
+def check_trainer(keys: dict[str, Any]) -> None:
+    """
+    Raises:
+        UsageError: Lightning refuses these settings on this machine.
+    """
+    try:
+        lean_trainer(keys)
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        if keys["accelerator"] == "cpu":
+            mend = "mend trainer.KEY=VALUE"
+        else:
+            mend = f"torch sees {torch.cuda.device_count()} CUDA GPUs: use trainer=cpu, or no more trainer.devices than there are"
+        what = f"trainer.accelerator={keys['accelerator']}, devices={keys['devices']}"
+        raise UsageError(f"{what}: {sentence(error)}; {mend}.") from error
+
+
+def sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".!")
+
+
 def train(trainer: pl.Trainer, learner: Learner, loader: Iterable) -> None:
+    """
+    Raises:
+        UsageError: Lightning's Trainer was given a key with which it does not train this learner.
+    """
     try:
         with looking_for_gpus(not isinstance(trainer.accelerator, CPUAccelerator)):
             trainer.fit(learner, train_dataloaders=loader)
+    except MisconfigurationException as error:
+        raise UsageError(f"{sentence(error)}; mend trainer.KEY=VALUE.") from error
     except SIGTERMException:
         learner.stop.set()
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt

@@ -18,6 +18,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from maskbench.errors import UsageError
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # whose weights can be masked
 # ---- where
 
 
@@ -25,9 +28,17 @@ def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
     """Names of the maskable tensors: every Linear and Conv weight, in the order of the forward pass; biases and norms never.
 
     `skip` names modules left out (`["head"]`).
+
+    Raises:
+        UsageError: there are none.
     """
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, kinds) and name not in set(skip)]
+    layers = [name for name, module in net.named_modules() if isinstance(module, LAYERS) and name not in set(skip)]
+    if not layers:
+        raise UsageError(
+            f"{type(net).__name__} has no layer whose weights this method could mask: take another backbone, such as "
+            "backbone=mlp_100x3 (for a table in divisions with data.fold=0, one of them)"
+        )
+    return [f"{name}.weight" for name in layers]
 
 
 # ---- drawn

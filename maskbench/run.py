@@ -22,6 +22,7 @@ from maskbench.files import replace
 from maskbench.finished import earlier, main_process, tell, title
 from maskbench.fit import Fit
 from maskbench.journal import Journal, snapshot
+from maskbench.learner import check_trainer
 from maskbench.loggers import Sink, no_logger
 from maskbench.method import Method
 from maskbench.record import History, Record
@@ -49,6 +50,7 @@ class Run:
         self.record = Record(folder)
 
     def go(self) -> float:
+        check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         if self.main:
             self.record.acquire()
             if (known := earlier(self.cfg)) is not None:  # another process ended it between our look and our lock
@@ -91,13 +93,12 @@ class Run:
 
     def method(self, stages: list[Stage]) -> Method:
         """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init")."""
-        backbone = OmegaConf.to_container(self.cfg.backbone, resolve=True)
-        outputs = backbone.pop("outputs", None) or stages[0].outputs
+        outputs = self.cfg.backbone.get("outputs") or stages[0].outputs
         if outputs < stages[0].outputs:
             raise UsageError(f"backbone.outputs={outputs} is too few: the data has {stages[0].outputs} classes a stage")
         machine.prepare(self.cfg.loop.threads)
         with seeded(self.cfg.seed, "init"):
-            net = make(OmegaConf.create(backbone), shape=stages[0].shape, outputs=outputs)
+            net = make(self.cfg.backbone, shape=stages[0].shape, outputs=outputs)
             return make(self.cfg.method, net=net)
 
     def fit(self, journal: Journal, log: Callable, watch: Callable) -> Fit:

@@ -74,6 +74,14 @@ def test_the_papers_net(compose: Callable) -> None:
     assert [name for name, _ in model.named_buffers()] == ["gates.0.gain", "gates.1.gain"]
 
 
+def test_the_papers_net_in_another_width(compose: Callable) -> None:
+    """The key's default is null, so that it changes no key of earlier runs."""
+    assert compose("method=hopsupsup").backbone.width is None
+    cfg = compose("method=hopsupsup", "backbone.width=0.5")
+    model = NormMLP((1, 28, 28), 10, widths=cfg.backbone.widths, width=cfg.backbone.width)
+    assert HopSupSup(model).widths() == [1024, 1024]
+
+
 def test_it_needs_a_gate_per_hidden_layer() -> None:
     assert HopSupSup(MLP(SHAPE, 10, widths=WIDTHS)).widths() == list(WIDTHS)
     assert HopSupSup(ConvK((1, 8, 8), 10, channels=[3, 4], widths=[9])).widths() == [9]

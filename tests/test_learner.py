@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maskbench import evaluate, learner
 from maskbench.data.stage import Stage, batches
+from maskbench.errors import UsageError
 from maskbench.method import Method
 from maskbench.streams import generator
 
@@ -237,3 +238,42 @@ def test_the_loop_is_one_lightning_module_with_manual_steps() -> None:
 
     modules = [v for v in vars(learner).values() if isinstance(v, type) and issubclass(v, pl.LightningModule)]
     assert modules == [learner.Learner]
+
+
+CPU = {"accelerator": "cpu", "devices": 1}
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"accelerator": "gpu"}, "torch sees 0 CUDA GPUs: use trainer=cpu, or no more trainer.devices than there are."),
+        ({"accelerator": "nonsense"}, "invalid accelerator name"),
+        ({"devices": 0}, "devices=0: "),
+        ({"precision": "nonsense"}, "Precision 'nonsense' is invalid"),
+        ({"strategy": "nonsense"}, "invalid strategy name"),
+        ({"colour": 1}, "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_settings_that_lightning_refuses_are_told_in_one_sentence(keys: dict, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UsageError) as caught:
+        learner.check_trainer(CPU | keys)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+    learner.check_trainer(CPU)
+
+
+def test_more_gpus_than_there_are_is_told_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UsageError, match=r"requested gpu: \[0, 1\].*only has: \[0\]; torch sees 1 CUDA GPUs"):
+        learner.check_trainer({"accelerator": "gpu", "devices": 2})
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("gradient_clip_val=1", "Remove `Trainer(gradient_clip_val=1)`"), ("limit_train_batches=1", "ended after 4 of 23 steps")],
+)
+def test_a_key_of_the_trainer_neither_breaks_nor_shortens_training_unsaid(key: str, told: str, build: Callable) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(*SMALL, f"+trainer.{key}", "loop.block=4").go()
+    assert told in str(caught.value) and "\n" not in str(caught.value)

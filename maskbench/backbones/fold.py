@@ -61,7 +61,7 @@ class FoldMLP(nn.Module):
     ) -> None:
         super().__init__()
         if len(shape) not in (1, 2):
-            raise UsageError(f"this backbone needs the rows of a table, not inputs of shape {list(shape)}: backbone=lenet5")
+            raise UsageError(f"this backbone needs the rows of a table, not inputs of shape {list(shape)}: take backbone=lenet5")
         self.plain = len(shape) == 1
         folds, features = (1, *shape) if self.plain else shape
         sizes = [features, *(round(width * w) for w in widths)]

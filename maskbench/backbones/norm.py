@@ -36,7 +36,8 @@ def need_one(shape: tuple[int, ...]) -> None:
     """Refuse tables that stand side by side, [folds, features], for nets that would take them for one."""
     if len(shape) == 2:
         raise UsageError(
-            f"this data is {shape[0]} divisions of a table side by side, which train {shape[0]} nets: backbone=fold_mlp"
+            f"this data is {shape[0]} divisions of a table side by side, which train {shape[0]} nets: take backbone=fold_mlp, "
+            "or one division with data.fold=0"
         )
 
 

@@ -18,15 +18,22 @@ from maskbench.backbones.mlp import layers
 class NormMLP(nn.Module):
     """[batch, *shape] -> [batch, outputs]: hidden Linear layers, standardised, with a gate and Swish each, then `head`.
 
-    The gate is the scale of the norm: it stands before Swish, as in HopSupSup. `bias` is the head's; the norm would
-    cancel any before it.
+    `width` multiplies every hidden layer. The gate is the scale of the norm: it stands before Swish, as in HopSupSup.
+    `bias` is the head's; the norm would cancel any before it.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], outputs: int, *, widths: Sequence[int], bias: bool = True, init: str = "glorot_normal"
+        self,
+        shape: tuple[int, ...],
+        outputs: int,
+        *,
+        widths: Sequence[int],
+        width: float | None = None,
+        bias: bool = True,
+        init: str = "glorot_normal",
     ) -> None:
         super().__init__()
-        sizes = [prod(shape), *widths]
+        sizes = [prod(shape), *(round((width or 1.0) * w) for w in widths)]
         self.hidden, self.gates = layers(sizes, bias=False)
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init)

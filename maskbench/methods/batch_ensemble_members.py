@@ -96,8 +96,7 @@ class BatchEnsembleMembers(Method):
 
 def layers(net: nn.Module) -> list[str]:
     """The names of all weight layers, those of nets side by side too."""
-    sites = {site.removesuffix(".weight") for site in masks.sites(net)}
-    return [name for name, module in net.named_modules() if name in sites or isinstance(module, FoldLinear)]
+    return [name for name, module in net.named_modules() if isinstance(module, (*masks.LAYERS, FoldLinear))]
 
 
 def factor_shapes(layer: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -258,6 +258,18 @@ def _numbers(line: Line) -> list[object]:
 
 
 SCORE_HEAD = ("system", "table", "rows that hold", "seeds", "verdict")
+LEGEND = (
+    "Rows that hold: of a table's rows with a rule; seeds: the fewest behind any of its rows. The tables follow below.",
+    "n: seeds; ours: the mean over them; 95 % interval: of that mean, by Student's t over seeds, so that with three seeds it is "
+    "wide and may reach beyond what is possible.",
+    "published: what the paper reports. “ours, earlier”: no value of the paper, but what this program or a prototype of it "
+    "measured before. “unconfirmed”: recalled and not read in the paper, so neither printed nor relied on. difference: ours "
+    "minus published.",
+    "rule: what is asked of the mean, written down before the runs; “on every seed”: of each value; “paired”: of the differences "
+    "to another row, seed by seed, whose mean follows the colon. A row without a rule is there to be read and has no verdict.",
+    f"verdict: holds or fails, with (n=) beside it on fewer than {BACKED} seeds; incomplete: runs or numbers are missing; "
+    "refused: the runs differ in data, budget or code.",
+)
 
 
 def scoreboard(all_judged: Sequence[Judged]) -> Sheet:
@@ -276,7 +288,7 @@ def scoreboard(all_judged: Sequence[Judged]) -> Sheet:
     machines = dict.fromkeys(run.machine for j in all_judged for run in j.runs)
     told += [f"{text}." for text in failed]
     told += [f"Code: {', '.join(codes)}.", f"Machine: {'; '.join(machines)}."] if codes else []
-    return Sheet(f"Scoreboard ({budget} budget)", SCORE_HEAD, rows, "llrrl", told)
+    return Sheet(f"Scoreboard ({budget} budget)", SCORE_HEAD, rows, "llrrl", told, LEGEND)
 
 
 def score(judged: Judged) -> list[str]:

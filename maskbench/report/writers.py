@@ -20,13 +20,14 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table to read. `align`: l or r for each column; `notes`: sentences below it."""
+    """A table to read. `align`: l or r for each column; `notes`: sentences below it; `legend`: above it, in Markdown only."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     align: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
+    legend: Sequence[str] = field(default_factory=tuple)
 
     @property
     def sides(self) -> str:
@@ -34,9 +35,10 @@ class Sheet:
 
 
 def markdown(sheet: Sheet, level: int = 1) -> str:
-    """A heading, the table, and the notes as a list."""
+    """A heading, the legend as a list, the table, and the notes as a list."""
     rules = ["---:" if side == "r" else "---" for side in sheet.sides]
     lines = [f"{'#' * level} {sheet.title}", ""] if sheet.title else []
+    lines += [*(f"- {text}" for text in sheet.legend), ""] if sheet.legend else []
     lines += ["| " + " | ".join(_cell(c) for c in row) + " |" for row in (sheet.head, rules, *sheet.rows)]
     if sheet.notes:
         lines += ["", *(f"- {note}" for note in sheet.notes)]

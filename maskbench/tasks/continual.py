@@ -10,6 +10,7 @@ from maskbench import evaluate, metrics
 from maskbench.data.stage import Stage
 from maskbench.journal import Journal
 from maskbench.method import Method
+from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 
 GROUP = 128  # images that share one inference of their stage (the SupSup paper's protocol)
@@ -21,6 +22,7 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
     `probe` test inputs of each stage keep their logits to measure drift; `trials` single images per stage and rule
     measure task inference.
     """
+    need("continual", stages, classes=True, instead="data=splitmnist")
     journal.expected = len(stages) * (1 + bool(method.inference_rules) + method.recalls) + (matrix == "full")
     start: list[float | None] = [None] * len(stages)
     if matrix == "full":

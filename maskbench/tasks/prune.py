@@ -10,6 +10,7 @@ from maskbench.data.stage import Stage
 from maskbench.errors import UsageError
 from maskbench.journal import Journal
 from maskbench.method import Method
+from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 
 TICKET = "ticket"  # the method itself, beside its branches
@@ -34,8 +35,7 @@ def run(
     pruned ones). `supermasks` are one-shot masks that are looked at and never trained, at the counts of
     `supermask_levels` levels (None: `levels`). `fast` is the validation accuracy whose first step measures speed.
     """
-    if len(stages) != 1:
-        raise UsageError(f"task=prune takes data of one stage, and this has {len(stages)}; try data=mnist")
+    need("prune", stages, count=1, classes=True, instead="data=mnist")
     if levels and not hasattr(method, "shrink"):
         raise UsageError(f"{type(method).__name__} draws its mask at once: set task.levels=0")
     stage, at = stages[0], range(1, levels + 1) if branch_levels is None else branch_levels

@@ -18,6 +18,7 @@ from maskbench.errors import UsageError, did_you_mean
 from maskbench.journal import Journal
 from maskbench.method import Method
 from maskbench.streams import generator
+from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 
 RULES = construct.PICKS | {"subset_sum": construct.subsets("min_error")}
@@ -43,8 +44,7 @@ def run(
     work = getattr(method, "construction", None)
     if work is None:
         raise UsageError(f"task=theory needs a method that constructs a mask, and {type(method).__name__} does not")
-    if len(stages) != 1:
-        raise UsageError(f"task=theory takes data of one stage, and this has {len(stages)}; try data=ball or data=mnist")
+    need("theory", stages, count=1, instead="data=ball or data=mnist")
     stage, plans = stages[0], planned(scaling)
     journal.expected = 2 + len(work.pieces) + len(plans)
     clock = partial(timed, fit)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from maskbench import evaluate, metrics
 from maskbench.data.stage import Split, Stage
-from maskbench.errors import UsageError
 from maskbench.journal import Journal
 from maskbench.method import Method
+from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 
 
@@ -25,8 +25,7 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
 
     `probe` test inputs of the source keep their logits, to measure whether unloading the target brings them back.
     """
-    if len(stages) != 2:
-        raise UsageError(f"task=transfer takes a source and a target, and this data has {len(stages)}; try data=mnist2fashion")
+    need("transfer", stages, count=2, instead="data=mnist2fashion")
     source, target = stages
     journal.expected = 2
     first = journal.step("source", partial(learn_source, method, source, target, fit, probe))

@@ -10,9 +10,9 @@ import torch
 
 from maskbench import evaluate, gaussian, uncertainty
 from maskbench.data.stage import Split, Stage
-from maskbench.errors import UsageError
 from maskbench.journal import Journal
 from maskbench.method import Method
+from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of confidence (1612.01474, figure 6)
@@ -32,8 +32,7 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
 
     `bins` of the calibration errors.
     """
-    if len(stages) != 1:
-        raise UsageError(f"task=uncertainty takes data of one stage, and this has {len(stages)}; try data=mnist")
+    need("uncertainty", stages, count=1, instead="data=mnist")
     (stage,) = stages
     kinds = [(kind, list(names)) for kind, names in groupby(stage.shifted, lambda name: name.rsplit("/", 1)[0])]
     journal.expected = 1 + len(kinds)

@@ -35,6 +35,15 @@ def test_links_and_figures_are_there() -> None:
     assert figures == {link for link in links if link.startswith("docs/figures/")}
 
 
+def test_the_metrics_of_the_glossary_are_those_of_the_code() -> None:
+    glossary = README.partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`([a-z0-9_]+)[`/<]", "".join(re.findall(r"^\| (`[^|]+) \|", glossary, re.MULTILINE)))
+    code = "".join(path.read_text() for path in (ROOT / "maskbench").rglob("*.py"))
+    joined = {"accuracy_shifted", *(f"{stage}_{kind}" for stage in ("target", "source") for kind in ("accuracy", "rmse"))}
+    known = joined | {*re.findall(r"['\"]([a-z0-9_]+)['\"/_]", code)}
+    assert len(named) > 50 and [name for name in named if name.removesuffix("_") not in known] == []
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_the_scoreboard_has_every_row_of_every_table(name: str) -> None:
     table = spec.load(name, [identity.conf_dir()])

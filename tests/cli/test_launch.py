@@ -219,3 +219,15 @@ def test_a_killed_worker_is_told_by_the_jobs_that_are_left(monkeypatch: pytest.M
         "  method=packnet seed=2",
     ]
     assert all("the same command runs only what is missing" in line for line in lines[1:])
+
+
+def test_a_trainer_this_machine_has_not_is_refused_before_data_and_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    words = ["method=dense", "trainer=gpu", "logger=none", f"paths.data={tmp_path / 'none'}"]
+    assert cli.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("maskbench: trainer.accelerator=gpu, devices=1: ") and len(told.splitlines()) == 1
+    assert not (tmp_path / "none").exists() and not list(tmp_path.glob("outputs/*/*/run.json"))

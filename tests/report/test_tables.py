@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +143,14 @@ def test_a_row_without_a_rule_is_shown_and_not_counted(table: spec.Table, found:
     judged = tables.judge(bare, "quick", (0, 1, 2), found())
     assert tables.cells(judged.lines[1])[2:] == ["81.00%", "[78.52, 83.48]", "unconfirmed", "", "", ""]
     assert tables.scoreboard([judged]).rows[0][2:] == ["4 of 4", "3", "holds"]
+
+
+def test_the_scoreboard_says_above_its_tables_what_their_words_mean(table: spec.Table, found: Callable) -> None:
+    board = tables.scoreboard([tables.judge(table, "quick", (0, 1, 2), found())])
+    above, _, below = markdown(board).partition("\n| system |")
+    words = {*tables.HEAD[1:], *tables.SCORE_HEAD[2:], "holds", "fails", "incomplete", "refused", "ours, earlier", "unconfirmed"}
+    assert [word for word in words if not re.search(rf"\b{word}\b", above, re.IGNORECASE)] == []
+    assert "| mine | mine |" in below and "recalled" not in latex(board)
 
 
 def test_two_seeds_give_a_verdict_that_says_so(table: spec.Table, found: Callable) -> None:
