@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from maskbench.errors import UsageError
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # whose weights can be masked
+
 # ---- where
 
 

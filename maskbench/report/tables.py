@@ -262,11 +262,11 @@ LEGEND = (
     "Rows that hold: of a table's rows with a rule; seeds: the fewest behind any of its rows. The tables follow below.",
     "n: seeds; ours: the mean over them; 95 % interval: of that mean, by Student's t over seeds, so that with three seeds it is "
     "wide and may reach beyond what is possible.",
-    "published: what the paper reports. “ours, earlier”: no value of the paper, but what this program or a prototype of it "
-    "measured before. “unconfirmed”: recalled and not read in the paper, so neither printed nor relied on. difference: ours "
-    "minus published.",
-    "rule: what is asked of the mean, written down before the runs; “on every seed”: of each value; “paired”: of the differences "
-    "to another row, seed by seed, whose mean follows the colon. A row without a rule is there to be read and has no verdict.",
+    "published: what the paper reports. “ours, earlier”: no value of the paper, but what independent code gave before this "
+    "program was written; conf/table says which code and how many seeds. “unconfirmed”: recalled and not read in the paper, so "
+    "neither printed nor relied on. difference: ours minus published.",
+    "rule: what is asked of the mean; “on every seed”: of each value; “paired”: of the differences to another row, seed by seed, "
+    "whose mean follows the colon. A row without a rule is there to be read and has no verdict.",
     f"verdict: holds or fails, with (n=) beside it on fewer than {BACKED} seeds; incomplete: runs or numbers are missing; "
     "refused: the runs differ in data, budget or code.",
 )

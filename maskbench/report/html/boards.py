@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskbench.report.direction import lower
 from maskbench.report.html import names
 from maskbench.report.html.groups import Group, metrics, numeric, summary
 from maskbench.report.html.history import spread
@@ -46,7 +47,7 @@ def plots(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
 def plot(kind: str, title: str, metric: str, x: str, series: list[Series], **more: Any) -> dict[str, Any]:
     """`metric`: what is measured, on the axis y of lines and on x of rows, which have no other."""
     told = names.label(metric)
-    better = ", lower is better" if names.better_small(metric) else ""
+    better = ", lower is better" if lower(metric) else ""
     xlabel, ylabel = (told + better, "") if kind == "rows" else (x, told)
     return {"kind": kind, "title": title, "metric": metric, "xlabel": xlabel, "ylabel": ylabel, "series": series} | more
 
@@ -135,7 +136,7 @@ def leaders(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     drawn = [(name, every_group(members, name)) for name in chosen]
     told = [(name, lines) for name, lines in drawn if name == chosen[0] or len({line["y"][0] for line in lines}) > 1]
     for name, lines in [(name, lines) for name, lines in told if lines][:LEADERS]:
-        small = names.better_small(name)
+        small = lower(name)
         lines.sort(key=lambda line: line["y"][0] if small else -line["y"][0])
         yield plot("rows", f"{name}, every group", name, "", lines, rows=None)
 

@@ -1,4 +1,4 @@
-"""What metrics are called on the axes, with their units; which of them lead, which are better small, which are none.
+"""What metrics are called on the axes, with their units; which of them lead, which are none.
 
 Tasks and methods name their metrics in words joined by `_`, so that units follow from the words.
 """
@@ -10,7 +10,6 @@ LEADING = (  # of all tasks, in the order in which a reader looks for them
     "average_accuracy", "target_accuracy", "target_rmse", "accuracy", "rmse", "log_likelihood", "nll", "forgetting",
     "source_forgetting", "mse", "ece", "density", "certificate", "attained",
 )  # fmt: skip
-SMALL = {"forgetting", "rmse", "mse", "nll", "ece", "brier", "certificate", "attained"}  # words of what is better small
 SETTINGS = {  # first words of what methods record of how they were set up: shown in details, not as results
     "seed", "members", "nets", "passes", "drop", "tau", "scale", "mask_keep", "width_factor", "trained_together", "chosen",
     "n_target", "target_weights",
@@ -44,10 +43,6 @@ def label(name: str) -> str:
 
 def setting(name: str) -> bool:
     return name.split("/")[0] in SETTINGS
-
-
-def better_small(name: str) -> bool:
-    return not name.startswith(NEGATIVE) and not SMALL.isdisjoint(re.split(r"[_/]", name))
 
 
 def weight(name: str) -> int:
