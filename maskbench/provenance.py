@@ -104,8 +104,7 @@ def own_code(config: Any) -> dict[str, str]:
     """Module -> SHA-256 of its file, for every `_target_` of a config that is neither ours nor of an installed package."""
     targets = _targets(config)
     files = {target.rpartition(".")[0]: _file_of(target) for target in targets if not target.startswith("maskbench.")}
-    mine = {module: path for module, path in files.items() if path and not {"site-packages", "dist-packages"} & set(path.parts)}
-    return {module: hashlib.sha256(path.read_bytes()).hexdigest() for module, path in sorted(mine.items())}
+    return {module: hashlib.sha256(path.read_bytes()).hexdigest() for module, path in sorted(files.items()) if path}
 
 
 def _targets(node: Any) -> list[str]:
@@ -116,7 +115,8 @@ def _targets(node: Any) -> list[str]:
 
 
 def _file_of(target: str) -> Path | None:
-    """The file of the module that a dotted name is in; None when it cannot be told, which is not the place to complain."""
+    """The file of the module that a dotted name is in; None for an installed package's, and when it cannot be
+    told, which is not the place to complain."""
     module, root = target.rpartition(".")[0], target.partition(".")[0]
     try:
         top = importlib.util.find_spec(root)
