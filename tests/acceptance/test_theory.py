@@ -19,7 +19,7 @@ from maskbench import construct, scaling, subset_sums
 
 pytestmark = pytest.mark.slow
 
-FIVE = (0, 1, 2, 3, 4)
+FIVE, TEN = tuple(range(5)), tuple(range(10))
 
 
 def uniform(seed: int, *size: int) -> torch.Tensor:
@@ -84,8 +84,9 @@ def test_t5_mnist_784_32_10(runs):
 
 @pytest.mark.parametrize("name", ["pensia_1", "pensia_1_smallest"])
 def test_t6_pensia_experiment_1(runs, name):
-    """What is kept depends on how even the range of the target's weights is (the authors' own run kept 9.39): mean of seeds."""
-    found = runs(f"experiment=theory/{name}")
+    """What is kept depends on how even the range of the target's weights is (8.8 to 10.0; the authors' own run: 9.39), so that it
+    takes the mean of ten seeds to tell it from 9.5 (standard error 0.11)."""
+    found = runs(f"experiment=theory/{name}", seeds=TEN if name == "pensia_1" else FIVE[:3])
     for result in found:
         one = result["metrics"]
         assert one["weights_over_tolerance_count"] == 0 or any("off by more than eps_weight" in n for n in result["notes"])
