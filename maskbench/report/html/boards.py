@@ -14,11 +14,10 @@ from typing import Any
 from maskbench.report.direction import lower
 from maskbench.report.html import names
 from maskbench.report.html.groups import Group, metrics, numeric, summary
-from maskbench.report.html.history import spread
+from maskbench.report.html.matrices import matrix, mean
 from maskbench.report.runs import Run
 from maskbench.report.statistics import Mean
 
-CELLS = 40  # rows of a matrix that are shown; of more, evenly spread ones
 NEAR = "_ci95"  # of a metric's name: half width of an interval over what the metric averages
 WIDTH = " +-"  # of a column's name: half width of an interval over what its namesake averages
 REMAINING = "weights remaining"
@@ -267,10 +266,6 @@ def seen_so_far(group: Group) -> list[tuple[int, Mean | None]]:
     return [(i + 1, summary([mean(one[i][: i + 1]) for one in found])) for i in steps]
 
 
-def mean(values: Sequence[float | None]) -> float | None:
-    return None if not values or any(v is None for v in values) else sum(values) / len(values)
-
-
 def over_rows(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """Tables whose first column is text (a stage, a data set): a plot for each other column of numbers."""
     columns: dict[str, dict[int, list]] = {}
@@ -313,32 +308,6 @@ def labelled(tables: Sequence[list[dict[str, Any]]]) -> bool:
         for table in tables
         for row in table
     )
-
-
-# ---- matrices
-
-
-def matrices(group: Group) -> list[dict[str, Any]]:
-    """Every matrix the records hold, mean over seeds: {name, rows and columns shown, of: how many there are, cells}."""
-    made = []
-    for name in group.first.result.get("matrices") or {}:
-        found = [matrix(run.result, name) for run in group.runs]
-        if not all(found) or len({(len(one), len(one[0])) for one in found}) > 1 or len(found[0]) < 2:
-            continue
-        size = (len(found[0]), len(found[0][0]))
-        rows, columns = (spread(list(range(n)), CELLS) for n in size)
-        cells = [[mean([one[i][j] for one in found]) for j in columns] for i in rows]
-        made.append({"name": name, "rows": rows, "columns": columns, "of": size, "cells": cells, "n": len(found)})
-    return made
-
-
-def matrix(result: dict[str, Any], name: str) -> list[list[float | None]] | None:
-    """A matrix of numbers with rows of one length; None for anything else."""
-    found = (result.get("matrices") or {}).get(name)
-    if not isinstance(found, list) or not found or not all(isinstance(row, list) and row for row in found):
-        return None
-    fits = len({len(row) for row in found}) == 1 and all(numeric(v) for row in found for v in row)
-    return found if fits else None
 
 
 # ---- numbers in names

@@ -9,9 +9,10 @@ from typing import Any
 from maskbench.identity import question
 from maskbench.report.html import mask_file
 from maskbench.report.html import names as vocabulary
-from maskbench.report.html.boards import boards, half, matrices
+from maskbench.report.html.boards import boards, half
 from maskbench.report.html.groups import Group, command, common, labels, metrics, own, show
 from maskbench.report.html.history import curves
+from maskbench.report.html.matrices import matrices
 from maskbench.report.runs import Run
 
 DIGITS = 6  # significant digits of a number in plots; the records have all
