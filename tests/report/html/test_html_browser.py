@@ -254,6 +254,7 @@ def test_a_run_tells_its_origin_and_shows_its_masks(opened: Any) -> None:
     opened.click("#all-runs button.open", "lottery-mnist/s2-l3")
     draw_all(opened)
     opened.wait("document.querySelectorAll('#details svg').length >= 3")
+    opened.wait("document.getElementById('details').innerText.includes('of 235,200')")  # drawings come one by one
     text = opened.run("document.getElementById('details').innerText")
     for part in (
         "outputs/lottery-mnist/s2-l3",
