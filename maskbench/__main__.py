@@ -2,7 +2,7 @@
 
 import sys
 
-from maskbench.cli import main
+from maskbench.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

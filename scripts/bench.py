@@ -30,15 +30,16 @@ from rich.table import Table
 from torch import Tensor
 from torch.func import functional_call
 
-from maskbench import identity, schema
+from maskbench.cli import schema
+from maskbench.common import identity
+from maskbench.common.streams import generator
 from maskbench.data.stage import Stage, batches
-from maskbench.journal import Journal
 from maskbench.masks import unpack
-from maskbench.method import Method
-from maskbench.methods.edge_popup import EdgePopup
-from maskbench.record import History
-from maskbench.run import Run
-from maskbench.streams import generator
+from maskbench.methods.prune.edge_popup import EdgePopup
+from maskbench.runs.assemble import Run
+from maskbench.runs.record import History
+from maskbench.training.journal import Journal
+from maskbench.training.method import Method
 
 COMMON = ["data=permutedmnist", "data.stages=2", "optimizer=adam", "optimizer.lr=1e-3", "optimizer.weight_decay=0", "logger=none"]
 APART = "five nets one after another"
@@ -82,10 +83,10 @@ class FullSort(Method):
         super().__init__(ours.net)
         self.ours = ours
 
-    def movable(self) -> Iterator[torch.nn.Parameter]:
-        return self.ours.movable()
+    def trainable_parameters(self) -> Iterator[torch.nn.Parameter]:
+        return self.ours.trainable_parameters()
 
-    def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return {name: w * self.subnet(name) for name, w in self.ours.w.items()}
 
     def subnet(self, name: str) -> Tensor:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maskbench.data.stage import Stage
-    from maskbench.fit import Fit
-    from maskbench.journal import Journal
-    from maskbench.method import Method
-    from maskbench.record import History
-    from maskbench.run import Run
+    from maskbench.runs.assemble import Run
+    from maskbench.runs.record import History
     from maskbench.tasks.outcome import Outcome
+    from maskbench.training.fit import Fit
+    from maskbench.training.journal import Journal
+    from maskbench.training.method import Method
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,7 +55,8 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def composed(overrides: tuple[str, ...]) -> Any:
     from hydra import compose, initialize_config_dir
 
-    from maskbench import identity, schema
+    from maskbench.cli import schema
+    from maskbench.common import identity
 
     schema.register()
     identity.register()
@@ -99,7 +100,7 @@ class Bench:
 
     def go(self, halt_at: int | None = None, learner: Any = None) -> "Bench":
         """Run the task, through `learner` in the place of fit. Raises Halt at the `halt_at`-th block of training."""
-        from maskbench.build import make
+        from maskbench.runs.build import make
 
         def watch(*_: Any) -> None:
             self.calls += 1
@@ -115,7 +116,7 @@ class Bench:
 
     @property
     def state(self) -> "dict[str, Tensor]":
-        from maskbench.journal import snapshot
+        from maskbench.training.journal import snapshot
 
         return snapshot(self.method)
 
@@ -136,9 +137,9 @@ def build(compose: Callable, tmp_path: Path) -> Callable:
 
     `method(net)` may stand in for the config's method. A second build in the same folder takes up the first.
     """
-    from maskbench.journal import Journal
-    from maskbench.record import History
-    from maskbench.run import Run
+    from maskbench.runs.assemble import Run
+    from maskbench.runs.record import History
+    from maskbench.training.journal import Journal
 
     def make(*overrides: str, folder: str | Path = "run", method: Callable | None = None) -> Bench:
         cfg, folder = compose(*overrides), tmp_path / folder
@@ -214,7 +215,7 @@ def cli(tmp_path: Path, data_root: Path) -> Callable:
 def processes(data_root: Path) -> Iterator[Any]:
     """A multiprocessing context whose processes are fresh but for the imports, which take seconds and are done once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["maskbench.cli", "maskbench.preflight", "maskbench.run"])
+    context.set_forkserver_preload(["maskbench.cli.main", "maskbench.cli.preflight", "maskbench.runs.assemble"])
     before = dict(os.environ)
     os.environ.update(surroundings(data_root, {}))
     try:

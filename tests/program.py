@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from maskbench.cli import main
+from maskbench.cli.main import main
 
 words: list[str]
 folder: Path

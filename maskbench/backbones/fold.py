@@ -13,7 +13,7 @@ from torch.nn.functional import relu
 
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
-from maskbench.errors import UsageError
+from maskbench.common.errors import UsageError
 
 
 class FoldLinear(nn.Module):

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from maskbench.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError, did_you_mean
 
 
 def glorot_normal(w: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch.nn.functional import relu, tanh
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
 from maskbench.backbones.norm import need_one
-from maskbench.named import named
+from maskbench.common.named import named
 
 ACTIVATIONS = {"relu": relu, "tanh": tanh}
 

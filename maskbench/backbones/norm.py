@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from maskbench.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError, did_you_mean
 
 
 def norm_of(kind: str, affine: bool) -> Callable[[int], nn.Module]:
@@ -25,7 +25,7 @@ def norm_of(kind: str, affine: bool) -> Callable[[int], nn.Module]:
 BATCH_NORMS = nn.modules.batchnorm._BatchNorm  # what keeps running statistics
 
 
-def still(net: nn.Module) -> None:
+def freeze_batchnorm(net: nn.Module) -> None:
     """Put the net's batch norms in evaluation mode, so that training uses their statistics and leaves them as they are."""
     for module in net.modules():
         if isinstance(module, BATCH_NORMS):

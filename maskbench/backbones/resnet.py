@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
 from maskbench.backbones.norm import need_images, norm_of
-from maskbench.errors import UsageError
+from maskbench.common.errors import UsageError
 
 
 class ResNet(nn.Module):

@@ -9,7 +9,7 @@ from torchvision.models import resnet
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import initialise
 from maskbench.backbones.norm import need_images, norm_of
-from maskbench.errors import UsageError
+from maskbench.common.errors import UsageError
 
 BLOCKS = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskbench.streams import seed_for
+from maskbench.common.streams import seed_for
 
 
 class View(Protocol):
@@ -178,7 +178,7 @@ class Stage:
         return f"{len(self.train.x):,} training {'rows' if self.regression else 'images'}"
 
     @property
-    def question(self) -> int:
+    def label_space(self) -> int:
         """A number that two stages share exactly when they ask for the same outputs: the same classes, or as many reals."""
         return seed_for("question", *self.classes, self.outputs, self.regression)
 

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
-from maskbench.errors import UsageError
 from maskbench.masks import density
-from maskbench.method import Method
-from maskbench.shelf import Shelf
+from maskbench.masks.stores import TensorStore
+from maskbench.training.method import Method
 
 
 @final
@@ -23,12 +23,12 @@ class Dense(Method):
 
     def __init__(self, net: nn.Module, *, init: str | None = None) -> None:
         super().__init__(net)
-        self.mask = Shelf()
+        self.mask = TensorStore()
         self.masked = init is not None
         if init is not None:
             self.start(init)
 
-    def effective(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         if not self.masked:
             return {}
         return {name: self.net.get_parameter(name) * self.mask[name] for name in self.mask.names()}
@@ -36,7 +36,7 @@ class Dense(Method):
     def masks(self) -> dict[str, Tensor]:
         return {f"0/{name}": self.mask[name].bool() for name in self.mask.names()}
 
-    def facts(self) -> dict[str, float]:
+    def extra_metrics(self) -> dict[str, float]:
         return {"density": density(self.mask[name] for name in self.mask.names())} if self.masked else {}
 
     @torch.no_grad()

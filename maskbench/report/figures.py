@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import maskbench.report
-from maskbench.files import read_json
+from maskbench.common.files import read_json
 from maskbench.report import style
 
 if TYPE_CHECKING:

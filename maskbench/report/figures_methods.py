@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskbench.identity import leaves
+from maskbench.common.identity import leaves
 from maskbench.report import figures_continual as continual
 from maskbench.report import style
 from maskbench.report.groups import varied

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maskbench.identity import question
+from maskbench.common.identity import question
 from maskbench.report import statistics
 from maskbench.report.runs import ASPECTS, Run, blend, plain
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from maskbench.errors import UsageError
+from maskbench.common.errors import UsageError
 from maskbench.report import groups, statistics
 from maskbench.report.compare import by_seed
 from maskbench.report.direction import lower

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskbench.errors import UsageError
+from maskbench.common.errors import UsageError
 from maskbench.report import style
 from maskbench.report.paired import Row
 from maskbench.report.style import COLUMN, GREY, canvas, legend

@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from maskbench import provenance
-from maskbench.errors import UsageError, did_you_mean
-from maskbench.files import read_json, read_result
-from maskbench.identity import leaves, spelling
+from maskbench.common import provenance
+from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.files import read_json, read_result
+from maskbench.common.identity import leaves, spelling
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
 FACTS = (*HEAD, "task", "source", "name", "budget")

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from maskbench.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.report.verdicts import Rule
 
 BUDGETS = ("quick", "full")

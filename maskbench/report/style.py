@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskbench.files import replace
+from maskbench.common.files import replace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

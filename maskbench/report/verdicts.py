@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from maskbench.errors import did_you_mean
+from maskbench.common.errors import did_you_mean
 
 KEYS = ("within", "of", "between", "at_least", "at_most", "equals", "above", "below", "by", "every_seed")
 KINDS = ({"within"}, {"between"}, {"equals"}, {"at_least", "at_most"}, {"above"}, {"below"})

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from maskbench import evaluate, metrics
 from maskbench.data.stage import Stage
-from maskbench.journal import Journal
-from maskbench.method import Method
+from maskbench.tasks.metrics import continual as metrics
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
+from maskbench.training import evaluate
+from maskbench.training.journal import Journal
+from maskbench.training.method import Method
 
 GROUP = 128  # images that share one inference of their stage (the SupSup paper's protocol)
 
@@ -26,17 +27,17 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
     journal.expected = len(stages) * (1 + bool(method.inference_rules) + method.recalls) + (matrix == "full")
     start: list[float | None] = [None] * len(stages)
     if matrix == "full":
-        start = journal.step("untrained", partial(untrained, method, stages))["accuracy"]
+        start = journal.part("untrained", partial(untrained, method, stages))["accuracy"]
     lessons: list[dict[str, Any]] = []
     for stage in stages:
-        lessons.append(journal.step(stage.name, partial(learn, method, stages, stage, lessons, fit, matrix, probe)))
+        lessons.append(journal.part(stage.name, partial(learn, method, stages, stage, lessons, fit, matrix, probe)))
     found = [
-        journal.step(f"infer {stage.name}", partial(infer, method, stages, stage, trials))
+        journal.part(f"infer {stage.name}", partial(infer, method, stages, stage, trials))
         for stage in stages
         if method.inference_rules
     ]
     recalled = [
-        journal.step(f"recall {stage.name}", partial(recall, method, stages, stage)) for stage in stages if method.recalls
+        journal.part(f"recall {stage.name}", partial(recall, method, stages, stage)) for stage in stages if method.recalls
     ]
     return report(method, stages, lessons, found, recalled, start)
 
@@ -44,7 +45,7 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
 def untrained(method: Method, stages: list[Stage]) -> dict[str, Any]:
     """Test accuracy on each stage before anything is learnt: what forward transfer compares with. None where the method
     has no answer yet."""
-    return {"accuracy": [evaluate.accuracy(method, s, s.test) if method.knows(s) else None for s in stages]}
+    return {"accuracy": [evaluate.accuracy(method, s, s.test) if method.has_learned(s) else None for s in stages]}
 
 
 def learn(
@@ -58,7 +59,7 @@ def learn(
     for other in stages:
         seen = other.index <= stage.index
         wanted = {"seen": seen, "full": True, "final": stage.last or other is stage}[matrix]
-        if wanted and method.knows(other):
+        if wanted and method.has_learned(other):
             row[other.index] = evaluate.accuracy(method, other, other.test)
             if other.index < stage.index:
                 now = evaluate.logits(method, other, other.test, probe)
@@ -67,7 +68,7 @@ def learn(
         "accuracy": row,
         "drift": drift,
         "logits": evaluate.logits(method, stage, stage.test, probe).cpu(),
-        "facts": method.facts(),
+        "extra_metrics": method.extra_metrics(),
         "cpu_seconds": fit.cpu_seconds - seconds,
         "headline": {"accuracy": row[stage.index]},
     }
@@ -153,7 +154,7 @@ def report(
         "memory_bytes_per_stage": memory["stage"],
         "train_cpu_seconds_per_stage": _mean([lesson["cpu_seconds"] for lesson in lessons]),
     }
-    numbers |= lessons[-1]["facts"]
+    numbers |= lessons[-1]["extra_metrics"]
     notes, matrices = [], {"accuracy": matrix}
     if found:
         rates = {rule: _mean([f["rates"][rule] for f in found]) for rule in found[0]["rates"]}

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from maskbench.backbones.batch_statistics import uses_batches
-from maskbench.data.episodes import Episodes, EpisodeStage
-from maskbench.errors import UsageError
-from maskbench.evaluate import BATCH, device_of
-from maskbench.journal import Journal
-from maskbench.method import Method
+from maskbench.common.errors import UsageError
+from maskbench.data.episodes.stages import Episodes, EpisodeStage
 from maskbench.tasks.outcome import Outcome
+from maskbench.training.evaluate import BATCH, device_of
+from maskbench.training.journal import Journal
+from maskbench.training.method import Method
 
 
 def run(
@@ -34,16 +34,16 @@ def run(
     steps = sorted({*steps, method.test_count})
     lists = {"": stage.test} | dict(stage.further)
     journal.expected = 1 + len(lists)
-    trained = journal.step("train", partial(train, method, stage, fit))
-    looked = {name: journal.step(f"test {name}".strip(), partial(test, method, stage, split, steps, curve))
+    trained = journal.part("train", partial(train, method, stage, fit))
+    looked = {name: journal.part(f"test {name}".strip(), partial(test, method, stage, split, steps, curve))
               for name, split in lists.items()}  # fmt: skip
     return report(method, stage, trained, looked, steps)
 
 
 def train(method: Method, stage: EpisodeStage, fit: Callable) -> dict[str, Any]:
     method.learn(stage, fit)
-    facts = method.facts()
-    return {"facts": facts, "cpu_seconds": fit.cpu_seconds, "curve": fit.curve, "headline": facts}
+    facts = method.extra_metrics()
+    return {"extra_metrics": facts, "cpu_seconds": fit.cpu_seconds, "curve": fit.curve, "headline": facts}
 
 
 def test(method: Method, stage: EpisodeStage, split: Episodes, steps: list[int], curve: int) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def report(
     objective = f"{measure}/{method.test_count}"
     if stage.regression:  # sweeps look for the largest
         numbers["negative_mse"], objective = -numbers[objective], "negative_mse"
-    numbers |= trained["facts"] | {"train_cpu_seconds_per_stage": trained["cpu_seconds"]}
+    numbers |= trained["extra_metrics"] | {"train_cpu_seconds_per_stage": trained["cpu_seconds"]}
     curves[0]["validation"] = trained["curve"]
     return Outcome(numbers, objective, table, notes=notes(method, stage), curves=curves)
 

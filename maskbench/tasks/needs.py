@@ -1,8 +1,8 @@
 """What a task asks of its data: other data are refused before anything is trained."""
 
-from maskbench.data.episodes import EpisodeStage
+from maskbench.common.errors import UsageError
+from maskbench.data.episodes.stages import EpisodeStage
 from maskbench.data.stage import Stage
-from maskbench.errors import UsageError
 
 
 def need(task: str, stages: list[Stage], *, instead: str, count: int | None = None, classes: bool = False) -> None:

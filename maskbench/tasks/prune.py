@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from maskbench import evaluate
+from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
-from maskbench.errors import UsageError
-from maskbench.journal import Journal
-from maskbench.method import Method
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
+from maskbench.training import evaluate
+from maskbench.training.journal import Journal
+from maskbench.training.method import Method
 
 TICKET = "ticket"  # the method itself, beside its branches
 
@@ -43,15 +43,15 @@ def run(
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     for level in range(levels + 1):
-        row = journal.step(f"level {level}", partial(train, method, stage, fit, level, fast))
+        row = journal.part(f"level {level}", partial(train, method, stage, fit, level, fast))
         rows.append(row)
         if level in at:
             for name, knobs in branches.items():
                 work = partial(control, method, stage, fit, level, name, knobs, fast)
-                rows.append(journal.step(f"level {level} {name}", work))
+                rows.append(journal.part(f"level {level} {name}", work))
         if level == 0 and supermasks:
-            rows += journal.step("supermasks", partial(untrained, method, stage, supermask_levels or levels, supermasks))["rows"]
-        empty = [name for name, share in row["facts"].items() if name.startswith("density/") and share == 0]
+            rows += journal.part("supermasks", partial(untrained, method, stage, supermask_levels or levels, supermasks))["rows"]
+        empty = [name for name, share in row["extra_metrics"].items() if name.startswith("density/") and share == 0]
         if empty:
             notes.append(f"Level {level} leaves nothing of {', '.join(n.removeprefix('density/') for n in empty)}: stopped.")
             break
@@ -77,16 +77,16 @@ def measure(method: Method, stage: Stage, fit: Callable, level: int, branch: str
     method.learn(stage, fit)
     accuracies = {
         f"accuracy_{reading}".rstrip("_"): evaluate.member_accuracy(method, stage, stage.test, reading)
-        for reading in method.readings()
+        for reading in method.prediction_modes()
     }
     return {
         "level": level,
         "branch": branch,
         **accuracies,
         **early_stop(fit.curve, fast),
-        "facts": method.facts(),
+        "extra_metrics": method.extra_metrics(),
         "cpu_seconds": fit.cpu_seconds - before,
-        "headline": {"density": method.facts().get("density"), "accuracy": accuracies["accuracy"]},
+        "headline": {"density": method.extra_metrics().get("density"), "accuracy": accuracies["accuracy"]},
     }
 
 
@@ -102,7 +102,7 @@ def untrained(method: Method, stage: Stage, levels: int, supermasks: Mapping[str
                     "branch": f"supermask/{name}",
                     "accuracy": evaluate.member_accuracy(twin, stage, stage.test),
                     "val_accuracy": evaluate.member_accuracy(twin, stage, stage.val),
-                    "facts": twin.facts(),
+                    "extra_metrics": twin.extra_metrics(),
                 }
             )
     best = max(rows, key=lambda row: row["val_accuracy"])
@@ -128,18 +128,18 @@ def report(rows: list[dict[str, Any]], notes: list[str]) -> Outcome:
     own = [row for row in rows if row["branch"] == TICKET]
     numbers["accuracy"] = own[-1]["accuracy"]
     numbers |= {name: own[-1][name] for name in own[-1] if name.startswith("accuracy_")}
-    if own[0]["facts"].get("density", 1.0) == 1.0:
+    if own[0]["extra_metrics"].get("density", 1.0) == 1.0:
         numbers["dense_accuracy"] = own[0]["accuracy"]
-    numbers |= {k: v for k, v in own[-1]["facts"].items() if not k.startswith("density/")}
+    numbers |= {k: v for k, v in own[-1]["extra_metrics"].items() if not k.startswith("density/")}
     for row in rows:
-        where = f"{row['branch']}/{row['facts'].get('density', 1.0):.4f}"
+        where = f"{row['branch']}/{row['extra_metrics'].get('density', 1.0):.4f}"
         numbers[f"accuracy/{where}"] = row["accuracy"]
         for name in ("early_stop_step", "early_stop_accuracy", "fast_step"):
             if row.get("curve"):
                 numbers[f"{name}/{where}"] = row[name]
     for name in dict.fromkeys(row["branch"] for row in rows if "val_accuracy" in row):
         best = max((row for row in rows if row["branch"] == name), key=lambda row: row["val_accuracy"])
-        numbers[name], numbers[f"{name}/density"] = best["accuracy"], best["facts"]["density"]
+        numbers[name], numbers[f"{name}/density"] = best["accuracy"], best["extra_metrics"]["density"]
     numbers["train_cpu_seconds_per_stage"] = sum(row["cpu_seconds"] for row in rows if "cpu_seconds" in row)
     return Outcome(numbers, "accuracy", table(rows), notes=notes, curves=rows)
 
@@ -149,7 +149,7 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     branches = list(dict.fromkeys(row["branch"] for row in rows if "val_accuracy" not in row))
     found = {(row["level"], row["branch"]): row for row in rows}
     return [
-        {"level": level, "density": found[level, TICKET]["facts"].get("density", 1.0)}
+        {"level": level, "density": found[level, TICKET]["extra_metrics"].get("density", 1.0)}
         | {branch: found[level, branch]["accuracy"] if (level, branch) in found else None for branch in branches}
         for level in dict.fromkeys(row["level"] for row in rows if row["branch"] == TICKET)
     ]

@@ -12,14 +12,15 @@ from typing import Any
 
 import torch
 
-from maskbench import certify, construct, evaluate, scaling
+from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
-from maskbench.errors import UsageError, did_you_mean
-from maskbench.journal import Journal
-from maskbench.method import Method
-from maskbench.streams import generator
+from maskbench.methods.theory import certify, construct, scaling
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
+from maskbench.training import evaluate
+from maskbench.training.journal import Journal
+from maskbench.training.method import Method
 
 RULES = construct.PICKS | {"subset_sum": construct.subsets("min_error")}
 NARROW = 16  # candidates from which a search for a width starts
@@ -48,13 +49,13 @@ def run(
     stage, plans = stages[0], planned(scaling)
     journal.expected = 2 + len(work.pieces) + len(plans)
     clock = partial(timed, fit)
-    parts = [journal.step("target", clock(lambda: work.aim(stage, fit, lambda: fit(method, stage, name="target"))))]
+    parts = [journal.part("target", clock(lambda: work.aim(stage, fit, lambda: fit(method, stage, name="target"))))]
     for piece in work.pieces:
-        parts.append(journal.step(piece, clock(partial(work.build, piece, stage, fit))))
-    judged = journal.step("verify", clock(partial(verify, method, work, stage, fit, starts, ascent, samples)))
+        parts.append(journal.part(piece, clock(partial(work.build, piece, stage, fit))))
+    judged = journal.part("verify", clock(partial(verify, method, work, stage, fit, starts, ascent, samples)))
     points = []
     for name, plan in plans.items():
-        points += journal.step(name, partial(measure, journal.seed, fit, name, **plan))["points"]
+        points += journal.part(name, partial(measure, journal.seed, fit, name, **plan))["points"]
     return report(parts, judged, points)
 
 

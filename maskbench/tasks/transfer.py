@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskbench import evaluate, metrics
 from maskbench.data.stage import Split, Stage
-from maskbench.journal import Journal
-from maskbench.method import Method
+from maskbench.tasks.metrics import continual as metrics
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
+from maskbench.training import evaluate
+from maskbench.training.journal import Journal
+from maskbench.training.method import Method
 
 
 def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, target_share: float, probe: int) -> Outcome:
@@ -28,8 +29,8 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
     need("transfer", stages, count=2, instead="data=mnist2fashion")
     source, target = stages
     journal.expected = 2
-    first = journal.step("source", partial(learn_source, method, source, target, fit, probe))
-    second = journal.step("target", partial(learn_target, method, source, target, fit, target_share, first["logits"]))
+    first = journal.part("source", partial(learn_source, method, source, target, fit, probe))
+    second = journal.part("target", partial(learn_target, method, source, target, fit, target_share, first["logits"]))
     return report(stages, first, second)
 
 
@@ -65,7 +66,7 @@ def learn_source(method: Method, source: Stage, target: Stage, fit: Callable, pr
         "on_target": score(method, source, target.test) if comparable(source, target) else None,
         "measures": measured(method, source),
         "logits": evaluate.logits(method, source, source.test, probe).cpu(),
-        "facts": method.facts(),
+        "extra_metrics": method.extra_metrics(),
         "curve": lesson.curve,
         "cpu_seconds": lesson.cpu_seconds,
         "headline": {kind(source): own},
@@ -76,7 +77,7 @@ def learn_target(method: Method, source: Stage, target: Stage, fit: Callable, sh
     lesson, asks_alike = Lesson(fit, share), comparable(source, target)
     method.learn(target, lesson)
     own = score(method, target, target.test)
-    facts = method.facts()
+    facts = method.extra_metrics()
     if hasattr(method, "penalty"):
         with torch.no_grad():
             facts["weight_penalty"] = method.penalty(target).item()
@@ -85,10 +86,10 @@ def learn_target(method: Method, source: Stage, target: Stage, fit: Callable, sh
         "phases": lesson.scores,
         "best": best_look(lesson.curve, target),
         "on_source": score(method, target, source.test) if asks_alike else None,
-        "unloaded": score(method, source, source.test) if method.knows(source) else None,
-        "drift": drift(method, source, before) if method.knows(source) else None,
+        "unloaded": score(method, source, source.test) if method.has_learned(source) else None,
+        "drift": drift(method, source, before) if method.has_learned(source) else None,
         "measures": measured(method, target),
-        "facts": facts,
+        "extra_metrics": facts,
         "curve": lesson.curve,
         "cpu_seconds": lesson.cpu_seconds,
         "headline": {f"target {kind(target)}": own},
@@ -104,7 +105,7 @@ def kind(stage: Stage) -> str:
 
 def comparable(source: Stage, target: Stage) -> bool:
     """Whether a net for one of them can be tested on the other."""
-    return source.question == target.question
+    return source.label_space == target.label_space
 
 
 def score(method: Method, stage: Stage, split: Split) -> float:
@@ -171,7 +172,7 @@ def report(stages: list[Stage], first: dict[str, Any], second: dict[str, Any]) -
     numbers |= {f"target_{k}/{phase}": value for phase, value in second["phases"].items()}
     numbers |= {f"source_{name}": value for name, value in first["measures"].items()}
     numbers |= {f"target_{name}": value for name, value in second["measures"].items()}
-    numbers |= second["facts"]
+    numbers |= second["extra_metrics"]
     table = [
         {
             "stage": source.name,

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
-from maskbench import evaluate, gaussian, uncertainty
+from maskbench.data import gaussian
 from maskbench.data.stage import Split, Stage
-from maskbench.journal import Journal
-from maskbench.method import Method
+from maskbench.tasks.metrics import uncertainty
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
+from maskbench.training import evaluate
+from maskbench.training.journal import Journal
+from maskbench.training.method import Method
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of confidence (1612.01474, figure 6)
 QUANTILES = tuple(i / 20 for i in range(1, 20))
@@ -36,12 +38,12 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
     (stage,) = stages
     kinds = [(kind, list(names)) for kind, names in groupby(stage.shifted, lambda name: name.rsplit("/", 1)[0])]
     journal.expected = 1 + len(kinds)
-    found = journal.step(stage.name, partial(learn, method, stage, fit, bins))
+    found = journal.part(stage.name, partial(learn, method, stage, fit, bins))
     for kind, names in kinds:
-        rows = journal.step(f"shifted {kind}", partial(shift, method, stage, names, bins))["rows"]
+        rows = journal.part(f"shifted {kind}", partial(shift, method, stage, names, bins))["rows"]
         found["curves"] += rows
     numbers = found["metrics"] | shifted([row for row in found["curves"] if row["kind"] == "shifted"])
-    numbers |= found["facts"] | {"train_cpu_seconds_per_stage": found["cpu_seconds"]}
+    numbers |= found["extra_metrics"] | {"train_cpu_seconds_per_stage": found["cpu_seconds"]}
     objective = "accuracy"
     if stage.regression:
         numbers["negative_rmse"], objective = -numbers["rmse"], "negative_rmse"  # what a sweep maximises
@@ -57,7 +59,7 @@ def learn(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, A
     numbers, curves, table = regress(method, stage) if stage.regression else classify(method, stage, bins)
     headline = {name: numbers[name] for name in (("rmse", "log_likelihood") if stage.regression else ("accuracy", "nll"))}
     told = {"metrics": numbers, "curves": curves, "table": table, "headline": headline}
-    return told | {"cpu_seconds": seconds, "facts": method.facts()}
+    return told | {"cpu_seconds": seconds, "extra_metrics": method.extra_metrics()}
 
 
 def need_finite(members: torch.Tensor) -> None:
@@ -80,7 +82,7 @@ def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Ro
     calibration = uncertainty.calibration(members, y, bins)
     numbers: Numbers = calibration | uncertainty.selective(sure, right) | uncertainty.diversity(members, y)
     numbers |= tempered(method, stage, members, y, bins)
-    for reading in method.readings():
+    for reading in method.prediction_modes():
         if reading:
             told = uncertainty.calibration(*evaluate.members(method, stage, stage.test, reading=reading), bins)
             numbers |= {f"{name}_{reading}": value for name, value in told.items()}
@@ -154,7 +156,7 @@ def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
     members = full(members, y)
     by_fold = gaussian.scores(members, y, stage.units)
     numbers = over_folds(by_fold)
-    for reading in method.readings():
+    for reading in method.prediction_modes():
         if reading:
             theirs, _ = evaluate.members(method, stage, stage.test, reading=reading)
             told = over_folds(gaussian.scores(full(theirs, y), y, stage.units))

@@ -16,7 +16,7 @@ from statistics import mean
 
 import pytest
 
-from maskbench import identity, provenance
+from maskbench.common import identity, provenance
 
 ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1, 2)
@@ -72,7 +72,7 @@ def pixels() -> Callable[[int], float]:
     """pixels(shots): accuracy of the nearest support image in pixels, over glyph28's 5-way test episodes of seed 0."""
     import torch
 
-    from maskbench.data.few_shot import few_shot
+    from maskbench.data.episodes.few_shot import few_shot
 
     def nearest(shots: int) -> float:
         (stage,) = few_shot(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskbench import overlap
 from maskbench.backbones.conv import LeNet5
-from maskbench.methods.masksembles import Masksembles
+from maskbench.methods.uncertainty import overlap
+from maskbench.methods.uncertainty.masksembles import Masksembles
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +75,7 @@ def test_the_other_end_is_thin_nets_side_by_side():
     torch.manual_seed(0)
     net, x = LeNet5((1, 28, 28), 10, channels=[16, 32], widths=[128], init="torch", keep_size=True), torch.randn(7, 1, 28, 28)
     method = Masksembles(net, members=4, scale=float("inf"))
-    assert method.facts()["mask_iou"] == 0
+    assert method.extra_metrics()["mask_iou"] == 0
     for number in range(4):
         thin = LeNet5((1, 28, 28), 10, channels=[4, 8], widths=[32], init="torch", keep_size=True)
         thin.load_state_dict(method.subnetwork(number))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from maskbench import gaussian
 from maskbench.backbones.fold import FoldMLP
-from maskbench.data.known_tables import TABLES, hashed
-from maskbench.methods.mc_dropout import MCDropout
+from maskbench.data import gaussian
+from maskbench.data.sources.known_tables import TABLES, hashed
+from maskbench.methods.uncertainty.mc_dropout import MCDropout
 
 pytestmark = pytest.mark.slow
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskbench import evaluate
+from maskbench.training import evaluate
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from maskbench.backbones.mlp import MLP
-from maskbench.methods.supsup import SupSup
+from maskbench.methods.continual.supsup import SupSup
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskbench import construct, scaling, subset_sums
+from maskbench.methods.theory import construct, scaling, subset_sums
 
 pytestmark = pytest.mark.slow
 

@@ -41,9 +41,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable:
             seen.append(cfg)
             return act(cfg)
 
-        module = ModuleType("maskbench.run")
+        module = ModuleType("maskbench.runs.assemble")
         module.run = run
-        monkeypatch.setitem(sys.modules, "maskbench.run", module)
+        monkeypatch.setitem(sys.modules, "maskbench.runs.assemble", module)
         return seen
 
     return install

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from maskbench import cli, cmdline, identity
+from maskbench.cli import command_line
+from maskbench.cli import main as cli
+from maskbench.common import identity
 
 
 def call(line: str, capsys: pytest.CaptureFixture) -> tuple[int, str, str]:
@@ -19,7 +21,7 @@ def call(line: str, capsys: pytest.CaptureFixture) -> tuple[int, str, str]:
 
 def record(*overrides: str, status: str = "finished", accuracy: float = 0.9) -> Path:
     """A run directory as a run leaves it."""
-    cfg = cmdline.parse(list(overrides)).compose(list(overrides))
+    cfg = command_line.parse(list(overrides)).compose(list(overrides))
     run = identity.run_dir(cfg)
     run.mkdir(parents=True)
     about = {

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from maskbench import cli, identity, preflight
+from maskbench.cli import main as cli
+from maskbench.cli import preflight
+from maskbench.common import identity
 from maskbench.report import spec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maskbench import cmdline, preflight
+from maskbench.cli import command_line, preflight
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LINES = re.findall(r"^    python -m maskbench ((?:-m |sweep=).*?)(?: +#.*)?$", (DOCS / "sweeps.md").read_text(), re.MULTILINE)
@@ -16,7 +16,7 @@ LINES = re.findall(r"^    python -m maskbench ((?:-m |sweep=).*?)(?: +#.*)?$", (
 @pytest.mark.parametrize("line", [line for line in LINES if "optuna" not in line])
 def test_an_example_is_a_sweep_that_could_start(line: str) -> None:
     command = preflight.check(shlex.split(line), starts=False)
-    assert command.multirun and len(list(cmdline.jobs(command))) > 1
+    assert command.multirun and len(list(command_line.jobs(command))) > 1
 
 
 def test_the_page_has_examples() -> None:

@@ -11,9 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 
-from maskbench import cli, identity
-from maskbench.errors import UsageError
-from maskbench.record import Record
+from maskbench.cli import main as cli
+from maskbench.common import identity
+from maskbench.common.errors import UsageError
+from maskbench.runs.record import Record
 
 
 def raises(error: BaseException):

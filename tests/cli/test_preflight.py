@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-from maskbench import cmdline, preflight
-from maskbench.errors import UsageError
+from maskbench.cli import command_line, preflight
+from maskbench.common.errors import UsageError
 
 
 def mistakes(line: str) -> list[str]:
@@ -115,8 +115,8 @@ def test_values_that_only_clash_together_are_found_in_a_sweep() -> None:
 
 def test_a_sweep_of_thousands_is_checked_in_a_few_compositions(monkeypatch: pytest.MonkeyPatch) -> None:
     composed = []
-    compose = cmdline.Command.compose
-    monkeypatch.setattr(cmdline.Command, "compose", lambda *args: composed.append(1) or compose(*args))
+    compose = command_line.Command.compose
+    monkeypatch.setattr(command_line.Command, "compose", lambda *args: composed.append(1) or compose(*args))
     assert mistakes("-m method=supsup,packnet seed=range(0,5000) optimizer.lr=0.1,0.2,0.3") == []
     assert len(composed) == 2
 
@@ -128,15 +128,15 @@ def test_a_task_mistake_names_what_would_work() -> None:
 
 
 def test_jobs_are_those_of_hydras_sweeper() -> None:
-    command = cmdline.parse("-m method=supsup,packnet seed=0,1 data=splitmnist optimizer.lr=1e-2".split())
+    command = command_line.parse("-m method=supsup,packnet seed=0,1 data=splitmnist optimizer.lr=1e-2".split())
     (expected,) = BasicSweeper.split_arguments(command.overrides, None)
-    ours = [cmdline.parse(job).compose(job) for job in cmdline.jobs(command)]
+    ours = [command_line.parse(job).compose(job) for job in command_line.jobs(command)]
     theirs = [command.compose(job) for job in expected]
     assert [preflight.identity.run_dir(cfg) for cfg in ours] == [preflight.identity.run_dir(cfg) for cfg in theirs]
 
 
 def test_overrides_come_before_flags_for_hydras_parser() -> None:
-    command = cmdline.parse("-m method=supsup --config-dir . seed=0,1 -r".split())
+    command = command_line.parse("-m method=supsup --config-dir . seed=0,1 -r".split())
     assert command.argv == ["method=supsup", "seed=0,1", "-m", "--config-dir", ".", "-r"]
 
 
@@ -152,7 +152,7 @@ def test_groups_of_an_outside_folder(tmp_path: Path) -> None:
 
 
 def test_every_packaged_method_composes_without_a_mistake() -> None:
-    for method in cmdline.choices([preflight.identity.conf_dir()], "method"):
+    for method in command_line.choices([preflight.identity.conf_dir()], "method"):
         assert mistakes(f"method={method}") == []
 
 

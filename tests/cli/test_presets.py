@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from maskbench import identity, preflight
+from maskbench.cli import preflight
+from maskbench.common import identity
 
 FOLDER = Path(__file__).parents[2] / "conf" / "experiment"
 PRESETS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.glob("*/*.yaml"))

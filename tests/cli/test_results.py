@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import scipy.stats
 
-from maskbench import cli
+from maskbench.cli import main as cli
 
 ACCURACY = {"supsup": [0.90, 0.92, 0.91, 0.95], "packnet": [0.88, 0.93, 0.90, 0.90]}
 

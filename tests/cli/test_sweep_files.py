@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from maskbench import cli, cmdline, identity, preflight
+from maskbench.cli import command_line, preflight
+from maskbench.cli import main as cli
+from maskbench.common import identity
 
 FOLDER = identity.conf_dir() / "sweep"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -30,7 +32,7 @@ def test_a_file_is_a_sweep_by_itself_or_says_what_it_needs(name: str, capsys: py
     if here(name):
         command = preflight.check([f"sweep={name}"], starts=False)
         assert command.multirun
-        assert name == "search_optuna" or len(list(cmdline.jobs(command))) >= 5
+        assert name == "search_optuna" or len(list(command_line.jobs(command))) >= 5
     else:
         assert cli.main(["where", f"sweep={name}"]) == 2
         assert "pip install 'maskbench[sweep]'" in capsys.readouterr().err
@@ -75,7 +77,7 @@ def test_a_broken_job_ends_no_other_and_the_rerun_does_only_what_is_missing(cli:
 
 
 def test_a_sweep_that_runs_elsewhere_can_be_watched(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
-    from maskbench.commands import where
+    from maskbench.cli.commands import where
 
     monkeypatch.setattr(where, "EVERY", 0.05)
     words = ["method=packnet", "seed=0,1"]

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maskbench import cli, cmdline, identity, jobs, provenance
+from maskbench.cli import command_line, jobs
+from maskbench.cli import main as cli
+from maskbench.common import identity, provenance
 
 TINY = {
     "title": "Tiny",
@@ -51,7 +53,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def finish(folder: Path, seed: int, words: list[str], code: dict = CODE) -> None:
     words = [word for word in words if not word.startswith(("seed=", "hydra/"))]
-    cfg = cmdline.parse(words).compose([*words, f"seed={seed}"])
+    cfg = command_line.parse(words).compose([*words, f"seed={seed}"])
     folder.mkdir(parents=True, exist_ok=True)
     about = {"key": identity.key(cfg), "seed": seed, "config": identity.plain(cfg, without={"hydra"}), "status": "finished"}
     (folder / "run.json").write_text(json.dumps(about | code | {"data": {"source": "npm"}}))
@@ -154,7 +156,7 @@ def test_runs_of_another_commit_are_refused_allowed_or_redone(started: list, cap
 
 def test_all_tables_and_the_scoreboard(started: list, capsys, monkeypatch, tmp_path) -> None:
     (tmp_path / "none").mkdir()
-    from maskbench.commands import table as command
+    from maskbench.cli.commands import table as command
 
     names = command.spec.names
     monkeypatch.setattr(command.spec, "names", lambda folders: names([folders[-1]]))
@@ -174,7 +176,7 @@ def test_a_reader_that_leaves_early_does_not_keep_files_from_being_written(start
     def leave(*_: object) -> None:
         raise BrokenPipeError
 
-    from maskbench.commands import table as command
+    from maskbench.cli.commands import table as command
 
     monkeypatch.setattr(command, "show", leave)
     Path("conf/table").mkdir(parents=True)

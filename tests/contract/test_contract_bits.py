@@ -44,7 +44,7 @@ def test_interrupted_between_two_steps_of_the_task(tiny: tuple[str, ...], calm, 
             if len(journal.done) == steps:
                 raise End
 
-        bench.journal.on_step = end
+        bench.journal.on_part = end
         with pytest.raises(End):
             bench.go()
     same(calm, build(*tiny, "loop.checkpoint_seconds=0", folder="resumed").go())

@@ -2,8 +2,8 @@
 
 import torch
 
-from maskbench import evaluate
 from maskbench.data.stage import probabilities
+from maskbench.training import evaluate
 
 
 def test_members_are_distributions(calm) -> None:

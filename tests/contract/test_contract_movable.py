@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskbench.journal import snapshot
+from maskbench.training.journal import snapshot
 
 OPTIMIZERS = {
     "momentum": ("optimizer=sgd", "optimizer.lr=0.05", "optimizer.momentum=0.9", "optimizer.weight_decay=0.01"),
@@ -24,14 +24,14 @@ class Watched:
         return getattr(self.fit, name)
 
     def __call__(self, method, stage, **phase: Any) -> list:
-        free = {id(p) for p in method.movable()}
-        movable = {name for name, tensor in method.state_dict(keep_vars=True).items() if id(tensor) in free}
-        assert len(movable) == len(free), "what moves must be part of the state"
+        free = {id(p) for p in method.trainable_parameters()}
+        trainable_parameters = {name for name, tensor in method.state_dict(keep_vars=True).items() if id(tensor) in free}
+        assert len(trainable_parameters) == len(free), "what moves must be part of the state"
         before = snapshot(method)
         curve = self.fit(method, stage, **phase)
         after = snapshot(method)
         assert before.keys() == after.keys()
-        self.phases.append((movable, {name for name in after if not torch.equal(before[name], after[name])}))
+        self.phases.append((trainable_parameters, {name for name in after if not torch.equal(before[name], after[name])}))
         return curve
 
 
@@ -40,11 +40,11 @@ def test_only_what_is_movable_moves(tiny: tuple[str, ...], optimizer: str, build
     bench = build(*tiny, *OPTIMIZERS[optimizer])
     watched = Watched(bench.fit)
     bench.go(learner=watched)
-    trains = any(True for _ in bench.method.movable())  # a method that only draws and chooses has no phases
+    trains = any(True for _ in bench.method.trainable_parameters())  # a method that only draws and chooses has no phases
     assert len(watched.phases) >= len(bench.stages) if trains else watched.phases == []
-    for movable, moved in watched.phases:
+    for trainable_parameters, moved in watched.phases:
         assert moved, "a phase of training moved nothing"
-        assert moved <= movable
+        assert moved <= trainable_parameters
 
 
 def test_a_phase_leaves_no_gradients_behind(calm) -> None:

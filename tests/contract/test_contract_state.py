@@ -9,10 +9,11 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from maskbench import evaluate, masks
+from maskbench import masks
+from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage
-from maskbench.method import Method
-from maskbench.streams import seeded
+from maskbench.training import evaluate
+from maskbench.training.method import Method
 
 FIRST = 50  # test inputs whose logits are compared
 
@@ -39,7 +40,7 @@ def test_a_copy_answers_like_the_original_and_trains_apart_from_it(calm) -> None
     twin, before = copy.deepcopy(calm.method), calm.state
     for theirs, ours in zip(answers(twin, calm.stages), answers(calm.method, calm.stages), strict=True):
         assert_equal(theirs, ours)
-    for p in twin.movable():
+    for p in twin.trainable_parameters():
         p.data.add_(1)
     assert_equal(calm.state, before)
 
@@ -52,14 +53,14 @@ def test_what_is_known_has_masks_and_what_has_masks_is_known(tiny: tuple[str, ..
     seen = []
 
     def look(name: str, value: dict) -> None:
-        known = {stage.index for stage in bench.stages if bench.method.knows(stage)}
+        known = {stage.index for stage in bench.stages if bench.method.has_learned(stage)}
         drawn = {int(name.split("/")[0]) for name in bench.method.masks()}
         assert not drawn or drawn == known
         seen.append(len(drawn))
 
-    bench.journal.on_step = look
+    bench.journal.on_part = look
     bench.go()
-    assert all(bench.method.knows(stage) for stage in bench.stages)
+    assert all(bench.method.has_learned(stage) for stage in bench.stages)
     assert seen == sorted(seen)
 
 
@@ -74,7 +75,7 @@ def test_the_net_computes_without_what_a_mask_drops(calm) -> None:
             continue  # an earlier level
         stage = calm.stages[int(number) if len(calm.stages) > 1 else 0]
         x, _ = stage.test.tensors(first=2)
-        tensors = calm.method.effective(x, stage)
+        tensors = calm.method.effective_weights(x, stage)
         if tensors:  # where members have masks of their own, one of them is what a single net computes with
             own_masks = of_members(calm.method, drawn, site, calm.stages[0]) or [mask]
             assert any(not tensors[site][~m].any() for m in own_masks)
@@ -98,7 +99,7 @@ def of_members(method: Method, drawn: dict[str, torch.Tensor], site: str, stage:
 def answers(method: Method, stages: list[Stage]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Logits, and what all members predict, on every stage the method knows; a method that draws at test time draws the
     same in each process."""
-    known = [stage for stage in stages if method.knows(stage)]
+    known = [stage for stage in stages if method.has_learned(stage)]
     with seeded("answers"):
         logits = {str(s.index): evaluate.logits(method, s, s.test, FIRST) for s in known}
         return logits, {str(s.index): evaluate.members(method, s, s.test, FIRST)[0] for s in known}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from maskbench import provenance
-from maskbench.errors import UsageError
-from maskbench.record import Record
+from maskbench.common import provenance
+from maskbench.common.errors import UsageError
 from maskbench.report import groups, runs
+from maskbench.runs.record import Record
 
 
 def test_a_run_answers_by_name(record: Callable) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from maskbench import identity, preflight
-from maskbench.errors import UsageError
+from maskbench.cli import preflight
+from maskbench.common import identity
+from maskbench.common.errors import UsageError
 from maskbench.report import spec
 
 FOLDER = identity.conf_dir()

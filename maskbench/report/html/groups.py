@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from maskbench.identity import question
+from maskbench.common.identity import question
 from maskbench.report import statistics
 from maskbench.report.runs import Run
 from maskbench.report.statistics import Mean

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskbench.identity import question
+from maskbench.common.identity import question
 from maskbench.report.html import mask_file
 from maskbench.report.html import names as vocabulary
 from maskbench.report.html.boards import boards, half

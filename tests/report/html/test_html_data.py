@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskbench import cli as program
+from maskbench.cli import main as program
 from maskbench.report import runs as records
 from maskbench.report.html import boards, groups, history, names, payload, tables
 from maskbench.report.html.page import page
@@ -327,7 +327,7 @@ def test_the_command_writes_the_page_and_filters(hundred: Path, tmp_path: Path, 
 
 def test_a_report_imports_neither_torch_nor_matplotlib(hundred: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from maskbench.commands import report;"
+        "import sys; from maskbench.cli.commands import report;"
         f"report.main(['--runs', {str(hundred)!r}, '--output', {str(tmp_path / 'page.html')!r}]);"
         "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )

@@ -1,0 +1,74 @@
+"""Parts of a net that each stage has for itself: output layers and norm statistics, kept as training goes on."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from maskbench.masks.stores import TensorStore
+
+
+class PrivateHeads(nn.Module):
+    """An output layer of its own for each stage, which stands in for the backbone's `head`.
+
+    Args:
+        head: the backbone's layer; None: all stages share it, so that there is nothing to put in its place.
+    """
+
+    def __init__(self, head: nn.Module | None) -> None:
+        super().__init__()
+        self.parts = [] if head is None else [name for name, _ in head.named_parameters()]
+        self.bytes = 0 if head is None else sum(p.numel() * p.element_size() for p in head.parameters())  # of one stage's
+        self.kept = TensorStore(moving=True)
+
+    def open(self, stage: int, head: nn.Module) -> None:
+        """A fresh head for a stage, drawn as `head` draws itself: nothing is shared with other stages' heads."""
+        if not self.parts:
+            return
+        head.reset_parameters()
+        for part in self.parts:
+            self.kept.put(f"{stage}/{part}", head.get_parameter(part))
+
+    def of(self, stage: int) -> dict[str, nn.Parameter]:
+        """A stage's head, by the backbone's names; empty where heads are shared."""
+        return {f"head.{part}": self.kept[f"{stage}/{part}"] for part in self.parts}
+
+    def __contains__(self, stage: int) -> bool:
+        return bool(self.parts) and f"{stage}/{self.parts[0]}" in self.kept
+
+
+class NormStatistics(nn.Module):
+    """A net's running norm statistics: a set for each stage, and one as they were before all training.
+
+    They follow the data a stage sees, so that a finished stage must answer with its own (2006.14769 section 3: shared
+    ones leave chance accuracy on all but the last).
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        parameters = dict(net.named_parameters())
+        self.names = [name for name in net.state_dict() if name not in parameters]
+        self.kept = TensorStore()
+        for name, value in self.live(net):
+            self.kept.put(f"start/{name}", value)
+        self.bytes = sum(value.numel() * value.element_size() for _, value in self.live(net))  # of one stage's
+
+    def live(self, net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        """The net's own, which training moves."""
+        return ((name, net.get_buffer(name)) for name in self.names)
+
+    def restart(self, net: nn.Module) -> None:
+        """The net's own become what they were before all training."""
+        for name, value in self.live(net):
+            value.copy_(self.kept[f"start/{name}"])
+
+    def keep(self, net: nn.Module, stage: int) -> None:
+        """The net's own, as they are now, are those of a stage."""
+        for name, value in self.live(net):
+            self.kept.put(f"{stage}/{name}", value)
+
+    def of(self, stage: int) -> dict[str, Tensor]:
+        """Those that were kept for a stage, by the backbone's names."""
+        return {name: self.kept[f"{stage}/{name}"] for name in self.names}
+
+    def __contains__(self, stage: int) -> bool:
+        return bool(self.names) and f"{stage}/{self.names[0]}" in self.kept

@@ -1,0 +1,196 @@
+"""A command line taken apart: flags, overrides, the jobs of a sweep, and the config each of them composes.
+
+Nothing is judged here (preflight.py does that) and no torch is imported. The parts of Hydra used are internal to 1.3,
+hence the pin, and tests/cli holds them to it.
+"""
+
+import argparse
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from maskbench.cli import schema
+from maskbench.cli.overrides import VALUES, spread
+from maskbench.common import identity
+from maskbench.common.errors import UsageError
+
+SWEEP = "sweep"  # the group whose files say which values to run through
+NOT_GROUPS = {"hydra", "table"}  # folders of conf/ that are no choices
+
+
+@dataclass
+class Command:
+    """A command line for Hydra, taken apart. `argv` has the overrides first, which Hydra's own parser needs."""
+
+    args: argparse.Namespace
+    argv: list[str]
+    folders: list[Path]  # where groups lie: conf/, then --config-dir
+    loader: ConfigLoaderImpl
+    overrides: list[Override]
+    sweeps: bool = False  # whether a file of conf/sweep makes a sweep of it
+
+    @property
+    def multirun(self) -> bool:
+        return self.args.multirun or self.sweeps or any(o.input_line == "hydra.mode=MULTIRUN" for o in self.overrides)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the config is the packaged one, the only one that can be judged here."""
+        args = self.args
+        return not (args.config_path or args.config_name or args.experimental_rerun or args.hydra_help)
+
+    @cached_property
+    def groups(self) -> set[str]:
+        return set(groups(self.folders))
+
+    def is_group(self, override: Override) -> bool:
+        return any((folder / override.key_or_group).is_dir() for folder in self.folders)
+
+    def compose(self, overrides: list[str]) -> DictConfig:
+        """The config with Hydra's own node in it.
+
+        Raises:
+            UsageError: Hydra refuses the overrides; its words in one sentence.
+        """
+        try:
+            return self.loader.load_configuration("config", overrides, run_mode=RunMode.RUN)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UsageError(one_line(error)) from error
+
+
+def parse(argv: list[str]) -> Command:
+    """Take a command line apart without judging it.
+
+    Raises:
+        UsageError: unknown flag, no such --config-dir, or an override that Hydra's grammar refuses.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse
+    args = parser.parse_intermixed_args(argv)
+    folders = [identity.conf_dir()]
+    if args.config_dir:
+        folders.append(Path(args.config_dir).absolute())
+        if not folders[1].is_dir():
+            raise UsageError(f"--config-dir: there is no folder {args.config_dir}.")
+    loader = _loader(folders)
+    overrides = [_override(text, loader) for text in args.overrides]
+    return _swept(Command(args, _overrides_first(argv, args.overrides), folders, loader, overrides))
+
+
+def _swept(command: Command) -> Command:
+    """With the values that a file of conf/sweep runs through, below those the user gave for the same keys, as Hydra does."""
+    chosen = [o.input_line for o in command.overrides if o.key_or_group == SWEEP and not o.is_delete()]
+    if not chosen or not command.ours:
+        return command
+    try:
+        told = command.compose(chosen).hydra
+    except UsageError as error:
+        if "Could not" in str(error) and "hydra/" in str(error):
+            raise UsageError(
+                f"{chosen[-1]} needs one of Hydra's plugins that is not here: pip install 'maskbench[sweep]'."
+            ) from None
+        return command  # a wrong choice, which is told with the right ones beside it
+    said = {o.key_or_group for o in command.overrides}
+    params = OmegaConf.to_container(told.sweeper).get("params") or {}
+    brought = [_override(f"{key}={value}", command.loader) for key, value in params.items() if key not in said]
+    mode = str(told.get("mode"))
+    return dataclasses.replace(command, overrides=[*brought, *command.overrides], sweeps=mode.endswith("MULTIRUN"))
+
+
+def _refuse(message: str) -> None:
+    raise UsageError(f"{message}; see --help.")
+
+
+def _loader(folders: list[Path]) -> ConfigLoaderImpl:
+    version.setbase("1.3")
+    Plugins.instance()
+    identity.register()
+    schema.register()
+    path = create_config_search_path(str(folders[0]))
+    schema_source = path.get_path().pop()
+    for folder in folders[1:]:
+        path.append("command-line", f"file://{folder}")
+    path.get_path().append(schema_source)  # Hydra wants it last
+    return ConfigLoaderImpl(path)
+
+
+def _override(text: str, loader: ConfigLoaderImpl) -> Override:
+    if "=" not in text and not text.startswith("~"):
+        raise UsageError(f"'{text}' is neither key=value nor a flag; a command such as list comes first.")
+    try:
+        return OverridesParser.create(loader).parse_overrides([text])[0]
+    except HydraException as error:
+        raise UsageError(f"cannot read '{text}': {one_line(error)} Quote a value with special characters.") from error
+
+
+def _overrides_first(argv: list[str], overrides: list[str]) -> list[str]:
+    rest = iter(overrides)
+    expected = next(rest, None)
+    flags = []
+    for word in argv:
+        if word == expected:
+            expected = next(rest, None)
+        else:
+            flags.append(word)
+    return [*overrides, *flags]
+
+
+def one_line(error: BaseException) -> str:
+    """The message of one of Hydra's or OmegaConf's errors, and of its cause, as one sentence; ours stand as they are."""
+    if ours := next((e for e in _behind(error) if isinstance(e, UsageError)), None):  # what a resolver said
+        return str(ours)
+    texts = [str(error)] + ([str(error.__cause__)] if isinstance(error.__cause__, OmegaConfBaseException) else [])
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("object_type", "reference_type", "See https"))]
+    return " ".join(kept)
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from or while handling, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+# ---- sweeps
+
+
+def jobs(command: Command) -> Iterator[list[str]]:
+    """The overrides of each job the command would start, in the order of Hydra's basic sweeper."""
+    if not command.multirun:
+        yield [o.input_line for o in command.overrides]
+        return
+    last = {o.get_key_element(): spread(o) for o in command.overrides if not o.is_hydra_override()}
+    hydra = [o.input_line for o in command.overrides if o.is_hydra_override() and o.key_or_group != "hydra.mode"]
+    for job in itertools.islice(itertools.product(*filter(None, last.values())), VALUES):
+        yield [*hydra, *job]
+
+
+# ---- what can be chosen
+
+
+def groups(folders: list[Path]) -> list[str]:
+    """The groups that have choices, over all folders."""
+    tops = {entry.name for folder in folders for entry in folder.iterdir() if entry.is_dir()}
+    return [top for top in sorted(tops - NOT_GROUPS) if choices(folders, top)]
+
+
+def choices(folders: list[Path], group: str) -> dict[str, Path]:
+    """Choice -> file of one group, over all folders, those below it spelled `below/choice`."""
+    files = [(folder / group, path) for folder in folders for path in sorted((folder / group).rglob("*.yaml"))]
+    found = {path.relative_to(top).with_suffix("").as_posix(): path for top, path in files}
+    return {name: path for name, path in sorted(found.items()) if not path.name.startswith("_")}

@@ -1,0 +1,90 @@
+"""`maskbench doctor`: what a run would find on this machine. Reads versions from package records, imports no torch."""
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+import maskbench
+from maskbench.cli.commands import data
+from maskbench.cli.commands.common import aligned, arguments, size
+from maskbench.common import identity
+
+PACKAGES = (
+    "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb", "safetensors",
+    "numpy", "rich",
+)  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    parser = arguments("doctor", "Python, packages, cores, memory, disk, data sets and W&B as a run would find them.")
+    parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the runs (paths.output)")
+    if (given := parser.read(argv)) is None:
+        return 0
+    root = Path(identity.data_dir())
+    config = OmegaConf.load(identity.conf_dir() / "config.yaml")
+    parts = {
+        "program": [["maskbench", maskbench.__version__], ["config", str(identity.conf_dir())]],
+        "python": [["python", f"{platform.python_version()} ({sys.executable})"]],
+        "packages": [[package, installed(package)] for package in PACKAGES],
+        "machine": [["system", platform.platform()], ["cores", str(cores())], ["memory", memory()], *threads(config)],
+        "disk": [["output", room(given.output)], ["data", room(root)]],
+        "W&B": [["mode", wandb_mode()]],
+    }
+    for title, rows in parts.items():
+        print(f"{title}\n{aligned(rows, indent='  ')}\n")
+    print(f"data sets\n{aligned(data.rows(root), ['data', 'here', 'from', 'size', 'damaged'], indent='  ')}")
+    return 0 if all(installed(package) != "missing" for package in PACKAGES) else 1
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> str:
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return f"{size(page * os.sysconf('SC_PHYS_PAGES'))}, free {size(page * os.sysconf('SC_AVPHYS_PAGES'))}"
+    except (AttributeError, OSError, ValueError):
+        return "unknown"
+
+
+def threads(config: OmegaConf) -> list[list[str]]:
+    """What decides the threads of a job: the config, and the variables OpenMP reads."""
+    rows = [["torch threads", f"{config.loop.threads} a job (loop.threads)"]]
+    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
+    return rows + [[name, os.environ[name]] for name in names if name in os.environ]
+
+
+def room(folder: Path) -> str:
+    """Where, how much is free there, and whether it can be written."""
+    from maskbench.cli.preflight import writable
+    from maskbench.common.errors import UsageError
+
+    parent = folder.absolute()
+    while not parent.is_dir():
+        parent = parent.parent
+    free = f"{folder.absolute()}: {size(shutil.disk_usage(parent).free)} free"
+    try:
+        writable(folder)
+    except UsageError:
+        return f"{free}, not writable"
+    return free
+
+
+def wandb_mode() -> str:
+    mode = os.environ.get("WANDB_MODE")
+    default = OmegaConf.load(identity.conf_dir() / "logger" / "wandb.yaml").mode
+    return f"{mode} (WANDB_MODE)" if mode else f"{default} (logger.mode)"

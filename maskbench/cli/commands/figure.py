@@ -1,0 +1,155 @@
+"""`maskbench figure RUN ...`: the figures of a run, of runs that differ in the seed only, or of experiments side by side."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskbench.cli.commands.common import arguments, run_dir
+from maskbench.common.errors import UsageError
+from maskbench.common.identity import question
+from maskbench.report.runs import state
+
+if TYPE_CHECKING:
+    from maskbench.report.figures import Finished
+
+ABOUT = """Figures of a run; of several that differ in the seed only: mean and min-max band; of continual experiments on the
+same stages: accuracy against bytes, against stages, and against the one setting in which they differ."""
+TOLD = 3  # differences that a refusal names
+
+
+def main(argv: list[str]) -> int:
+    parser = arguments("figure", ABOUT)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, folders of runs, or patterns of either")
+    told = "folder of the figures (the run's own; figures-KEY beside several; figures-DATA beside the folders of experiments)"
+    parser.add_argument("--output", type=Path, help=told)
+    if (given := parser.read(argv)) is None:
+        return 0
+    from maskbench.report import figures
+
+    folders = dict.fromkeys(path.resolve() for text in given.runs for path in finished(text))
+    runs = sorted((figures.read(folder) for folder in folders), key=lambda run: run.result["seed"])
+    of_one_origin(runs)
+    groups = by_key(runs)
+    for group in groups:
+        each_seed_once(group)
+    if len(groups) > 1:
+        of_the_same_data(groups)
+        if not (written := figures.save_comparison(groups, given.output or place_of(groups))):
+            raise UsageError(apart(groups))
+    else:
+        written = figures.save(runs, given.output or place(runs))
+    print(*written or [f"nothing to draw: task={runs[0].result['task']} leaves no curves and no accuracy matrix"], sep="\n")
+    return 0
+
+
+def place(runs: Sequence["Finished"]) -> Path:
+    """Where the figures go unless the user says: into the only run, or beside the first of several."""
+    first = runs[0]
+    return first.folder if len(runs) == 1 else first.folder.parent / f"figures-{first.result['key']}"
+
+
+def place_of(groups: Sequence[Sequence["Finished"]]) -> Path:
+    """Beside the folders of the experiments."""
+    return Path(os.path.commonpath([run.folder.parent.parent for group in groups for run in group])) / (
+        f"figures-{groups[0][0].result['data']}"
+    )
+
+
+# ---- which runs
+
+
+def finished(given: str) -> list[Path]:
+    """The finished runs that an argument names: a run directory, a pattern, or a folder of runs.
+
+    Raises:
+        UsageError: there is none, or the named one is not finished.
+    """
+    path = Path(given).expanduser()
+    if not path.exists() and (matches := sorted(glob(str(path)))):
+        found, mistakes = [], []
+        for match in matches:  # a pattern may also meet what is no experiment: figures, runs under way
+            try:
+                found += finished(match)
+            except UsageError as mistake:
+                mistakes.append(mistake)
+        if not found:
+            raise mistakes[0]
+        return found
+    if path.is_dir() and not any((path / name).is_file() for name in ("run.json", "result.json")):
+        found = [below.parent for below in sorted(path.rglob("run.json")) if state(below.parent) == "finished"]
+        if not found:
+            raise UsageError(f"{path} holds no finished run; maskbench results --output FOLDER lists what there is.")
+        return found
+    run = run_dir(given)
+    if (now := state(run)) != "finished":
+        raise UsageError(f"{given} is {now}; figures are drawn from finished runs, and its command goes on with it.")
+    return [run]
+
+
+# ---- whether they belong together
+
+
+def by_key(runs: Sequence["Finished"]) -> list[list["Finished"]]:
+    """The runs of each experiment, in the order of methods and keys."""
+    groups: dict[tuple[str, str], list[Finished]] = {}
+    for run in runs:
+        groups.setdefault((run.result["method"], run.result["key"]), []).append(run)
+    return [groups[name] for name in sorted(groups)]
+
+
+def of_one_origin(runs: Sequence["Finished"]) -> None:
+    """
+    Raises:
+        UsageError: the runs got their data from different sources.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.result["source"] != first.result["source"]:
+            sources = f"{first.result['source']} and {run.result['source']}"
+            raise UsageError(
+                f"{first.name} and {run.name} got their data from different sources ({sources}), which no figure mixes; "
+                "rerun one of them with the other's."
+            )
+
+
+def each_seed_once(runs: Sequence["Finished"]) -> None:
+    """
+    Raises:
+        UsageError: two runs of one experiment have the same seed.
+    """
+    seeds = Counter(run.result["seed"] for run in runs)
+    if twice := [seed for seed, count in seeds.items() if count > 1]:
+        names = " and ".join(run.name for run in runs if run.result["seed"] == twice[0])
+        raise UsageError(f"seed {twice[0]} is there twice ({names}); give each seed once.")
+
+
+def of_the_same_data(groups: Sequence[Sequence["Finished"]]) -> None:
+    """
+    Raises:
+        UsageError: the experiments differ in a key of their data; the message names it.
+    """
+    first = groups[0][0]
+    for other, *_ in groups[1:]:
+        if any(key.startswith("data.") for key, _, _ in differences(first.config, other.config)):
+            raise UsageError(apart([groups[0], [other]]))
+
+
+def apart(groups: Sequence[Sequence["Finished"]]) -> str:
+    """Why no figure joins these experiments: in what the first two differ, what of data first; and what there is to choose."""
+    first, other = groups[0][0], groups[1][0]
+    found = differences(first.config, other.config)
+    found = [f"{k} is {a} and {b}" for k, a, b in sorted(found, key=lambda one: not one[0].startswith("data."))]
+    more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
+    told = "; ".join(found[:TOLD]) + more or "their keys, made by different versions of maskbench"
+    kinds = ", ".join(f"{group[0].folder.parent}/*-{group[0].result['key']} ({len(group)})" for group in groups)
+    return f"{first.name} and {other.name} differ in more than the seed, so no figure joins them: {told}. Choose from {kinds}."
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(key, value in a, value in b) of what makes two experiments different, names of choices first."""
+    left, right = question(a), question(b)
+    keys = [k for k in dict.fromkeys([*left, *right]) if left.get(k) != right.get(k)]
+    return [(k, left.get(k), right.get(k)) for k in sorted(keys, key=lambda k: not k.endswith(".name"))]

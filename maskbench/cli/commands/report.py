@@ -1,0 +1,33 @@
+"""`maskbench report [KEY=VALUE ...]`: one HTML page of all runs, or of those that fit, which needs nothing beside itself."""
+
+from pathlib import Path
+
+from maskbench.cli.commands.common import arguments, size
+from maskbench.common.errors import UsageError
+from maskbench.common.files import replace
+
+
+def main(argv: list[str]) -> int:
+    parser = arguments("report", "One self-contained HTML page of all runs, or of those that pass the filters.")
+    parser.add_argument("filters", nargs="*", metavar="KEY=VALUE", help="method=supsup seed=0,1 optimizer.lr=0.1")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page (report.html beside the runs)")
+    parser.add_argument("--runs", type=Path, default=Path("outputs"), metavar="FOLDER", help="folder of the runs (paths.output)")
+    if (given := parser.read(argv)) is None:
+        return 0
+    if not given.runs.is_dir():
+        raise UsageError(f"there is no folder {given.runs}; --runs FOLDER says where the runs are.")
+    from maskbench.report import runs as records
+    from maskbench.report.html.page import page
+
+    found = records.read(given.runs, [records.parse_filter(text) for text in given.filters])
+    if not found:
+        raise UsageError(f"no runs in {given.runs}{' that fit' if given.filters else ''}; maskbench results lists what there is.")
+    output = given.output or given.runs / "report.html"
+    if output.is_dir():
+        output /= "report.html"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    root = given.runs.name if given.runs.is_absolute() else given.runs.as_posix()
+    text = page(found, root, given.filters).encode()
+    replace(output, lambda path: path.write_bytes(text))
+    print(f"{output}: {len(found)} {'run' if len(found) == 1 else 'runs'}, {size(len(text))}")
+    return 0

@@ -1,0 +1,133 @@
+"""`maskbench show KEY=VALUE ...`: the resolved config and who set what; `maskbench show RUN`: a run's record."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from maskbench.cli.commands.common import aligned, run_dir, size
+from maskbench.common import identity
+from maskbench.common.files import read_json
+from maskbench.report.runs import state
+
+
+def main(argv: list[str]) -> int:
+    if argv in (["--help"], ["-h"]):
+        print("maskbench show KEY=VALUE ...: the resolved config and which files made each part of it")
+        print("maskbench show RUN: status, choices, metrics, origin, files and W&B record of a run directory")
+        return 0
+    if len(argv) == 1 and "=" not in argv[0] and not argv[0].startswith(("-", "~")):
+        record(run_dir(argv[0]))
+    else:
+        config(argv)
+    return 0
+
+
+# ---- a config
+
+
+def config(argv: list[str]) -> None:
+    """Print the config as YAML, with comments in front that say where each part came from."""
+    from maskbench.cli import preflight
+
+    command = preflight.check(argv, starts=False)
+    overrides = [override.input_line for override in command.overrides]
+    cfg = command.compose(overrides)
+    parts = identity.plain(cfg, without={"hydra"})
+    rows = [[name, " < ".join(files)] for name, files in origins(command, overrides, cfg).items()]
+    print(f"# run directory: {identity.run_dir(cfg)}")
+    print("# each part and what made it, the last wins:")
+    print(aligned(rows, indent="#   "))
+    print()
+    print(OmegaConf.to_yaml(OmegaConf.create(parts)), end="")
+
+
+def origins(command: "cmdline.Command", overrides: list[str], cfg: DictConfig) -> dict[str, list[str]]:  # noqa: F821
+    """Top-level key -> the files and overrides that set something in it, in order of precedence, lowest first."""
+    from hydra.types import RunMode
+
+    found: dict[str, list[str]] = {name: [] for name in cfg if name != "hydra"}
+    for default in command.loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults:
+        if (default.package or "").split(".")[0] == "hydra" or default.config_path.startswith("hydra/"):
+            continue
+        loaded = command.loader.repository.load_config(default.config_path)
+        if loaded is None or loaded.path.startswith("structured"):
+            continue
+        file = _short(Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml", command.folders)
+        for name in [default.package.split(".")[0]] if default.package else loaded.config:
+            if name in found:
+                found[name].append(file)
+    for override in command.overrides:
+        top = override.key_or_group.split(".")[0]
+        if top in found and not command.is_group(override):
+            found[top].append(override.input_line)
+    return found
+
+
+def _short(path: Path, folders: list[Path]) -> str:
+    if path.is_relative_to(folders[0]):
+        return f"conf/{path.relative_to(folders[0])}"
+    return str(path)
+
+
+# ---- a run
+
+
+def record(run: Path) -> None:
+    """Print what the run directory holds; what is missing is left out."""
+    told, result = read_json(run / "run.json"), read_json(run / "result.json")
+    for title, rows in [
+        (str(run), [["state", state(run)], *_attempts(told)]),
+        ("choices", [[k, v] for k, v in (told.get("choices") or {}).items() if v is not None]),
+        ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
+        ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),
+        ("origin", list(_origin(told))),
+        ("cost", [[k, v] for k, v in (told.get("cost") or {}).items()]),
+        ("W&B, read back from its offline file", list(_wandb(run))),
+        ("files", [[size(p.stat().st_size), p.name] for p in sorted(run.iterdir()) if p.is_file()]),
+    ]:
+        if rows:
+            print(f"{title}\n{aligned(rows, indent='  ')}\n")
+    if table := result.get("table"):
+        head = list(dict.fromkeys(name for row in table for name in row))
+        print(f"result\n{aligned([[row.get(name) for name in head] for row in table], head, indent='  ')}\n")
+    for note in result.get("notes") or []:
+        print(note)
+
+
+def _attempts(told: dict) -> list[list]:
+    return [
+        ["attempt", f"{attempt.get('started', '?')} to {attempt.get('ended', '?')}: {attempt.get('status', '?')}"]
+        for attempt in told.get("attempts") or []
+    ]
+
+
+def _origin(told: dict) -> Iterator[list]:
+    commit = told.get("git") or told
+    if commit.get("commit"):
+        yield ["commit", f"{commit['commit']}{' with changes (uncommitted.patch)' if commit.get('dirty') else ''}"]
+    for name in ("key", "seed", "threads", "python", "platform", "cpu", "cores"):
+        if told.get(name) is not None:
+            yield [name, str(told[name])]
+    for name, value in (told.get("machine") or {}).items():
+        yield [name, str(value)]
+    if versions := told.get("versions"):
+        yield ["versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)]
+    if source := (told.get("data") or {}).get("source"):
+        yield ["data from", source]
+    if overrides := told.get("overrides"):
+        yield ["command", f"maskbench {' '.join(overrides)}"]
+
+
+def _wandb(run: Path) -> Iterator[list]:
+    if not any(run.glob("wandb/*/run-*.wandb")):
+        return
+    from maskbench.report import wandb_file
+
+    if (found := wandb_file.read(run)) is None:
+        return
+    names = {name for row in found.history for name in row if not name.startswith("_")}
+    yield ["run", f"{found.id} of project {found.project}, group {found.group}, attempts {found.attempts}"]
+    yield ["history", f"{len(found.history)} rows of {', '.join(sorted(names))}"]
+    yield ["summary", f"{len([name for name in found.summary if not name.startswith('_')])} values"]
+    yield ["exit code", "none: still running, or killed" if found.exit_code is None else str(found.exit_code)]

@@ -1,0 +1,232 @@
+"""Runs started side by side, each the program itself in a process of its own: one that crashes takes no other with it.
+
+What is finished is not started, what was interrupted is taken up by the same command, and a run that another process is
+at work on is waited for. On a terminal a live table shows how far each job is; elsewhere a line when one starts or ends.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console as Terminal
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from maskbench.cli import forks as warm
+from maskbench.report.runs import state
+
+SHOWN = 24  # jobs of a live table; the others are counted
+GRACE = 3.0  # seconds for processes to stop by themselves
+PATIENCE = 2.0  # seconds between looks at a run that another process is at work on
+PROGRAM = (sys.executable, "-m", "maskbench")
+MARKS = {
+    "waiting": "dim",
+    "elsewhere": "yellow",
+    "running": "bold",
+    "finished": "green",
+    "failed": "red",
+    "interrupted": "yellow",
+    "earlier": "dim",
+}
+
+
+@dataclass
+class Job:
+    """One process: overrides, the run directories it fills, and how it stands.
+
+    status: waiting, elsewhere (another process does it), running, finished, failed, interrupted, or earlier (nothing to do).
+    """
+
+    label: str
+    words: Sequence[str]
+    folders: Sequence[Path]
+    fresh: bool = False  # do it anew although it is finished
+    warm: bool = False  # fork it from a process that has the imports done
+    status: str = "waiting"
+    note: str = ""
+    started: float = 0.0
+    seconds: float = 0.0
+    process: "subprocess.Popen | warm.Forked | None" = field(default=None, repr=False)
+
+    @property
+    def done(self) -> bool:
+        return not self.fresh and all(state(folder) == "finished" for folder in self.folders)
+
+    @property
+    def taken(self) -> bool:
+        return any(state(folder) == "running" for folder in self.folders)
+
+
+def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
+    """Do the jobs, at most `parallel` at a time, and return those that failed; each holds the reason in `note`."""
+    stop = threading.Event()
+    for job in jobs:
+        if job.done:
+            job.status = "earlier"
+    todo = [job for job in jobs if job.status != "earlier"]
+    if any(job.warm for job in todo):
+        os.environ.update(threads())
+        warm.begin()
+    with shown(jobs) as tell, terminable(), ThreadPoolExecutor(max(1, parallel)) as pool:
+        futures = [pool.submit(_do, job, stop, tell) for job in todo]
+        try:
+            while not all(future.done() for future in futures):
+                time.sleep(0.25)
+                tell.refresh()
+        finally:
+            stop.set()
+            end([job for job in todo if job.process is not None])
+        for future in futures:
+            future.result()
+    return [job for job in jobs if job.status in ("failed", "interrupted")]
+
+
+def end(jobs: Sequence[Job]) -> None:
+    """On an interruption: let the processes stop by the terminal's own signal, then tell those that did not get one.
+
+    A first signal lets a run end the block it is at and save, a second ends it at once, so no second one is sent early.
+    """
+    patience = time.monotonic() + GRACE
+    while time.monotonic() < patience and any(job.process.poll() is None for job in jobs):
+        time.sleep(0.05)
+    for job in jobs:
+        if job.process.poll() is None:
+            job.process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, being asked to terminate is an interruption, so that no process is left behind at work."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _do(job: Job, stop: threading.Event, tell: "Progress") -> None:
+    while job.taken and not stop.is_set():
+        job.status, job.note = "elsewhere", "another process is at work on it"
+        stop.wait(PATIENCE)
+    if stop.is_set():
+        job.status = "waiting"
+        return
+    if job.done:
+        job.status = "earlier"
+        tell.line(job)
+        return
+    job.started, job.status, job.note = time.monotonic(), "running", ""
+    tell.line(job)
+    complaint = _follow(job)
+    job.seconds = time.monotonic() - job.started
+    code = job.process.returncode
+    job.fresh = False
+    job.status = "finished" if code == 0 and job.done else "interrupted" if code == 130 else "failed"
+    if job.status == "failed":
+        end = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+        job.note = complaint or f"{end}{f'; the last it said: {job.note}' if job.note else ''}"
+    tell.line(job)
+
+
+def _follow(job: Job) -> str:
+    """Start the process and read what it says until it ends; its last complaint."""
+    complaint = ""
+    with tempfile.TemporaryDirectory(prefix="maskbench-") as folder:
+        log = Path(folder) / "log"
+        log.touch()
+        job.process = warm.start(job.words, log) if job.warm else _start(job.words, log)
+        with open(log, errors="replace") as said:
+            ended, rest = False, ""
+            while not ended:
+                ended = job.process.poll() is not None  # looked at before reading, so that nothing said is missed
+                *lines, rest = (rest + said.read() + "\n" * ended).split("\n")
+                for line in filter(None, map(str.strip, lines)):
+                    job.note = line
+                    if line.startswith("maskbench: "):
+                        complaint = line.removeprefix("maskbench: ")
+                    elif complaint.endswith(":"):  # of a sweep: below it stand the jobs
+                        complaint += f" {line}"
+                if not ended:
+                    time.sleep(0.1)
+    return complaint
+
+
+def _start(words: Sequence[str], log: Path) -> subprocess.Popen:
+    environment = os.environ | threads()
+    with open(log, "a") as said:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": said}
+        return subprocess.Popen([*PROGRAM, *words], env=environment, **streams)
+
+
+def threads() -> dict[str, str]:
+    """What processes side by side need in their environment: one thread each unless the user says otherwise."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+# ---- what is shown of it
+
+
+class Progress:
+    """How the jobs stand, on standard error: a live table, or a line when one starts or ends."""
+
+    def __init__(self, jobs: Sequence[Job], live: Live | None) -> None:
+        self.jobs, self.live = jobs, live
+        self.out = Terminal(stderr=True, highlight=False)
+
+    def refresh(self) -> None:
+        if self.live:
+            self.live.update(self.grid())
+
+    def line(self, job: Job) -> None:
+        if self.live:
+            return
+        over = sum(one.status in ("finished", "failed", "interrupted", "earlier") for one in self.jobs)
+        told = {
+            "running": "started",
+            "finished": f"finished in {job.seconds:.0f} s",
+            "earlier": "finished by another process",
+            "interrupted": "interrupted",
+        }.get(job.status, f"failed: {job.note}")
+        self.out.print(f"{over}/{len(self.jobs)} {job.label}: {told}", markup=False, soft_wrap=True)
+
+    def grid(self) -> Table:
+        counts = {status: sum(job.status == status for job in self.jobs) for status in MARKS}
+        title = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
+        table.add_column("job", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column("s", justify="right")
+        table.add_column("", no_wrap=True, ratio=1)
+        order = ("failed", "interrupted", "running", "elsewhere", "waiting", "finished", "earlier")
+        shown = sorted(self.jobs, key=lambda job: order.index(job.status))[:SHOWN]
+        for job in shown:
+            seconds = time.monotonic() - job.started if job.status == "running" else job.seconds
+            mark = f"[{MARKS[job.status]}]{job.status}"
+            table.add_row(job.label, mark, f"{seconds:.0f}" if seconds else "", escape(job.note))
+        return table
+
+
+@contextmanager
+def shown(jobs: Sequence[Job]) -> Iterator[Progress]:
+    if not sys.stderr.isatty():
+        yield Progress(jobs, None)
+        return
+    with Live(console=Terminal(stderr=True, highlight=False), refresh_per_second=4, transient=True) as live:
+        yield Progress(jobs, live)

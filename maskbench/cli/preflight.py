@@ -1,0 +1,228 @@
+"""What can be known to be wrong before anything starts: unknown names, types, ranges, combinations, folders.
+
+Hydra composes happily what cannot run and its own messages name neither the near miss nor the choices, so the command
+line is looked at here first, and for a sweep all of it, before the first job. Imports no torch.
+"""
+
+import copy
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from maskbench.cli import schema
+from maskbench.cli.command_line import Command, choices, one_line, parse
+from maskbench.cli.overrides import key_mistakes, shown, spread, values
+from maskbench.common import identity
+from maskbench.common.errors import UsageError, did_you_mean
+
+COMBINATIONS = 128  # group choices of a sweep that are composed here; what is beyond is checked as each job starts
+CROSS = {"budget.steps", "budget.epochs", "trainer.strategy"}  # keys that are judged together
+
+
+def check(argv: list[str], starts: bool = True) -> Command:
+    """Judge a whole command line; nothing has been started or written when this returns or raises.
+
+    Args:
+        starts: whether runs are to start, so that their directory must be writable.
+
+    Raises:
+        UsageError: what is wrong, one line for each mistake or bad combination of a sweep.
+    """
+    command = parse(argv)
+    if command.ours:
+        _stop(_choice_mistakes(command))
+        if not command.multirun:
+            _stop(_stray_sweeps(command.overrides))
+        _stop(_combination_mistakes(command, starts and not (command.args.cfg or command.args.info)))
+    return command
+
+
+def check_config(cfg: DictConfig, said: Iterable[str] = ()) -> None:
+    """Judge one composed config; `said` are the keys the user set.
+
+    Raises:
+        UsageError: the first mistake.
+    """
+    _stop(itertools.islice(_config_mistakes(cfg, set(said), []), 1))
+
+
+def _stop(mistakes: Iterable[str]) -> None:
+    if mistakes := list(dict.fromkeys(mistakes)):
+        raise UsageError("\n".join(mistakes))
+
+
+def _choice_mistakes(command: Command) -> Iterator[str]:
+    if any(o.key_or_group == "hydra.searchpath" for o in command.overrides):
+        return  # places that only Hydra knows
+    standing = _standing_groups()
+    for override in command.overrides:
+        if override.is_hydra_override() or override.is_delete() or not command.is_group(override):
+            continue
+        known = choices(command.folders, override.key_or_group)
+        if mistake := _plus_mistake(override, standing):
+            yield mistake
+        for name in _names(override):
+            if name not in known:
+                group = override.key_or_group
+                yield f"no {group} '{name}'.{did_you_mean(name, known)} Choices: {', '.join(known) or 'none'}."
+
+
+def _standing_groups() -> set[str]:
+    """The groups of config.yaml's defaults list: these are chosen with `group=`, others are added with `+group=`."""
+    entries = OmegaConf.load(identity.conf_dir() / "config.yaml").defaults
+    return {str(name).split()[-1] for entry in entries if not isinstance(entry, str) for name in entry}
+
+
+def _plus_mistake(override: Override, standing: set[str]) -> str | None:
+    group, text = override.key_or_group, override.input_line.lstrip("+")
+    if override.is_add() and group in standing:
+        return f"{group} has a choice already; write {text} without the plus sign."
+    if not override.is_add() and group not in standing:
+        return f"{group} has no choice by default; add one with +{text}."
+    return None
+
+
+def _names(override: Override) -> Iterator[str]:
+    for value in values(override):
+        for name in value if isinstance(value, list) else [value]:
+            if not isinstance(name, dict):  # a mapping sets keys in the group's part, it chooses nothing
+                yield shown(name).removesuffix(".yaml")
+
+
+def _stray_sweeps(overrides: list[Override]) -> Iterator[str]:
+    for o in overrides:
+        if o.is_sweep_override():
+            key, _, value = o.input_line.partition("=")
+            yield f"'{o.input_line}' is a sweep: add -m to run each value, or write '{key}=[{value}]' for one list."
+
+
+def _combination_mistakes(command: Command, starts: bool) -> Iterator[str]:
+    """All mistakes in all combinations of group choices; one that every combination makes is told once."""
+    groups = [o for o in command.overrides if o.is_hydra_override() or command.is_group(o)]
+    keys = [o for o in command.overrides if o not in groups]
+    swept = [spread(o) for o in groups if o.key_or_group != "hydra.mode"]
+    found: dict[str, list[str]] = {}
+    total = 0
+    for total, chosen in enumerate(itertools.islice(itertools.product(*swept), COMBINATIONS), 1):
+        label = " ".join(text for text, options in zip(chosen, swept, strict=True) if len(options) > 1)
+        for mistake in dict.fromkeys(_mistakes(command, list(chosen), keys, starts and total == 1)):
+            found.setdefault(mistake, []).append(label)
+    for mistake, labels in found.items():
+        plain = len(labels) == total or all(word in mistake for label in labels for word in label.split())
+        yield from [mistake] if plain else [f"{label}: {mistake}" for label in labels]
+
+
+def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts: bool) -> Iterator[str]:
+    """The mistakes under one combination of group choices; with `starts` also of the folder its first run needs."""
+    try:
+        base = command.compose(chosen)
+    except UsageError as error:
+        yield str(error)
+        return
+    bad = {o.input_line: list(key_mistakes(o, base, command.groups)) for o in keys}
+    yield from itertools.chain(*bad.values())
+    keys = [o for o in keys if not bad[o.input_line]]
+    said = {o.key_or_group for o in command.overrides}
+    for number, chosen_values in enumerate(itertools.islice(_cross_values(keys), COMBINATIONS)):
+        cfg = copy.deepcopy(base)
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(chosen_values, cfg)
+        except (HydraException, OmegaConfBaseException) as error:
+            yield one_line(error)
+            return
+        yield from _config_mistakes(cfg, said, command.folders, command.multirun)
+        if starts and number == 0:
+            yield from _folder_mistakes(cfg, command.multirun)
+
+
+def _cross_values(keys: list[Override]) -> Iterator[tuple[Override, ...]]:
+    """Every combination of the swept keys that are judged together; the other swept keys at their first value."""
+    parser = OverridesParser.create()
+    options = []
+    for override in keys:
+        texts = spread(override)
+        texts = texts if override.key_or_group in CROSS else texts[:1]
+        options.append([override] if not override.is_sweep_override() else [parser.parse_override(t) for t in texts])
+    return itertools.product(*filter(None, options))
+
+
+# ---- one config
+
+
+def _config_mistakes(cfg: DictConfig, said: set[str], folders: list[Path], multirun: bool = False) -> Iterator[str]:
+    for key in schema.RANGES:
+        value = OmegaConf.select(cfg, key, throw_on_missing=False)
+        if mistake := schema.out_of_range(key, value):
+            yield mistake
+    yield from filter(None, [_budget_mistake(cfg, said), _task_mistake(cfg, folders), _ddp_mistake(cfg, multirun)])
+
+
+def _budget_mistake(cfg: DictConfig, said: set[str]) -> str | None:
+    steps, epochs = cfg.budget.steps, cfg.budget.epochs
+    if (steps is None) != (epochs is None):
+        return None
+    if steps is None:
+        return "budget.steps and budget.epochs are both null; give one of them."
+    other = {"budget.steps", "budget.epochs"} - said
+    mend = f"add {other.pop()}=null" if len(other) == 1 else "set one of them to null"
+    return f"budget.steps={steps} and budget.epochs={epochs} are both set; {mend}."
+
+
+def _task_mistake(cfg: DictConfig, folders: list[Path]) -> str | None:
+    able, task = OmegaConf.select(cfg, "method.tasks"), OmegaConf.select(cfg, "task.name")
+    if able is None or task is None or task in able:
+        return None
+    method = OmegaConf.select(cfg, "method.name")
+    others = [name for name, tasks in method_tasks(folders or [identity.conf_dir()]).items() if task in tasks]
+    does = " or ".join(f"task={name}" for name in able)
+    return (
+        f"method={method} cannot do task={task}: it does {does}, "
+        f"and task={task} is done by {'method=' + ', '.join(others) if others else 'no method here'}."
+    )
+
+
+def method_tasks(folders: list[Path]) -> dict[str, list[str]]:
+    """Method -> the tasks it can do, read from its file."""
+    files = choices(folders, "method")
+    return {name: OmegaConf.select(OmegaConf.load(path), "method.tasks") or [] for name, path in files.items()}
+
+
+def _ddp_mistake(cfg: DictConfig, multirun: bool) -> str | None:
+    strategy = str(OmegaConf.select(cfg, "trainer.strategy"))
+    if not (multirun and strategy.startswith("ddp")) or any(way in strategy for way in ("spawn", "fork", "notebook")):
+        return None
+    return (
+        f"-m with trainer.strategy={strategy} would start the whole sweep once per device; "
+        "add trainer.strategy=ddp_spawn, or start the runs one by one."
+    )
+
+
+def _folder_mistakes(cfg: DictConfig, multirun: bool) -> Iterator[str]:
+    try:
+        writable(identity.run_dir(cfg) if multirun else Path(cfg.hydra.run.dir))
+    except UsageError as error:
+        yield str(error)
+
+
+def writable(folder: Path) -> None:
+    """See whether `folder` could be made and written, by making an empty folder in its nearest parent and removing it.
+
+    Raises:
+        UsageError: it could not; with the system's reason.
+    """
+    parent = folder.absolute()
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        Path(tempfile.mkdtemp(prefix=".maskbench-", dir=parent)).rmdir()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"cannot write {folder} ({parent}: {reason}); choose another paths.output=FOLDER.") from error

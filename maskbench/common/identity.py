@@ -1,0 +1,105 @@
+"""Who a run is: the key of its scientific config, its directory, and where config and data lie. Imports no torch.
+
+The key answers "is this the same question?". It is a hash of the resolved config without what cannot change an answer
+(paths, logger, loop, launcher) and without the seed, which stands readable beside it. Keys whose value is null are left
+out, so an option that is added later with null as its default leaves the keys of older results as they were; a new
+option must therefore default to null, or to whatever null means.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from maskbench.common import moved
+
+ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "experiment", "trainer"}  # not part of the question
+WORDS = {"about", "tasks", "workers"}  # descriptions, and who reads files: not knobs
+
+
+def conf_dir() -> Path:
+    """The folder of config.yaml: inside the installed package, else at the top of the repository."""
+    package = Path(__file__).resolve().parents[1]
+    return package / "conf" if (package / "conf" / "config.yaml").is_file() else package.parent / "conf"
+
+
+def data_dir() -> str:
+    """Where data sets are kept: MASKBENCH_DATA, else a folder in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return os.environ.get("MASKBENCH_DATA") or str(Path(cache) / "maskbench" / "data")
+
+
+def key(cfg: DictConfig) -> str:
+    """10 hex digits that are equal for two configs exactly when they ask the same question, whatever the seed."""
+    question = plain(cfg, without=ELSEWHERE) | {"precision": OmegaConf.select(cfg, "trainer.precision")}
+    return hashlib.sha256(spelling(question).encode()).hexdigest()[:10]
+
+
+def spelling(value: object) -> str:
+    """JSON that is equal for two values exactly when they are the same setting."""
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"))
+
+
+def question(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config's leaves by dotted name, without what cannot change an answer and without the names of code."""
+    found = {name: value for name, value in leaves(config) if name.partition(".")[0] not in ELSEWHERE - {"trainer"}}
+    found = {name: value for name, value in found.items() if name.rpartition(".")[2] not in {*WORDS, "_target_"}}
+    return {name: value for name, value in found.items() if not name.startswith("trainer.") or name == "trainer.precision"}
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of all that is no mapping; an empty mapping counts as a value."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def run_dir(cfg: DictConfig) -> Path:
+    """The run directory, relative to the working directory when `paths.output` is."""
+    return Path(cfg.paths.output) / f"{cfg.method.name}-{cfg.data.name}" / f"s{cfg.seed}-{key(cfg)}"
+
+
+def register() -> None:
+    """Make `${mb_key:}`, `${mb_data_dir:}` and `${mb_for:TASK,VALUE}` (null for any other task) known to every config."""
+    OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
+    OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
+    OmegaConf.register_new_resolver("mb_call", _call, replace=True)
+    OmegaConf.register_new_resolver("mb_for", _for, replace=True)
+
+
+def _for(task: str, value: object, *, _root_: DictConfig) -> object:
+    """`value` when the run's task is `task`, else None: a key that only one task asks leaves the key of other runs alone."""
+    return value if OmegaConf.select(_root_, "task.name") == task else None
+
+
+def _call(function: str, *args: object) -> object:
+    """`${mb_call:package.module.function,a,b}`: a number that follows from others in the config; the module imports no torch."""
+    module, _, name = function.rpartition(".")
+    return getattr(import_module(module), name)(*args)
+
+
+def plain(cfg: DictConfig, without: set[str]) -> dict[str, Any]:
+    """The resolved config as plain containers, but for the top-level keys in `without`, which need not resolve."""
+    parts = {name: cfg[name] for name in cfg if name not in without}
+    return {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in parts.items()}
+
+
+def _canonical(value: object) -> object:
+    """Without nulls, empty mappings and descriptions; 10.0 is 10, as both spell the same number."""
+    if isinstance(value, dict):
+        inner = {str(name): _canonical(item) for name, item in value.items() if name not in WORDS}
+        if isinstance(inner.get("_target_"), str):
+            inner["_target_"] = moved.first_name(inner["_target_"])  # a file that moved is the same code
+        return {name: item for name, item in inner.items() if item is not None and item != {}}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,31 @@
+"""Functions chosen by name from the command line: one of ours, or any importable one by its dotted path."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import FunctionType, ModuleType
+
+from maskbench.common.errors import UsageError, did_you_mean
+
+
+def named(key: str, name: str, choices: ModuleType | Mapping[str, Callable]) -> Callable:
+    """The function called `name`: a public one defined in the module `choices`, or `package.module.function`.
+
+    Raises:
+        UsageError: there is none; the message names `key`, the choices and a near miss.
+    """
+    if isinstance(choices, ModuleType):
+        choices = functions(choices)
+    if name in choices:
+        return choices[name]
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ValueError, ImportError, AttributeError):
+        hint = did_you_mean(name, choices)
+        raise UsageError(f"no {key} '{name}'.{hint} Choices: {', '.join(choices)}, or a dotted path") from None
+
+
+def functions(module: ModuleType) -> dict[str, Callable]:
+    """The public functions that a module defines itself, by name."""
+    own = vars(module).items()
+    return {n: f for n, f in own if isinstance(f, FunctionType) and f.__module__ == module.__name__ and n[0] != "_"}

@@ -1,0 +1,79 @@
+"""Sine waves to be told from a few points: the regression tasks of MAML (Finn et al. 2017, section 5.1).
+
+A task is y = A sin(x - phase) with A in U[0.1, 5] and phase in U[0, pi]; its points are x in U[-5, 5].
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskbench.data.episodes.stages import ENDLESS, Episodes, EpisodeStage
+from maskbench.data.images.whole_sets import whole_number
+from maskbench.data.stage import Origin
+
+AMPLITUDE, PHASE, REACH = (0.1, 5.0), (0.0, math.pi), (-5.0, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Waves(Episodes):
+    """Inputs [tasks, points, 1] and values [tasks, points, 1]."""
+
+    def draw(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        points = self.shots + self.queries
+        u = self.uniform(index, 2 + points, "wave")
+        amplitude, phase = within(u[:, :1], *AMPLITUDE), within(u[:, 1:2], *PHASE)
+        x = within(u[:, 2:], *REACH)
+        y = amplitude * np.sin(x - phase)
+        return torch.from_numpy(x).float()[..., None], torch.from_numpy(y).float()[..., None]
+
+    @property
+    def support(self) -> int:
+        return self.shots
+
+
+def within(u: np.ndarray, low: float, high: float) -> np.ndarray:
+    return low + (high - low) * u
+
+
+def identity(values: Tensor) -> Tensor:
+    """The link of regression."""
+    return values
+
+
+def sinusoid(*, shots: int, queries: int | None, test_queries: int | None, test_shots: list[int], val: int, test: int,
+             root: Path, seed: int) -> list[EpisodeStage]:  # fmt: skip
+    """One stage of episodes. `queries` of None are as many as there are shots; `test_shots` are further test lists."""
+    shots = whole_number("data.shots", shots, least=1)
+
+    def waves(name: str, count: int, shots: int, queries: int | None) -> Waves:
+        queries = shots if queries is None else queries
+        return Waves(count=count, shots=shots, queries=queries, stream=(seed, "episodes", "sinusoid", name))
+
+    train = waves("train", ENDLESS, shots, queries)
+    return [
+        EpisodeStage(
+            index=0,
+            total=1,
+            name="sinusoid",
+            train=train,
+            val=waves("val", whole_number("data.val", val, least=1), shots, test_queries),
+            test=waves("test", whole_number("data.test", test, least=2), shots, test_queries),
+            further={
+                f"{k}shot": waves(f"test {k}", test, whole_number("data.test_shots", k, 1), test_queries) for k in test_shots
+            },
+            classes=(),
+            outputs=1,
+            shape=(1,),
+            origin=Origin("sinusoid", "synthetic"),
+            criterion=F.mse_loss,
+            link=identity,
+            ways=1,
+            shots=shots,
+            queries=train.queries,
+        )
+    ]

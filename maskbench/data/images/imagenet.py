@@ -1,0 +1,145 @@
+"""ImageNet, or any images in its layout (train/CLASS/*.JPEG, val/CLASS/*.JPEG): one stage, or classes dealt to stages.
+
+The images stay on disk (streamed.py). The official validation images are the test split; what validates is taken from
+the training images.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskbench.common.errors import UsageError
+from maskbench.data.images.split import dealt
+from maskbench.data.images.streamed import Crop, Files, Streamed, worker_count
+from maskbench.data.images.whole_sets import Scale, check_normalize, divide, scaled, stage_of, whole_number
+from maskbench.data.stage import Origin, Stage
+
+STANDARD = Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """All image files of a folder, and how they are read.
+
+    Attributes:
+        train_x, test_x: the files. train_y, test_y: [files], int64: places of the class folders in alphabetical order.
+        names: the class folders.
+        plain: what is seen of an image in evaluation; the other fields are `Streamed`'s.
+    """
+
+    train_x: Files
+    train_y: Tensor
+    test_x: Files
+    test_y: Tensor
+    names: tuple[str, ...]
+    origin: Origin
+    plain: Crop
+    scale: Scale
+    workers: int
+    seed: int
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (3, self.plain.size, self.plain.size)
+
+    def part(self, name: str, rows: Tensor, augment: bool = False) -> Streamed:
+        x, y = (self.train_x, self.train_y) if name == "train" else (self.test_x, self.test_y)
+        random = replace(self.plain, random=True) if augment else None
+        return Streamed(x, y[rows], rows, self.plain, self.scale, random, self.workers, self.seed)
+
+
+def whole(*, folder: str, val: int, augment: bool, size: int, resize: int, normalize: str, workers: int | None,
+          root: Path, seed: int) -> list[Stage]:  # fmt: skip
+    """One stage with every class.
+
+    Args:
+        folder: of the images, in the data folder or anywhere. val: training images that validate.
+        augment: train on random crops, mirrored at random.
+        size: of an input. resize: short side of an image before its middle is cut out.
+        workers: processes that read; None: one per processor, 8 at most.
+    """
+    images = library(folder, size, resize, normalize, workers, root, seed)
+    return [stage_of(images, divide(images, val, seed, augment), index=0, total=1, name=Path(folder).name)]
+
+
+def split(*, folder: str, stages: int, labels: str, order: str, val: int, augment: bool, size: int, resize: int,
+          normalize: str, workers: int | None, root: Path, seed: int) -> list[Stage]:  # fmt: skip
+    """`stages` stages of equally many classes; the other keys are those of `whole` and of split.split."""
+    images = library(folder, size, resize, normalize, workers, root, seed)
+    return dealt(images, stages, labels, order, val, seed, augment)
+
+
+def library(folder: str, size: int, resize: int, normalize: str, workers: int | None, root: Path, seed: int) -> Library:
+    """The images of a folder, listed once per process.
+
+    Raises:
+        UsageError: no such folder, not in this layout, or a key that does not work.
+    """
+    check_normalize(normalize)
+    size = whole_number("data.size", size, least=1)
+    if whole_number("data.resize", resize, least=1) < size:
+        raise UsageError(f"data.resize={resize} is too small to cut out {size} x {size} pixels: take {size} or more.")
+    if workers is not None:
+        whole_number("data.workers", workers, least=0)
+    place = (Path(root).expanduser() / Path(folder).expanduser()).absolute()
+    names, parts, checksums = survey(place)
+    (train_x, train_y), (test_x, test_y) = parts
+    origin = Origin(place.name, "folder", checksums, f"{normalize}, {size} of {resize} pixels")
+    scale = scaled(STANDARD, normalize)
+    crop, workers = Crop(size, resize), worker_count(workers)
+    return Library(train_x, train_y, test_x, test_y, names, origin, crop, scale, workers, seed)
+
+
+@lru_cache(maxsize=2)
+def survey(folder: Path) -> tuple[tuple[str, ...], list[tuple[Files, Tensor]], dict[str, str]]:
+    """(class names, (files, labels) of train and of val, MD5 of each part's names and sizes): no image is opened."""
+    for part in ("train", "val"):
+        if not classes_of(folder / part):
+            raise UsageError(
+                f"There are no class folders in {folder / part}: put train/CLASS/*.JPEG and val/CLASS/*.JPEG into "
+                f"{folder} (torchvision.datasets.ImageNet unpacks the official archives so), or name another with "
+                "data.folder=FOLDER."
+            )
+    names = classes_of(folder / "train")
+    if strange := sorted(set(classes_of(folder / "val")) ^ set(names)):
+        raise UsageError(f"Class folder {strange[0]} is in only one of train and val of {folder}: give both the same classes.")
+    parts, checksums = [], {}
+    for part in ("train", "val"):
+        files, labels, checksums[part] = listing(folder / part, names)
+        parts.append((files, labels))
+    return names, parts, checksums
+
+
+def classes_of(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")))
+
+
+def listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, Tensor, str]:
+    """(files by class and name, their classes, MD5 of names and sizes) of one part.
+
+    Raises:
+        UsageError: a class without images.
+    """
+    names, labels, digest = [], [], hashlib.md5(usedforsecurity=False)
+    for label, name in enumerate(classes):
+        images = (e for e in os.scandir(folder / name) if e.name.lower().endswith(ENDINGS) and e.name[0] != ".")
+        found = sorted((image.name, image.stat().st_size) for image in images)
+        if not found:
+            raise UsageError(f"There is no image in {folder / name}: fill the folder, or delete it in train and val.")
+        digest.update("".join(f"{name}/{file} {size}\n" for file, size in found).encode(errors="surrogateescape"))
+        names += [os.fsencode(f"{name}/{file}") for file, _ in found]
+        labels.append(torch.full((len(found),), label))
+    return Files(folder, np.array(names)), torch.cat(labels), digest.hexdigest()

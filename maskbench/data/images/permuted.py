@@ -1,0 +1,55 @@
+"""Permuted images: each stage sees all images through a pixel permutation of its own, the first stage too."""
+
+import hashlib
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskbench.common import streams
+from maskbench.data.images.whole_sets import Splits, divide, load, stage_of, whole_number
+from maskbench.data.stage import Stage
+
+
+@dataclass(frozen=True, eq=False)
+class Permute:
+    """Pixel `order[j]` of an image moves to place j; `order` is a bijection, [pixels], int64."""
+
+    order: Tensor
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(self.order.numpy().tobytes()).hexdigest()
+        object.__setattr__(self, "key", f"permute {digest[:16]}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1).index_select(1, self.order.to(x.device)).view_as(x)
+
+
+def permuted(*, base: str, stages: int, legacy: bool, val: int, normalize: str, source: str, root: Path,
+             seed: int) -> list[Stage]:  # fmt: skip
+    """`stages` stages of all ten classes; a stage's permutation depends on the seed and its index alone.
+
+    With `legacy` the permutation of stage i is what numpy draws from seed i + `seed`, as in the released SupSup code.
+    """
+    total = whole_number("data.stages", stages, least=1)
+    images = load(base, root, normalize, source)
+    plain, pixels = divide(images, val, seed), math.prod(images.shape)
+
+    def seen(view: Permute) -> Splits:  # rows and labels are shared by all stages
+        return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
+
+    orders = [permutation(seed, i, legacy, pixels) for i in range(total)]
+    return [
+        stage_of(images, seen(Permute(order)), index=i, total=total, name=f"permutation {i}") for i, order in enumerate(orders)
+    ]
+
+
+def permutation(seed: int, index: int, legacy: bool, pixels: int = 28 * 28) -> Tensor:
+    """The pixel order of stage `index`, [pixels]; the channels of a colour image count as pixels of their own."""
+    if legacy:
+        return torch.from_numpy(np.random.RandomState(index + seed).permutation(pixels))
+    return torch.randperm(pixels, generator=streams.generator(seed, "permutation", index))

@@ -1,0 +1,59 @@
+"""Rotated images: stage i sees all images turned by i times an angle."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskbench.common.errors import UsageError
+from maskbench.data.images.whole_sets import Splits, divide, load, stage_of, whole_number
+from maskbench.data.stage import Stage
+
+ROWS = 4096  # turned at a time: bounds the memory of intermediate values
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Turn images counter-clockwise about their centre, bilinearly; what comes in from outside is `black`."""
+
+    degrees: float
+    black: float
+
+    @property
+    def key(self) -> str:
+        return f"rotate {self.degrees!r} over {self.black!r}"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.degrees % 360 == 0:
+            return x
+        angle = math.radians(self.degrees)
+        cosine, sine = math.cos(angle), math.sin(angle)
+        turn = torch.tensor([[[cosine, -sine, 0.0], [sine, cosine, 0.0]]], dtype=x.dtype, device=x.device)
+        grid = F.affine_grid(turn, [1, *x.shape[1:]], align_corners=False)
+        turned = torch.empty_like(x)
+        for old, new in zip(x.split(ROWS), turned.split(ROWS), strict=True):
+            # relative to black, so that the zeros outside are black
+            sampled = F.grid_sample(old - self.black, grid.expand(len(old), -1, -1, -1), align_corners=False)
+            torch.add(sampled, self.black, out=new)
+        return turned
+
+
+def rotated(*, base: str, stages: int, degrees: float, val: int, normalize: str, source: str, root: Path,
+            seed: int) -> list[Stage]:  # fmt: skip
+    """`stages` stages of all ten classes; the first one is upright."""
+    total = whole_number("data.stages", stages, least=1)
+    if isinstance(degrees, bool) or not isinstance(degrees, int | float) or not math.isfinite(degrees):
+        raise UsageError(f"data.degrees={degrees} does not work: take a number, the degrees between two stages.")
+    images = load(base, root, normalize, source)
+    plain = divide(images, val, seed)
+
+    def seen(view: Rotate) -> Splits:  # rows and labels are shared by all stages
+        return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
+
+    return [
+        stage_of(images, seen(Rotate(i * degrees, images.black)), index=i, total=total, name=f"{i * degrees:g} degrees")
+        for i in range(total)
+    ]

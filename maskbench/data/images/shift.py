@@ -1,0 +1,120 @@
+"""The test split under corruptions: drawn here (corrupt.py), or read from a folder in the layout of CIFAR-10-C.
+
+That layout: labels.npy, and for each type <type>.npy, uint8 [5 x images, height, width(, channels)], level after level,
+the images in the order of the clean test set. Each corrupted split is made when it is asked for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.data.images.corrupt import LEVELS, TYPES, corrupted
+from maskbench.data.sources.folder import md5
+from maskbench.data.stage import Split
+
+if TYPE_CHECKING:
+    from maskbench.data.images.whole_sets import Scale
+
+Shifted = Mapping[str, Callable[[], Split]]
+
+
+def shifted(wanted: object, test: Split, labels: np.ndarray, scale: "Scale", root: Path) -> tuple[Shifted, dict[str, str]]:
+    """What `data.shifted` asks for, by `<type>/<level>`, and what decides it, for the record.
+
+    Args:
+        wanted: true (every type), a type, a list of them, or a folder in the layout of CIFAR-10-C; None or false: nothing.
+        test: the clean test split, whose tensor holds every test image. labels: of all these images, in their order.
+        scale: how pixel values became inputs.
+
+    Raises:
+        UsageError: no such type or folder, or its files do not fit the clean ones.
+    """
+    if wanted in (None, False) or wanted == []:
+        return {}, {}
+    if isinstance(wanted, str) and wanted not in TYPES:
+        return stored(wanted, test, labels, scale, Path(root).expanduser())
+    kinds = list(TYPES) if wanted is True else [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(kinds, Sequence):
+        raise UsageError(f"data.shifted={wanted} does not work: take true, a list of types, or a folder.")
+    for kind in kinds:
+        if kind not in TYPES:
+            raise UsageError(f"data.shifted names '{kind}': take from {', '.join(TYPES)}.{did_you_mean(str(kind), TYPES)}")
+    recipe = {f"shifted/{kind}": md5(repr((kind, TYPES[kind][1])).encode()) for kind in kinds}
+    return {f"{kind}/{level}": Drawn(test, scale, kind, level) for kind in dict.fromkeys(kinds) for level in LEVELS}, recipe
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The test split under one type at one level."""
+
+    test: Split
+    scale: "Scale"
+    kind: str
+    level: int
+
+    def __call__(self) -> Split:
+        pixels = self.scale.undo(self.test.x).round_().div_(255)
+        return Split(self.scale.apply(corrupted(pixels, self.kind, self.level).mul_(255)), self.test.y, self.test.rows)
+
+
+# ---- a folder
+
+
+def stored(name: str, test: Split, labels: np.ndarray, scale: "Scale", root: Path) -> tuple[Shifted, dict[str, str]]:
+    """Every type that a folder holds, in the order of their names."""
+    folder = root / Path(name).expanduser()
+    if not folder.is_dir():
+        raise UsageError(
+            f"data.shifted={name} is neither a type ({', '.join(TYPES)}) nor a folder with labels.npy and <type>.npy in "
+            f"{root}.{did_you_mean(name, TYPES)}"
+        )
+    files = sorted(file for file in folder.glob("*.npy") if file.name != "labels.npy")
+    if not files:
+        raise UsageError(f"{folder} holds no <type>.npy: unpack CIFAR-10-C there, or take data.shifted=true.")
+    shape = (len(LEVELS) * len(labels), *test.x.shape[2:])
+    told = opened(folder / "labels.npy", shape[:1])
+    if not np.array_equal(told, np.tile(labels, len(LEVELS))):
+        raise UsageError(f"{folder / 'labels.npy'} does not hold the labels of the clean test images: these are other images.")
+    about = {f"{name}/labels.npy": md5(np.ascontiguousarray(told, np.uint8).tobytes())}
+    for file in files:
+        opened(file, shape, test.x.shape[1])
+        about[f"{name}/{file.name}"] = f"{file.stat().st_size} bytes"
+    splits = {f"{f.stem}/{level}": Stored(test, scale, f, shape, level) for f in files for level in LEVELS}
+    return splits, about
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One level of a file."""
+
+    test: Split
+    scale: "Scale"
+    file: Path
+    shape: tuple[int, ...]
+    level: int
+
+    def __call__(self) -> Split:
+        n, channels = self.shape[0] // len(LEVELS), self.test.x.shape[1]
+        raw = opened(self.file, self.shape, channels)[(self.level - 1) * n : self.level * n]
+        pixels = torch.from_numpy(raw.astype(np.float32)).view(n, *self.shape[1:], channels).movedim(-1, 1).contiguous()
+        return Split(self.scale.apply(pixels), self.test.y, self.test.rows)
+
+
+def opened(file: Path, shape: tuple[int, ...], channels: int = 1) -> np.ndarray:
+    """The array in a file, mapped and not read; grey images may lack the dimension of their channel."""
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        missing = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        raise UsageError(f"{file} is {missing}: put it there as published.") from None
+    fitting = {(*shape, channels)} | ({shape} if channels == 1 else set())
+    if array.shape not in fitting or array.dtype.kind not in "iu":
+        size = " x ".join(map(str, array.shape))
+        wanted = " x ".join(map(str, (*shape, channels) if channels > 1 else shape))
+        raise UsageError(f"{file} holds {size} values of type {array.dtype}, not whole numbers {wanted}: it is of another set.")
+    return array

@@ -1,0 +1,239 @@
+"""Images as one tensor shared by all stages, and the plainest data set of all: every class in one stage."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskbench.common import streams
+from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.data.images import ood as unknowns
+from maskbench.data.images import shift
+from maskbench.data.images.augment import CropFlip
+from maskbench.data.sources import find as sources
+from maskbench.data.stage import Origin, Split, Stage
+
+log = logging.getLogger("maskbench")
+
+
+class Scale(NamedTuple):
+    """How pixel values become inputs: (x / 255 - mean) / deviation, each with one value per channel."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def apply(self, x: Tensor) -> Tensor:
+        """[rows, channels, height, width], float32, 0 to 255 -> the same tensor, changed in place."""
+        mean, deviation = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in self)
+        return x.div_(255).sub_(mean).div_(deviation)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """A new tensor of pixel values, 0 to 255."""
+        mean, deviation = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in self)
+        return (x * deviation).add_(mean).mul_(255)
+
+    @property
+    def black(self) -> tuple[float, ...]:
+        """What a black pixel becomes."""
+        return tuple(self.apply(torch.zeros(1, len(self.mean), 1, 1)).flatten().tolist())
+
+
+# mean and deviation of the training images, on the scale 0 to 1
+STANDARD = {
+    "mnist": Scale((0.1307,), (0.3081,)),
+    "fashion_mnist": Scale((0.2860,), (0.3530,)),
+    "cifar10": Scale((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": Scale((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "svhn": Scale((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "synthetic": Scale((0.2704,), (0.2696,)),
+    "synthetic_other": Scale((0.2740,), (0.2700,)),
+    "synthetic_cifar10": Scale((0.2749, 0.2768, 0.2729), (0.2731, 0.2747, 0.2695)),
+    "synthetic_cifar100": Scale((0.2734, 0.2735, 0.2751), (0.2711, 0.2713, 0.2710)),
+}
+CLASSES = {"cifar100": 100, "synthetic_cifar100": 100}  # the others have 10
+PAD = 4  # pixels by which an augmented image moves at most: what CIFAR's recipes have
+
+
+class Source(Protocol):
+    """A whole data set whose rows are dealt to splits; in memory (Images) or on disk."""
+
+    train_y: Tensor  # [rows], int64
+    test_y: Tensor
+    classes: int
+    shape: tuple[int, ...]
+    origin: Origin
+
+    def part(self, name: str, rows: Tensor, augment: bool = False) -> Split:
+        """These rows, [rows of the split], of `train` or `test`; with `augment` training batches change at random."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A whole data set in memory, normalised.
+
+    Attributes:
+        train_x, test_x: [rows, channels, height, width], float32.
+        train_y, test_y: [rows], int64, from 0 to `classes` - 1.
+        blacks: the value a black pixel has after normalisation, per channel.
+        origin: where the files came from.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    blacks: tuple[float, ...]
+    classes: int
+    origin: Origin
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.train_x.shape[1:])
+
+    @property
+    def black(self) -> float:
+        """The value of a black pixel of grey images."""
+        if len(self.blacks) > 1:
+            raise UsageError(f"{self.origin.name} is in colour: take grey images here, such as data.base=mnist.")
+        return self.blacks[0]
+
+    def part(self, name: str, rows: Tensor, augment: bool = False) -> Split:
+        x, y = (self.train_x, self.train_y) if name == "train" else (self.test_x, self.test_y)
+        return Split(x, y[rows], rows, augment=CropFlip(PAD, self.blacks) if augment else None)
+
+
+def load(base: str, root: Path, normalize: str = "standard", source: str = "auto") -> Images:
+    """The images of `base`, loaded once per process however many runs ask; nobody writes into these tensors.
+
+    `normalize` is `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+    """
+    check_normalize(normalize)
+    return _load(base, Path(root).expanduser().absolute(), normalize, source)
+
+
+@lru_cache(maxsize=2)
+def _load(base: str, root: Path, normalize: str, source: str) -> Images:
+    raw, origin = sources.find(base, root, source)
+    scale = scaled(STANDARD[base], normalize)
+
+    def inputs(x: np.ndarray) -> Tensor:
+        return to_inputs(x, scale)
+
+    def targets(y: np.ndarray) -> Tensor:
+        return torch.from_numpy(y.astype(np.int64))
+
+    return Images(
+        train_x=inputs(raw.train_x),
+        train_y=targets(raw.train_y),
+        test_x=inputs(raw.test_x),
+        test_y=targets(raw.test_y),
+        blacks=scale.black,
+        classes=CLASSES.get(base, 10),
+        origin=replace(origin, scale=normalize),
+    )
+
+
+def to_inputs(x: np.ndarray, scale: Scale) -> Tensor:
+    """uint8 images [rows, height, width] or [rows, channels, height, width] -> [rows, channels, height, width], float32."""
+    # in place: 60,000 images of MNIST are 188 MB
+    return scale.apply(torch.from_numpy(x.astype(np.float32)).view(len(x), -1, *x.shape[-2:]))
+
+
+def check_normalize(normalize: str) -> None:
+    if normalize not in ("standard", "unit"):
+        hint = did_you_mean(str(normalize), ("standard", "unit"))
+        raise UsageError(f"data.normalize={normalize} is not known: take standard or unit.{hint}")
+
+
+def scaled(standard: Scale, normalize: str) -> Scale:
+    """The scale that `data.normalize` asks for, where `standard` is that of the data set."""
+    channels = len(standard.mean)
+    return standard if normalize == "standard" else Scale((0.0,) * channels, (1.0,) * channels)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits of a stage."""
+
+    train: Split
+    val: Split
+    test: Split
+
+
+def divide(images: Source, val: int, seed: int, augment: bool = False) -> Splits:
+    """All images, once each: `val` of the training images validate, by a draw of the seed; test rows in a drawn order.
+
+    Rows of each split are in random order, so its first rows are a fair sample. With `augment` training batches change
+    at random.
+    """
+    order = torch.randperm(len(images.train_y), generator=streams.generator(seed, "val split"))
+    val = validation(len(order), val, images.origin.source)
+    tested = torch.randperm(len(images.test_y), generator=streams.generator(seed, "test order"))
+    return Splits(
+        train=images.part("train", order[val:], augment),
+        val=images.part("train", order[:val]),
+        test=images.part("test", tested),
+    )
+
+
+def validation(rows: int, val: int, source: str) -> int:
+    """How many of `rows` training images validate: `val`, or on a small stand-in that has too few, the same share."""
+    val = whole_number("data.val", val, least=0)
+    if val < rows:
+        return val
+    share = rows * val // 60_000
+    if source not in ("sample", "synthetic") or share >= rows:
+        raise UsageError(f"data.val={val} leaves nothing to train on: there are {rows} training images, take fewer.")
+    log.info(f"Only {rows} training images: {share} of them validate, the share that {val} has of 60,000.")
+    return share
+
+
+def whole_number(key: str, value: int, least: int) -> int:
+    """`value`, if it is an integer of at least `least`; else one sentence that names the key."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{key}={value} does not work: take a whole number of at least {least}.")
+    return value
+
+
+def stage_of(images: Source, splits: Splits, *, index: int, total: int, name: str, classes: tuple[int, ...] = (),
+          outputs: int | None = None) -> Stage:  # fmt: skip
+    """One stage of these images; by default it asks for all classes under their own labels."""
+    return Stage(
+        index=index,
+        total=total,
+        name=name,
+        train=splits.train,
+        val=splits.val,
+        test=splits.test,
+        classes=classes or tuple(range(images.classes)),
+        outputs=images.classes if outputs is None else outputs,
+        shape=images.shape,
+        origin=images.origin,
+    )
+
+
+def whole(*, base: str, val: int, normalize: str, source: str, root: Path, seed: int, augment: bool = False,
+          ood: str | Sequence[str] | None = None, shifted: bool | str | Sequence[str] | None = None) -> list[Stage]:  # fmt: skip
+    """One stage with every class. With `augment` training images are cropped and mirrored at random.
+
+    `ood` names sets whose test images are unknown classes (ood.py), `shifted` corruptions of the test images (shift.py).
+    """
+    images, names = load(base, root, normalize, source), unknowns.asked(ood, base)
+    scale = scaled(STANDARD[base], normalize)
+    stage = stage_of(images, divide(images, val, seed, augment), index=0, total=1, name=base)
+    corrupted, sums = shift.shifted(shifted, stage.test, images.test_y.numpy(), scale, root)
+    unknown: Mapping[str, Split] = {}
+    if names:
+        unknown, theirs = unknowns.unknown(
+            names, base=base, known=(images.train_x, images.test_x), inputs=partial(to_inputs, scale=scale),
+            most=len(stage.test), root=root, source=source, seed=seed,
+        )  # fmt: skip
+        sums |= theirs
+    origin = replace(stage.origin, checksums=stage.origin.checksums | sums)
+    return [replace(stage, ood=unknown, shifted=corrupted, origin=origin)]

@@ -1,0 +1,153 @@
+"""A ranking cut so that an exact count stays, found by selection; and weights masked by it, straight through (edge-popup)."""
+
+import math
+import threading
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Cut(NamedTuple):
+    """Where a ranking is cut: what stays ranks above `value`, or equal to it and stands at flat index `tie` or later.
+
+    Cuts are ordered: the smaller one keeps everything the larger one keeps.
+    """
+
+    value: float
+    tie: int
+
+
+def kept_count(keep: float, n: int) -> int:
+    """How many of n weights a share keeps: ceil(keep * n), with `keep` taken as the decimal number it is written as.
+
+    That is the papers' n - int((1 - keep) * n) without what floating point does to it: of 1000, 0.07 keeps 70, not 71.
+    """
+    return math.ceil(Fraction(str(keep)) * n)
+
+
+def cut(score: Tensor, count: int, magnitude: bool = False) -> Cut:
+    """The cut that keeps the `count` highest of the n scores (any shape), exactly; with `magnitude` by |score|.
+
+    Ties fall as in a stable ascending sort whose first n - count go: of equals, the lower index goes first. Found by
+    selection, which costs a hundredth of that sort.
+
+    Raises:
+        ValueError: `count` is not within 0 .. n.
+    """
+    n = score.numel()
+    if not 0 <= count <= n:
+        raise ValueError(f"cannot keep {count} of {n} weights")
+    if count == n:
+        return Cut(-math.inf, 0)
+    value, ties = _select(_copy(score.detach(), magnitude), n - count)
+    if ties == 0:
+        return Cut(value, n)
+    return Cut(value, int((_rank(score, magnitude) == value).flatten().nonzero()[-ties]))
+
+
+def cuts(scores: Sequence[Tensor], count: int, least: int = 0, magnitude: bool = False) -> list[Cut]:
+    """One cut through the joint ranking of several tensors, as it falls in each of them; `count` stay in all.
+
+    Ties go by the order of the tensors. Every tensor keeps its `least` best whatever the ranking says (all it has, if
+    that is fewer); where these alone are more than `count`, they are what stays.
+    """
+    floors = [min(least, score.numel()) for score in scores]
+    own = [cut(score, floor, magnitude) for score, floor in zip(scores, floors, strict=True)]
+    sure = [
+        _rank(score, magnitude).masked_fill(kept(score, c, magnitude), math.inf).flatten()
+        for score, c in zip(scores, own, strict=True)
+    ]
+    joint = cut(torch.cat(sure), max(count, sum(floors)))
+    starts = accumulate((score.numel() for score in scores), initial=0)
+    return [min(c, Cut(joint.value, max(0, joint.tie - start))) for c, start in zip(own, starts, strict=False)]
+
+
+def kept(score: Tensor, cut: Cut, magnitude: bool = False) -> Tensor:
+    """The mask of a cut, bool."""
+    rank = _rank(score, magnitude)
+    mask = rank > cut.value
+    if cut.tie < rank.numel():
+        mask.view(-1)[_ties(rank, cut)] = True
+    return mask
+
+
+def top_share(w: Tensor, score: Tensor, cut: Cut, magnitude: bool = False) -> Tensor:
+    """w * m, where m keeps the scores, or with `magnitude` the |scores|, that `cut` keeps (edge-popup).
+
+    Straight through the selection: d/dscore = w * d/d(w * m), times sign(score) where the magnitude ranks. What is masked
+    out gets a gradient too.
+    """
+    return _TopShare.apply(w, score, cut, magnitude)
+
+
+class _TopShare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
+        ctx.save_for_backward(w, score)
+        ctx.cut, ctx.magnitude = cut, magnitude
+        return _masked(w, score, cut, magnitude)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        w, score = ctx.saved_tensors
+        to_w = _masked(grad, score, ctx.cut, ctx.magnitude) if ctx.needs_input_grad[0] else None
+        to_score = grad * w
+        if ctx.magnitude:
+            to_score.mul_(torch.sign(score, out=_scratch(score)))
+        return to_w, to_score, None, None
+
+
+def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
+    """w where the cut keeps the score, else 0. Two backward kernels of torch are just this, in one pass over memory:
+    hardshrink's is w * [|score| > value], threshold's w * [score > value]."""
+    kernel = torch.ops.aten.hardshrink_backward if magnitude else torch.ops.aten.threshold_backward
+    masked = kernel(w, score, cut.value)
+    if cut.tie < w.numel():
+        ties = _ties(_rank(score, magnitude), cut)
+        masked.view(-1)[ties] = w.flatten()[ties]
+    return masked
+
+
+def _rank(score: Tensor, magnitude: bool) -> Tensor:
+    return score.detach().abs() if magnitude else score.detach()
+
+
+def _ties(rank: Tensor, cut: Cut) -> Tensor:
+    """Flat indices of the values equal to the cut's that stay."""
+    equal = (rank == cut.value).flatten().nonzero().squeeze(1)
+    return equal[equal >= cut.tie]
+
+
+def _select(values: Tensor, drop: int) -> tuple[float, int]:
+    """The `drop`-th smallest value (from 1), and how many of those ranked above it equal it. Reorders `values`."""
+    if values.device.type == "cpu":
+        flat = values.numpy()
+        flat.partition(drop - 1)
+        return float(flat[drop - 1]), int(np.count_nonzero(flat[drop:] == flat[drop - 1]))
+    value = values.kthvalue(drop).values
+    return value.item(), values.numel() - drop - int((values > value).sum())
+
+
+def _copy(score: Tensor, magnitude: bool) -> Tensor:
+    """The ranked values, flat, to be reordered; in float32 what numpy has no type for."""
+    if score.dtype.itemsize < 4:
+        score = score.float()
+    copy = _scratch(score)
+    return (torch.abs(score, out=copy) if magnitude else copy.copy_(score)).view(-1)
+
+
+_held = threading.local()
+
+
+def _scratch(like: Tensor) -> Tensor:
+    """A tensor like this one, for work that ends before the next call: the same memory again and again, since on a CPU
+    fresh memory costs more than a pass over it."""
+    held = getattr(_held, "scratch", None)
+    if held is None or held.numel() < like.numel() or (held.dtype, held.device) != (like.dtype, like.device):
+        held = _held.scratch = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
+    return held[: like.numel()].view(like.shape)

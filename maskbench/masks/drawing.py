@@ -1,0 +1,49 @@
+"""Masks drawn anew at each forward pass, with gradients straight through the draw: by a threshold, or by chance."""
+
+import torch
+from torch import Tensor
+
+
+class _Threshold(torch.autograd.Function):
+    """w * [score >= tau], with the gradient to the score as if the mask were the score itself (straight through)."""
+
+    @staticmethod
+    def forward(ctx, w: Tensor, score: Tensor, tau: float) -> Tensor:
+        ctx.save_for_backward(w, score)
+        ctx.tau = tau
+        kept = torch.empty_like(w)
+        torch.ge(score, tau, out=kept)  # into floats at once: a bool mask costs a second pass
+        return kept.mul_(w)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        w, score = ctx.saved_tensors
+        to_w = grad * (score >= ctx.tau) if ctx.needs_input_grad[0] else None
+        return to_w, grad * w, None
+
+
+def threshold(w: Tensor, score: Tensor, tau: float = 0.0) -> Tensor:
+    """w * [score >= tau]; d/dscore = w * d/d(w * m). Equality counts as kept (SupSup section 3b, Piggyback)."""
+    return _Threshold.apply(w, score, tau)
+
+
+class _Bernoulli(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logit: Tensor, noise: Tensor) -> Tensor:
+        p = logit.sigmoid()
+        ctx.save_for_backward(p)
+        return torch.lt(noise, p, out=torch.empty_like(p))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (p,) = ctx.saved_tensors
+        return torch.ops.aten.sigmoid_backward(grad, p), None
+
+
+def bernoulli(logit: Tensor, noise: Tensor | None = None) -> Tensor:
+    """A mask of zeros and ones (floats), each one with probability sigmoid(logit).
+
+    Straight through the draw: d/dlogit = p * (1 - p) * d/dm. `noise` is uniform on [0, 1), of the logits' shape; None
+    draws it from the global generator. (torch.bernoulli is four times as slow on a CPU.)
+    """
+    return _Bernoulli.apply(logit, torch.rand_like(logit) if noise is None else noise)

@@ -1,0 +1,48 @@
+"""Masks in memory and in files: 8 weights a byte, first weight in the lowest bit; and how many bytes that takes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+
+def pack(mask: Tensor) -> Tensor:
+    """A bool mask of any shape as ceil(numel / 8) bytes; the padding bits are 0."""
+    return torch.from_numpy(np.packbits(mask.detach().cpu().numpy().ravel(), bitorder="little"))
+
+
+def unpack(bits: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Bits of one mask [bytes], or of several [masks, bytes], as bool [*shape] or [masks, *shape]."""
+    count = int(np.prod(shape))
+    flat = np.unpackbits(bits.cpu().numpy(), axis=-1, count=count, bitorder="little")
+    return torch.from_numpy(flat.view(bool)).reshape((*bits.shape[:-1], *shape)).to(bits.device)
+
+
+def packed_bytes(w: Tensor) -> int:
+    """Of a mask of w at one bit a weight."""
+    return -(-w.numel() // 8)
+
+
+def sparse_bytes(w: Tensor, ones: int) -> int:
+    """Of a mask of w [outputs, ...] with so many ones, in compressed sparse columns: 16-bit rows, 32-bit column pointers
+    (the SupSup paper's; the values are implied)."""
+    return 2 * ones + 4 * (w[0].numel() + 1)
+
+
+def save(path: Path, masks: dict[str, Tensor]) -> None:
+    """Write masks to a safetensors file, one bit a weight; shapes and bit order stand in its metadata."""
+    shapes = {name: list(mask.shape) for name, mask in masks.items()}
+    about = {"format": 1, "bitorder": "little", "shapes": shapes}
+    # one entry: safetensors writes several in an order that differs from call to call
+    path.write_bytes(safetensors.torch.save({name: pack(m) for name, m in masks.items()}, {"masks": json.dumps(about)}))
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """Read masks written by `save` as bool tensors of their own shapes."""
+    with safe_open(path, "pt") as file:
+        shapes = json.loads(file.metadata()["masks"])["shapes"]
+        return {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in file.keys()}  # noqa: SIM118

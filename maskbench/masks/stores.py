@@ -1,0 +1,136 @@
+"""Tensors that are added while a run goes on, and kept: values by name, and the finished masks of every stage.
+
+A plain module refuses a state dict with names it has not met. These take what the state holds, so a method that grew
+over ten stages is restored in a new process by `load_state_dict` alone.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from maskbench.masks import packing
+
+
+class TensorStore(nn.Module):
+    """A growing set of named tensors; names may hold dots. With `moving` they are parameters, else buffers."""
+
+    def __init__(self, moving: bool = False) -> None:
+        super().__init__()
+        self.moving = moving
+
+    @property
+    def _held(self) -> dict[str, Tensor]:
+        return self._parameters if self.moving else self._buffers
+
+    def put(self, name: str, value: Tensor) -> None:
+        """Keep a copy of `value` under `name`, in place of what stood there."""
+        key = name.replace(".", "|")  # a module's own names may not hold dots
+        value = value.detach().clone()
+        self._held.pop(key, None)
+        if self.moving:
+            self.register_parameter(key, nn.Parameter(value))
+        else:
+            self.register_buffer(key, value)
+
+    def names(self) -> list[str]:
+        return [key.replace("|", ".") for key in self._held]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._held[name.replace(".", "|")]
+
+    def __contains__(self, name: str) -> bool:
+        return name.replace(".", "|") in self._held
+
+    def _load_from_state_dict(self, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
+        device = next((t.device for t in self._held.values()), "cpu")
+        self._held.clear()
+        for name in [name for name in state if name.startswith(prefix)]:
+            self.put(name.removeprefix(prefix), state[name].to(device))
+
+
+class MaskBank(nn.Module):
+    """One set of masks per stage, one bit a weight, with the running count that a uniform superposition needs.
+
+    Memory is n / 8 bytes per stage and 4 n bytes once, however many stages there are.
+
+    Args:
+        shapes: of the masked weights, by name.
+    """
+
+    def __init__(self, shapes: dict[str, torch.Size]) -> None:
+        super().__init__()
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.store = TensorStore()
+        self.store.put("stages", torch.zeros(0, dtype=torch.long))
+        for name, shape in self.shapes.items():
+            self.store.put(f"bits/{name}", torch.zeros(0, -(-_numel(shape) // 8), dtype=torch.uint8))
+            self.store.put(f"count/{name}", torch.zeros(shape, dtype=torch.int32))
+
+    @property
+    def stages(self) -> list[int]:
+        """Indices of the stages whose masks are here, in the order they were written."""
+        return self.store["stages"].tolist()
+
+    def __contains__(self, stage: int) -> bool:
+        return stage in self.stages
+
+    def write(self, stage: int, masks_of: dict[str, Tensor]) -> None:
+        """Add a stage's masks (bool, of the book's shapes); a stage is written once.
+
+        Raises:
+            ValueError: it is written already.
+        """
+        if stage in self:
+            raise ValueError(f"the masks of stage {stage} are written already")
+        device = self.store["stages"].device
+        self.store.put("stages", torch.cat([self.store["stages"], torch.tensor([stage], device=device)]))
+        for name in self.shapes:
+            row = packing.pack(masks_of[name]).to(device)
+            self.store.put(f"bits/{name}", torch.cat([self.store[f"bits/{name}"], row[None]]))
+            self.store.put(f"count/{name}", self.store[f"count/{name}"] + masks_of[name])
+
+    def rewrite(self, stage: int, masks_of: dict[str, Tensor]) -> None:
+        """Put masks in the place of those that a stage has, or add them."""
+        if stage not in self:
+            return self.write(stage, masks_of)
+        row, before = self.stages.index(stage), self.read(stage)
+        for name in self.shapes:
+            self.store[f"bits/{name}"][row] = packing.pack(masks_of[name]).to(self.store[f"bits/{name}"].device)
+            self.store[f"count/{name}"].add_(masks_of[name].int() - before[name].int())
+
+    def read(self, stage: int) -> dict[str, Tensor]:
+        """The masks of one stage, bool."""
+        row = self.stages.index(stage)
+        return {name: packing.unpack(self.store[f"bits/{name}"][row], shape) for name, shape in self.shapes.items()}
+
+    def mean(self, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """The uniform superposition of all masks, or of those in `rows` (places in `stages`): their mean, float32."""
+        if rows is None:
+            return {name: self.store[f"count/{name}"] / len(self.stages) for name in self.shapes}
+        return {n: packing.unpack(self.store[f"bits/{n}"][rows], s).float().mean(0) for n, s in self.shapes.items()}
+
+    def dot(self, a: dict[str, Tensor], rows: Tensor | None = None, chunk: int = 8) -> Tensor:
+        """sum over weights of a * mask_t: {name: [k, *shape]} -> [k, stages], or [k, rows] for those places in `stages`.
+
+        `chunk` unpacked masks are held at a time, in one buffer a weight: fresh memory for each would cost more than the
+        products.
+        """
+        rows = torch.arange(len(self.stages)) if rows is None else rows
+        k, device = len(next(iter(a.values()))), self.store["stages"].device
+        total = torch.zeros(k, len(rows), dtype=next(iter(a.values())).dtype, device=device)
+        for name, shape in self.shapes.items():
+            vectors, bits = a[name].flatten(1), self.store[f"bits/{name}"]
+            held = vectors.new_empty(min(chunk, len(rows)), _numel(shape))
+            for start in range(0, len(rows), chunk):
+                some = rows[start : start + chunk]
+                bytes_of = packing.unpack(bits[some], (_numel(shape),)).view(torch.uint8)  # torch copies bools slowly
+                held[: len(some)].copy_(bytes_of)
+                total[:, start : start + chunk] += vectors @ held[: len(some)].T
+        return total
+
+    def bytes(self) -> int:
+        """Of one stage's masks, packed."""
+        return sum(-(-_numel(shape) // 8) for shape in self.shapes.values())
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()

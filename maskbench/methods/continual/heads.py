@@ -1,0 +1,69 @@
+"""One trunk and a private head per stage: the baselines between fine-tuning and a net per stage.
+
+A trunk that is trained on through all stages is the lower bound of the continual family (its heads are left behind by it);
+one that is frozen forgets nothing and learns only what its features allow (SupSup's "separate heads", 2006.14769).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Self, final
+
+from torch import Tensor, nn
+
+from maskbench.backbones.norm import freeze_batchnorm
+from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.data.stage import Stage
+from maskbench.training.method import Method
+
+TRUNKS = ("shared", "first", "random")
+
+
+@final
+class Heads(Method):
+    """Args:
+    net: a backbone whose last layer is called `head`.
+    trunk: all before the head: `shared`, trained on through all stages; `first`, trained with the first stage, then
+        frozen; `random`, never trained. A frozen trunk's norms are frozen too, statistics included.
+    trunk_lr: times the learning rate, in the stages that train the trunk.
+    """
+
+    def __init__(self, net: nn.Module, *, trunk: str, trunk_lr: float = 1.0) -> None:
+        super().__init__(net)
+        if trunk not in TRUNKS:
+            raise UsageError(f"no method.trunk '{trunk}'.{did_you_mean(trunk, TRUNKS)} It is {', '.join(TRUNKS)}")
+        self.trunk, self.trunk_lr = trunk, trunk_lr
+        self.heads = PrivateHeads(net.head)
+        self.stage = 0  # in training; follows from the stage that learns
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        self.stage = stage.index
+        self.heads.open(stage.index, self.net.head)
+        fit(self, stage, lr=1.0 if self.frozen else self.trunk_lr)
+
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        return self.heads.of(stage.index)
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        yield from self.heads.of(self.stage).values()
+        if not self.frozen:
+            yield from (p for name, p in self.net.named_parameters() if not name.startswith("head."))
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the trunk is out of reach of the stage in training."""
+        return self.trunk == "random" or (self.trunk == "first" and self.stage > 0)
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen trunk's norms stay in evaluation mode, so that their statistics are frozen too."""
+        super().train(mode)
+        if self.frozen:
+            freeze_batchnorm(self.net)
+        return self
+
+    def has_learned(self, stage: Stage) -> bool:
+        return stage.index in self.heads
+
+    def memory(self) -> dict[str, int]:
+        """One trunk (a random one is a seed) and a head per stage."""
+        net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
+        return {"shared": 8 if self.trunk == "random" else net - self.heads.bytes, "stage": self.heads.bytes}

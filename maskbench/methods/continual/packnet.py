@@ -1,0 +1,153 @@
+"""PackNet: one net, stages packed one after another by pruning and freezing (Mallya & Lazebnik 2018, arXiv 1711.05769).
+
+Train on every free weight, give back the smallest of them, retrain the rest, freeze it. By default each stage has a
+private head, and biases and norms move in the first stage only, as in the paper.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self, final
+
+import torch
+from torch import Tensor, nn
+
+from maskbench import masks
+from maskbench.backbones.norm import BATCH_NORMS, freeze_batchnorm
+from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.common.errors import UsageError
+from maskbench.data.stage import Stage
+from maskbench.masks.owners import MOST, WeightOwners
+from maskbench.masks.stores import TensorStore
+from maskbench.training.method import Method
+
+log = logging.getLogger("maskbench")
+
+REFILLS = {  # what freed weights restart from
+    "zero": nn.init.zeros_,  # the paper's code
+    "kaiming": nn.init.kaiming_uniform_,
+    "keep": lambda w: w,  # the pruned values
+}
+POLICIES = {"bias": ("first", "per_stage", "none"), "norm": ("first", "per_stage"), "head": ("private", "packed")}
+
+
+@final
+class PackNet(Method):
+    """Args:
+    net: a backbone whose last layer is called `head`.
+    prune: share of its own weights that a stage gives back, per layer: one value per stage, the last one goes on;
+        or `equal_share`, (T - t) / (T - t + 1) for stage t of T. The last stage keeps all that is left.
+    retrain_share: of the budget's steps, after pruning.
+    retrain_lr: times the learning rate, after pruning.
+    bias: `first`: learnt with the first stage and frozen; `per_stage`: a copy for each stage; `none`: never learnt.
+    norm: affine parameters and statistics, `first` or `per_stage`.
+    freed: freed weights restart at `zero`, from a `kaiming` draw, or `keep` the value they were pruned at.
+    head: `private` to each stage, or `packed` into the net like any layer (one output layer for all).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        prune: Sequence[float] | str,
+        retrain_share: float = 0.5,
+        retrain_lr: float = 0.1,
+        bias: str = "first",
+        norm: str = "first",
+        freed: str = "zero",
+        head: str = "private",
+    ) -> None:
+        super().__init__(net)
+        listed = isinstance(prune, Sequence) and not isinstance(prune, str) and len(prune) > 0
+        if prune != "equal_share" and not (listed and all(isinstance(p, int | float) and 0 <= p < 1 for p in prune)):
+            raise UsageError(f"method.prune is a list of shares from 0 to below 1, or equal_share; not {prune}")
+        for key, value, choices in (
+            *((key, value, POLICIES[key]) for key, value in {"bias": bias, "norm": norm, "head": head}.items()),
+            ("freed", freed, tuple(REFILLS)),
+        ):
+            if value not in choices:
+                raise UsageError(f"method.{key}={value} must be one of {', '.join(choices)}")
+        self.prune, self.retrain_share, self.retrain_lr = prune, retrain_share, retrain_lr
+        self.bias, self.norm, self.refill = bias, norm, REFILLS[freed]
+        private = head == "private"
+        self.trunk = {name: net.get_parameter(name) for name in masks.sites(net, skip=["head"] if private else [])}
+        self.ledger = WeightOwners(self.trunk)
+        self.heads = PrivateHeads(net.head if private else None)
+        self.head = [f"head.{part}" for part in self.heads.parts]
+        self.norms = {f"{n}.{k}" for n, m in net.named_modules() if isinstance(m, BATCH_NORMS) for k in m.state_dict()}
+        self.biases = [n for n, _ in net.named_parameters() if n not in {*self.trunk, *self.head, *self.norms}]
+        self.copies = TensorStore()  # biases and norms of finished stages, where each has its own
+        self.stage = 0  # in training; follows from the stage that learns
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        if stage.total > MOST:
+            raise UsageError(f"data.stages={stage.total} is too many for PackNet: an owner is one byte, {MOST} stages at most")
+        self.stage = stage.index
+        self.heads.open(stage.index, self.net.head)
+        if (left := self.ledger.share_free()) < 0.01:
+            log.warning("PackNet: %.2f %% of the weights are left for stage %s", 100 * left, stage.name)
+        self.ledger.open(self.trunk, stage.index, self.refill)  # 1 claim: every free weight
+        fit(self, stage)  # 2 train
+        share = self.share(stage)
+        if share > 0:
+            for name, w in self.trunk.items():  # 3 prune, per layer, among its own
+                alive = self.ledger.alive[name]
+                alive.copy_(masks.prune(w, alive.bool(), share))
+            fit(self, stage, name="retrain", share=self.retrain_share, lr=self.retrain_lr)  # 4
+        self.ledger.claim(self.trunk, stage.index)  # 5 freeze
+        for name in self.copied():
+            self.copies.put(f"{stage.index}/{name}", self.net.state_dict()[name])
+
+    def copied(self) -> list[str]:
+        """Names of the backbone's tensors that each stage has a copy of."""
+        return [*(self.biases if self.bias == "per_stage" else []), *(sorted(self.norms) if self.norm == "per_stage" else [])]
+
+    def share(self, stage: Stage) -> float:
+        """The part of its own weights that `stage` gives back; the last stage gives nothing."""
+        if stage.last:
+            return 0.0
+        if self.prune == "equal_share":
+            left = stage.total - stage.index
+            return (left - 1) / left
+        return self.prune[min(stage.index, len(self.prune) - 1)]
+
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        tensors = self.ledger.finished(stage.index) if self.has_learned(stage) else self.ledger.present(self.trunk)
+        if self.has_learned(stage):
+            tensors |= {name: self.copies[f"{stage.index}/{name}"] for name in self.copied()}
+        return tensors | self.heads.of(stage.index)
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        yield from self.trunk.values()
+        yield from self.heads.of(self.stage).values()
+        for name, p in self.net.named_parameters():
+            policy = self.norm if name in self.norms else self.bias
+            if name not in {*self.trunk, *self.head} and (policy == "per_stage" or (policy == "first" and self.stage == 0)):
+                yield p
+
+    def train(self, mode: bool = True) -> Self:
+        """Frozen norms stay in evaluation mode after the first stage, so that their statistics are frozen too."""
+        super().train(mode)
+        if self.norm == "first" and self.stage > 0:
+            freeze_batchnorm(self.net)
+        return self
+
+    def has_learned(self, stage: Stage) -> bool:
+        return stage.index < int(self.ledger.claimed)
+
+    def masks(self) -> dict[str, Tensor]:
+        return self.ledger.masks()
+
+    def memory(self) -> dict[str, int]:
+        """One net, one packed owner map of ceil(log2(T + 1)) bits a weight, and per stage a head and its copies."""
+        state = self.net.state_dict()
+        size = {name: value.numel() * value.element_size() for name, value in state.items()}
+        own = sum(size[name] for name in {*self.head, *self.copied()})
+        weights = sum(w.numel() for w in self.trunk.values())
+        owners = -(-weights * math.ceil(math.log2(int(self.ledger.claimed) + 1)) // 8)
+        return {"shared": sum(size.values()) - own + owners, "stage": own}
+
+    def extra_metrics(self) -> dict[str, float]:
+        """The share of weights still free, and of hidden units that no stage's weights reach."""
+        dead = [~(self.ledger.owner[name] > 0).flatten(1).any(1) for name in self.trunk]
+        return {"free": self.ledger.share_free(), "dead_units": float(torch.cat(dead).double().mean())}

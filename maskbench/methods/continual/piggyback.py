@@ -1,0 +1,172 @@
+"""Piggyback (Mallya, Davis & Lazebnik 2018, arXiv 1801.06519): one frozen backbone, a learned binary mask per stage.
+
+Every weight has a real score. The mask is [score > tau], or with `ternary` {-1, 0, 1}, and its gradient goes straight to the
+score. Each stage has a private head, trained along. With a random backbone, tau = 0, random scores and a masked head it
+would be SupSup, which can then find the stage by itself.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self, final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from maskbench import masks
+from maskbench.backbones.norm import freeze_batchnorm
+from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.common.errors import UsageError
+from maskbench.data.stage import Stage
+from maskbench.masks.stores import MaskBank
+from maskbench.training.method import Method
+
+
+@final
+class Piggyback(Method):
+    """Args:
+    net: a backbone whose last layer is called `head`.
+    backbone: the frozen weights: `first`, the first stage trains them plainly and keeps them all; `random`, as drawn; or
+        a safetensors FILE of a pretrained net, by the backbone's own names (a finished run's weights.safetensors will do).
+        Biases and norms are frozen with them, statistics included.
+    head: `private`, a trained one per stage; `masked`, one frozen head for all, masked like the other layers.
+    tau: a weight is kept where its score is above it. Strictly, as in the authors' code: equality drops it (SupSup keeps it).
+    start: the score every weight starts a stage with; above tau, so that all weights are in.
+    ternary: masks are 1 above tau, -1 below zero, else 0; two bits a weight.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        backbone: str = "first",
+        head: str = "private",
+        tau: float = 5e-3,
+        start: float = 1e-2,
+        ternary: bool = False,
+    ) -> None:
+        super().__init__(net)
+        if head not in ("private", "masked"):
+            raise UsageError(f"method.head={head} must be private or masked")
+        if not start > tau >= 0:
+            raise UsageError(f"method.start={start} must be above method.tau={tau}, and that at least 0: else no mask can learn")
+        self.backbone, self.private, self.start, self.ternary = backbone, head == "private", start, ternary
+        # [score > tau] is [score >= the next float32 above tau]
+        self.tau = torch.nextafter(torch.tensor(tau), torch.tensor(torch.inf)).item()
+        self.w = {name: net.get_parameter(name) for name in masks.sites(net, skip=["head"] if self.private else [])}
+        if backbone not in ("first", "random"):
+            self.take(backbone)
+        self.scores = nn.ParameterDict({name.replace(".", "|"): torch.full_like(w, start) for name, w in self.w.items()})
+        shapes = {name: w.shape for name, w in self.w.items()}
+        self.book = MaskBank(shapes | ({f"{name}.negative": shape for name, shape in shapes.items()} if ternary else {}))
+        self.heads = PrivateHeads(net.head if self.private else None)
+        self.stage = 0  # in training; follows from the stage that learns
+
+    # ---- learning a stage
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        self.stage = stage.index
+        self.begin()
+        fit(self, stage)
+        self.book.write(stage.index, self.drawn())
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Scores and head that a stage starts from: all weights in, and nothing of other stages."""
+        for score in self.scores.values():
+            score.fill_(self.start)
+        self.heads.open(self.stage, self.net.head)
+
+    @property
+    def trains_backbone(self) -> bool:
+        return self.backbone == "first" and self.stage == 0
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        yield from self.heads.of(self.stage).values()
+        if self.trains_backbone:
+            yield from (p for name, p in self.net.named_parameters() if not (self.private and name.startswith("head.")))
+        else:
+            yield from self.scores.values()
+
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        head = self.heads.of(stage.index)
+        if stage.index in self.book:
+            drawn = self.book.read(stage.index)
+            return {name: w * self.factor(drawn, name) for name, w in self.w.items()} | head
+        if self.trains_backbone:
+            return head
+        return {name: self.masked(name) for name in self.w} | head
+
+    def masked(self, name: str) -> Tensor:
+        """W * M of the scores in training, straight through: d/dscore = W * d/d(W * M)."""
+        w, score = self.w[name], self.scores[name.replace(".", "|")]
+        if not self.ternary:
+            return masks.threshold(w, score, self.tau)
+        hard = self.factor(self.drawn(), name)
+        return w * (hard + (score - score.detach()))  # what is added is exactly 0
+
+    def drawn(self) -> dict[str, Tensor]:
+        """The masks of the present scores, bool: the weights that are in, and with `ternary` those that change sign."""
+        scores = {name: self.scores[name.replace(".", "|")].detach() for name in self.w}
+        above = {name: score >= self.tau for name, score in scores.items()}
+        if not self.ternary:
+            return above
+        negative = {f"{name}.negative": score < 0 for name, score in scores.items()}
+        return {name: m | negative[f"{name}.negative"] for name, m in above.items()} | negative
+
+    def factor(self, drawn: dict[str, Tensor], name: str) -> Tensor:
+        """What a weight is multiplied with: its mask, or with `ternary` floats of {-1, 0, 1}."""
+        if not self.ternary:
+            return drawn[name]
+        return drawn[name].float() - 2 * drawn[f"{name}.negative"].float()
+
+    # ---- the backbone
+
+    def train(self, mode: bool = True) -> Self:
+        """Once the backbone is frozen its norms stay in evaluation mode, so that their statistics are frozen too."""
+        super().train(mode)
+        if not self.trains_backbone:
+            freeze_batchnorm(self.net)
+        return self
+
+    def take(self, path: str) -> None:
+        """Load a pretrained backbone; a private head needs none, so the file's is left out.
+
+        Raises:
+            UsageError: no such file, or one of another backbone.
+        """
+        if not Path(path).is_file():
+            raise UsageError(f"method.backbone={path} must be first, random, or a safetensors file of weights that exists")
+        try:
+            held = {name.removeprefix("net."): value for name, value in load_file(path).items()}
+        except SafetensorError as error:
+            raise UsageError(f"method.backbone: {path} is no safetensors file ({error})") from error
+        own = self.net.state_dict()
+        wanted = [name for name in own if not (self.private and name.startswith("head."))]
+        wrong = [name for name in wanted if name not in held or held[name].shape != own[name].shape]
+        if wrong:
+            raise UsageError(f"method.backbone: {path} is of another backbone than this run's; it has no fitting {wrong[0]}")
+        self.net.load_state_dict({name: held[name] for name in wanted}, strict=False)
+
+    # ---- for the record
+
+    def has_learned(self, stage: Stage) -> bool:
+        return stage.index in self.book
+
+    def masks(self) -> dict[str, Tensor]:
+        """With `ternary`, `<weight>` says what is in and `<weight>.negative` what of it changes sign."""
+        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+
+    def memory(self) -> dict[str, int]:
+        """One net (a random one is a seed); a stage is one or two bits a weight and its private head."""
+        head = self.heads.bytes
+        net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
+        return {"shared": 8 if self.backbone == "random" else net - head, "stage": self.book.bytes() + head}
+
+    def extra_metrics(self) -> dict[str, float]:
+        drawn = self.book.read(self.book.stages[-1])
+        facts = {"density": masks.density(drawn[name] for name in self.w)}
+        if self.ternary:
+            facts["density_negative"] = masks.density(drawn[f"{name}.negative"] for name in self.w)
+        return facts

@@ -1,0 +1,207 @@
+"""Learning to learn from few examples as one learner: MAML (Finn et al. 2017, arXiv 1703.03400), FOMAML, ANIL (Raghu et
+al. 2020, arXiv 1909.09157), BOIL (Oh et al. 2021, arXiv 2008.08882) and Meta-ticket (Chijiwa et al. 2022, arXiv 2205.15619).
+
+They differ in three selections of the net's weights: what the outer loop learns, what the inner loop adapts to a task, and
+what is masked. A masked weight keeps its random initial value for ever; what is learnt is whether it exists.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from maskbench import masks
+from maskbench.backbones.batch_statistics import by_first
+from maskbench.backbones.initial import RULES
+from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.data.episodes.stages import EpisodeStage, Tasks
+from maskbench.methods.meta import inner
+from maskbench.methods.meta.inner import Weights
+from maskbench.training.method import Method
+
+
+@final
+class Episodic(Method):
+    """Names of weights are selected by patterns: `["*"]` all, `["*", "!head.*"]` the body, `["head.*"]` the classifier.
+
+    Args:
+        net: a backbone that ends in `head`.
+        outer: what the outer loop learns, of the weights that are not masked.
+        adapted: what the inner loop moves. rate: of its steps.
+        masked: which of the Linear and Conv weights are masked, each by a learnt score.
+        steps, test_steps: of the inner loop, in training and in testing.
+        first_order: gradients of the inner loop count as constants.
+        dropped: share of each masked weight that is off at the start (p0 of the paper; 0: training starts dense).
+        weights: how masked weights are drawn, by a rule of backbones/initial.py.
+        scores: `learned`, or `fixed`: the mask of the start stays (the control of a random mask).
+        side_by_side: tasks in one batched computation (vmap): true, false, or `auto`: unless the net has convolutions and
+            runs on a CPU.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        outer: Sequence[str],
+        adapted: Sequence[str],
+        masked: Sequence[str],
+        rate: float,
+        steps: int,
+        test_steps: int,
+        first_order: bool = False,
+        dropped: float = 0.0,
+        weights: str = "kaiming_normal",
+        scores: str = "learned",
+        side_by_side: bool | str = "auto",
+    ) -> None:
+        super().__init__(net)
+        if scores not in ("learned", "fixed"):
+            raise UsageError(f"method.scores={scores} must be learned or fixed")
+        if side_by_side not in (True, False, "auto"):
+            raise UsageError(f"method.side_by_side={side_by_side} must be true, false or auto")
+        if not 0 <= dropped < 1:
+            raise UsageError(f"method.dropped={dropped} must be at least 0 and below 1")
+        if weights not in RULES:
+            raise UsageError(f"no method.weights '{weights}'.{did_you_mean(str(weights), RULES)} Rules: {', '.join(RULES)}")
+        if min(steps, test_steps) < 0:
+            raise UsageError(f"method.steps={steps} and method.test_steps={test_steps} must be at least 0")
+        if rate <= 0:
+            raise UsageError(f"method.rate={rate} must be above 0; method.adapted says what the inner loop leaves alone")
+        names = [name for name, _ in net.named_parameters()]
+        self.masked = inner.selected(masks.sites(net), list(masked))
+        self.outer = [n for n in inner.selected(names, list(outer)) if n not in self.masked]
+        self.rates = dict.fromkeys(chosen("adapted", names, adapted), rate)
+        if masked and not self.masked:
+            raise UsageError(f"method.masked={list(masked)} fits no weight; there are {', '.join(masks.sites(net))}")
+        self.count, self.test_count, self.first_order = steps, test_steps, first_order
+        self.learned = scores == "learned"
+        self.batched = side_by_side if side_by_side != "auto" else None
+        self.convolutions = any(isinstance(module, nn.Conv2d) for module in net.modules())
+        self.scores, self.thresholds = nn.ParameterDict(), nn.Module()
+        for name in self.masked:
+            self.draw(name, weights, dropped)
+
+    def draw(self, name: str, rule: str, dropped: float) -> None:
+        """Random weights, scores, and the score from which on a weight exists: section 2, items 1 and 2."""
+        w = self.net.get_parameter(name)
+        RULES[rule](w)
+        score = torch.empty_like(w)
+        nn.init.kaiming_uniform_(score, a=math.sqrt(5))  # U(-1, 1) / sqrt(fan_in), as the scores of edge-popup
+        rank = 1 + round(dropped * (score.numel() - 1))
+        self.scores[name.replace(".", "|")] = nn.Parameter(score)
+        # part of the state: the quantile of trained scores would be another one
+        self.thresholds.register_buffer(name.replace(".", "|"), masks.smallest(score.detach(), rank).clone())
+
+    # ---- the algorithm
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return (p for some in self.groups().values() for p in some)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        scores = list(self.scores.values()) if self.learned else []
+        weights = [self.net.get_parameter(name) for name in self.outer]
+        return {name: some for name, some in (("scores", scores), ("weights", weights)) if some}
+
+    def learn(self, stage: EpisodeStage, fit: Callable) -> None:
+        if self.groups():  # under a fixed mask over random weights nothing is learnt
+            fit(self, stage)
+
+    def loss(self, batch: tuple[Tasks, Tensor], stage: EpisodeStage) -> Tensor:
+        """Mean over tasks of the query loss after the inner loop on the support set."""
+        (x, support_y), y = batch
+        start, drawn, size = self.start(), self.drawn(), support_y.shape[1]
+
+        def one(x: Tensor, support_y: Tensor, y: Tensor) -> Tensor:
+            def support_loss(weights: Weights) -> Tensor:
+                return stage.criterion(self.output(weights, drawn, x[:size]), support_y)
+
+            weights = inner.adapted(support_loss, start, self.rates, self.count, self.first_order)
+            return stage.criterion(self.output(weights, drawn, x[size:]), y)
+
+        return inner.over_tasks(one, x, support_y, y, side_by_side=self.side_by_side()).mean()
+
+    def after(self, tasks: Tasks, stage: EpisodeStage, counts: Sequence[int], inductive: bool = False) -> Tensor:
+        """Query outputs after so many inner steps each, [counts, tasks, queries, outputs].
+
+        Norms take their statistics from the query set (transductive), or `inductive` from the support set.
+        """
+        start, drawn, size = self.start(), self.drawn(), tasks.y.shape[1]
+
+        def one(x: Tensor, support_y: Tensor) -> Tensor:
+            def support_loss(weights: Weights) -> Tensor:
+                return stage.criterion(self.output(weights, drawn, x[:size]), support_y)
+
+            def query(weights: Weights) -> Tensor:
+                if not inductive:
+                    return self.output(weights, drawn, x[size:])
+                with by_first(self.net, size):
+                    return self.output(weights, drawn, x)[size:]
+
+            path = islice(inner.steps(support_loss, start, self.rates, first_order=True), max(counts) + 1)
+            answers = {count: query(weights) for count, weights in enumerate(path) if count in set(counts)}
+            return torch.stack([answers[count] for count in counts])
+
+        return inner.over_tasks(one, *tasks, side_by_side=self.side_by_side()).transpose(0, 1)
+
+    # ---- its parts
+
+    def start(self) -> Weights:
+        """Where the inner loop begins, by name; masked weights without their mask."""
+        return dict(self.net.named_parameters())
+
+    def drawn(self) -> Weights:
+        """The masks, zeros and ones, straight through to the scores: d/dscore = d/dm."""
+        pairs = {name: (self.score(name), self.threshold(name)) for name in self.masked}
+        return {name: masks.threshold(torch.ones_like(score), score, theta) for name, (score, theta) in pairs.items()}
+
+    def output(self, weights: Weights, drawn: Weights, x: Tensor) -> Tensor:
+        return functional_call(self.net, inner.masked(weights, drawn), (x,))
+
+    def effective_weights(self, x: Tasks, stage: EpisodeStage) -> Weights:
+        """What the inner loop starts from, masked."""
+        return inner.masked(self.start(), self.drawn())
+
+    def logits(self, x: Tasks, stage: EpisodeStage) -> Tensor:
+        """Query outputs [tasks, queries, outputs] after the inner loop."""
+        return self.after(x, stage, [self.test_count])[0]
+
+    def side_by_side(self) -> bool:
+        if self.batched is not None:
+            return self.batched
+        return not (self.convolutions and next(self.net.parameters()).device.type == "cpu")
+
+    def score(self, name: str) -> nn.Parameter:
+        return self.scores[name.replace(".", "|")]
+
+    def threshold(self, name: str) -> Tensor:
+        return self.thresholds.get_buffer(name.replace(".", "|"))
+
+    # ---- for the record
+
+    @torch.no_grad()
+    def masks(self) -> dict[str, Tensor]:
+        return {f"0/{name}": self.score(name) >= self.threshold(name) for name in self.masked}
+
+    def extra_metrics(self) -> dict[str, float]:
+        if not self.masked:
+            return {}
+        drawn = {name.removeprefix("0/"): mask for name, mask in self.masks().items()}
+        layers = {f"density/{name.removesuffix('.weight')}": masks.density([m]) for name, m in drawn.items()}
+        return {"density": masks.density(drawn.values())} | layers
+
+    def ticket(self) -> dict[str, Tensor]:
+        """The random weights and the masks over them: a plain net from which each task begins."""
+        if not self.masked:
+            return {}
+        drawn = {f"mask|{name.removeprefix('0/')}": mask.to(torch.uint8) for name, mask in self.masks().items()}
+        return dict(self.net.state_dict()) | drawn
+
+
+def chosen(key: str, names: list[str], patterns: Sequence[str]) -> list[str]:
+    if found := inner.selected(names, list(patterns)):
+        return found
+    raise UsageError(f"method.{key}={list(patterns)} fits no weight of the backbone; there are {', '.join(names)}")

@@ -1,0 +1,118 @@
+"""What becomes of kept and of pruned weights after a mask is drawn (Deconstructing Lottery Tickets, arXiv 1905.01067).
+
+Mask-1 actions make the values that kept weights start from; `signed_<action>` gives them the signs of the initial values.
+Mask-0 actions make the values that pruned weights are frozen at. Both are functions of one layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskbench.common.named import named
+
+
+@dataclass
+class Layer:
+    """init: where training started. final: where it ended. mask: the new mask, bool. draw: fresh initial values."""
+
+    init: Tensor
+    final: Tensor
+    mask: Tensor
+    draw: Callable[[], Tensor]
+
+    @property
+    def toward_zero(self) -> Tensor:
+        """Whether training made the weight smaller; crossing zero is ignored, as in the authors' code."""
+        return self.final.abs() < self.init.abs()
+
+
+# ---- mask-1: kept weights
+
+
+def rewind(layer: Layer) -> Tensor:
+    return layer.init
+
+
+def reinit(layer: Layer) -> Tensor:
+    """A fresh draw from the initial distribution (the lottery ticket's control)."""
+    return layer.draw()
+
+
+def permute(layer: Layer) -> Tensor:
+    """All initial values of the layer in random order, pruned slots included (the authors' random_reinit)."""
+    return shuffled(layer.init.flatten()).reshape(layer.init.shape)
+
+
+def reshuffle(layer: Layer) -> Tensor:
+    """The kept values in random order over the kept slots."""
+    values = layer.init.clone()
+    values[layer.mask] = shuffled(layer.init[layer.mask])
+    return values
+
+
+def constant(layer: Layer) -> Tensor:
+    """+-std of all the layer's initial values, signs in random order."""
+    return shuffled(layer.init.sign().flatten()).reshape(layer.init.shape) * layer.init.std()
+
+
+def mask1(name: str) -> Callable[[Layer], Tensor]:
+    """The action of that name; `signed_` before it keeps each weight's initial sign."""
+    signed = name.startswith("signed_")
+    plain = (rewind, reinit, permute, reshuffle, constant)
+    action = named("mask1 action", name.removeprefix("signed_"), {f.__name__: f for f in plain})
+    return Signed(action) if signed else action
+
+
+@dataclass(frozen=True)
+class Signed:
+    """An action's magnitudes with the initial signs."""
+
+    action: Callable[[Layer], Tensor]
+
+    def __call__(self, layer: Layer) -> Tensor:
+        return self.action(layer).abs() * layer.init.sign()
+
+
+# ---- mask-0: pruned weights
+
+
+def zero(layer: Layer) -> Tensor:
+    return torch.zeros_like(layer.init)
+
+
+def freeze_init(layer: Layer) -> Tensor:
+    return layer.init
+
+
+def freeze_init_zero_mask(layer: Layer) -> Tensor:
+    """Zero where training had moved the weight toward zero, else its initial value (variant 1)."""
+    return layer.init.masked_fill(layer.toward_zero, 0.0)
+
+
+def freeze_init_zero_all(layer: Layer) -> Tensor:
+    """As variant 1 for pruned weights; kept ones that moved toward zero start from zero too (variant 2)."""
+    return freeze_init_zero_mask(layer)
+
+
+def freeze_init_zero_rev(layer: Layer) -> Tensor:
+    """The control: zero where the weight had moved away from zero."""
+    return layer.init.masked_fill(~layer.toward_zero, 0.0)
+
+
+def freeze_init_zero_reshuffle(layer: Layer) -> Tensor:
+    """The control: as many zeros among the pruned as variant 1 has, at random places."""
+    pruned = ~layer.mask
+    values = layer.init.clone()
+    values[pruned] = layer.init[pruned].masked_fill(shuffled(layer.toward_zero[pruned]), 0.0)
+    return values
+
+
+def mask0(name: str) -> Callable[[Layer], Tensor]:
+    plain = (zero, freeze_init, freeze_init_zero_mask, freeze_init_zero_all, freeze_init_zero_rev, freeze_init_zero_reshuffle)
+    return named("mask0 action", name, {f.__name__: f for f in plain})
+
+
+def shuffled(values: Tensor) -> Tensor:
+    return values[torch.randperm(len(values), device=values.device)]

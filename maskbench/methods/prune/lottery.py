@@ -1,0 +1,268 @@
+"""Lottery tickets (Frankle & Carbin 2019, arXiv 1803.03635) and what Zhou et al. (2019, arXiv 1905.01067) took them apart into.
+
+Train, keep the weights a criterion ranks highest, set the kept ones back to where they started (mask-1 action), the
+pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`; the task counts the levels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Self, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from maskbench import masks
+from maskbench.backbones import initial
+from maskbench.common.errors import UsageError
+from maskbench.common.named import named
+from maskbench.data.stage import Stage
+from maskbench.masks import criteria
+from maskbench.masks.stores import MaskBank, TensorStore
+from maskbench.methods.prune import actions
+from maskbench.training.method import Method
+
+
+@final
+class Lottery(Method):
+    """Args:
+    net: the backbone; its Linear and Conv weights are pruned, biases and norms never.
+    criterion: which weights stay: a function of maskbench.criteria by name, or any importable one by its dotted path.
+    rate, conv_rate, output_rate: share of what is left that a level prunes: of hidden Linear, convolutional and output
+        weights (None: `rate`, and half of it for the output).
+    scope: `layer` ranks within each layer, `global` over all of them (then `rate` alone counts).
+    dense: modules that are never pruned (`["head"]`).
+    mask1, mask0: actions on kept and on pruned weights (maskbench.actions).
+    rewind_step: the step whose weights kept ones go back to; training then goes on from that step of the schedule and of
+        the data order (arXiv 1912.05671; 0 is the original paper).
+    gradient_batch: images for the criteria that look at a gradient.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        criterion: str = "large_final",
+        rate: float = 0.2,
+        conv_rate: float | None = None,
+        output_rate: float | None = None,
+        scope: str = "layer",
+        dense: Sequence[str] = (),
+        mask1: str = "rewind",
+        mask0: str = "zero",
+        rewind_step: int = 0,
+        gradient_batch: int = 128,
+    ) -> None:
+        super().__init__(net)
+        self.sites = masks.sites(net, skip=dense)
+        rates = {"rate": rate, "conv_rate": conv_rate, "output_rate": output_rate}
+        for name, value in rates.items():
+            if value is not None and not 0 < value < 1:
+                raise UsageError(f"method.{name}={value} is the share that goes, between 0 and 1")
+        if scope not in ("layer", "global"):
+            raise UsageError(f"method.scope={scope} must be layer or global")
+        self.rate, self.scope = rate, scope
+        self.conv_rate = rate if conv_rate is None else conv_rate
+        self.output_rate = rate / 2 if output_rate is None else output_rate
+        self.criterion = named("method.criterion", criterion, criteria)
+        self.mask0 = mask0
+        self.on_kept, self.on_pruned = actions.mask1(mask1), actions.mask0(mask0)
+        self.rewind_step, self.gradient_batch = rewind_step, gradient_batch
+        self.start = TensorStore()  # what kept weights (and biases, norms) go back to before each training
+        self.begin = TensorStore()  # the first start, which criteria and controls refer to
+        self.first = TensorStore()  # the dense net's end, for one-shot masks
+        self.alive, self.held = TensorStore(), TensorStore()  # mask as floats, and the values of pruned weights
+        self.book = MaskBank({name: net.get_parameter(name).shape for name in self.sites})  # the mask of every level
+        for name, value in net.state_dict().items():
+            self.start.put(name, value)
+            self.begin.put(name, value)
+        for name in self.sites:
+            self.alive.put(name, torch.ones_like(net.get_parameter(name)))
+            self.held.put(name, torch.zeros_like(net.get_parameter(name)))
+        self.register_buffer("level", torch.tensor(0))
+
+    # ---- training what is left
+
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        w = {name: self.net.get_parameter(name) for name in self.sites}
+        if self.mask0 == "zero":
+            return {name: w[name] * self.alive[name] for name in self.sites}
+        return {name: torch.addcmul(self.held[name], w[name], self.alive[name]) for name in self.sites}
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        self.rewind()
+        late = self.rewind_step > 0
+        if self.level == 0:
+            fit(
+                self,
+                stage,
+                order="tickets" if late else None,
+                callbacks_at_steps=([self.rewind_step], self.remember) if late else None,
+            )
+            for name in self.sites:
+                self.first.put(name, self.net.get_parameter(name))
+            self.book.write(0, {name: self.alive[name].bool() for name in self.sites})
+        else:
+            fit(self, stage, order="tickets" if late else None, begin=self.rewind_step)
+
+    @torch.no_grad()
+    def rewind(self) -> None:
+        """Weights, biases and norm statistics as they were at the start."""
+        for name, value in self.net.state_dict().items():
+            value.copy_(self.start[name])
+
+    def remember(self) -> None:
+        """Late rewinding: the weights now are what later levels start from."""
+        for name, value in self.net.state_dict().items():
+            self.start.put(name, value)
+            self.begin.put(name, value)
+
+    # ---- the next level
+
+    @torch.no_grad()
+    def shrink(self, stage: Stage) -> None:
+        """Score what is alive, keep the best, act on the kept and on the pruned, and stand at the start again."""
+        before = {name: self.alive[name].bool() for name in self.sites}
+        final = {name: self.net.get_parameter(name) for name in self.sites}
+        kept = self.draw(stage, {name: self.start[name] for name in self.sites}, final, before, self.fewer(self.counts(before)))
+        self.act({name: self.start[name] for name in self.sites}, final, kept, before)
+        self.level += 1
+        self.book.write(int(self.level), kept)
+
+    def counts(self, alive: dict[str, Tensor]) -> dict[str, int]:
+        """How many weights are alive, by layer; under the name "" for the whole net when it is ranked as one."""
+        counts = {name: int(alive[name].sum()) for name in self.sites}
+        return counts if self.scope == "layer" else {"": sum(counts.values())}
+
+    def fewer(self, counts: dict[str, int]) -> dict[str, int]:
+        """What is left of the counts one level on."""
+        return {name: count - round(self.share(name) * count) for name, count in counts.items()}
+
+    def share(self, name: str) -> float:
+        """The share of what is left that goes from this layer."""
+        if name == "":
+            return self.rate
+        if name == "head.weight":
+            return self.output_rate
+        return self.conv_rate if self.net.get_parameter(name).ndim > 2 else self.rate
+
+    def draw(
+        self,
+        stage: Stage,
+        init: dict[str, Tensor],
+        final: dict[str, Tensor],
+        alive: dict[str, Tensor],
+        keep: dict[str, int],
+        criterion: Callable | None = None,
+    ) -> dict[str, Tensor]:
+        """The mask that keeps the best of `alive` by the criterion: exact counts, ties broken at random."""
+        criterion, gradient = criterion or self.criterion, self.gradient(stage)
+        scores = {
+            name: criterion(
+                criteria.Weights(init[name], final[name], alive[name], keep.get(name, 0), lambda n=name: gradient()[n])
+            )
+            for name in self.sites
+        }
+        if self.scope == "layer":
+            return {name: masks.keep_best(scores[name], alive[name], keep[name]) for name in self.sites}
+        flat = masks.keep_best(
+            torch.cat([scores[n].flatten() for n in self.sites]),
+            torch.cat([alive[n].flatten() for n in self.sites]),
+            keep[""],
+        )
+        parts = flat.split([alive[n].numel() for n in self.sites])
+        return {name: part.reshape(alive[name].shape) for name, part in zip(self.sites, parts, strict=True)}
+
+    def act(self, init: dict[str, Tensor], final: dict[str, Tensor], kept: dict[str, Tensor], before: dict[str, Tensor]) -> None:
+        """Set start, mask and held values. What was pruned before keeps the value it was given then."""
+        fresh = self.fresh()
+        for name in self.sites:
+            layer = actions.Layer(init[name].clone(), final[name].detach(), kept[name], lambda n=name: fresh()[n])
+            held = torch.where(before[name], self.on_pruned(layer), self.held[name])
+            self.held.put(name, held.masked_fill(kept[name], 0.0))
+            start = self.on_kept(layer)
+            if self.mask0 == "freeze_init_zero_all":
+                start = start.masked_fill(layer.toward_zero, 0.0)
+            self.start.put(name, start)
+            self.alive.put(name, kept[name].float())
+        self.rewind()
+
+    def gradient(self, stage: Stage) -> Callable[[], dict[str, Tensor]]:
+        """Makes the loss gradient of the dense net at its first weights on one random batch, once."""
+        made: dict[str, Tensor] = {}
+
+        def grads() -> dict[str, Tensor]:
+            if not made:
+                rows = torch.randperm(len(stage.train))[: self.gradient_batch]
+                feed = stage.train.feed(self.level.device)
+                x, y = feed.take(*next(iter(feed.loader([[rows]]))))
+                with torch.enable_grad():
+                    w = {name: self.begin[name].clone().requires_grad_() for name in self.sites}
+                    loss = stage.criterion(functional_call(self.net, w, (x,)), y)
+                    made.update(zip(w, torch.autograd.grad(loss, list(w.values())), strict=True))
+            return made
+
+        return grads
+
+    def fresh(self) -> Callable[[], dict[str, Tensor]]:
+        """Makes a new draw of all weights from the initial distribution, once."""
+        made: dict[str, Tensor] = {}
+
+        def values() -> dict[str, Tensor]:
+            if not made:
+                made.update(initial.fresh(self.net))
+            return made
+
+        return values
+
+    # ---- controls: other nets of the same counts
+
+    @torch.no_grad()
+    def branch(
+        self,
+        stage: Stage,
+        *,
+        mask: str = "same",
+        level: int | None = None,
+        criterion: str | None = None,
+        mask1: str = "rewind",
+        mask0: str = "zero",
+    ) -> Self:
+        """Turn this method into a control of itself.
+
+        Args:
+            mask: `same`; `random`: the counts of each layer at random places; `one_shot`: drawn at once from the dense
+                net's end, with this level's counts.
+            level: whose counts a one-shot mask has (None: the present one's). criterion: of it (None: the method's own).
+            mask1, mask0: actions, applied once to the first start; moves are judged on the dense training.
+        """
+        everywhere = {name: torch.ones_like(self.alive[name]).bool() for name in self.sites}
+        first, begin = ({name: shelf[name] for name in self.sites} for shelf in (self.first, self.begin))
+        kept = {name: self.alive[name].bool() for name in self.sites}
+        if mask == "random":
+            kept = {n: masks.keep_best(torch.rand_like(self.alive[n]), everywhere[n], int(kept[n].sum())) for n in self.sites}
+        elif mask == "one_shot":
+            keep = self.counts(kept if level is None else everywhere)
+            for _ in range(level or 0):
+                keep = self.fewer(keep)
+            chosen = named("criterion", criterion, criteria) if criterion else self.criterion
+            kept = self.draw(stage, begin, first, everywhere, keep, chosen)
+        elif mask != "same":
+            raise UsageError(f"a branch's mask is same, random or one_shot, not {mask}")
+        self.mask0, self.on_kept, self.on_pruned = mask0, actions.mask1(mask1), actions.mask0(mask0)
+        self.act(begin, first, kept, everywhere)
+        return self
+
+    # ---- for the record
+
+    def masks(self) -> dict[str, Tensor]:
+        return {f"{level}/{name}": m for level in self.book.stages for name, m in self.book.read(level).items()}
+
+    def extra_metrics(self) -> dict[str, float]:
+        alive = {name: self.alive[name] for name in self.sites}
+        layers = {f"density/{name.removesuffix('.weight')}": float(m.mean()) for name, m in alive.items()}
+        return {"density": masks.density(alive.values())} | layers
+
+    def ticket(self) -> dict[str, Tensor]:
+        """The first start and the last mask: what `method=dense init=ticket:FILE` trains."""
+        start = {name: self.begin[name] for name in self.begin.names()}
+        return start | {f"mask|{name}": self.alive[name].to(torch.uint8) for name in self.sites}

@@ -1,0 +1,147 @@
+"""How near a masked random net came to its target: the certificate, errors of weights, sizes, for the record."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from maskbench.common.errors import UsageError
+from maskbench.methods.theory import certify
+from maskbench.methods.theory.construct import formula_width
+
+if TYPE_CHECKING:
+    from maskbench.methods.theory.strong_ticket import StrongTicket
+
+
+LISTED = 20  # weights that are named
+
+
+class Judgement:
+    """Target and stand-in as they stand at the end, in float64, with what can be said of the distance between them."""
+
+    def __init__(self, ticket: "StrongTicket") -> None:
+        self.ticket, self.goals, self.maps = ticket, ticket.goals(), ticket.maps()
+        self.certificate: float | None = certify.certificate(self.goals, self.maps)
+        self.scale, self.nonnegative = ticket.scale, not ticket.both[0]
+        self.dimension = self.goals[0].shape[1]
+        self.target_map = [certify.linear(w) for w in self.goals]
+
+    def difference(self, x: Tensor) -> Tensor:
+        """Stand-in minus target through their matrices: cheap, with gradients."""
+        return certify.run(self.maps, x) - certify.run(self.target_map, x)
+
+    def real_difference(self, x: Tensor) -> Tensor:
+        """The same through the masked random net itself."""
+        return self.ticket.outputs(x) - certify.run(self.target_map, x)
+
+    def target(self, x: Tensor) -> Tensor:
+        """The approximated target in the inputs' own precision."""
+        return certify.run([certify.Map(w.to(x.dtype), -w.to(x.dtype)) for w in self.goals], x.flatten(1))
+
+    def errors(self) -> Iterator[tuple[float, Tensor]]:
+        """(tolerance, |errors| of all weights and sides) of each layer."""
+        for eps, w, stand_in in zip(self.ticket.tolerances(), self.goals, self.maps, strict=True):
+            sides = [stand_in.plus - w] + ([] if stand_in.minus is None else [stand_in.minus + w])
+            yield eps, torch.cat([side.abs().flatten() for side in sides])
+
+    def check(self, fit: Callable) -> None:
+        """Raises UsageError where the certificate misses eps_net; it names a width that does not."""
+        ticket, width = self.ticket, int(self.ticket.book["width"])
+        if not ticket.strict or self.certificate <= ticket.eps_net:
+            return
+        found = ticket.search(max(width + 1, ticket.guess()), fit, floor=width)
+        mend = "no width that fits here would do" if found is None else (
+            f"method.width={found.width} would do (measured: {found.error:.3g})"
+        )  # fmt: skip
+        raise UsageError(
+            f"method.width={width} is too narrow for method.eps_net={ticket.eps_net}: the certificate is "
+            f"{self.certificate:.3g}; {mend}, and method.strict=false measures without asking."
+        )
+
+    def numbers(self) -> dict[str, float | None]:
+        """Sizes and errors for the record (pruning_theory.md section 3)."""
+        ticket, plan = self.ticket, self.ticket.plan
+        width, shapes, weights = int(ticket.book["width"]), ticket.shapes, ticket.target.size
+        per_layer = list(self.errors())
+        all_errors = torch.cat([errors for _, errors in per_layer])
+        over = sum(int((errors > eps).sum()) for eps, errors in per_layer)
+        kept = sum(int(mask.sum()) for mask in ticket.masks().values())
+        candidates, drawn = plan.candidates(shapes, width), plan.entries(shapes, width)
+        quantiles = {f"weight_error/q{round(100 * q)}": quantile(all_errors, q) for q in (0.5, 0.95, 0.99)}
+        finest = min(eps for eps, _ in per_layer)
+        bound = formula_width(plan.rule.name, finest, len(all_errors)) if plan.normalised else None
+        layers = [out for shape in shapes for out in plan.widths(shape, width)]
+        return {
+            "eps_net": ticket.eps_net,
+            "eps_weight": finest,
+            **quantiles,
+            "weight_error/max": all_errors.max().item(),
+            "weights_over_tolerance": over / len(all_errors),
+            "weights_over_tolerance_count": over,
+            "width": width,
+            "bound_width": bound,
+            **{f"random_width/{i + 1}": out for i, out in enumerate(layers)},
+            "kept": kept,
+            "kept_per_target_weight": kept / weights,
+            "kept_per_candidate": kept / candidates,
+            "kept_per_drawn": kept / drawn,
+            "candidates_per_target_weight": candidates / weights,
+            "drawn_per_target_weight": drawn / weights,
+        }
+
+    def table(self) -> list[dict[str, Any]]:
+        """A line for each target layer."""
+        ticket, rows = self.ticket, []
+        for layer, ((eps, errors), w) in enumerate(zip(self.errors(), self.goals, strict=True)):
+            drawn = [ticket.masks()[name] for name in ticket.plan.names(layer)]
+            rows.append(
+                {
+                    "layer": f"{w.shape[1]}-{w.shape[0]}",
+                    "norm": ticket.target.norms()[layer],
+                    "median error": quantile(errors, 0.5),
+                    "worst": errors.max().item(),
+                    "tolerance": eps,
+                    "over it": int((errors > eps).sum()),
+                    "layer error": certify.layer_error(w, self.maps[layer]),
+                    "kept/weight": int(sum(mask.sum() for mask in drawn)) / w.numel(),
+                }
+            )
+        return rows
+
+    def notes(self) -> list[str]:
+        ticket, plan = self.ticket, self.ticket.plan
+        widths = [out for shape in ticket.shapes for out in plan.widths(shape, int(ticket.book["width"]))]
+        told = [f"Random net {'-'.join(map(str, [ticket.shapes[0][1], *widths]))}; solver: {plan.rule.solver}."]
+        if plan.normalised and not bool(ticket.book["dense"]):
+            told.append(
+                "Of the first random layer of each pair only entries that a mask can keep are stored (storage=block); "
+                "drawn_per_target_weight counts the dense random net."
+            )
+        if ticket.eps_weight is not None:
+            told += self.exceptions()
+        if not plan.normalised:
+            told.append(
+                "faithful_code: candidates as in the authors' code, shared by an output's weights; no random net has these."
+            )
+        return told
+
+    def exceptions(self) -> list[str]:
+        """The weights that are off by more than eps_weight, worst first, where that was asked for by itself."""
+        found = []
+        for layer, (eps, w, stand_in) in enumerate(zip(self.ticket.tolerances(), self.goals, self.maps, strict=True)):
+            off = (stand_in.plus - w).abs()
+            if stand_in.minus is not None:
+                off = torch.maximum(off, (stand_in.minus + w).abs())
+            for j, i in (off > eps).nonzero().tolist():
+                found.append((off[j, i].item(), f"layer {layer + 1} [{j}, {i}] w = {w[j, i]:.4f} by {off[j, i]:.2g}"))
+        if not found:
+            return []
+        listed = [words for _, words in sorted(found, reverse=True)[:LISTED]] + ["..."] * (len(found) > LISTED)
+        return [f"{len(found)} weights are off by more than eps_weight={self.ticket.eps_weight}: {'; '.join(listed)}"]
+
+
+def quantile(values: Tensor, q: float) -> float:
+    """By selection: torch.quantile takes at most 16 million values."""
+    return values.kthvalue(max(1, math.ceil(q * len(values)))).values.item()

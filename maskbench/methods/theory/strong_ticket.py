@@ -1,0 +1,200 @@
+"""A target net, a random net, and the masks that make the one of the other: what the constructive methods share.
+
+Their method registers the three as its own modules; this object works on them, layer by layer, and measures what came out.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maskbench import masks
+from maskbench.common.errors import UsageError
+from maskbench.data.stage import Stage
+from maskbench.masks.stores import TensorStore
+from maskbench.methods.theory import certify
+from maskbench.methods.theory.certify import Map
+from maskbench.methods.theory.construct import SharedSums, TwoLayers, Watch
+from maskbench.methods.theory.judgement import Judgement
+from maskbench.methods.theory.scaling import Bracket, narrowest
+from maskbench.methods.theory.targets import Target
+
+MOST = 400_000_000  # candidate entries of the widest net that is tried
+INPUTS = ("auto", "ball", "nonnegative")
+
+
+class StrongTicket:
+    """Args:
+    net: the random net of `plan`, empty. target: what is approximated. book: an empty Shelf for what is kept.
+    plan: how layers are drawn, chosen and stored.
+    width: candidates N of each weight, or `auto`: the narrowest that is certified within eps_net.
+    eps_net: sup of the error over the unit ball that is asked of the net whose layers have spectral norm 1.
+    eps_weight: error of one weight that counts as within tolerance; None: what suffices for eps_net.
+    inputs: `ball`; `nonnegative`: the part of it without negative coordinates, which needs half of the pairs; `auto`: the
+        latter if no training input is negative.
+    strict: whether a width that is not certified within eps_net is an error.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        target: Target,
+        book: TensorStore,
+        plan: TwoLayers | SharedSums,
+        *,
+        width: int | str,
+        eps_net: float,
+        eps_weight: float | None,
+        inputs: str,
+        strict: bool,
+    ) -> None:
+        if width != "auto" and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
+            raise UsageError(f"method.width={width} must be auto or a whole number of at least 1")
+        for key, value in (("eps_net", eps_net), ("eps_weight", eps_weight)):
+            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise UsageError(f"method.{key}={value} must be above 0")
+        if inputs not in INPUTS:
+            raise UsageError(f"method.inputs={inputs} must be one of {', '.join(INPUTS)}")
+        self.net, self.target, self.book, self.plan = net, target, book, plan
+        self.width, self.eps_net, self.eps_weight, self.inputs, self.strict = width, eps_net, eps_weight, inputs, strict
+        self.root = int(torch.randint(2**62, (1,)))  # names the streams of the random weights
+        self.pieces = [f"layer {layer + 1}" for layer in range(target.depth)]
+
+    # ---- what is known once it is aimed
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """[outputs, inputs] of the target's layers."""
+        return self.target.shapes
+
+    @property
+    def both(self) -> list[bool]:
+        """Whether a layer's inputs may be negative, so that both sides are needed."""
+        return [bool(self.book["both"]), *[False] * (self.target.depth - 1)]
+
+    @property
+    def done(self) -> bool:
+        return all(f"bits/{name}" in self.book for layer in range(self.target.depth) for name in self.plan.names(layer))
+
+    def trainable(self) -> list[nn.Parameter]:
+        """What may move now: a target that is to be trained first."""
+        return list(self.target.parameters()) if self.target.source == "trained" and "width" not in self.book else []
+
+    def goals(self) -> list[Tensor]:
+        """The target's layers as they are approximated, float64."""
+        return self.target.unit() if self.plan.normalised else self.target.weights()
+
+    @property
+    def scale(self) -> float:
+        """What the error of the approximated target times this is, is the error of the target itself."""
+        return math.prod(self.target.norms()) if self.plan.normalised else 1.0
+
+    def tolerances(self) -> list[float]:
+        """Of one weight, layer by layer."""
+        if self.eps_weight is not None:
+            return [self.eps_weight] * self.target.depth
+        reach = 1.0 if self.plan.normalised else max(1.0, math.prod(self.target.norms()))
+        return certify.tolerances(self.eps_net / reach, self.shapes, self.both)
+
+    # ---- step 1: the target, and how wide
+
+    def aim(self, stage: Stage, fit: Callable, train: Callable[[], Any]) -> dict[str, Any]:
+        """Settle target and width. `train` trains the target, where the method was asked to."""
+        self.target.prepare(stage, train)
+        smallest = min(float(x.min()) for x, _ in stage.train.batches(10_000))
+        if self.inputs == "nonnegative" and smallest < 0:
+            raise UsageError(
+                f"method.inputs=nonnegative, but inputs go down to {smallest:.3g}: take ball, or data.normalize=unit"
+            )
+        both = self.inputs == "ball" or (self.inputs == "auto" and smallest < 0)
+        self.book.put("both", torch.tensor(both))
+        width, tried = self.width, 0
+        if width == "auto":
+            found = self.search(self.guess(), fit)
+            if found is None:
+                raise UsageError(f"no random net that fits here is certified within method.eps_net={self.eps_net}: ask for less")
+            width, tried = found.width, found.tried
+        self.book.put("width", torch.tensor(width))
+        self.book.put("dense", torch.tensor(self.plan.dense(self.shapes, width)))
+        return {"widths_tried": tried, "headline": {"width": width, "weights": self.target.size}}
+
+    def search(self, start: int, fit: Callable, floor: int = 0) -> Bracket | None:
+        """The narrowest width above `floor` that is certified within eps_net; None: none that fits in memory is."""
+        most = max(1, MOST // self.plan.candidates(self.shapes, 1))
+
+        def measure(width: int) -> float:
+            fit.watch(f"trying width {width}", 0, 1, {})
+            return self.certified(width, lambda done, total: fit.watch(f"trying width {width}", done, total, {}))
+
+        return narrowest(measure, self.eps_net, start, growth=self.plan.rule.growth, most=most, resolution=0.05, floor=floor)
+
+    def guess(self) -> int:
+        """Where a search starts: for subsets so wide that the input with fewest usable candidates has enough for its column
+        of errors to be within a layer's share of eps; for single pairs narrow, as trying those costs next to nothing."""
+        if self.plan.rule.growth >= 2:
+            return 16
+        from scipy.stats import binom
+
+        d_out = max(shape[0] for shape in self.shapes)
+        inputs = sum(shape[1] * (1 + two) for shape, two in zip(self.shapes, self.both, strict=True))
+        enough = math.log2(math.sqrt(d_out) * self.target.depth / self.eps_net) + 1
+        return next(n for n in range(4, 1000) if binom.cdf(enough, n, 0.5) <= 1 / inputs)
+
+    def certified(self, width: int, watch: Watch) -> float:
+        """The certificate of a random net of this width, without building it."""
+        goals, maps = self.goals(), []
+        for layer, w in enumerate(goals):
+            drawn, kept = self.choose(layer, w, width, watch)
+            maps.append(self.plan.effect(drawn, kept, self.both[layer]))
+        return certify.certificate(goals, maps)
+
+    def choose(self, layer: int, w: Tensor, width: int, watch: Watch) -> tuple[Any, Tensor]:
+        drawn = self.plan.draw(w, width, self.root, layer)
+        return drawn, self.plan.choose(w, drawn, self.both[layer], self.tolerances()[layer], watch)
+
+    # ---- step 2: a layer
+
+    def build(self, piece: str, stage: Stage, fit: Callable) -> dict[str, Any]:
+        """Draw a target layer's random layers and their masks; the numbers of the layer."""
+        layer, width, dense = self.pieces.index(piece), int(self.book["width"]), bool(self.book["dense"])
+        w = self.goals()[layer]
+        drawn, kept = self.choose(layer, w, width, lambda done, total: fit.watch(piece, done, total, {}))
+        tensors, drawn_masks = self.plan.tensors(drawn, dense, self.root, layer), self.plan.masks(kept, dense)
+        for name, weight, mask in zip(self.plan.names(layer), tensors, drawn_masks, strict=True):
+            self.net.get_submodule(name.removesuffix(".weight")).weight = weight
+            self.book.put(f"bits/{name}", masks.pack(mask))
+        error = certify.layer_error(w, self.plan.effect(drawn, kept, self.both[layer]))
+        return {"headline": {"layer_error": error, "kept": int(sum(mask.sum() for mask in drawn_masks)) / w.numel()}}
+
+    # ---- what came out, read back from the random net and the masks
+
+    def masks(self) -> dict[str, Tensor]:
+        """Bool, by the random net's own names."""
+        held = [name for name in self.book.names() if name.startswith("bits/")]
+        found = {name.removeprefix("bits/"): self.book[name] for name in held}
+        return {name: masks.unpack(bits, self.net.get_buffer(name).shape) for name, bits in found.items()}
+
+    def effective_weights(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        return {name: self.net.get_buffer(name).to(dtype) * mask for name, mask in self.masks().items()}
+
+    def maps(self) -> list[Map]:
+        """What each masked layer computes, as matrices."""
+        drawn, found = self.masks(), []
+        for layer in range(self.target.depth):
+            names = self.plan.names(layer)
+            weights = [self.net.get_buffer(name) for name in names]
+            found.append(self.plan.read(weights, [drawn[name] for name in names], self.both[layer]))
+        return found
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """The masked random net itself in float64, [points, outputs]."""
+        return torch.func.functional_call(self.net, self.effective_weights(torch.float64), (x.double(),))
+
+    def judge(self, stage: Stage) -> Judgement:
+        """Raises UsageError where inputs to be judged lie outside what was built for."""
+        smallest = min(float(x.min()) for x, _ in stage.test.batches(10_000))
+        if smallest < 0 and not self.both[0]:
+            raise UsageError(f"test inputs go down to {smallest:.3g}, but no training input is negative: add method.inputs=ball")
+        return Judgement(self)

@@ -1,0 +1,96 @@
+"""Strong lottery tickets by construction: a wide random net holds a target by masking alone, and nothing is trained.
+
+Two random layers stand for each layer of the target, and each of its weights is made of random products |u| v: of one
+(Malach et al. 2020, arXiv 2002.00585), where the width grows as a power of 1/eps, or of the sum of some (Pensia et al. 2020,
+arXiv 2006.07990, with Lueker's theorem; Orseau et al. 2020, arXiv 2006.12156), where it grows as log(1/eps). The mask is a
+function of the seed and the target.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from maskbench.common.errors import UsageError
+from maskbench.data.stage import Stage
+from maskbench.masks.stores import TensorStore
+from maskbench.methods.theory import construct
+from maskbench.methods.theory.strong_ticket import StrongTicket
+from maskbench.methods.theory.targets import Target
+from maskbench.training.method import Method
+
+OBJECTIVES = ("min_size", "min_error")
+
+
+@final
+class StrongTickets(Method):
+    """Args:
+    net: the target's backbone: one neuron, one layer or a whole net. target: `random`, `trained`, or a run directory.
+    pick: one product for each weight. `two_coordinate`: the pair nearest to (|w|, sign w), as in the proof; `product`: the
+        pair whose product is nearest. None: any subset of the products, by `objective` and `solver`.
+    objective: `min_size`: the smallest subset within the tolerance of a weight; `min_error`: the one of least error.
+    solver: meet_in_the_middle (exact), milp (scipy, a check), greedy (a heuristic, min_error only).
+    faithful_code: draw what the authors' public code draws instead: n uniform numbers on the range of a layer's weights,
+        shared by an output's weights. It shows their numbers, not their theorem: no random net has such weights.
+    width, eps_net, eps_weight, inputs, strict: of StrongTicket. distribution, storage: of TwoLayers.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        target: str = "random",
+        width: int | str = "auto",
+        eps_net: float = 0.1,
+        eps_weight: float | None = None,
+        pick: str | None = None,
+        objective: str = "min_size",
+        solver: str = "meet_in_the_middle",
+        distribution: str = "uniform",
+        inputs: str = "auto",
+        storage: str = "auto",
+        strict: bool = True,
+        faithful_code: bool = False,
+    ) -> None:
+        for key, value, choices in (
+            ("pick", pick, (None, *construct.PICKS)),
+            ("objective", objective, OBJECTIVES),
+            ("solver", solver, construct.SOLVERS),
+        ):
+            if value not in choices:
+                raise UsageError(f"method.{key}={value} must be one of {', '.join(filter(None, choices))}")
+        if solver == "greedy" and objective == "min_size":
+            raise UsageError("method.solver=greedy looks for a small error only: add method.objective=min_error")
+        rule = construct.subsets(objective, solver) if pick is None else construct.PICKS[pick]
+        plan = construct.SharedSums(rule) if faithful_code else construct.TwoLayers(rule, distribution, storage)
+        goal = Target(net, target)
+        super().__init__(plan.net(goal.depth))
+        self.target, self.book = goal, TensorStore()
+        self.construction = StrongTicket(
+            self.net, self.target, self.book, plan,
+            width=width, eps_net=eps_net, eps_weight=eps_weight, inputs=inputs, strict=strict,
+        )  # fmt: skip
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """A target that is to be trained, before it is approximated; of the random net nothing."""
+        return iter(self.construction.trainable())
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        self.construction.aim(stage, fit, lambda: fit(self, stage, name="target"))
+        for piece in self.construction.pieces:
+            self.construction.build(piece, stage, fit)
+
+    def logits(self, x: Tensor, stage: Stage) -> Tensor:
+        return super().logits(x, stage) if self.has_learned(stage) else self.target.net(x)
+
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        return self.construction.effective_weights()
+
+    def has_learned(self, stage: Stage) -> bool:
+        return self.construction.done
+
+    def masks(self) -> dict[str, Tensor]:
+        return {f"0/{name}": mask for name, mask in self.construction.masks().items()}
+
+    def extra_metrics(self) -> dict[str, Any]:
+        return {"target_weights": self.target.size}

@@ -1,0 +1,180 @@
+"""Fine-tuning and its usual rivals: which weights move on the target, where they start, and what is added to the loss.
+
+All of them train on the source first. From there: all weights move (fine-tuning), the head alone (feature extraction),
+or all from the initial weights (from scratch); with L2, L2-SP (Li et al. 2018, arXiv 1802.01483), DELTA (Li et al. 2019,
+arXiv 1901.09229) or BSS (Chen et al. 2019, NeurIPS), which add up where several are given.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Self, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from maskbench.backbones.features import layers, tapped
+from maskbench.backbones.norm import freeze_batchnorm
+from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.data.stage import Stage
+from maskbench.masks.stores import TensorStore
+from maskbench.methods.transfer import penalties
+from maskbench.training.method import Method
+
+CHOICES = {"start": ("source", "init"), "moves": ("all", "head"), "bn": ("train", "freeze")}
+
+
+@final
+class FineTuning(Method):
+    """Args:
+    net: a backbone whose last layer is called `head`.
+    start: the target starts from the `source` solution, or from the `init`ial weights.
+    moves: `all` weights move on the target, or the `head`.
+    bn: running statistics of batch norms `train` with the target, or they are the source's and `freeze`.
+    l2: strength of sum w^2 over all that moves.
+    l2_sp: strength of sum (w - w_S)^2; a fresh head has no w_S and gets `head_l2` times its sum of squares.
+    delta: strength of the attention-weighted distance between feature maps of the net and of the source's net.
+    bss: strength of the sum of the `bss_k` smallest squared singular values of the features before the head.
+
+    No strength has a 1/2 in it (penalties.py). A target that asks for other classes gets a fresh head.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        start: str = "source",
+        moves: str = "all",
+        bn: str = "train",
+        l2: float = 0.0,
+        l2_sp: float = 0.0,
+        head_l2: float = 0.0,
+        delta: float = 0.0,
+        bss: float = 0.0,
+        bss_k: int = 1,
+    ) -> None:
+        super().__init__(net)
+        for key, value in {"start": start, "moves": moves, "bn": bn}.items():
+            if value not in CHOICES[key]:
+                hint = did_you_mean(str(value), CHOICES[key])
+                raise UsageError(f"method.{key}={value} must be {' or '.join(CHOICES[key])}.{hint}")
+        for key, value in {"l2": l2, "l2_sp": l2_sp, "head_l2": head_l2, "delta": delta, "bss": bss}.items():
+            if not value >= 0:
+                raise UsageError(f"method.{key}={value} is the strength of a penalty: 0 or more.")
+        if not bss_k >= 1:
+            raise UsageError(f"method.bss_k={bss_k} counts singular values: 1 or more.")
+        if delta and not layers(net):
+            raise UsageError("method.delta needs a backbone with a gate after each hidden layer; try backbone=mlp_100x3.")
+        self.start, self.moves, self.bn = start, moves, bn
+        self.l2, self.l2_sp, self.head_l2, self.delta, self.bss, self.bss_k = l2, l2_sp, head_l2, delta, bss, bss_k
+        self.initial = TensorStore()
+        if start == "init":
+            for name, value in net.state_dict().items():
+                self.initial.put(name, value)
+        self.source = copy.deepcopy(net) if l2_sp or delta else None  # w_S, once it is known
+        self.attention = TensorStore()  # by layer
+        self.register_buffer("asked", torch.tensor(0))  # what the source asks for
+        self.register_buffer("answers", torch.tensor(0))  # what the head answers now
+        self.stage, self.probing = 0, False  # follow from the stage that learns and the phase it is in
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        self.stage = stage.index
+        if stage.index == 0:
+            self.asked.fill_(stage.label_space)
+            self.answers.fill_(stage.label_space)
+            fit(self, stage, shared=self.net)
+            if self.source is not None:
+                self.source.load_state_dict(self.net.state_dict())
+            return
+        if self.start == "init":
+            self.net.load_state_dict({name: self.initial[name] for name in self.initial.names()})
+        if self.fresh(stage):
+            self.net.head.reset_parameters()
+            self.answers.fill_(stage.label_space)
+        if self.delta:
+            self.attend(stage, fit)
+        fit(self, stage)
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        head_only = self.stage > 0 and (self.moves == "head" or self.probing)
+        yield from self.net.head.parameters() if head_only else self.net.parameters()
+
+    def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        if stage.index == 0 or self.probing:
+            return super().loss(batch, stage)
+        x, y = batch
+        names = list(self.attention.names()) if self.delta else []
+        with tapped(self.net, names, head=self.bss > 0) as seen:
+            loss = stage.criterion(self.net(x), y)
+        if self.delta:
+            attention = {name: self.attention[name] for name in names}
+            loss = loss + self.delta * penalties.delta({name: seen[name] for name in names}, self.features(x, names), attention)
+        if self.bss:
+            loss = loss + self.bss * penalties.bss(seen["head"], self.bss_k)
+        return loss + self.penalty(stage) if self.l2 or self.l2_sp or self.head_l2 else loss
+
+    def penalty(self, stage: Stage) -> Tensor:
+        """What depends on the weights alone: l2 * sum w^2 + l2_sp * sum (w - w_S)^2 + head_l2 * sum of a fresh head's w^2."""
+        terms = []
+        if self.l2:
+            terms.append(self.l2 * penalties.l2(self.trainable_parameters()))
+        if self.l2_sp:
+            known = [name for name, _ in self.net.named_parameters() if not (self.fresh(stage) and name.startswith("head."))]
+            pairs = [[module.get_parameter(name) for name in known] for module in (self.net, self.source)]
+            terms.append(self.l2_sp * penalties.l2_sp(*pairs))
+        if self.head_l2 and self.fresh(stage):
+            terms.append(self.head_l2 * penalties.l2(self.net.head.parameters()))
+        return torch.stack(terms).sum() if terms else torch.zeros(())
+
+    # ---- DELTA
+
+    def attend(self, stage: Stage, fit: Callable) -> None:
+        """The attention of every channel: how much the target's training loss grows when the source's net loses it.
+
+        A fresh head knows nothing yet, so it is trained first, alone, as the paper does.
+        """
+        if self.fresh(stage):
+            self.probing = True
+            fit(self, stage, name="head", share=0.5)
+            self.probing = False
+        self.eval()
+        x, y = stage.train.tensors(next(self.net.parameters()).device)
+        names = layers(self.net)
+        with torch.no_grad():
+            with tapped(self.net, names) as seen:
+                self.net(x)
+            for name, channels in {name: seen[name].shape[1] for name in names}.items():
+
+                def loss(j: int | None, name: str = name, channels: int = channels) -> Tensor:
+                    gain = torch.ones(channels, device=x.device)
+                    if j is not None:
+                        gain[j] = 0
+                    return stage.criterion(functional_call(self.net, {f"{name}.gain": gain}, (x,)), y)
+
+                self.attention.put(name, penalties.channel_attention(loss, channels))
+
+    @torch.no_grad()
+    def features(self, x: Tensor, names: list[str]) -> dict[str, Tensor]:
+        """Feature maps of the source's net."""
+        with tapped(self.source, names) as seen:
+            self.source(x)
+        return seen
+
+    # ---- what stays as it is
+
+    def fresh(self, stage: Stage) -> bool:
+        """Whether the stage's head is not the source's."""
+        return stage.index > 0 and int(self.asked) != stage.label_space
+
+    def has_learned(self, stage: Stage) -> bool:
+        """There is one net: it answers the source until the target puts another head on it."""
+        return int(self.answers) in (0, stage.label_space)
+
+    def train(self, mode: bool = True) -> Self:
+        """What does not move keeps its statistics too; the source's net only answers."""
+        super().train(mode)
+        if self.stage > 0 and (self.bn == "freeze" or self.moves == "head" or self.probing):
+            freeze_batchnorm(self.net)
+        if self.source is not None:
+            self.source.eval()
+        return self

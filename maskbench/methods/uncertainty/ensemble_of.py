@@ -1,0 +1,94 @@
+"""An ensemble whose nets answer with several members each: Masksembles or MC-dropout, several times over, averaged.
+
+Lakshminarayanan et al. 2017 (arXiv 1612.01474) with another method in the place of plain training: nets that differ in
+start, data order and masks, each trained by the method's own rules; all their members count alike.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from maskbench.backbones.initial import fresh
+from maskbench.common.errors import UsageError
+from maskbench.common.streams import seeded, under_way
+from maskbench.data.stage import Stage
+from maskbench.training.method import Method
+
+
+@final
+class EnsembleOf(Method):
+    """Args:
+    net: the backbone whose shape all nets have.
+    of: what makes a method of a net.
+    nets: how many. The first ones of a larger ensemble are those of a smaller one.
+    """
+
+    def __init__(self, net: nn.Module, *, of: Callable[[nn.Module], Method], nets: int = 3) -> None:
+        if isinstance(nets, bool) or not isinstance(nets, int) or nets < 1:
+            raise UsageError(f"method.nets={nets} must be a whole number of at least 1")
+        stream, made = under_way(), []
+        for number in range(nets):
+            with seeded(stream, "net", number):
+                twin = copy.deepcopy(net)
+                twin.load_state_dict(fresh(net))
+                made.append(of(twin))
+        super().__init__(made[0].net)
+        self.each = nn.ModuleList(made)
+
+    # ---- the algorithm
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        """One net after another; an interrupted run keeps those that are done."""
+        for number, method in enumerate(self.each):
+            method.learn(stage, Named(fit, f"net {number}"))
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return (p for method in self.each for p in method.trainable_parameters())
+
+    def predict(self, x: Tensor, stage: Stage) -> Tensor:
+        """Members of the first net, then of the second, ...: [nets * members, batch, outputs]."""
+        return torch.cat([method.predict(x, stage) for method in self.each])
+
+    def logits(self, x: Tensor, stage: Stage) -> Tensor:
+        """Of the first net: where one net is asked."""
+        return self.each[0].logits(x, stage)
+
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        return self.each[0].effective_weights(x, stage)
+
+    # ---- for the record
+
+    def masks(self) -> dict[str, Tensor]:
+        """Named `<member>/<gate>`, members counted over all nets as `predict` has them."""
+        found: dict[str, Tensor] = {}
+        before = 0
+        for method in self.each:
+            own = {tuple(name.split("/", 1)): mask for name, mask in method.masks().items()}
+            found |= {f"{before + int(member)}/{gate}": mask for (member, gate), mask in own.items()}
+            before += len({member for member, _ in own})
+        return found
+
+    def memory(self) -> dict[str, int]:
+        return {"shared": sum(method.memory()["shared"] for method in self.each), "stage": 0}
+
+    def extra_metrics(self) -> dict[str, float]:
+        """How many nets, and the facts of each as `<name>/<net>`."""
+        told = [method.extra_metrics() for method in self.each]
+        return {"nets": len(told)} | {f"{name}/{n}": value for n, facts in enumerate(told) for name, value in facts.items()}
+
+    def fingerprints(self) -> dict[str, dict]:
+        """The marks of each net."""
+        return {f"net {number}": method.fingerprints() for number, method in enumerate(self.each)}
+
+
+class Named:
+    """A fit whose phases are told apart by whose they are: `train` of net 2 is `net 2 train` in the history."""
+
+    def __init__(self, fit: Callable, owner: str) -> None:
+        self.fit, self.owner = fit, owner
+
+    def __call__(self, method: Method, stage: Stage, *, name: str = "train", **phase: Any) -> Any:
+        return self.fit(method, stage, name=f"{self.owner} {name}", **phase)

@@ -1,0 +1,255 @@
+"""From a config to a record: make the parts, let the task run, write down what came out.
+
+The only file below the command line that sees the config tree.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save
+
+from maskbench import masks
+from maskbench.common import identity, provenance
+from maskbench.common.errors import UsageError
+from maskbench.common.files import replace
+from maskbench.common.streams import seeded
+from maskbench.data.stage import Stage
+from maskbench.report import figures
+from maskbench.runs import machine
+from maskbench.runs.build import make
+from maskbench.runs.console import Console
+from maskbench.runs.finished import earlier, main_process, tell, title
+from maskbench.runs.loggers import FailSafeLogger, no_logger
+from maskbench.runs.record import History, Record
+from maskbench.tasks.outcome import Outcome
+from maskbench.training import evaluate
+from maskbench.training.fit import Fit
+from maskbench.training.journal import Journal, snapshot
+from maskbench.training.learner import check_trainer
+from maskbench.training.method import Method
+from maskbench.training.phase_cache import Shared
+
+log = logging.getLogger("maskbench")
+VALIDATION = "validation"
+
+
+def run(cfg: DictConfig) -> float:
+    """Do the experiment of `cfg` in its run directory, or take it up where it was interrupted; the objective."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    return Run(cfg, folder).go()
+
+
+class Run:
+    """One experiment in one directory."""
+
+    def __init__(self, cfg: DictConfig, folder: Path) -> None:
+        self.cfg, self.folder = cfg, folder
+        self.title, self.main = title(cfg), main_process()
+        self.record = Record(folder)
+
+    def go(self) -> float:
+        check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
+        if self.main:
+            self.record.acquire()
+            if (known := earlier(self.cfg)) is not None:  # another process ended it between our look and our lock
+                self.record.release()
+                return known
+            self.record.open(self.about(), fresh=self.cfg.force)
+        console, sink, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
+        try:
+            stages = self.stages()
+            method = self.method(stages)
+            sink = self.sink()
+            self.describe(stages, sink)
+            outcome = self.work(method, stages, sink, console)
+            console.close()
+            objective = self.finish(method, stages, outcome, sink)
+            status = "finished"
+            return objective
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            console.close()
+            sink.finish({"finished": 0, "interrupted": 130}.get(status, 1))
+            if status != "finished" and self.main:
+                self.record.fail(status)
+            self.record.release()
+
+    # ---- parts
+
+    def stages(self) -> list[Stage]:
+        """The data.
+
+        Raises:
+            UsageError: validation is to choose, and a stage holds no rows out for it.
+        """
+        stages = make(self.cfg.data, root=Path(self.cfg.paths.data).expanduser(), seed=self.cfg.seed)
+        if self.cfg.objective == VALIDATION and not all(stage.holds_out for stage in stages):
+            raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")
+        return stages
+
+    def method(self, stages: list[Stage]) -> Method:
+        """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init")."""
+        outputs = self.cfg.backbone.get("outputs") or stages[0].outputs
+        if outputs < stages[0].outputs:
+            raise UsageError(f"backbone.outputs={outputs} is too few: the data has {stages[0].outputs} classes a stage")
+        machine.prepare(self.cfg.loop.threads)
+        with seeded(self.cfg.seed, "init"):
+            net = make(self.cfg.backbone, shape=stages[0].shape, outputs=outputs)
+            return make(self.cfg.method, net=net)
+
+    def fit(self, journal: Journal, log: Callable, watch: Callable) -> Fit:
+        cfg = self.cfg
+        return Fit(
+            optimizer=make(cfg.optimizer),
+            schedule=make(cfg.schedule),
+            budget=OmegaConf.to_container(cfg.budget),
+            trainer=OmegaConf.to_container(cfg.trainer, resolve=True),
+            loop=OmegaConf.to_container(cfg.loop),
+            seed=cfg.seed,
+            journal=journal,
+            log=log,
+            watch=watch,
+            shared=self.shared(),
+        )
+
+    def shared(self) -> Shared | None:
+        """Where this run leaves and finds the phases of training that others have too."""
+        if self.cfg.paths.shared is None:
+            return None
+        parts = {name: self.plain()[name] for name in ("backbone", "optimizer", "schedule", "budget", "trainer")}
+        parts["loop"] = {name: self.cfg.loop[name] for name in ("log_every", "threads")}
+        return Shared(Path(self.cfg.paths.shared).expanduser(), self.folder, parts)
+
+    def sink(self) -> FailSafeLogger:
+        cfg = self.cfg
+        if not self.main:
+            return no_logger()
+        return make(
+            cfg.logger,
+            run_dir=self.folder,
+            run_id=f"{identity.key(cfg)}-s{cfg.seed}",
+            name=f"{self.folder.parent.name}/{self.folder.name}",
+            group=choices().get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
+            job_type=cfg.method.name,
+            tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", [])],
+            config=self.plain(),
+        )
+
+    # ---- work
+
+    def work(self, method: Method, stages: list[Stage], sink: FailSafeLogger, console: Console) -> Outcome:
+        cfg = self.cfg
+        history = History(self.folder / "metrics.csv", write=self.main)
+        journal = Journal(self.folder, method, seed=cfg.seed, every=cfg.loop.checkpoint_seconds, history=history, write=self.main)
+        if journal.resumed:
+            log.info("taking up an interrupted run: %s", journal.resumed)
+
+        def row(part: str, phase: str, step: int, run_step: int, values: dict[str, float]) -> None:
+            history.add(part, phase, step, values)
+            sink.log({f"{phase}/{name}": value for name, value in values.items()} | {"part": len(journal.done)}, run_step)
+
+        def part(name: str, value: dict[str, Any]) -> None:
+            headline = value.get("headline", {})
+            console.part(name, headline, len(journal.done), journal.expected)
+            if headline:
+                sink.log({f"part/{k}": v for k, v in headline.items()}, journal.tally["steps"])
+
+        journal.on_part = part
+        fit = self.fit(journal, row, console.watch)
+        try:
+            outcome = make(cfg.task, method, stages, fit, journal)
+        finally:
+            history.close()
+        if self.main and "shared" in journal.tally:
+            self.record.add(shared=journal.tally["shared"])
+        return outcome
+
+    def finish(self, method: Method, stages: list[Stage], outcome: Outcome, sink: FailSafeLogger) -> float:
+        """Write weights, masks and the result, in that order; tell the loggers; show the table."""
+        name, objective = outcome.objective, outcome.metrics[outcome.objective]
+        if self.cfg.objective == VALIDATION:
+            chosen = stages if outcome.chosen_on is None else [stages[i] for i in outcome.chosen_on]
+            name, objective = VALIDATION, evaluate.validation(method, chosen)
+        result = {
+            "status": "finished",
+            "objective": objective,
+            "objective_name": name,
+            "metrics": outcome.metrics,
+            "table": outcome.table,
+            "matrices": outcome.matrices,
+            "notes": outcome.notes,
+            "fingerprints": method.fingerprints(),
+            "method": self.cfg.method.name,
+            "data": self.cfg.data.name,
+            "source": stages[0].origin.source,
+            "task": self.cfg.task.name,
+            "seed": self.cfg.seed,
+            "key": identity.key(self.cfg),
+        }
+        if not self.main:
+            return objective
+        replace(self.folder / "weights.safetensors", lambda path: path.write_bytes(save(snapshot(method))))
+        if outcome.curves:
+            replace(self.folder / "curves.json", lambda path: path.write_text(json.dumps(outcome.curves)))
+        if ticket := method.ticket():
+            replace(self.folder / "ticket.safetensors", lambda path: path.write_bytes(save(ticket)))
+        drawn = {name: mask.cpu() for name, mask in method.masks().items()}
+        if drawn:
+            replace(self.folder / "masks.safetensors", lambda path: masks.save(path, drawn))
+        numbers = {name: value for name, value in outcome.metrics.items() if value is not None}
+        sink.summary(numbers | {name: mark for name, mark in result["fingerprints"].items() if isinstance(mark, str)})
+        sink.table("result", outcome.table)
+        if drawn:
+            sink.artifact(self.folder / "masks.safetensors", "masks")
+        self.draw(result, sink)
+        self.record.finish(result)
+        return tell(result, self.title, self.folder)
+
+    def draw(self, result: dict[str, Any], sink: FailSafeLogger) -> None:
+        """Figures in the run directory and in the loggers; failing to draw is a warning line, not a failed run."""
+        try:
+            for name, path in figures.of_run(self.folder, result).items():
+                sink.image(f"figure/{name}", path)  # by itself, `accuracy` would hide the number of that name
+        except Exception as error:
+            log.warning("no figures (%s: %s); maskbench figure RUN draws them from the record", type(error).__name__, error)
+
+    # ---- record
+
+    def about(self) -> dict[str, Any]:
+        hydra = HydraConfig.get()
+        return {
+            "key": identity.key(self.cfg),
+            "seed": self.cfg.seed,
+            "choices": choices(),
+            "overrides": list(hydra.overrides.task),
+            "config": self.plain(),
+            "threads": self.cfg.loop.threads,
+            "own_code": provenance.own_code(self.plain()),
+        } | provenance.collect()
+
+    def describe(self, stages: list[Stage], sink: FailSafeLogger) -> None:
+        """Say and record which data this is and where it came from."""
+        origin = stages[0].origin
+        told = f"{origin.name} with {stages[0].amount} ({origin.source})"
+        log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), told)
+        if self.main:
+            data = {"source": origin.source, "checksums": origin.checksums, "fingerprints": [s.fingerprint for s in stages]}
+            self.record.add(data=data, logger=sink.about)
+
+    def plain(self) -> dict[str, Any]:
+        return OmegaConf.to_container(self.cfg, resolve=True)
+
+
+def choices() -> dict[str, str]:
+    """The choice of each group; an optional one that named no file is left out."""
+    hydra = HydraConfig.get()
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    made = {group: choice for group, choice in hydra.runtime.choices.items() if choice and not group.startswith("hydra/")}
+    return {g: c for g, c in made.items() if any((folder / g / f"{c}.yaml").exists() for folder in folders)}

@@ -1,0 +1,43 @@
+"""The one place where config becomes objects: `_target_` is the registry."""
+
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from maskbench.common.errors import UsageError
+
+WORDS = {"name", "about", "tasks"}  # in every group's file, for people and for the record
+
+
+def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
+    """What the node's `_target_` makes of its keys and of the parts given here; with `_partial_`, what awaits the parts.
+
+    The parts go straight to the target: they are neither copied nor turned into config. Lists and dicts of the
+    config arrive as plain containers.
+
+    Raises:
+        UsageError: the target cannot be found, or refuses a key. What it raises itself passes through.
+    """
+    plain = {k: v for k, v in OmegaConf.to_container(node, resolve=True).items() if k not in WORDS}
+    target = plain.get("_target_", "nothing: the config has no _target_")
+    try:
+        waiting = instantiate(plain | {"_partial_": True, "_convert_": "all"})
+    except InstantiationException as error:
+        raise UsageError(f"cannot make {target}: {str(error).splitlines()[0]}") from error
+    if plain.get("_partial_"):
+        return waiting
+    try:
+        signature(waiting.func).bind(*args, **(waiting.keywords | parts))
+        for name, inner in waiting.keywords.items():  # what the target will itself call with the rest
+            if isinstance(inner, partial):
+                target = plain[name]["_target_"]
+                signature(inner.func).bind_partial(**inner.keywords)
+    except TypeError as error:
+        strange = [key for key in plain if str(error).endswith(f"unexpected keyword argument '{key}'")]
+        mend = "".join(f"; ~{node._get_full_key(key)} takes out what the method's file or a word set there" for key in strange)
+        raise UsageError(f"{target} does not fit its config: {error}{mend}") from None
+    return waiting(*args, **parts)

@@ -1,0 +1,72 @@
+"""Where metrics go beside the run directory: W&B, CSV, TensorBoard or nowhere, each as a `Sink`.
+
+A logger may fail, the run may not: what goes wrong in one ends in a single warning line, and that sink falls silent.
+W&B, Lightning and TensorBoard are imported only when a sink of theirs is made.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from maskbench.common.errors import UsageError
+from maskbench.runs.loggers.files import CSV, TensorBoard
+from maskbench.runs.loggers.sink import FailSafeLogger, opened, plain, safe
+from maskbench.runs.loggers.wandb_run import Wandb, wandb_mode
+
+__all__ = ["Sink", "csv_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger"]
+
+
+def wandb_logger(
+    *,
+    run_dir: str | Path,
+    run_id: str,
+    project: str,
+    mode: str = "offline",
+    entity: str | None = None,
+    tags: Sequence[str] = (),
+    group: str | None = None,
+    job_type: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> FailSafeLogger:
+    """Weights & Biases below `run_dir`/wandb. WANDB_MODE, where set, wins over `mode`: online, offline or disabled.
+
+    Attempts at one run share `run_id`. Online without an API key or a server goes offline with a warning.
+    """
+    mode = wandb_mode(mode)
+    about = {"kind": "wandb", "mode": mode, "id": safe(run_id)[:128], "project": project}
+    if mode == "disabled":
+        return FailSafeLogger(None, about)
+    start = {
+        "id": about["id"],
+        "project": project,
+        "entity": entity,
+        "tags": [str(tag) for tag in tags],
+        "group": group,
+        "job_type": job_type,
+        "config": plain(config or {}),
+        "name": name,
+    }
+    return opened(lambda: Wandb(Path(run_dir).resolve(), about, start), about)
+
+
+def csv_logger(*, run_dir: str | Path, config: Mapping[str, Any] | None = None, **_: Any) -> FailSafeLogger:
+    """Lightning's CSV logger in `run_dir`/csv/version_N, one version an attempt."""
+    about = {"kind": "csv"}
+    return opened(lambda: CSV(Path(run_dir), about, plain(config or {})), about)
+
+
+def tensorboard_logger(*, run_dir: str | Path, config: Mapping[str, Any] | None = None, **_: Any) -> FailSafeLogger:
+    """TensorBoard event files in `run_dir`/tensorboard; a resumed run goes on in the same curves."""
+    if find_spec("tensorboard") is None:
+        raise UsageError(
+            "logger=tensorboard needs the tensorboard package; run: pip install 'maskbench[tensorboard]', or choose logger=csv"
+        )
+    about = {"kind": "tensorboard"}
+    return opened(lambda: TensorBoard(Path(run_dir), about, plain(config or {})), about)
+
+
+def no_logger(**_: Any) -> FailSafeLogger:
+    """Nothing beyond the run directory."""
+    return FailSafeLogger(None, {"kind": "none"})

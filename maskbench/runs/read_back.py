@@ -1,0 +1,51 @@
+"""A finished run taken up in Python: the trained method and the data it was trained on, as they were when the run ended."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file
+
+from maskbench.common import identity
+from maskbench.common.errors import UsageError
+from maskbench.data.stage import Stage
+from maskbench.runs.assemble import Run
+from maskbench.training.method import Method
+
+
+class Saved(NamedTuple):
+    """method: trained, in evaluation mode. stages: the data, each with train, val and test. config: of the run, resolved."""
+
+    method: Method
+    stages: list[Stage]
+    config: DictConfig
+
+
+def load(run: str | Path, *, data: str | Path | None = None) -> Saved:
+    """The method and the stages of a run directory. In a new process its predictions are those of the run, bit for bit
+    (on one machine, with the run's number of threads, which is set).
+
+    data: the folder of data sets, where it is no longer the one in the record (`paths.data`).
+
+    Raises:
+        UsageError: there is no finished run, its files do not fit this code, or the data cannot be had.
+    """
+    folder = Path(run).expanduser()
+    told, weights = folder / "run.json", folder / "weights.safetensors"
+    if not (folder / "result.json").is_file() or not told.is_file() or not weights.is_file():
+        raise UsageError(f"{folder} is no directory of a finished run; maskbench results lists what there is.")
+    cfg = OmegaConf.create(json.loads(told.read_text())["config"])
+    if data is not None or not Path(cfg.paths.data).expanduser().is_dir():
+        cfg.paths.data = str(data or identity.data_dir())
+    parts = Run(cfg, folder)
+    stages = parts.stages()
+    method = parts.method(stages)
+    try:
+        method.load_state_dict(load_file(weights))
+    except (RuntimeError, KeyError) as error:
+        raise UsageError(
+            f"{weights} does not fit what its config makes now ({str(error).splitlines()[0].rstrip(':')}); "
+            "maskbench show tells the commit that wrote it."
+        ) from error
+    return Saved(method.eval(), stages, cfg)

@@ -1,0 +1,60 @@
+"""Looking at a method from outside: its predictions over a whole split, without gradients and in evaluation mode."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from maskbench.data.stage import Split, Stage
+from maskbench.training.method import Method
+
+BATCH = 1000  # images at a time: large enough for a CPU, small enough for convolutions
+
+
+def device_of(method: Method) -> torch.device:
+    return next(method.parameters()).device
+
+
+@torch.no_grad()
+def members(method: Method, stage: Stage, split: Split, first: int | None = None, reading: str = "") -> tuple[Tensor, Tensor]:
+    """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows, by one of its readings."""
+    method.eval()
+    predict = method.prediction_modes()[reading]
+    answers = [(predict(x, stage), y) for x, y in split.batches(BATCH, device_of(method), first)]
+    return torch.cat([p for p, _ in answers], 1), torch.cat([y for _, y in answers])
+
+
+@torch.no_grad()
+def logits(method: Method, stage: Stage, split: Split, first: int | None = None) -> Tensor:
+    """The network's outputs [n, outputs] on a split, or on its `first` rows."""
+    method.eval()
+    return torch.cat([method.logits(x, stage) for x, _ in split.batches(BATCH, device_of(method), first)])
+
+
+def accuracy(method: Method, stage: Stage, split: Split) -> float:
+    """Share of the split that the mean over members gets right."""
+    p, y = members(method, stage, split)
+    return (p.mean(0).argmax(-1) == y).double().mean().item()
+
+
+def member_accuracy(method: Method, stage: Stage, split: Split, reading: str = "") -> float:
+    """Mean over members of the share each gets right (a sampled mask is judged by its samples, not by their vote)."""
+    p, y = members(method, stage, split, reading=reading)
+    return (p.argmax(-1) == y).double().mean().item()
+
+
+def validation(method: Method, stages: Sequence[Stage]) -> float:
+    """What a search may maximise: accuracy on the validation splits (of reals minus the loss), averaged over stages."""
+    looks = [loss_and_accuracy(method, stage, stage.val) for stage in stages]
+    return sum(found.get("accuracy", -found["loss"]) for found in looks) / len(looks)
+
+
+def loss_and_accuracy(method: Method, stage: Stage, split: Split) -> dict[str, float]:
+    """`loss` of the mean over members (NLL in nats for classes; for reals the mean squared error of the values, whatever
+    variances stand beside them), and `accuracy` for classes."""
+    p, y = members(method, stage, split)
+    p = p.mean(0).double()
+    if y.is_floating_point():
+        return {"loss": (p[..., : y.shape[-1]] - y).square().mean().item()}
+    nll = -p.gather(-1, y[..., None]).clamp_min(1e-300).log().mean()
+    return {"loss": nll.item(), "accuracy": (p.argmax(-1) == y).double().mean().item()}

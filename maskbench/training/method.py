@@ -1,0 +1,130 @@
+"""A method is five verbs over one backbone; each paper overrides the one to four that make it itself.
+
+Every paper here is y = f(x; w * m): a mask is a tensor that stands beside a named tensor of the backbone, and masks meet the
+network in one place, `functional_call(net, effective, x)`. The backbone stays a plain module with plain keys.
+
+What a method keeps are buffers; what moves is what `movable()` yields, and only that reaches an optimiser. All of a
+method's memory is its `state_dict()`: attributes set in `learn` must follow from the stage alone.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from maskbench.common.errors import UsageError
+from maskbench.data.stage import Stage
+
+EARLIER = {  # names of verbs before they were the field's own words
+    "effective": "effective_weights",
+    "movable": "trainable_parameters",
+    "readings": "prediction_modes",
+    "knows": "has_learned",
+    "facts": "extra_metrics",
+    "marks": "fingerprints",
+}
+
+
+class Method(nn.Module):
+    """Plain training of a dense net: the default of every verb.
+
+    Subclasses are final: what two methods share is a function or a small object, never a parent.
+    """
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """
+        Raises:
+            UsageError: a verb is written under its earlier name, where nobody would call it.
+        """
+        super().__init_subclass__(**more)
+        for old, new in EARLIER.items():
+            if old in vars(cls):
+                raise UsageError(f"{cls.__module__}.{cls.__qualname__}: {old}() is now called {new}(); rename it")
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    # ---- the five verbs
+
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        """Which tensors stand in for the backbone's own? By the backbone's parameter or buffer name; none: dense."""
+        return {}
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """What may the optimiser move? Asked at the start of each phase; the rest gets no gradient."""
+        return self.net.parameters()
+
+    def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        """What is minimised? A scalar from (inputs [batch, ...], targets [batch])."""
+        x, y = batch
+        return stage.criterion(self.logits(x, stage), y)
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        """What happens around training, in what order? `fit(self, stage, **phase)` is one phase of training."""
+        fit(self, stage)
+
+    def predict(self, x: Tensor, stage: Stage) -> Tensor:
+        """Members' predictions [members, batch, outputs]: probabilities for classes, values for reals."""
+        return stage.link(self.logits(x, stage))[None]
+
+    # ---- what every method has
+
+    def logits(self, x: Tensor, stage: Stage) -> Tensor:
+        """The backbone's output [batch, outputs] under the tensors of `stage`."""
+        tensors = self.effective_weights(x, stage)
+        return functional_call(self.net, tensors, (x,)) if tensors else self.net(x)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """What is movable, by the name of the part that an optimiser may move by a rule of its own (optimizers.py)."""
+        return {"": list(self.trainable_parameters())}
+
+    # ---- what a method may add to the record
+
+    def prediction_modes(self) -> dict[str, Callable[[Tensor, Stage], Tensor]]:
+        """Ways to read the method's answer, as `predict` is one: by name, "" the one that counts."""
+        return {"": self.predict}
+
+    def has_learned(self, stage: Stage) -> bool:
+        """Whether an answer on `stage` is defined now; a mask method has none before it drew that stage's mask."""
+        return True
+
+    def infer(self, groups: Tensor, rule: str) -> Tensor:
+        """Which finished stage does each group of inputs come from? [groups, images, ...] -> stage indices [groups].
+
+        `rule` is one of `inference_rules`; a method without rules needs to be told the stage.
+        """
+        raise LookupError(f"{type(self).__name__} needs to be told the stage")
+
+    inference_rules: tuple[str, ...] = ()  # the first is the one whose answers count as 'inferred' accuracy
+
+    recalls = False  # whether `recall` is offered
+
+    def recall(self, x: Tensor) -> tuple[list[dict[str, Tensor]], Callable[[Tensor], Tensor]]:
+        """Which masks answer the unlabelled inputs x [images, ...], all from one finished stage that is not named?
+
+        Returns the masks (bool, by weight) as they stood at the start and after each step of the search, and the
+        answer under the last ones: inputs -> outputs [batch, outputs].
+        """
+        raise LookupError(f"{type(self).__name__} does not recall masks")
+
+    def masks(self) -> dict[str, Tensor]:
+        """The finished masks as bool tensors, named `<stage>/<weight>`; they are saved one bit a weight."""
+        return {}
+
+    def ticket(self) -> dict[str, Tensor]:
+        """Tensors of a winning ticket: initial values by the backbone's own names, and a uint8 `mask|<name>` each."""
+        return {}
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that must be stored: `shared` by all stages, and for each further `stage`. A dense net stores itself."""
+        return {"shared": sum(p.numel() * p.element_size() for p in self.net.parameters()), "stage": 0}
+
+    def extra_metrics(self) -> dict[str, float]:
+        """Numbers of the method itself for the record: density, share still free, ..."""
+        return {}
+
+    def fingerprints(self) -> dict[str, Any]:
+        """What tells this draw from another, for the record: seeds, hashes; no numbers to average."""
+        return {}

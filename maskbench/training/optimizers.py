@@ -1,0 +1,50 @@
+"""One optimiser made of several, for methods whose parts move by different rules."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from maskbench.common.errors import UsageError
+
+
+class ByGroup(torch.optim.Optimizer):
+    """Each group of a method's parameters (`Method.groups`) under a recipe of its own; to all others it is one optimiser.
+
+    Args:
+        groups: dicts of `name` and `params`, as torch's optimisers take them.
+        recipes: name of a group -> what makes its optimiser from parameters; recipes of absent groups are left out.
+
+    Raises:
+        UsageError: a group has no recipe.
+    """
+
+    def __init__(self, groups: Iterable[Mapping[str, Any]], *, recipes: Mapping[str, Callable]) -> None:
+        groups = list(groups)
+        if lacking := [group["name"] for group in groups if group["name"] not in recipes]:
+            raise UsageError(
+                f"this optimizer has recipes for {', '.join(recipes)}, and the method moves {', '.join(lacking)} too: "
+                "choose one that treats all alike, such as optimizer=adam"
+            )
+        self.parts = [recipes[group["name"]](group["params"]) for group in groups]
+        super().__init__([p for part in self.parts for group in part.param_groups for p in group["params"]], {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """The groups are those of the parts, so that a rate set here counts there."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:
+        """One step of each part."""
+        if closure is not None:
+            raise NotImplementedError("a closure would be evaluated once for each part")
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for part, own in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(own)
+        self._share_groups()

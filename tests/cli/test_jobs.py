@@ -1,0 +1,138 @@
+"""Processes side by side: a crash takes no other with it; what is finished is not started; others' work is waited for."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from maskbench.cli import jobs
+from maskbench.cli.jobs import Job
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = """
+import json, os, signal, sys
+from pathlib import Path
+how, folder = sys.argv[1], Path(sys.argv[2])
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "calls").open("a").write(how + "\\n")
+print("1/2 half way", file=sys.stderr, flush=True)
+if how == "crash":
+    os.kill(os.getpid(), signal.SIGKILL)
+if how == "refuse":
+    sys.exit("maskbench: budget.steps=0 must be at least 1.")
+if how == "sweep":
+    sys.exit("maskbench: 2 jobs of the sweep failed:\\n  seed=1: no space left.\\n  seed=2: no space left.")
+if how == "break":
+    raise ValueError("out of cheese")
+if how == "empty":
+    sys.exit(0)
+for name in ("run.json", "result.json"):
+    (folder / name).write_text(json.dumps({"status": "finished"}))
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """`job(how, name)`: a job whose process behaves as `how` says, in the folder `name`."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    monkeypatch.setattr(jobs, "PROGRAM", (sys.executable, str(tmp_path / "program.py")))
+    return lambda how, name, **more: Job(name, [how, str(tmp_path / name)], [tmp_path / name], **more)
+
+
+def calls(job: Job) -> int:
+    path = job.folders[0] / "calls"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_crashed_job_takes_no_other_with_it_and_is_reported(job: Callable, parallel: int, capfd) -> None:
+    reasons = {
+        "crash": "killed by signal 9; the last it said: 1/2 half way",
+        "refuse": "budget.steps=0 must be at least 1.",
+        "empty": "exit status 0; the last it said: 1/2 half way",
+    }
+    all_jobs = [job("work", "a"), *(job(how, how) for how in reasons), job("work", "e")]
+    failed = jobs.run(all_jobs, parallel)
+    assert {one.label: one.note for one in failed} == reasons
+    assert [one.status for one in all_jobs] == ["finished", "failed", "failed", "failed", "finished"]
+    told = capfd.readouterr().err.splitlines()
+    assert "5/5 " in told[-1] and len(told) == 10, "a line when a job starts and one when it ends"
+    assert any(line.endswith("refuse: failed: budget.steps=0 must be at least 1.") for line in told)
+
+
+def test_the_reason_of_a_sweep_and_of_an_unforeseen_end_is_kept(job: Callable) -> None:
+    failed = jobs.run([job("sweep", "a"), job("break", "b")], 2)
+    assert [one.note for one in failed] == [
+        "2 jobs of the sweep failed: seed=1: no space left.",
+        "exit status 1; the last it said: ValueError: out of cheese",
+    ]
+
+
+def test_what_is_finished_is_not_started_and_the_rest_is(job: Callable) -> None:
+    jobs.run([job("work", "a")], 1)
+    again = [job("work", "a"), job("work", "b"), job("work", "a", fresh=True)]
+    assert jobs.run(again[:2], 2) == []
+    assert [one.status for one in again[:2]] == ["earlier", "finished"] and calls(again[0]) == 1
+    jobs.run(again[2:], 1)
+    assert calls(again[0]) == 2, "fresh: done anew"
+
+
+def test_a_run_that_another_process_is_at_work_on_is_waited_for(job: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE", 0.05)
+    one = job("work", "a")
+    (folder,) = one.folders
+    folder.mkdir()
+    (folder / "run.json").write_text('{"status": "running"}')
+    lock = FileLock(folder / ".lock", thread_local=False)
+    lock.acquire()
+
+    def other() -> None:
+        time.sleep(0.4)
+        assert one.status == "elsewhere" and calls(one) == 0
+        (folder / "result.json").write_text('{"status": "finished"}')
+        lock.release()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert jobs.run([one], 1) == []
+    thread.join()
+    assert one.status == "earlier" and calls(one) == 0
+
+
+def test_the_live_table_counts_all_and_shows_what_fails_first(job: Callable) -> None:
+    all_jobs = [job("work", f"a{i}") for i in range(40)]
+    all_jobs[30].status, all_jobs[30].note = "failed", "[red] no space"
+    grid = jobs.Progress(all_jobs, None).grid()
+    assert grid.title == "39 waiting, 1 failed" and grid.row_count == jobs.SHOWN
+    assert next(iter(grid.columns[0].cells)) == "a30" and "\\[red]" in next(iter(grid.columns[3].cells))
+
+
+def test_being_asked_to_terminate_leaves_no_process_at_work(tmp_path: Path) -> None:
+    """The processes it started are told so too, and may save; what waits is not started."""
+    (tmp_path / "slow.py").write_text("import sys, time\nopen(sys.argv[1], 'w').write('here')\ntime.sleep(60)\n")
+    main = f"""
+import subprocess
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from maskbench import jobs
+jobs.PROGRAM = (sys.executable, {str(tmp_path / "slow.py")!r})
+print("ready", flush=True)
+try:
+    jobs.run([jobs.Job(name, [name], [Path(name)]) for name in ("a", "b")], 1)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    process = subprocess.Popen([sys.executable, "-c", main], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    while not (tmp_path / "a").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    started = time.monotonic()
+    process.terminate()
+    process.communicate(timeout=50)  # ends only when nobody holds its streams any more
+    assert process.returncode == 130 and time.monotonic() - started < 50 and not (tmp_path / "b").exists()

@@ -1,0 +1,406 @@
+"""Loggers: each writes what it says where it says, asks nothing, litters nothing, and cannot hurt the run."""
+
+import csv
+import importlib.util
+import json
+import logging
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from maskbench.common.errors import UsageError
+from maskbench.report import wandb_file
+from maskbench.runs import loggers
+
+CONF = Path(__file__).parents[3] / "conf" / "logger"
+START = """
+import logging, os, sys, time
+logging.basicConfig(format="%(message)s")
+from maskbench.loggers import wandb_logger
+from maskbench import loggers
+def sink(mode="offline", id="key-s0", folder="run"):
+    os.makedirs(folder, exist_ok=True)
+    return wandb_logger(run_dir=folder, run_id=id, project="maskbench", mode=mode, tags=["continual"], group="g")
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_wandb_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> dict:
+    """Arguments to run a script in a folder of its own with a home of its own; warnings are errors in it."""
+    (tmp_path / "home").mkdir()
+    # a W&B temporary folder is cleaned up by the garbage collector: no business of ours
+    flags = ["-W", "error", "-W", "ignore::ResourceWarning"]
+    return {
+        "args": [sys.executable, *flags, "-c"],
+        "cwd": tmp_path,
+        "env": os.environ | {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[3])},
+    }
+
+
+def run(scene: dict, code: str, **env: str) -> subprocess.CompletedProcess:
+    words = [*scene["args"], START + code]
+    return subprocess.run(
+        words, cwd=scene["cwd"], env=scene["env"] | env, capture_output=True, text=True, timeout=120,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def wandb_sink(run_dir: Path, run_id: str = "key-s0", **more: object) -> loggers.FailSafeLogger:
+    return loggers.wandb_logger(run_dir=run_dir, run_id=run_id, project="maskbench", **more)
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Records a user would see: W&B's own go to its files, though pytest shows them."""
+    return [record for record in caplog.records if not record.name.startswith("wandb")]
+
+
+# ---- W&B offline
+
+
+def test_what_is_logged_offline_can_be_read_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.zeros((4, 5, 3), dtype=np.uint8)).save(tmp_path / "figure.png")
+    (tmp_path / "masks.safetensors").write_bytes(b"0101")
+    config = {"method": {"name": "supsup", "_target_": "a.B"}, "optimizer.lr": 0.1, "path": Path("x"), "none": None}
+    sink = wandb_sink(
+        tmp_path, group="sweep", job_type="supsup", tags=["continual", "splitmnist"], name="supsup-splitmnist/s0",
+        config=config,
+    )  # fmt: skip
+    for step in range(0, 100, 10):
+        sink.log({"train/loss": 1 / (1 + step), "val/accuracy": 0.5}, step)
+    sink.summary({"average_accuracy": 0.99, "accuracy/given/0.5": None, "name": "x"})
+    sink.summary({"forgetting": np.float64(0.0)})
+    sink.table("result", [{"stage": 0, "accuracy": 0.5}, {"stage": "mean", "accuracy": None, "n": 2}])
+    sink.image("curve", tmp_path / "figure.png")
+    sink.artifact(tmp_path / "masks.safetensors", "masks")
+    sink.finish(3)
+    sink.finish(0)
+    sink.log({"late": 1.0}, 200)
+
+    found = wandb_file.read(tmp_path)
+    assert (found.id, found.project, found.group, found.job_type) == ("key-s0", "maskbench", "sweep", "supsup")
+    assert (found.name, found.tags) == ("supsup-splitmnist/s0", ["continual", "splitmnist"])
+    assert found.config == config | {"path": "x"}
+    assert found.history == [{"train/loss": 1 / (1 + step), "val/accuracy": 0.5, "step": step} for step in range(0, 100, 10)]
+    assert found.summary.items() >= {"average_accuracy": 0.99, "name": "x", "forgetting": 0.0, "step": 90}.items()
+    assert found.summary["accuracy/given/0.5"] is None
+    assert found.tables["result"] == [
+        {"stage": 0, "accuracy": 0.5, "n": None}, {"stage": "mean", "accuracy": None, "n": 2},
+    ]  # fmt: skip
+    assert (tmp_path / found.images["curve"]).read_bytes() == (tmp_path / "figure.png").read_bytes()
+    assert found.artifacts == {"key-s0-masks": {"type": "masks", "files": ["masks.safetensors"]}}
+    assert (found.exit_code, found.attempts) == (3, 1)
+    assert sink.about.items() >= {"kind": "wandb", "mode": "offline", "id": "key-s0", "url": None}.items()
+    assert (tmp_path / sink.about["files"]).is_dir()
+    json.dumps(sink.about)
+    assert not ours(caplog)
+
+
+def test_undefined_numbers_do_not_stop_it(tmp_path: Path) -> None:
+    sink = wandb_sink(tmp_path)
+    sink.log({"nan": float("nan"), "inf": float("inf")}, 1)
+    sink.finish(0)
+    (row,) = wandb_file.read(tmp_path).history
+    assert row["nan"] != row["nan"] and row["inf"] == float("inf")
+
+
+def test_the_commit_is_that_of_our_code(tmp_path: Path, monkeypatch) -> None:
+    from maskbench.common import provenance
+
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    words = ["-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty", "-m", "the user's own"]
+    subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    wandb_sink(tmp_path / "run").finish(0)
+    assert wandb_file.read(tmp_path / "run").commit == provenance.commit()["commit"]
+
+
+def test_each_run_of_a_process_is_its_own(tmp_path: Path) -> None:
+    first = wandb_sink(tmp_path / "a", "first")
+    first.log({"x": 1.0}, 1)
+    second = wandb_sink(tmp_path / "b", "second")  # the first was not finished
+    second.log({"x": 2.0}, 1)
+    second.finish(0)
+    third = wandb_sink(tmp_path / "c", "third")
+    third.log({"x": 3.0}, 1)
+    third.finish(0)
+    first.finish(0)
+    for folder, id, x in (("a", "first", 1.0), ("b", "second", 2.0), ("c", "third", 3.0)):
+        found = wandb_file.read(tmp_path / folder)
+        assert (found.id, found.history) == (id, [{"x": x, "step": 1}])
+    assert not [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]
+
+
+def test_attempts_at_one_run_merge(tmp_path: Path) -> None:
+    first = wandb_sink(tmp_path, config={"a": 1})
+    for step in range(5):
+        first.log({"x": 1.0}, step)
+    first.summary({"early": 1})
+    first.finish(1)
+    second = wandb_sink(tmp_path, config={"a": 2})
+    for step in range(3, 8):  # resumed from a checkpoint at step 3
+        second.log({"x": 2.0}, step)
+    second.summary({"late": 2})
+    second.finish(0)
+    found = wandb_file.read(tmp_path)
+    assert [(row["step"], row["x"]) for row in found.history] == [
+        (0, 1.0), (1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0), (5, 2.0), (6, 2.0), (7, 2.0),
+    ]  # fmt: skip
+    assert found.summary.items() >= {"early": 1, "late": 2, "x": 2.0}.items()
+    assert (found.attempts, found.exit_code, found.config) == (2, 0, {"a": 2})
+
+
+def test_kill_9_loses_the_last_moment_only(scene: dict) -> None:
+    code = START + "s = sink()\nfor i in range(20): s.log({'x': float(i)}, i)\nprint('logged', flush=True)\n"
+    code += "while True: time.sleep(0.1)"
+    process = subprocess.Popen([*scene["args"], code], cwd=scene["cwd"], env=scene["env"], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout.readline() == "logged\n"
+        time.sleep(2)
+        process.send_signal(signal.SIGKILL)
+    found = wandb_file.read(scene["cwd"] / "run")
+    assert [row["x"] for row in found.history] == list(range(20))
+    assert found.exit_code is None
+
+
+def test_nothing_is_written_outside_the_run_directory_and_nothing_is_said(scene: dict) -> None:
+    code = "s = sink()\nopen('run/masks', 'w').write('0')\ns.log({'x': 1.0}, 0)\ns.table('t', [{'a': 1}])\n"
+    done = run(scene, code + "s.artifact('run/masks', 'masks')\ns.finish(0)")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(path.name for path in scene["cwd"].rglob("*") if "run" not in path.parts) == ["home"]
+    assert wandb_file.read(scene["cwd"] / "run").artifacts
+
+
+def test_folders_the_user_chose_are_kept(scene: dict) -> None:
+    code = "s = sink()\nprint(os.environ['WANDB_DATA_DIR'])\ns.finish(0)\nprint(os.environ['WANDB_DATA_DIR'])"
+    done = run(scene, code, WANDB_DATA_DIR="/tmp/mine")
+    assert done.stdout == "/tmp/mine\n/tmp/mine\n"
+
+
+# ---- W&B modes
+
+
+def test_wandb_mode_of_the_user_wins(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    sink = wandb_sink(tmp_path, mode="online")
+    sink.log({"x": 1.0}, 0)
+    sink.finish(0)
+    assert sink.about["mode"] == "disabled" and not list(tmp_path.iterdir())
+    monkeypatch.setenv("WANDB_MODE", "dryrun")  # its old name
+    sink = wandb_sink(tmp_path, mode="online")
+    sink.finish(0)
+    assert sink.about["mode"] == "offline"
+
+
+def test_an_unknown_mode_is_the_users_to_mend(tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(UsageError, match="logger.mode=ofline is not a mode.*Did you mean 'offline'"):
+        wandb_sink(tmp_path, mode="ofline")
+    monkeypatch.setenv("WANDB_MODE", "nope")
+    with pytest.raises(UsageError, match="WANDB_MODE=nope"):
+        wandb_sink(tmp_path)
+
+
+ONLINE = "s = sink('online')\ns.log({'x': 1.0}, 0)\ns.finish(0)\nprint(s.about['mode'])"
+
+
+@pytest.mark.parametrize("key", ["", "a" * 40], ids=["no key", "no server"])
+def test_online_without_key_or_server_goes_offline_and_never_asks(scene: dict, key: str) -> None:
+    env = scene["env"] | {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": key, "WANDB_HTTP_TIMEOUT": "2"}
+    ours, theirs = pty.openpty()  # a terminal: where W&B would ask
+    words = [*scene["args"], START + ONLINE]
+    done = subprocess.run(
+        words, cwd=scene["cwd"], env=env, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=60
+    )
+    os.close(theirs)
+    said = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert (done.returncode, done.stdout) == (0, "offline\n")
+    assert said.startswith("W&B is not reachable (") and said.count("\n") == 1
+    assert wandb_file.read(scene["cwd"] / "run").history == [{"x": 1.0, "step": 0}]
+
+
+def test_a_server_that_accepts_the_key_and_then_vanishes(scene: dict) -> None:
+    code = "loggers.wandb_run.INIT_SECONDS = 2.0\nimport wandb\nwandb.login = lambda **_: True\n" + ONLINE
+    done = run(scene, code, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_API_KEY="a" * 40)
+    assert done.stdout == "offline\n"
+    assert done.stderr.startswith("W&B is not reachable (") and done.stderr.count("\n") == 1
+    assert wandb_file.read(scene["cwd"] / "run").history == [{"x": 1.0, "step": 0}]
+
+
+# ---- a logger may fail, the run may not
+
+
+class Broken:
+    """A backend whose verbs all raise."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.about = {}
+        self.error = error
+        self.finished = 0
+
+    def __getattr__(self, verb: str):
+        def fail(*_: object) -> None:
+            self.finished += verb == "finish"
+            raise self.error
+
+        return fail
+
+
+CALLS = {
+    "log": ({"x": 1.0}, 1),
+    "summary": ({},),
+    "table": ("t", []),
+    "image": ("i", "x.png"),
+    "artifact": ("x", "masks"),
+    "finish": (0,),
+}
+
+
+@pytest.mark.parametrize("verb", CALLS)
+def test_a_failing_sink_warns_once_and_falls_silent(verb: str, caplog: pytest.LogCaptureFixture) -> None:
+    backend = Broken(ValueError("two\nlines"))
+    sink = loggers.FailSafeLogger(backend, {"kind": "broken"})
+    getattr(sink, verb)(*CALLS[verb])
+    for other, values in CALLS.items():
+        getattr(sink, other)(*values)
+    (record,) = ours(caplog)
+    assert (record.name, record.levelno) == ("maskbench", logging.WARNING)
+    assert record.getMessage() == ("logger=broken stopped recording (ValueError: two lines); the run goes on without it")
+    assert backend.finished == 1
+    assert sink.about["failed"] == "ValueError: two lines"
+
+
+def test_an_interrupt_is_not_swallowed() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        loggers.FailSafeLogger(Broken(KeyboardInterrupt()), {"kind": "broken"}).log({}, 0)
+
+
+def test_a_missing_file_or_an_unwritable_folder_is_a_warning(tmp_path: Path, caplog) -> None:
+    sink = wandb_sink(tmp_path / "run")
+    sink.artifact(tmp_path / "nothing", "masks")
+    assert "FileNotFoundError" in sink.about["failed"]
+    (tmp_path / "file").write_text("")
+    assert "failed" in wandb_sink(tmp_path / "file" / "run").about
+    assert len(ours(caplog)) == 2
+    again = wandb_sink(tmp_path / "again", "another")  # nothing is left behind
+    again.log({"x": 1.0}, 0)
+    again.finish(0)
+    assert wandb_file.read(tmp_path / "again").id == "another"
+
+
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep to find W&B's own process")
+def test_the_run_survives_the_death_of_wandbs_process(scene: dict) -> None:
+    code = """
+import signal, subprocess
+s = sink()
+s.log({'x': 1.0}, 0)
+found = subprocess.run(['pgrep', '-P', str(os.getpid()), 'wandb-core'], capture_output=True, text=True)
+(pid,) = found.stdout.split()
+os.kill(int(pid), signal.SIGKILL)
+time.sleep(0.5)
+for i in range(3): s.log({'x': 2.0}, i)
+s.finish(0)
+t = sink(id='next', folder='next')
+t.log({'x': 3.0}, 0)
+t.finish(0)
+"""
+    done = run(scene, code)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("logger=wandb stopped recording") and done.stderr.count("\n") == 1
+    assert wandb_file.read(scene["cwd"] / "next").history == [{"x": 3.0, "step": 0}]
+
+
+# ---- CSV, TensorBoard, none
+
+
+def test_csv(tmp_path: Path, recwarn, capfd) -> None:
+    sink = loggers.csv_logger(run_dir=tmp_path, config={"seed": 1, "method": {"name": "x"}}, mode="unused")
+    sink.log({"loss": 1.0}, 10)
+    sink.log({"loss": 0.5, "accuracy": 0.9}, 20)
+    sink.summary({"average_accuracy": 0.9})
+    sink.table("by/stage", [{"stage": 0, "accuracy": 0.5}, {"stage": 1}])
+    sink.image("curve", tmp_path / "curve.png")
+    sink.artifact(tmp_path / "masks", "masks")
+    sink.finish(0)
+    folder = tmp_path / sink.about["files"]
+    with open(folder / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], row["loss"], row["accuracy"]) for row in rows] == [("10", "1.0", ""), ("20", "0.5", "0.9")]
+    assert json.loads((folder / "summary.json").read_text()) == {"average_accuracy": 0.9}
+    assert (folder / "by-stage.csv").read_text().split() == ["stage,accuracy", "0,0.5", "1,"]
+    assert "name: x" in (folder / "hparams.yaml").read_text()
+    again = loggers.csv_logger(run_dir=tmp_path)
+    again.log({"loss": 0.1}, 20)
+    again.finish(0)
+    assert (folder / "metrics.csv").exists() and again.about["files"] != sink.about["files"]
+    assert "failed" not in sink.about and "failed" not in again.about
+    assert not recwarn.list and capfd.readouterr() == ("", "")
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    import numpy as np
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    Image.fromarray(np.zeros((4, 5, 3), dtype=np.uint8)).save(tmp_path / "figure.png")
+    for steps, loss in (((0, 10, 20), 1.0), ((10, 20, 30), 2.0)):  # the second attempt resumes at 10
+        sink = loggers.tensorboard_logger(run_dir=tmp_path, config={"seed": 1, "a": {"b": None}})
+        for step in steps:
+            sink.log({"loss": loss}, step)
+        sink.table("result", [{"stage": 0, "accuracy": 0.5}])
+        sink.image("curve", tmp_path / "figure.png")
+        sink.artifact(tmp_path / "masks", "masks")
+        sink.summary({"average_accuracy": 0.9, "name": "x", "none": None})
+        sink.finish(0)
+        assert sink.about == {"kind": "tensorboard", "files": "tensorboard"}
+        time.sleep(1.1)  # event files are named by the second
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(0, 1.0), (10, 2.0), (20, 2.0), (30, 2.0)]
+    assert events.Tags()["images"] == ["curve"]
+    assert "average_accuracy" in events.Tags()["scalars"]
+    assert "result/text_summary" in events.Tags()["tensors"]
+
+
+def test_missing_tensorboard_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'maskbench\[tensorboard\]'"):
+        loggers.tensorboard_logger(run_dir=tmp_path)
+
+
+def test_none_writes_nothing(tmp_path: Path) -> None:
+    sink = loggers.no_logger(run_dir=tmp_path, anything=1)
+    for verb, values in CALLS.items():
+        getattr(sink, verb)(*values)
+    assert sink.about == {"kind": "none"} and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_choice_of_conf_takes_what_a_run_gives(path: Path, tmp_path: Path, monkeypatch) -> None:
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    if path.stem == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+        pytest.skip("tensorboard is not installed")
+    make = instantiate(OmegaConf.load(path), _partial_=True)
+    config = OmegaConf.create({"method": {"_target_": "a.B", "shares": [0.5, 0.1]}})
+    sink = make(run_dir=str(tmp_path), run_id="key-s0", group="g", job_type="supsup", config=config, name="x", tags=["a"])
+    sink.log({"x": 1.0}, 0)
+    sink.finish(0)
+    assert sink.about["kind"] == path.stem and "failed" not in sink.about

@@ -1,0 +1,170 @@
+"""task=uncertainty as a whole: what it records for classes and for reals, with unknown classes and shifted test images."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from maskbench.data import gaussian
+from maskbench.data.stage import Split
+from maskbench.runs.build import make
+from maskbench.tasks.metrics import uncertainty
+from maskbench.training import evaluate
+
+IMAGES = ("data.base=synthetic", "backbone=lenet_300_100", "backbone.widths=[16]", "budget.steps=30", "budget.epochs=null")
+CURVE = ("data=cubic", "backbone=fold_mlp", "backbone.widths=[20]", "budget.steps=40", "budget.epochs=null", "optimizer.lr=0.01")
+
+
+@pytest.fixture
+def judged(build: Callable) -> Callable:
+    """`judged(*overrides, **parts)`: a finished run whose stage has these parts in the place of its own."""
+
+    def go(*overrides: str, **parts: object):
+        bench = build(*overrides, folder="-".join(sorted(parts)) or "run")
+        bench.stages = [replace(bench.stages[0], **parts)]
+        return bench.go()
+
+    return go
+
+
+# ---- classes
+
+
+def test_names_of_a_classifier(judged: Callable) -> None:
+    told = judged("method=deep_ensembles", "method.members=3", *IMAGES).metrics
+    known = {"accuracy", "nll", "brier", "ece", "ece_adaptive", "aurc", "risk_80", "temperature", "nll_temperature", "member_nll",
+             "mutual_information", "disagreement", "variation_ratio"}  # fmt: skip
+    unknown = {f"{what}_{score}/synthetic_other" for what in ("auroc", "aupr", "fpr95") for score in ("entropy", "mi", "maxprob")}
+    assert known | unknown <= set(told) and all(told[name] is not None for name in known | unknown)
+    assert told["nll"] <= told["member_nll"]
+
+
+def test_a_single_net_has_no_members_to_compare(judged: Callable) -> None:
+    told = judged("method=dense", *IMAGES).metrics
+    names = ("mutual_information", "disagreement", "variation_ratio", "auroc_mi/synthetic_other", "fpr95_mi/synthetic_other")
+    assert all(told[name] is None for name in names)
+    assert told["accuracy"] == pytest.approx(told["member_accuracy"]) and told["nll"] == pytest.approx(told["member_nll"])
+    assert told["auroc_entropy/synthetic_other"] == pytest.approx(told["member_auroc_entropy/synthetic_other"])
+
+
+def test_numbers_are_those_of_the_predictions(judged: Callable) -> None:
+    bench = judged("method=masksembles", *IMAGES)
+    stage = bench.stages[0]
+    members, y = evaluate.members(bench.method, stage, stage.test)
+    assert {n: bench.metrics[n] for n in ("accuracy", "nll", "brier", "ece", "ece_adaptive")} == uncertainty.calibration(
+        members, y, 15
+    )
+    theirs, _ = evaluate.members(bench.method, stage, stage.ood["synthetic_other"])
+    found = uncertainty.outside(members, theirs)
+    assert all(bench.metrics[f"{name}/synthetic_other"] == value for name, value in found.items())
+    assert bench.metrics["mask_iou"] == bench.method.extra_metrics()["mask_iou"]
+    rows = [row for row in bench.outcome.curves if row["kind"] == "members"]
+    assert [row["members"] for row in rows] == [1, 2, 3, 4] and rows[-1]["nll"] == bench.metrics["nll"]
+    assert rows[-1]["auroc_entropy/synthetic_other"] == bench.metrics["auroc_entropy/synthetic_other"]
+
+
+@pytest.mark.parametrize("data", [IMAGES, CURVE])
+def test_what_diverged_is_not_judged(data: tuple[str, ...], build: Callable) -> None:
+    with pytest.raises(FloatingPointError, match="optimizer.lr"):
+        build("method=dense", *data, "optimizer.lr=1e30").go()
+
+
+def test_of_unknown_classes_nothing_is_right(judged: Callable) -> None:
+    bench = judged("method=dense", *IMAGES)
+    stage = bench.stages[0]
+    by_data = {}
+    for row in bench.outcome.curves:
+        if row["kind"] == "confidence" and row["threshold"] == 0:
+            by_data[row["data"]] = row["accuracy"]
+    n, more = len(stage.test), len(stage.ood["synthetic_other"])
+    assert list(by_data) == [stage.name, f"{stage.name} + synthetic_other"]
+    assert by_data[f"{stage.name} + synthetic_other"] == pytest.approx(by_data[stage.name] * n / (n + more))
+
+
+def test_the_temperature_is_fitted_on_validation_rows_only(judged: Callable) -> None:
+    bench = judged("method=dense", *IMAGES)
+    stage = bench.stages[0]
+    p, y = evaluate.members(bench.method, stage, stage.val)
+    assert bench.metrics["temperature"] == uncertainty.temperature(p.mean(0), y)
+    empty = Split(stage.val.x[:0], stage.val.y[:0])
+    without = judged("method=dense", *IMAGES, val=empty).metrics
+    assert without["temperature"] is None and without["nll_temperature"] is None
+
+
+def test_shifted_test_sets_by_type_and_level(judged: Callable, build: Callable) -> None:
+    stage = build("method=dense", *IMAGES, folder="look").stages[0]
+    x, y = stage.test.tensors()
+    made = []
+
+    def noisy(scale: float) -> Callable[[], Split]:
+        return lambda: made.append(scale) or Split(x + scale * torch.randn_like(x), y)
+
+    sets = {f"noise/{level}": noisy(level) for level in (1, 2)} | {f"more/{level}": noisy(level) for level in (1, 2)}
+    bench = judged("method=dense", *IMAGES, shifted=sets)
+    told = bench.metrics
+    assert made == [1, 2, 1, 2], "each made when it is asked for, once"
+    assert bench.journal.done == [stage.name, "shifted noise", "shifted more"]
+    cells = [told[f"accuracy_shifted/{kind}/{level}"] for kind in ("noise", "more") for level in (1, 2)]
+    assert told["accuracy_shifted"] == pytest.approx(sum(cells) / 4)
+    assert told["accuracy_shifted/1"] == pytest.approx((cells[0] + cells[2]) / 2)
+    assert told["accuracy_shifted/1"] > told["accuracy_shifted/2"]
+
+
+# ---- reals
+
+
+@pytest.mark.parametrize("method", ["dense", "deep_ensembles", "masksembles", "mc_dropout"])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_every_method_answers_in_reals(method: str, outputs: int, judged: Callable) -> None:
+    more = ("method.tau=0.1", "method.where=all", "method.passes=8") if method == "mc_dropout" else ()
+    bench = judged(f"method={method}", *CURVE, f"backbone.outputs={outputs}", *more)
+    told, stage = bench.metrics, bench.stages[0]
+    members, y = evaluate.members(bench.method, stage, stage.test)
+    stated = outputs == 2 or method == "mc_dropout"
+    assert members.shape[-1] == 2 if stated else members.shape[-1] in (1, 2)
+    if stated:
+        found = gaussian.scores(members, y, stage.units)
+        assert told["rmse"] == pytest.approx(found["rmse"].item())
+        assert told["log_likelihood"] == pytest.approx(found["log_likelihood"].item())
+        assert bench.outcome.objective == "log_likelihood"
+    else:
+        assert told["log_likelihood"] is None and (told["nll"] is None) == (method == "dense")
+        assert bench.outcome.objective == "negative_rmse" and told["negative_rmse"] == -told["rmse"], "what a sweep maximises"
+    assert told["sd_ends_over_inside"] is None or told["sd_ends_over_inside"] > 0
+    kinds = {row["kind"] for row in bench.outcome.curves}
+    assert {"members", "fold", "line", "point"} <= kinds
+
+
+def test_several_folds_have_a_mean_a_deviation_and_an_error(build: Callable) -> None:
+    bench = build("method=mc_dropout", "method.tau=0.5", *CURVE)
+    stage = bench.stages[0]
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(30, 4, 5, generator=g), torch.randn(30, 4, 1, generator=g)
+    many = replace(stage, train=Split(x, y), val=Split(x, y), test=Split(x, y), shape=(4, 5), folds=4,
+                   units=(torch.zeros(4, 1), torch.ones(4, 1)))  # fmt: skip
+    bench.stages, bench.method = [many], bench.run.method([many])
+    bench.journal.method = bench.method
+    told = make(bench.cfg.task, bench.method, bench.stages, bench.fit, bench.journal).metrics
+    rmse = torch.tensor([row["rmse"] for row in read(bench, "fold")])
+    assert len(rmse) == 4
+    assert told["rmse"] == pytest.approx(rmse.mean().item(), rel=1e-5) and told["rmse_sd"] == pytest.approx(
+        rmse.std().item(), rel=1e-4
+    )
+    assert told["rmse_se"] == pytest.approx(told["rmse_sd"] / 2)
+
+
+def read(bench, kind: str) -> list[dict]:
+    """Rows of a kind out of what the task's one step left."""
+    from maskbench.training.journal import read as loaded
+
+    (path,) = sorted((bench.folder / "state").glob("part-*.pt"))
+    return [row for row in loaded(path)["curves"] if row["kind"] == kind]
+
+
+def test_reals_need_no_probabilities_and_several_stages_are_refused(build: Callable) -> None:
+    from maskbench.common.errors import UsageError
+
+    bench = build("method=dense", "data=splitmnist", "data.base=synthetic")
+    with pytest.raises(UsageError, match="one stage"):
+        bench.go()
