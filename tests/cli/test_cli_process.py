@@ -47,7 +47,7 @@ def test_a_mistake_is_one_sentence_and_status_2(line: str, tmp_path: Path) -> No
 
 LIGHT = """
 import sys
-from maskbench.cli import main
+from maskbench.cli.main import main
 status = main(sys.argv[1:])
 heavy = {"torch", "numpy", "lightning", "pytorch_lightning", "wandb"}
 print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)

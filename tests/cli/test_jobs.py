@@ -13,7 +13,7 @@ from filelock import FileLock
 from maskbench.cli import jobs
 from maskbench.cli.jobs import Job
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path

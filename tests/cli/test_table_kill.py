@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMON = ["data=splitmnist", "data.base=synthetic", "task.trials=5", "task.probe=20", "backbone.widths=[32,16]"]
 TABLE = {
     "title": "A tiny table",

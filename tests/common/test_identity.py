@@ -79,7 +79,7 @@ def test_the_key_is_ten_hex_digits_in_the_run_directory() -> None:
 
 def test_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config().paths.data == identity.data_dir()
-    monkeypatch.delenv("MASKBENCH_DATA")
+    monkeypatch.delenv("MASKBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert identity.data_dir() == "/somewhere/maskbench/data"
     monkeypatch.delenv("XDG_CACHE_HOME")

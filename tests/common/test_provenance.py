@@ -174,7 +174,7 @@ def test_cost_counts_threads_children_and_memory() -> None:
 def test_peak_memory_is_not_inherited_from_the_parent() -> None:
     held = bytearray(200 * 2**20)
     held[::4096] = b"x" * len(held[::4096])
-    code = "from maskbench.provenance import cost; print(cost()['peak_memory_bytes'])"
+    code = "from maskbench.common.provenance import cost; print(cost()['peak_memory_bytes'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     if Path("/proc/self/status").exists():
         assert int(done.stdout) < 150 * 2**20

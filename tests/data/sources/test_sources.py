@@ -418,9 +418,10 @@ def test_status_tells_present_damaged_and_absent(tmp_path, tiny, clients):
 
 def test_sources_import_no_torch(tmp_path):
     code = f"""import sys
-from maskbench.data import clients as programs
-from maskbench.data import folder as disk
-from maskbench.data import sets, sources
+from maskbench.data.sources import clients as programs
+from maskbench.data.sources import find as sources
+from maskbench.data.sources import folder as disk
+from maskbench.data.sources import sets
 sources.status({str(tmp_path)!r})
 print('torch' in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

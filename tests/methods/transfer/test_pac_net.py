@@ -167,7 +167,7 @@ def test_the_penalty_pulls_on_the_targets_weights_alone() -> None:
     method.ledger.open(method.trunk, 1, lambda w: w)
 
     class Stage:
-        index, question = 1, 0
+        index, label_space = 1, 0
 
     names = list(method.trunk)
     found = torch.autograd.grad(method.penalty(Stage), [method.trunk[name] for name in names])
