@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = ["data=splitmnist", "data.base=synthetic", "task.trials=5", "task.probe=20", "backbone.widths=[32,16]"]
 TABLE = {
