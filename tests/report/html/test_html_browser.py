@@ -17,7 +17,7 @@ pytestmark = pytest.mark.full
 
 LIMIT = 5 * 2**20  # bytes
 FIRST = 4  # plots made before anyone scrolls, of 20: what keeps opening fast
-PHONE, DESK = 390, 1440
+PHONE, DESK, PAPER = 390, 1440, 720
 HOSTILE = """<img src=x onerror="window.stolen=1"></script><script>window.stolen=1</script>&lt;'`${7*7}"""
 
 
@@ -148,6 +148,17 @@ def test_a_page_printed_unscrolled_holds_all_that_is_seen_by_scrolling(tab: Any,
     tab.open(report)
     scroll_through(tab)
     assert unscrolled == strokes(printed(tab)) > 1000
+
+
+def test_no_table_is_cut_off_on_paper(tab: Any, report: Path) -> None:
+    tab.look(PAPER)
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    tab.open(report)
+    draw_all(tab)
+    widest = tab.run("Math.max(...[...document.querySelectorAll('main table')].map((one) => one.getBoundingClientRect().right))")
+    assert widest <= PAPER and tab.run("document.documentElement.scrollWidth") <= PAPER
+    cut = "[...document.querySelectorAll('main .scroll')].filter((box) => getComputedStyle(box).overflow !== 'visible').length"
+    assert tab.run(cut) == 0
 
 
 # ---- tables
