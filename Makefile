@@ -2,20 +2,27 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -rs
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test acceptance lint bench clean
+.PHONY: help run test test-full test-rest acceptance lint bench clean
 
 help:  ## print the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: .venv/ready  ## SupSup on SplitMNIST, real data, with a table at the end
 	@$(BIN)/python -m maskbench method=supsup data=splitmnist
 
 test: .venv/ready  ## the tests: minutes, no GPU, no account, no network beyond the package registries
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+	@$(PYTEST)
+
+test-full: .venv/ready  ## all tests but real training: also a browser, a clean environment, kill -9; lists what was skipped
+	@$(PYTEST) -m "not slow"
+
+test-rest: .venv/ready  ## what test-full has beyond test
+	@$(PYTEST) -m "full and not slow"
 
 acceptance: .venv/ready  ## real training held to the specifications' tolerances; SYSTEM=supsup for one system
 	@$(BIN)/python -m pytest -q -m slow tests/acceptance $(if $(SYSTEM),-k $(SYSTEM),)

@@ -132,7 +132,6 @@ except KeyboardInterrupt:
     while not (tmp_path / "a").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    started = time.monotonic()
     process.terminate()
     process.communicate(timeout=50)  # ends only when nobody holds its streams any more
-    assert process.returncode == 130 and time.monotonic() - started < 50 and not (tmp_path / "b").exists()
+    assert process.returncode == 130 and not (tmp_path / "b").exists()

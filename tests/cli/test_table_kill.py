@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.full
 COMMON = ["data=splitmnist", "data.base=synthetic", "task.trials=5", "task.probe=20", "backbone.widths=[32,16]"]
 TABLE = {
     "title": "A tiny table",

@@ -80,6 +80,7 @@ def statuses(output: Path) -> list[str]:
     return [attempt["status"] for attempt in json.loads((run_dir(output) / "run.json").read_text())["attempts"]]
 
 
+@pytest.mark.full
 def test_killed_at_five_moments_packnet_ends_with_the_bytes_of_an_undisturbed_run(
     calm: Path, program: Callable, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_killed_at_five_moments_packnet_ends_with_the_bytes_of_an_undisturbed_ru
     assert_same(output, calm)
 
 
+@pytest.mark.full
 def test_killed_between_saves_supsup_ends_with_the_bytes_of_an_undisturbed_run(program: Callable, tmp_path: Path) -> None:
     """Saving every tenth of a second: a kill loses work, and nothing else."""
     words, draw = (*SUPSUP, "loop.checkpoint_seconds=0.1"), random.Random(1)
@@ -125,6 +127,7 @@ def ended(process: Process) -> int:
     return process.exitcode
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_an_interruption_is_status_130_and_loses_nothing(number: int, calm: Path, program: Callable, tmp_path: Path) -> None:
     words = (*PACKNET, "loop.checkpoint_seconds=0.05")
@@ -139,6 +142,7 @@ def test_an_interruption_is_status_130_and_loses_nothing(number: int, calm: Path
     assert_same(tmp_path / "stopped", calm)
 
 
+@pytest.mark.full
 def test_the_same_command_while_it_runs_is_refused_and_once_it_is_done_is_not_repeated(program: Callable, tmp_path: Path) -> None:
     words = (*PACKNET, "loop.checkpoint_seconds=0", "paths.output=out")
     first, count = program(*words, log="first"), saves(tmp_path / "out")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from maskbench.common.errors import UsageError
 from maskbench.data.episodes import few_shot_folders as folders
@@ -59,7 +60,6 @@ def aircraft(root: Path) -> None:
 
 
 def vgg_flower(root: Path) -> None:
-    savemat = pytest.importorskip("scipy.io").savemat
     labels = np.repeat(np.arange(1, 13), 4)
     for number in range(1, 49):
         write(root / "flowers-102" / "jpg" / f"image_{number:05d}.jpg", 100)

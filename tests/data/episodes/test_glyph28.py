@@ -43,7 +43,7 @@ def test_letters_are_drawn_bit_for_bit(found) -> None:
     again = [letter.name.encode() + glyphs.instances(letter, 4).tobytes() for own in some.values() for letter in own[:12]]
     assert parts == again
     if not as_recorded():
-        pytest.skip("another FreeType or matplotlib than the one the hash was recorded with")
+        pytest.skip(f"the hash holds for matplotlib {MATPLOTLIB} and a Pillow built with FreeType {FREETYPE}: install these")
     assert hashlib.md5(b"".join(parts)).hexdigest() == "5ed56d69d7b614e9f90167aa19a0c8d7"
 
 
@@ -174,7 +174,7 @@ def test_episodes_of_glyphs_record_their_source_and_hash(tmp_path, few) -> None:
 
 
 @pytest.mark.network
-@pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt-get is not installed")
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt-get is not installed: needs Debian or Ubuntu")
 def test_glyph28_through_debian_is_that_of_record(tmp_path) -> None:
     images, source, digest = glyph28.load(tmp_path, "package")
     assert source == "debian"

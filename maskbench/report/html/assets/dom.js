@@ -58,7 +58,18 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: '400px' });
 function whenSeen(node, draw) { waiting.set(node, draw); watcher.observe(node); }
-function drawAll() { for (const [node, draw] of [...waiting]) { waiting.delete(node); watcher.unobserve(node); draw(); } }
+
+// For a printer, who takes the page as this event leaves it: nothing scrolls and no frame passes, so no observer reports.
+function drawAll() {
+  while (waiting.size) {  // what is drawn may hold more that waits
+    for (const [node, draw] of [...waiting]) {
+      waiting.delete(node);
+      watcher.unobserve(node);
+      if (node.isConnected) draw();  // else it was replaced unseen
+    }
+  }
+  fitAll();
+}
 window.addEventListener('beforeprint', drawAll);
 
 // ---- the tip beside the pointer

@@ -129,14 +129,27 @@ function xAxis(root, x, marks, base, label, left, right, text) {
 }
 
 // Redraws with the width of its place; draw(width) gives the SVG.
+const unfitted = new Map();  // places that have had no width yet
 function canvas(name, draw) {
   const box = el('div', { class: 'canvas' });
   let width = 0;
   const redraw = () => { if (width) box.replaceChildren(draw(width)); };
-  new ResizeObserver(() => {
-    const now = Math.floor(box.clientWidth);
-    if (now && now !== width) { width = now; redraw(); }
-  }).observe(box);
+  const fit = (now) => {
+    if (!now || now === width) return;
+    unfitted.delete(box);
+    width = now;
+    redraw();
+  };
+  unfitted.set(box, fit);
+  new ResizeObserver(() => fit(widthOf(box))).observe(box);
   return { box, redraw };
+}
+const widthOf = (box) => Math.floor(box.clientWidth);
+
+// Draws what no ResizeObserver has reported yet: one reports with a frame, and in a part the browser skips not even then.
+function fitAll() {
+  for (const box of [...unfitted.keys()]) if (!box.isConnected) unfitted.delete(box);
+  const found = [...unfitted].map(([box, fit]) => [fit, widthOf(box)]);  // all widths first: one layout for all
+  for (const [fit, width] of found) fit(width);
 }
 const surface = (width, height, name) => svg('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': name, tabindex: 0 });
