@@ -76,7 +76,7 @@ class Experiment:
     published: Any = None  # the paper's numbers, none from memory
     expect: Any = None  # what comes out here
     minutes: Any = None
-    on: str = "one core"
+    machine: str = "one core"
     run_here: bool = True
     reason: str | None = None  # why not
     differs: list[str] = field(default_factory=list)  # from the original, in what
