@@ -67,7 +67,7 @@ def run_dir(cfg: DictConfig) -> Path:
 
 
 def register() -> None:
-    """Make `${mb_key:}`, `${mb_data_dir:}` and `${mb_for:TASK,VALUE}` (null for any other task) known to every config, and `mb_by`, `mb_call`."""
+    """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}` and `${mb_call:...}` known to every config."""
     OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
     OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
     OmegaConf.register_new_resolver("mb_call", _call, replace=True)

@@ -1,8 +1,9 @@
 """What a preset says of itself (schema.Experiment) as lines of text. Imports no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+UNITS = {"days": 1440, "hours": 60, "minutes": 1, "seconds": 0}  # in minutes; what is shorter than one is told in seconds
 NOTHING_ADDED = "here"  # the variant of a preset that is its command alone
 
 
@@ -23,7 +24,8 @@ def lines(note: Mapping[str, Any]) -> Iterator[str]:
 def outlook(note: Mapping[str, Any]) -> Iterator[str]:
     """What to expect, how long it takes, and why it was not run here if it was not."""
     yield from variants("expect", note.get("expect"))
-    yield from variants("takes", _each(note.get("minutes"), lambda value: f"{duration(value)} on {note.get('machine') or 'one core'}"))
+    machine = note.get("machine") or "one core"
+    yield from variants("takes", _each(note.get("minutes"), lambda minutes: f"{duration(minutes)} on {machine}"))
     if note.get("run_here") is False:
         yield f"not run here: {note.get('reason')}"
 
@@ -40,12 +42,12 @@ def variants(title: str, told: Any) -> Iterator[str]:
 def duration(minutes: float | list[float]) -> str:
     """`12 seconds`, `1.5 minutes`, `15 to 40 minutes`, `10 hours`."""
     least, most = minutes if isinstance(minutes, list) else (minutes, minutes)
-    unit, size = next((unit, size) for unit, size in (("days", 1440), ("hours", 60), ("minutes", 1), ("seconds", 1 / 60)) if most >= size)
-    ends = list(dict.fromkeys(f"{value / size:.2g}" for value in (least, most)))
+    unit, size = next((unit, size) for unit, size in UNITS.items() if most >= size)
+    ends = list(dict.fromkeys(f"{value / size if size else 60 * value:.2g}" for value in (least, most)))
     return f"{' to '.join(ends)} {unit if ends != ['1'] else unit[:-1]}"
 
 
-def _each(told: Any, say: Any) -> Any:
+def _each(told: Any, say: Callable[[Any], str]) -> Any:
     if isinstance(told, Mapping):
         return {words: say(value) for words, value in told.items()}
     return None if told is None else say(told)

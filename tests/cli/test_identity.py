@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from maskbench import cmdline, identity
 
