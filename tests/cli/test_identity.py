@@ -31,7 +31,7 @@ def key(*overrides: str) -> str:
         "trainer.devices=4",
         "hydra.job.name=x",
         "method.about=words",
-        "++experiment.about=words",
+        "experiment=supsup/split_mnist",
     ],
 )
 def test_what_cannot_change_an_answer_leaves_the_key(elsewhere: str) -> None:
