@@ -150,6 +150,18 @@ def test_results_table_filter_and_csv(capsys) -> None:
     assert call("results --output nowhere", capsys)[0] == 2
 
 
+def test_rerun_of_a_preset_that_has_moved_is_the_same_run(runs, capsys) -> None:
+    runs(lambda cfg: 0.0)
+    assert cli.main(["experiment=lottery/mnist_quick", "data=fashion_mnist", "seed=4"]) == 0
+    (run,) = Path("outputs").glob("*/*")
+    (run / "run.json").write_text(json.dumps({"argv": ["maskbench", "experiment=lottery/fashion_quick", "seed=4"]}))
+    (run / ".hydra" / "overrides.yaml").write_text("- experiment=lottery/fashion_quick\n- seed=4\n")
+    seen = runs(lambda cfg: 0.0)
+    status, out, _ = call(f"rerun {run}", capsys)
+    assert status == 0 and "+" not in out
+    assert identity.run_dir(seen[0]).name == run.name
+
+
 def test_rerun_replays_with_force(runs, capsys) -> None:
     runs(lambda cfg: 0.0)
     assert cli.main(["method=packnet", "seed=4", "optimizer.lr=0.5"]) == 0
