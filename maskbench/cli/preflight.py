@@ -72,13 +72,21 @@ def _choice_mistakes(command: Command) -> Iterator[str]:
         for name in _names(override):
             if name not in known:
                 group = override.key_or_group
+                if group == "experiment" and name in (now := moved_presets()):
+                    yield f"experiment={name} is now: {now[name]} (the same run, with the same key)."
+                    continue
                 yield f"no {group} '{name}'.{did_you_mean(name, known)} Choices: {', '.join(known) or 'none'}."
+
+
+def moved_presets() -> dict[str, str]:
+    """Name of a preset that was -> the command that runs the same now."""
+    return OmegaConf.to_container(OmegaConf.load(identity.conf_dir() / "experiment" / "_moved.yaml"))
 
 
 def _standing_groups() -> set[str]:
     """The groups of config.yaml's defaults list: these are chosen with `group=`, others are added with `+group=`."""
     entries = OmegaConf.load(identity.conf_dir() / "config.yaml").defaults
-    return {str(name).split()[-1] for entry in entries if not isinstance(entry, str) for name in entry}
+    return {str(name).split()[-1].partition("@")[0] for entry in entries if not isinstance(entry, str) for name in entry}
 
 
 def _plus_mistake(override: Override, standing: set[str]) -> str | None:
@@ -208,8 +216,8 @@ def _ddp_mistake(cfg: DictConfig, multirun: bool) -> str | None:
 def _folder_mistakes(cfg: DictConfig, multirun: bool) -> Iterator[str]:
     try:
         writable(identity.run_dir(cfg) if multirun else Path(cfg.hydra.run.dir))
-    except UsageError as error:
-        yield str(error)
+    except (UsageError, OmegaConfBaseException) as error:  # the latter: a value that does not follow from the others
+        yield one_line(error)
 
 
 def writable(folder: Path) -> None:

@@ -63,7 +63,29 @@ class RMSprop(Optimizer):
 
 
 @dataclass
+class Experiment:
+    """What a preset says of itself: shown by `maskbench list experiment` and `show`, no part of a run's key.
+
+    `published`, `expect` and `minutes` are one value, or one for each variant: a mapping from the words that are added to
+    the command ("here": none) to its value. Minutes are a number, or [least, most].
+    """
+
+    about: str = MISSING
+    paper: Any = None  # arXiv id, or several; null: of no paper
+    place: str | None = None  # in the paper
+    published: Any = None  # the paper's numbers, none from memory
+    expect: Any = None  # what comes out here
+    minutes: Any = None
+    machine: str = "one core"
+    run_here: bool = True
+    reason: str | None = None  # why not
+    differs: list[str] = field(default_factory=list)  # from the original, in what
+    commands: list[str] | None = None  # sweeps that belong to it
+
+
+@dataclass
 class Config:
+    experiment: Experiment | None = None
     seed: int = 0
     force: bool = False
     objective: str | None = None

@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from maskbench.common import moved
+from maskbench.common.errors import UsageError
 
 ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "experiment", "trainer"}  # not part of the question
 WORDS = {"about", "tasks", "workers"}  # descriptions, and who reads files: not knobs
@@ -67,16 +68,28 @@ def run_dir(cfg: DictConfig) -> Path:
 
 
 def register() -> None:
-    """Make `${mb_key:}`, `${mb_data_dir:}` and `${mb_for:TASK,VALUE}` (null for any other task) known to every config."""
+    """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}` and `${mb_call:...}` known to every config."""
     OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
     OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
     OmegaConf.register_new_resolver("mb_call", _call, replace=True)
     OmegaConf.register_new_resolver("mb_for", _for, replace=True)
+    OmegaConf.register_new_resolver("mb_by", _by, replace=True)
 
 
 def _for(task: str, value: object, *, _root_: DictConfig) -> object:
     """`value` when the run's task is `task`, else None: a key that only one task asks leaves the key of other runs alone."""
     return value if OmegaConf.select(_root_, "task.name") == task else None
+
+
+def _by(name: str, values: Mapping[str, object]) -> object:
+    """`${mb_by:NAME,{a:1,b:2,_:3}}`: the value that stands beside NAME, else the one beside `_`.
+
+    Raises:
+        UsageError: neither is there.
+    """
+    if name not in values and "_" not in values:
+        raise UsageError(f"there is no value here for '{name}', only for {', '.join(values)}.")
+    return values.get(name, values.get("_"))
 
 
 def _call(function: str, *args: object) -> object:

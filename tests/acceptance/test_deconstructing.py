@@ -38,7 +38,7 @@ def test_the_best_density_lies_in_the_middle(supermasks):
 
 
 def test_longer_training_makes_worse_supermasks(runs, supermasks):
-    longer = runs("experiment=deconstructing/supermasks_30_epochs")
+    longer = runs("experiment=deconstructing/supermasks_quick", "budget.epochs=30")
     assert 65 <= 100 * longer.mean("supermask/large_final_same_sign") <= 85
     assert 83 <= 100 * longer.mean("supermask/large_final_same_sign_constant") <= 90
     assert longer.mean("supermask/large_final") < supermasks.mean("supermask/large_final")
@@ -69,23 +69,30 @@ def test_zeroing_what_moved_toward_zero_recovers(retrained):
 # ---- learned supermasks
 
 
-@pytest.mark.parametrize(
-    "name, least",
-    [("learned_init", 91.5), ("learned_constant", 92.5), ("learned_init_rescaled", 95.5), ("learned_constant_rescaled", 95.7)],
-)
-def test_learned_supermasks(runs, name, least):
-    assert 100 * runs(f"experiment=deconstructing/{name}").mean("accuracy") >= least
+LEARNED = {  # constants, rescaled: percent
+    ("false", "false"): 91.5,
+    ("true", "false"): 92.5,
+    ("false", "true"): 95.5,
+    ("true", "true"): 95.7,
+}
+
+
+def learned(runs, constant, rescale):
+    done = runs("experiment=deconstructing/learned_quick", f"method.constant={constant}", f"method.rescale={rescale}")
+    return 100 * done.mean("accuracy")
+
+
+@pytest.mark.parametrize(("constant", "rescale"), LEARNED)
+def test_learned_supermasks(runs, constant, rescale):
+    assert learned(runs, constant, rescale) >= LEARNED[constant, rescale]
 
 
 def test_learned_supermasks_by_adam(runs):
-    done = runs("experiment=deconstructing/learned_constant_rescaled", "optimizer=supermask_quick")
+    done = runs("experiment=deconstructing/learned_quick", "optimizer=supermask_quick")
     assert 100 * done.mean("accuracy") >= 96.5
 
 
 def test_rescaling_and_constants_help_learned_supermasks(runs):
-    init, constant, both = (
-        100 * runs(f"experiment=deconstructing/{name}").mean("accuracy")
-        for name in ("learned_init", "learned_constant", "learned_constant_rescaled")
-    )
+    init, constant, both = (learned(runs, *words) for words in (("false", "false"), ("true", "false"), ("true", "true")))
     assert both >= constant + 2
     assert constant >= init - 0.3

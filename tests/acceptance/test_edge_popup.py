@@ -66,4 +66,4 @@ def test_a9_close_to_the_dense_net_after_15_epochs(percent):
 
 
 def test_a10_fashion_mnist(percent):
-    assert mean(percent("experiment=edge_popup/fashion_quick")) == pytest.approx(86.9, abs=0.6)
+    assert mean(percent(QUICK, "data=fashion_mnist")) == pytest.approx(86.9, abs=0.6)

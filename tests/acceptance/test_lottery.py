@@ -14,7 +14,7 @@ def mnist(runs):
 
 @pytest.fixture(scope="module")
 def fashion(runs):
-    return runs("experiment=lottery/fashion_quick")
+    return runs("experiment=lottery/mnist_quick", "data=fashion_mnist")
 
 
 def accuracy(done, branch, density):

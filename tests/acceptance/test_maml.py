@@ -12,7 +12,7 @@ def waves(runs):
 
 @pytest.fixture(scope="module")
 def letters(runs):
-    return runs("experiment=maml/glyph28_5w1s")
+    return runs("experiment=maml/glyph28")
 
 
 @pytest.mark.parametrize(("steps", "most"), [(1, 0.55), (5, 0.25), (10, 0.18)])
@@ -31,7 +31,7 @@ def test_more_points_tell_more(waves, steps: int) -> None:
 
 @pytest.fixture(scope="module")
 def first_order(runs):
-    return runs("experiment=maml/sinusoid_first_order")
+    return runs("experiment=maml/sinusoid", "method=fomaml")
 
 
 @pytest.mark.xfail(

@@ -14,18 +14,18 @@ from maskbench.methods.uncertainty.mc_dropout import MCDropout
 
 pytestmark = pytest.mark.slow
 
-ROWS = {  # preset: RMSE and its tolerance, log-likelihood and its tolerance
-    "boston_4000": (2.80, 0.15, -2.40, 0.06),
-    "boston_400": (3.10, 0.25, -2.53, 0.10),
-    "boston_grid": (2.90, 0.25, -2.40, 0.08),
-    "concrete_4000": (4.84, 0.20, -2.96, 0.05),
-    "concrete_400": (5.45, 0.25, -3.10, 0.07),
+ROWS = {  # preset and table: RMSE and its tolerance, log-likelihood and its tolerance
+    ("uci_4000", "boston"): (2.80, 0.15, -2.40, 0.06),
+    ("uci_400", "boston"): (3.10, 0.25, -2.53, 0.10),
+    ("uci_grid", "boston"): (2.90, 0.25, -2.40, 0.08),
+    ("uci_4000", "concrete"): (4.84, 0.20, -2.96, 0.05),
+    ("uci_400", "concrete"): (5.45, 0.25, -3.10, 0.07),
 }
 
 
 @pytest.mark.parametrize("table", ["boston", "concrete"])
 def test_divisions_are_the_published_ones(table, runs):
-    result = runs(f"experiment=mc_dropout/{table}_400")[0]
+    result = runs("experiment=mc_dropout/uci_400", f"data={table}")[0]
     known = TABLES[table]
     np.random.seed(1)  # the authors' own lines
     dealt = [np.random.choice(range(known.rows), known.rows, replace=False) for _ in range(20)]
@@ -34,17 +34,17 @@ def test_divisions_are_the_published_ones(table, runs):
     assert len(result["table"]) == 20
 
 
-@pytest.mark.parametrize("preset", ROWS)
-def test_table(preset, runs):
-    done = runs(f"experiment=mc_dropout/{preset}")
-    rmse, near, likelihood, close = ROWS[preset]
+@pytest.mark.parametrize(("preset", "table"), ROWS)
+def test_table(preset, table, runs):
+    done = runs(f"experiment=mc_dropout/{preset}", f"data={table}")
+    rmse, near, likelihood, close = ROWS[preset, table]
     assert all(len(result["table"]) == 20 for result in done)
     assert done.mean("rmse") == pytest.approx(rmse, abs=near)
     assert done.mean("log_likelihood") == pytest.approx(likelihood, abs=close)
 
 
 def test_boston_at_4000_epochs_takes_three_minutes_at_most(runs):
-    for result in runs("experiment=mc_dropout/boston_4000"):
+    for result in runs("experiment=mc_dropout/uci_4000", "data=boston"):
         assert result["metrics"]["train_cpu_seconds_per_stage"] < 150  # the rest is start-up and 1,000 passes
 
 

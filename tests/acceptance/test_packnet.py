@@ -50,7 +50,7 @@ def test_retraining_brings_back_what_pruning_took(build):
 
 
 def test_fashion_keeps_the_same_exact_zero(runs, permuted):
-    done = runs("experiment=packnet/permuted_fashion")
+    done = runs("experiment=packnet/permuted_mnist", "data=permutedfashion")
     assert set(done.values("logit_drift")) == {0.0}
     assert done.mean("average_accuracy") < permuted.mean("average_accuracy")
 

@@ -63,6 +63,27 @@ def test_list_of_one_group(capsys) -> None:
     assert call("list metod", capsys)[2].startswith("maskbench: no group 'metod'. Did you mean 'method'?")
 
 
+def test_list_of_presets_says_what_to_expect_and_how_long_it_takes(capsys) -> None:
+    status, out, _ = call("list experiment", capsys)
+    _, _, uci = out.partition("  mc_dropout/uci_4000: ")
+    lines = [line.strip() for line in uci.partition("\n\n")[0].splitlines()]
+    assert status == 0 and lines[0].startswith("MC-dropout on a UCI table, 4,000 epochs")
+    assert any(line.startswith("expect, data=boston: RMSE 2.82") for line in lines)
+    assert "takes, data=boston: 30 seconds on one core" in lines
+    assert "not run here: no GPU: about 10 hours a seed" in out and "_moved" not in out
+
+
+def test_show_of_a_preset_says_what_the_paper_has_and_how_ours_differs(capsys) -> None:
+    status, out, _ = call("show experiment=mc_dropout/uci_4000", capsys)
+    told = [line.removeprefix("# ") for line in out.splitlines() if line.startswith("# ")]
+    assert status == 0 and "paper: arXiv 1506.02142, appendix, ten times the epochs" in told
+    assert "published, data=boston: 2.80 +- .19 / -2.39 +- .05" in told
+    assert "differs from the paper: 1,000 passes, not 10,000; no visible difference" in told
+    import yaml
+
+    assert "experiment" not in yaml.safe_load(out)
+
+
 def test_where_tells_directory_and_state(capsys) -> None:
     done, broken = record("seed=0"), record("seed=1", status="failed")
     killed = record("seed=2", status="running")
@@ -86,7 +107,7 @@ def test_show_of_a_config_says_who_set_what(capsys) -> None:
     status, out, _ = call("show method=packnet data=permutedmnist budget.steps=7", capsys)
     assert status == 0
     budget = next(line for line in out.splitlines() if line.startswith("#   budget"))
-    files = ["conf/config.yaml", "conf/data/permutedmnist.yaml", "conf/tuned/packnet_permutedmnist.yaml"]
+    files = ["conf/config.yaml", "conf/data/permutedmnist.yaml", "conf/pair/packnet_permutedmnist.yaml"]
     assert budget.split()[2:] == " < ".join([*files, "budget.steps=7"]).split()
     import yaml
 
@@ -129,6 +150,18 @@ def test_results_table_filter_and_csv(capsys) -> None:
     assert [row["objective"] for row in table] == ["0.75", "0.5"]
     assert table[0]["accuracy/a/0.5"] == "0.1" and table[0]["forgetting"] == ""
     assert call("results --output nowhere", capsys)[0] == 2
+
+
+def test_rerun_of_a_preset_that_has_moved_is_the_same_run(runs, capsys) -> None:
+    runs(lambda cfg: 0.0)
+    assert cli.main(["experiment=lottery/mnist_quick", "data=fashion_mnist", "seed=4"]) == 0
+    (run,) = Path("outputs").glob("*/*")
+    (run / "run.json").write_text(json.dumps({"argv": ["maskbench", "experiment=lottery/fashion_quick", "seed=4"]}))
+    (run / ".hydra" / "overrides.yaml").write_text("- experiment=lottery/fashion_quick\n- seed=4\n")
+    seen = runs(lambda cfg: 0.0)
+    status, out, _ = call(f"rerun {run}", capsys)
+    assert status == 0 and "+" not in out
+    assert identity.run_dir(seen[0]).name == run.name
 
 
 def test_rerun_replays_with_force(runs, capsys) -> None:

@@ -1,29 +1,103 @@
-"""Every preset composes, passes preflight, and opens with a lab note: what, paper or setting, command, what to expect."""
+"""Presets: each composes, passes preflight and says what it is; those of before are reached by other words, with equal keys."""
 
+import copy
+import json
+import shlex
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from maskbench.cli import preflight
+from maskbench.cli import command_line, preflight, schema
+from maskbench.cli import main as cli
+from maskbench.cli.commands import notes
 from maskbench.common import identity
 
-FOLDER = Path(__file__).parents[2] / "conf" / "experiment"
-PRESETS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.glob("*/*.yaml"))
+FOLDER = identity.conf_dir() / "experiment"
+OLD = json.loads((Path(__file__).parent / "old_presets.json").read_text())  # preset of before -> its key
+MOVED = yaml.safe_load((FOLDER / "_moved.yaml").read_text())  # preset of before -> the command that is it now
+PRESETS = list(command_line.choices([FOLDER.parent], "experiment"))
+PAPERS = sorted({name.partition("/")[0] for name in [*PRESETS, *OLD]})
+WORDS_OF_TIME = ("minutes", "hours", "days")
+
+
+@pytest.fixture(scope="module")
+def composed() -> Any:
+    """`composed(words)`: the config of a command line, not to be changed; each is composed once and each file read once."""
+    loader, files = command_line.parse([]).loader, {}
+    read = loader.repository.load_config
+
+    def once(config_path: str) -> Any:
+        if config_path not in files:
+            files[config_path] = read(config_path)
+        return copy.deepcopy(files[config_path])  # composing changes it
+
+    loader.repository.load_config = once
+    return cache(lambda words: loader.load_configuration("config", shlex.split(words), run_mode=RunMode.RUN))
+
+
+def note(preset: str) -> dict:
+    return yaml.safe_load((FOLDER / f"{preset}.yaml").read_text())["experiment"]
+
+
+def test_there_are_few_enough_to_read() -> None:
+    assert len(PRESETS) <= 110
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_presets_are_ready_to_run(paper: str, composed) -> None:
+    for preset in (name for name in PRESETS if name.startswith(f"{paper}/")):
+        cfg = composed(f"experiment={preset}")
+        preflight.check_config(cfg)
+        assert (cfg.budget.steps is None) != (cfg.budget.epochs is None), preset
+        alone = OmegaConf.merge(schema.Experiment(), note(preset))
+        assert cfg.experiment == alone, f"{preset} says of itself what its base says"
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_presets_of_before_are_reached_with_equal_keys(paper: str, composed) -> None:
+    found = {name: composed(MOVED.get(name, f"experiment={name}")) for name in OLD if name.startswith(f"{paper}/")}
+    assert {name: identity.key(cfg) for name, cfg in found.items()} == {name: OLD[name] for name in found}
+
+
+def test_what_moved_are_presets_of_before_that_are_gone() -> None:
+    assert set(MOVED) == set(OLD) - set(PRESETS)
+    assert len(OLD) == 257
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_is_ready_to_run(preset: str, compose) -> None:
-    cfg = compose(f"experiment={preset}")
-    preflight.check_config(cfg)
-    assert (cfg.budget.steps is None) != (cfg.budget.epochs is None)
-    assert identity.key(cfg)
+def test_a_preset_says_what_it_is(preset: str) -> None:
+    told = note(preset)
+    assert set(told) <= set(schema.Experiment.__dataclass_fields__)
+    assert isinstance(told["about"], str) and "paper" in told
+    if told["paper"]:
+        assert "differs" in told and told["place"], "a preset that cites a paper says where, and in what it differs"
+    assert all(isinstance(one, str) for one in told.get("differs") or [])
+    if told.get("run_here") is False:
+        assert told["reason"]
+        assert told.get("minutes") or any(word in told["reason"] for word in WORDS_OF_TIME), "the time it takes"
+    else:
+        assert told["expect"] and told["minutes"]
+    assert all(line.strip() for line in notes.lines(told))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_opens_with_its_lab_note(preset: str) -> None:
-    head = [line for line in (FOLDER / f"{preset}.yaml").read_text().splitlines() if line.startswith("#")]
-    note = "\n".join(head)
-    assert head[0] == "# @package _global_"
-    assert f"experiment={preset}" in note, "the command"
-    assert "Expect" in note or "Not run here" in note, "the number to expect, or that it is not known here"
-    assert any(unit in note for unit in ("Seconds", "Minutes", "Hours", "Days")), "the time it takes"
+@pytest.mark.parametrize("paper", PAPERS)
+def test_variants_of_a_preset_compose(paper: str, composed) -> None:
+    """Words beside which a value stands, where they are a command's: all but `other tables` and sweeps."""
+    for preset in (name for name in PRESETS if name.startswith(f"{paper}/")):
+        told = [value for value in note(preset).values() if isinstance(value, dict)]
+        variants = {words for one in told for words in one if "=" in words and ("," not in words or "[" in words)}
+        for words in sorted(variants):
+            assert identity.key(composed(f"experiment={preset} {words}"))
+
+
+def test_the_first_job_of_each_command_composes(composed) -> None:
+    lines = [shlex.split(line) for preset in PRESETS for line in note(preset).get("commands") or []]
+    assert len(lines) > 20 and {words[0] for words in lines} == {"maskbench"}
+    for words in lines:
+        if words[1] not in cli.COMMANDS:
+            assert identity.key(composed(shlex.join(next(command_line.jobs(command_line.parse(words[1:]))))))

@@ -1,9 +1,13 @@
-"""`maskbench list [GROUP]`: what can be chosen, with the first comment of each file as its description."""
+"""`maskbench list [GROUP]`: what can be chosen, with the first comment of each file as its description.
+
+Presets have keys in the place of that comment; `maskbench list experiment` adds what to expect of each and how long it takes.
+"""
 
 from pathlib import Path
 
 import yaml
 
+from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, arguments
 from maskbench.common import identity
 from maskbench.common.errors import UsageError, did_you_mean
@@ -25,6 +29,9 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"no group '{given.group}'.{did_you_mean(given.group, groups)} Groups: {', '.join(groups)}.")
     for group in [given.group] if given.group else groups:
         print(group)
+        if group == given.group == "experiment":
+            presets(command_line.choices(folders, group))
+            continue
         print(aligned([row(group, *choice) for choice in command_line.choices(folders, group).items()], indent="  "))
         print()
     return 0
@@ -33,10 +40,25 @@ def main(argv: list[str]) -> int:
 def row(group: str, name: str, path: Path) -> list[str]:
     """Name and description; of a method also the tasks it can do."""
     content = path.read_text()
+    if group == "experiment" and (note := note_of(content)):
+        return [name, note.get("about", "")]
     if group != "method":
         return [name, comment(content)]
     method = (yaml.safe_load(content) or {}).get("method", {})
     return [name, ", ".join(method.get("tasks") or ["any task"]), comment(content) or method.get("about", "")]
+
+
+def presets(files: dict[str, Path]) -> None:
+    for name, path in files.items():
+        content = path.read_text()
+        note = note_of(content)
+        print(f"  {name}: {note.get('about') or comment(content)}")
+        print("".join(f"    {line}\n" for line in notes.outlook(note)))
+
+
+def note_of(content: str) -> dict:
+    """What a preset says of itself; nothing where it has no such keys."""
+    return (yaml.safe_load(content) or {}).get("experiment") or {}
 
 
 def comment(content: str) -> str:

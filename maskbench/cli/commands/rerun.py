@@ -44,7 +44,16 @@ def recorded(run: Path) -> list[str]:
     overrides = list(OmegaConf.load(file)) if file.is_file() else about.get("overrides")
     if overrides is None:
         raise UsageError(f"{run} does not say how it was started (.hydra/overrides.yaml is missing).")
-    return [text for text in overrides if not text.startswith("force=")] + _config_dir(about.get("argv") or [])
+    overrides = [word for text in overrides if not text.startswith("force=") for word in _now(text)]
+    return overrides + _config_dir(about.get("argv") or [])
+
+
+def _now(override: str) -> list[str]:
+    """The override; for a preset that has moved the words that are the same run now."""
+    from maskbench.cli import preflight
+
+    group, _, name = override.partition("=")
+    return preflight.moved_presets().get(name, override).split(" ") if group == "experiment" else [override]
 
 
 def _config_dir(argv: list[str]) -> list[str]:
@@ -72,5 +81,5 @@ def changes(run: Path, now: DictConfig) -> list[str]:
 
 
 def _yaml(cfg: DictConfig) -> list[str]:
-    parts = identity.plain(cfg, without={"hydra", "force", "paths"})
+    parts = identity.plain(cfg, without={"hydra", "force", "paths", "experiment"})
     return OmegaConf.to_yaml(OmegaConf.create(parts), sort_keys=True).splitlines(keepends=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, run_dir, size
 from maskbench.common import identity
 from maskbench.common.files import read_json
@@ -27,14 +28,17 @@ def main(argv: list[str]) -> int:
 
 
 def config(argv: list[str]) -> None:
-    """Print the config as YAML, with comments in front that say where each part came from."""
+    """Print the config as YAML, with comments in front: what the preset says of itself, and where each part came from."""
     from maskbench.cli import preflight
 
     command = preflight.check(argv, starts=False)
     overrides = [override.input_line for override in command.overrides]
     cfg = command.compose(overrides)
     parts = identity.plain(cfg, without={"hydra"})
+    note = parts.pop("experiment", None)
     rows = [[name, " < ".join(files)] for name, files in origins(command, overrides, cfg).items()]
+    if note:
+        print("".join(f"# {line}\n" for line in notes.lines(note)), end="")
     print(f"# run directory: {identity.run_dir(cfg)}")
     print("# each part and what made it, the last wins:")
     print(aligned(rows, indent="#   "))
@@ -46,7 +50,7 @@ def origins(command: "cmdline.Command", overrides: list[str], cfg: DictConfig) -
     """Top-level key -> the files and overrides that set something in it, in order of precedence, lowest first."""
     from hydra.types import RunMode
 
-    found: dict[str, list[str]] = {name: [] for name in cfg if name != "hydra"}
+    found: dict[str, list[str]] = {name: [] for name in cfg if name not in ("hydra", "experiment")}
     for default in command.loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults:
         if (default.package or "").split(".")[0] == "hydra" or default.config_path.startswith("hydra/"):
             continue

