@@ -55,7 +55,7 @@ def test_a_newcomer_follows_the_first_lines_to_the_letter(tmp_path: Path) -> Non
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+        shutil.copy2(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))  # what `make` made here: making another takes minutes and gigabytes
     blocks = [block for block in re.split(r"\n(?=\S)|\n\n(?=\S)", README) if re.search(r"^    \S", block, re.MULTILINE)]
     lines = [re.split(r"\s+#", line.strip())[0] for block in blocks for line in block.splitlines() if line.startswith("    ")]
