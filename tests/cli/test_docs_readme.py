@@ -1,8 +1,12 @@
 """What the README says can be done can be: its commands pass preflight, its links and figures are there; and the scoreboard
 is that of the tables there are."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,9 @@ from maskbench.report import spec
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md")}
 SCOREBOARD = (ROOT / "docs" / "scoreboard.md").read_text()
-EXAMPLES = sorted(set(re.findall(r"(?:^    |`)(?:python -m )?maskbench ([a-z-][^#`\n]*[^#`\s])", README, re.MULTILINE)))
+EXAMPLES = sorted(set(re.findall(r"(?:^    |`)(?:python -m )?maskbench ([a-z-][^#`\n]*[^#`\s])", "\n".join(PAGES.values()), re.MULTILINE)))
 TABLES = spec.names([identity.conf_dir()])
 
 
@@ -31,14 +36,43 @@ def test_an_example_could_start(line: str) -> None:
 
 
 def test_links_and_figures_are_there() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")]
-    assert [link for link in links if not (ROOT / link).exists()] == []
-    figures = {f"docs/figures/{path.name}" for path in (ROOT / "docs" / "figures").iterdir()}
-    assert figures == {link for link in links if link.startswith("docs/figures/")}
+    places = []
+    for name, text in PAGES.items():
+        links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+        places += [(ROOT / name).parent / link for link in links]
+    assert [place for place in places if not place.exists()] == []
+    figures = set((ROOT / "docs" / "figures").iterdir())
+    assert figures <= {place.resolve() for place in places}
+
+
+def test_the_readme_can_be_read_in_one_sitting() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.full
+def test_a_newcomer_follows_the_first_lines_to_the_letter(tmp_path: Path) -> None:
+    """`make run`, then the lines that say how to go on: in a fresh copy, nothing activated, a terminal of 80 columns."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))  # what `make` made here: making another takes minutes and gigabytes
+    blocks = [block for block in re.split(r"\n(?=\S)|\n\n(?=\S)", README) if re.search(r"^    \S", block, re.MULTILINE)]
+    lines = [re.split(r"\s+#", line.strip())[0] for block in blocks for line in block.splitlines() if line.startswith("    ")]
+    first = [line for line in lines[: lines.index(". .venv/bin/activate") + 2] if line != "make test"]
+    assert first[0] == "make run" and first[-1].startswith("python -m maskbench ")
+    env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    env |= {"COLUMNS": "80", "PATH": os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if p != str(Path(sys.prefix) / "bin"))}
+    touch = ["touch", str(tmp_path / ".venv" / "ready")] if not (tmp_path / ".venv" / "ready").exists() else ["true"]
+    subprocess.run(touch, check=True)
+    done = subprocess.run(["bash", "-euc", "\n".join(first)], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "average_accuracy" in done.stdout and len(list(tmp_path.glob("outputs/supsup-*/*/result.json"))) == 2
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_the_metrics_of_the_glossary_are_those_of_the_code() -> None:
-    glossary = README.partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    glossary = PAGES["docs/metrics.md"]
     named = re.findall(r"`([a-z0-9_]+)[`/<]", "".join(re.findall(r"^\| (`[^|]+) \|", glossary, re.MULTILINE)))
     code = "".join(path.read_text() for path in (ROOT / "maskbench").rglob("*.py"))
     joined = {"accuracy_shifted", *(f"{stage}_{kind}" for stage in ("target", "source") for kind in ("accuracy", "rmse"))}
