@@ -28,8 +28,8 @@ def get(names: list[str], root: Path) -> None:
     Raises:
         UsageError: no name, an unknown one, or no way to get the files.
     """
-    from maskbench.data.images.whole_sets import letters
-    from maskbench.data.sources.find import find as sources
+    from maskbench.data.images import letters
+    from maskbench.data.sources import find as sources
     from maskbench.data.sources.find_tables import fetch as table
     from maskbench.data.sources.folders import OWN
     from maskbench.data.sources.folders import fetch as own
@@ -49,10 +49,10 @@ def get(names: list[str], root: Path) -> None:
 
 def rows(root: Path) -> list[list]:
     """Name, whether it is complete, its source, its size and damaged files, of each data set."""
-    from maskbench.data.images.whole_sets import letters
-    from maskbench.data.sources.find import find as sources
-    from maskbench.data.sources.find import find_tables as tables
-    from maskbench.data.sources.find import folders
+    from maskbench.data.images import letters
+    from maskbench.data.sources import find as sources
+    from maskbench.data.sources import find_tables as tables
+    from maskbench.data.sources import folders
 
     known = [part for kind in (sources, letters, tables, folders) for part in kind.status(root)]
     return [
