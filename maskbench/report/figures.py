@@ -7,50 +7,19 @@ experiment, `compare(groups, title) -> {name: figure}` of several, or both. It g
 what it draws.
 """
 
-import json
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import maskbench.report
-from maskbench.common.files import read_json
 from maskbench.report import style
+from maskbench.report.finished import Finished, read
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a figure is drawn from: a run's result.json, curves.json and the config in its run.json."""
-
-    folder: Path
-    result: dict[str, Any]
-    curves: list[dict[str, Any]]
-    config: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The last two parts of its directory, which hold method, data, seed and key."""
-        return "/".join(self.folder.absolute().parts[-2:])
-
-
-def read(folder: Path, result: dict[str, Any] | None = None) -> Finished:
-    """The record in `folder`; `result` stands in for a result.json that is not written yet.
-
-    Raises:
-        FileNotFoundError: there is no result.
-    """
-    result = read_json(folder / "result.json") if result is None else result
-    if not result:
-        raise FileNotFoundError(folder / "result.json")
-    config = (read_json(folder / "run.json") or {}).get("config") or {}
-    curves = folder / "curves.json"
-    return Finished(folder, result, json.loads(curves.read_text()) if curves.exists() else [], config)
 
 
 def draw(runs: Sequence[Finished]) -> dict[str, "Figure"]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 CELLS = 12  # stages up to which a heat map has room for numbers
 BARS = 40  # stages up to which bars are told apart

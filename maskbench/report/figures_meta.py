@@ -13,7 +13,7 @@ from maskbench.report.style import COLUMN, band, canvas, legend, looks
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 LABELS = {"accuracy": ("test accuracy (%)", 100.0), "mse": ("mean squared error", 1.0)}
 

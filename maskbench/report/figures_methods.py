@@ -21,7 +21,7 @@ from maskbench.report.style import COLUMN, PAGE, band, canvas, legend
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 Group = Sequence["Finished"]
 NAMED = 3  # settings that a name tells

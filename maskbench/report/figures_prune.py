@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 TICKET = "ticket"  # the method itself
 UNTRAINED = "supermask/"  # what names of untrained branches begin with

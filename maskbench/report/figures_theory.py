@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 Points = dict[float, list[dict[str, Any]]]  # x -> rows of all replicates and runs
 AXES = {"errors": "1 / error asked for", "sizes": "inputs d of the target d-2d-2d-d/2"}

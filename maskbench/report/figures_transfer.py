@@ -15,7 +15,7 @@ from maskbench.report.style import COLUMN, INK, band, canvas, legend
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 KINDS = {"accuracy": "test accuracy (%)", "rmse": "test RMSE"}
 NETS = {  # name in the figure -> metric on the source, metric on the target
