@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from maskbench.cli import forks as warm
+from maskbench.cli import forks
 
-ROOT = Path(warm.__file__).parents[1]
+ROOT = Path(forks.__file__).parents[2]
 PROBE = """
 import json, multiprocessing, subprocess
 from pathlib import Path
-from maskbench import warm
+from maskbench.cli import forks
 
 def tell(name):
-    from maskbench import provenance
-    from maskbench.methods import packnet
-    told = [provenance.collect()["commit"], provenance.imported()[1], hasattr(packnet, "CHANGED")]
-    Path(name).write_text(json.dumps(told))
+    from maskbench.common import provenance
+    from maskbench.methods.continual import packnet
+    seen = [provenance.collect()["commit"], provenance.imported()[1], hasattr(packnet, "CHANGED")]
+    Path(name).write_text(json.dumps(seen))
 
 def fork(name):
     process = multiprocessing.get_context("forkserver").Process(target=tell, args=(name,))
@@ -29,9 +29,9 @@ def fork(name):
     process.join()
 
 if __name__ == "__main__":
-    warm.begin()
+    forks.begin()
     fork("before")
-    with open("maskbench/methods/packnet.py", "a") as file:
+    with open("maskbench/methods/continual/packnet.py", "a") as file:
         file.write("CHANGED = True\\n")
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qam", "change"], check=True)
     fork("after")
@@ -48,15 +48,15 @@ if __name__ == "__main__":
     ],
 )
 def test_runs_that_start_processes_themselves_are_not_forked(words: list[str], able: bool) -> None:
-    assert warm.able(words) is able
+    assert forks.able(words) is able
 
 
 def test_a_fork_has_the_programs_status_words_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    warm.begin()
+    forks.begin()
     logs = {name: tmp_path / name for name in ("wrong", "stopped")}
-    wrong = warm.start(["method=supsap"], logs["wrong"])
-    stopped = warm.start(["where", "--live", "method=supsup", "seed=0"], logs["stopped"])
+    wrong = forks.start(["method=supsap"], logs["wrong"])
+    stopped = forks.start(["where", "--live", "method=supsup", "seed=0"], logs["stopped"])
     while wrong.poll() is None:
         time.sleep(0.01)
     assert wrong.returncode == 2

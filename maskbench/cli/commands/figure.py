@@ -13,7 +13,7 @@ from maskbench.common.identity import question
 from maskbench.report.runs import state
 
 if TYPE_CHECKING:
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 ABOUT = """Figures of a run; of several that differ in the seed only: mean and min-max band; of continual experiments on the
 same stages: accuracy against bytes, against stages, and against the one setting in which they differ."""

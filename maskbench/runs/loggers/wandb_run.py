@@ -10,6 +10,7 @@ from typing import Any
 
 from maskbench.common import provenance
 from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.report import wandb_file
 from maskbench.runs.loggers.sink import columns, one_line, plain, safe
 
 log = logging.getLogger("maskbench")
@@ -152,8 +153,6 @@ def _init(mode: str, **arguments: Any) -> Any:
 
 def _settle(path: Path) -> None:
     """Wait until the file is whole: W&B's own process answers before it has written the end."""
-    from maskbench.report import wandb_file
-
     deadline = time.monotonic() + SETTLE_SECONDS
     while not wandb_file.finished(path) and time.monotonic() < deadline:
         time.sleep(0.005)
