@@ -27,7 +27,7 @@ from maskbench.common.errors import UsageError
 
 DONE, FAILED, USER, INTERRUPTED = 0, 1, 2, 130
 SEVERITY = (DONE, USER, FAILED, INTERRUPTED)
-WORKER_LOG = "MASKBENCH_OUTCOMES"  # a file in which worker processes of a launcher tell the sweep what went wrong
+WORKER_LOG = "MASKBENCH_OUTCOMES"  # a file in which worker processes of a launcher leave for the sweep what went wrong
 DISK = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "disk quota used up",
@@ -50,7 +50,7 @@ class Outcome:
 
 
 class JobFailed(Exception):
-    """Tells a launcher, from inside one of its workers, that a job failed; already told to the user otherwise."""
+    """Says to a launcher, from inside one of its workers, that a job failed; the user reads of it in another way."""
 
 
 _outcomes: list[Outcome] = []
@@ -66,26 +66,26 @@ def launch(argv: list[str], sweep: bool) -> int:
     _main_process = os.getpid()
     logging.raiseExceptions = False  # a log that cannot be written is not worth a traceback on the terminal
     app = hydra.main(version_base="1.3", config_path=str(identity.conf_dir()), config_name="config")(job)
-    with _hydra_sees(argv), _worker_outcomes() as told:
+    with _hydra_sees(argv), _worker_outcomes() as workers:
         try:
             app()
         except SystemExit as end:
             if end.code not in (None, 0):
                 _outcomes.append(Outcome("", USER, str(end.code)))
         except JobFailed as error:
-            if not told():
+            if not workers():
                 _outcomes.append(Outcome("", FAILED, str(error)))
         except BrokenPipeError:
             raise
         except BrokenExecutor:  # the launcher has given up its other workers too
             reason = "a worker was killed, perhaps as memory ran out; the same command runs only what is missing."
-            known = {outcome.job for outcome in told()}
+            known = {outcome.job for outcome in workers()}
             lost = [job for job in _unfinished(argv) if job not in known]
             _outcomes.extend(Outcome(job, FAILED, f"not finished: {reason}") for job in lost or [""])
         except Exception as error:  # of Hydra itself: composing, making the run directory, a launcher
             _outcomes.append(Outcome("", *judge_outside(error)))
             complain(_outcomes[-1].reason)
-        _outcomes.extend(told())
+        _outcomes.extend(workers())
     if sweep and _outcomes:
         complain(f"{len(_outcomes)} {'job' if len(_outcomes) == 1 else 'jobs'} of the sweep failed:")
         for outcome in _outcomes:
@@ -125,7 +125,7 @@ def job(cfg: DictConfig) -> float | None:
     except (Exception, SystemExit) as error:
         outcome = Outcome(" ".join(overrides) or "defaults", *_judge(error))
     if os.getpid() != _main_process:
-        _tell(outcome)
+        _report(outcome)
         raise JobFailed(outcome.reason)
     _outcomes.append(outcome)
     complain(outcome.reason)
@@ -214,27 +214,27 @@ def _hydra_sees(argv: list[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = full
 
 
-# ---- what workers tell
+# ---- what workers report
 
 
 @contextmanager
 def _worker_outcomes() -> Iterator:
-    """A function that reads, once, what worker processes on this machine told."""
+    """A function that reads, once, what worker processes on this machine wrote of their failed jobs."""
     with tempfile.TemporaryDirectory(prefix="maskbench-") as folder:
         path = Path(folder) / "outcomes"
         os.environ[WORKER_LOG] = str(path)
 
-        def told() -> list[Outcome]:
+        def read() -> list[Outcome]:
             lines = path.read_text().splitlines() if path.exists() else []
             return [Outcome(**json.loads(line)) for line in lines]
 
         try:
-            yield told
+            yield read
         finally:
             os.environ.pop(WORKER_LOG, None)
 
 
-def _tell(outcome: Outcome) -> None:
+def _report(outcome: Outcome) -> None:
     if place := os.environ.get(WORKER_LOG):
         with open(place, "a") as file:  # one short write in append mode: lines of several workers do not mix
             file.write(json.dumps(asdict(outcome)) + "\n")

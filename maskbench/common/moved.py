@@ -34,7 +34,7 @@ ROOMS = {  # where -> what came there: the old module's path below maskbench, `=
     "targets scaling judgement",
     "tasks.metrics": "metrics=continual uncertainty",
     "runs": "run=assemble build finished saved=read_back record machine console loggers",
-    "runs.loggers": "loggers.files loggers.sink loggers.wandb_run",
+    "runs.loggers": "loggers.files loggers.sink=fail_safe loggers.wandb_run",
     "cli": "cmdline=command_line preflight overrides schema jobs warm=forks preloaded commands",
 }
 # modules whose old name is now a folder's: the folder hands on what stood in the file
@@ -58,6 +58,8 @@ FIRST = {new: old for old, new in {**MOVED, **FOLDERS}.items()}  # new module ->
 RENAMED = {  # new module -> {old name in it: new name}
     "maskbench.masks.stores": {"Shelf": "TensorStore", "Book": "MaskBank"},
     "maskbench.masks.owners": {"Ledger": "WeightOwners"},
+    "maskbench.runs.loggers": {"Sink": "FailSafeLogger"},
+    "maskbench.runs.loggers.fail_safe": {"Sink": "FailSafeLogger"},
 }
 
 

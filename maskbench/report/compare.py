@@ -38,7 +38,8 @@ class Comparison:
 
 
 def comparison(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], metrics: Sequence[str], mixed: bool) -> Comparison:
-    """
+    """Two sides compared over the seeds they share.
+
     Raises:
         UsageError: a side has two runs of one seed, no seed or metric is shared, or runs do not belong together.
     """

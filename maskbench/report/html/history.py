@@ -20,14 +20,14 @@ def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def group_curves(group: Group, allowed: int) -> dict[str, dict[str, Any]]:
-    found = [read(run.folder / "metrics.csv") for run in group.runs]
-    shared = [metric for metric in found[0] if all(metric in one for one in found)]
+    histories = [read(run.folder / "metrics.csv") for run in group.runs]
+    shared = [metric for metric in histories[0] if all(metric in one for one in histories)]
     made = {}
     for place, metric in enumerate(shared):
-        known = [part for part in found[0][metric] if all(part in one[metric] for one in found)]
+        known = [part for part in histories[0][metric] if all(part in one[metric] for one in histories)]
         parts = spread(known, PARTS) if place < METRICS else []
         points = min(POINTS, max(FEWEST, allowed // (len(parts) * min(METRICS, len(shared))))) if parts else 0
-        lines = [line(part, [one[metric][part] for one in found], points) for part in parts]
+        lines = [line(part, [one[metric][part] for one in histories], points) for part in parts]
         made[metric] = {"of": len(known), "lines": [made_line for made_line in lines if len(made_line["x"]) > 1]}
     return made
 

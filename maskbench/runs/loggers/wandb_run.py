@@ -11,7 +11,7 @@ from typing import Any
 from maskbench.common import provenance
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.report import wandb_file
-from maskbench.runs.loggers.sink import columns, one_line, plain, safe
+from maskbench.runs.loggers.fail_safe import columns, one_line, plain, safe
 
 log = logging.getLogger("maskbench")
 
@@ -78,12 +78,14 @@ class Wandb:
 
 def wandb_mode(mode: str) -> str:
     """The mode to use: the user's WANDB_MODE, else `mode`, under its present name."""
-    said = os.environ.get("WANDB_MODE") or mode
+    wanted = os.environ.get("WANDB_MODE") or mode
     where = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "logger.mode"
     choices = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
-    if said not in choices:
-        raise UsageError(f"{where}={said} is not a mode of W&B; use online, offline or disabled.{did_you_mean(said, choices)}")
-    return choices[said]
+    if wanted not in choices:
+        raise UsageError(
+            f"{where}={wanted} is not a mode of W&B; use online, offline or disabled.{did_you_mean(wanted, choices)}"
+        )
+    return choices[wanted]
 
 
 def _surroundings(run_dir: Path, mode: str) -> dict[str, str]:
