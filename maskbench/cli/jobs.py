@@ -195,6 +195,7 @@ class Progress:
             self.live.update(self.grid())
 
     def line(self, job: Job) -> None:
+        """On no terminal: one line when a job starts or ends."""
         if self.live:
             return
         over = sum(one.status in ("finished", "failed", "interrupted", "earlier") for one in self.jobs)
@@ -207,6 +208,7 @@ class Progress:
         self.out.print(f"{over}/{len(self.jobs)} {job.label}: {ending}", markup=False, soft_wrap=True)
 
     def grid(self) -> Table:
+        """On a terminal: the table of jobs, those that need attention first."""
         counts = {status: sum(job.status == status for job in self.jobs) for status in MARKS}
         title = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)

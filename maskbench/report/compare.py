@@ -33,6 +33,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class Comparison:
+    """Two sides paired over their seeds, metric by metric, and what a reader should know of it."""
+
     metrics: Sequence[Metric]
     notes: Sequence[str]
 

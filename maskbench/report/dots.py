@@ -42,6 +42,7 @@ def shown(line: Line) -> float | None:
 
 
 def dots(panel: "Axes", lines: Sequence[Line], unit: str) -> None:
+    """One panel of rows that share a unit: ours with its interval and seeds, the published value beside it."""
     for y, line in enumerate(lines):
         colour = FAILED if line.verdict == FAILS else OURS
         if line.mean:

@@ -71,6 +71,7 @@ def table(runs: Sequence[Run], metric: str, baseline: str, *, settings: Sequence
 
 
 def row(setting: tuple[str, ...], label: str, cell: dict[int, Run], other: dict[int, Run], metric: str, same: bool) -> Row | None:
+    """One method in one setting, paired with the baseline over the seeds both have; None where none has the metric."""
     values = {seed: value for seed, run in cell.items() if (value := number(run, metric)) is not None}
     if not values:
         return None

@@ -138,6 +138,7 @@ class Reader:
         return UsageError(f"{self.file}: {text}")
 
     def table(self, name: str, entry: Any) -> Table:
+        """The whole file."""
         self.keys(entry, TABLE, ("title", "paper", "seeds", "runs", "rows"), "the table")
         runs = {str(run): self.per_budget(spec, f"runs.{run}") for run, spec in entry["runs"].items()}
         rows = [self.row({**{k: entry[k] for k in ("metric", "transform", "unit", "digits") if k in entry}, **row}, runs)
@@ -161,6 +162,7 @@ class Reader:
         return Table(name, entry["title"], entry["paper"], str(entry.get("system", name)), seeds, runs, tuple(rows), tuple(notes))
 
     def per_budget(self, spec: Any, place: str) -> dict[str, tuple[str, ...]]:
+        """Overrides of runs by budget, from one list for all or a list for each."""
         specs = spec if isinstance(spec, dict) else dict.fromkeys(BUDGETS, spec)
         self.keys(specs, BUDGETS, (), place)
         if not all(isinstance(words, list) and all(isinstance(w, str) for w in words) for words in specs.values()):
@@ -168,6 +170,7 @@ class Reader:
         return {budget: tuple(words) for budget, words in specs.items()}
 
     def row(self, entry: Mapping[str, Any], runs: Mapping[str, Any]) -> Row:
+        """One of `rows`, with the defaults that the table states for all."""
         place = f"row {entry.get('id', entry.get('name', '?'))}"
         self.keys(entry, ROW, ("name", "metric"), place)
         run = str(entry.get("run", next(iter(runs)) if len(runs) == 1 else None))
@@ -202,6 +205,7 @@ class Reader:
         return Quantity(entry["run"], str(entry["metric"]))
 
     def published(self, entry: Any, place: str) -> dict[str, Published]:
+        """The published value by budget, none where the file has none."""
         made, place = {}, f"{place}, published"
         if entry is None:
             return made
@@ -216,6 +220,7 @@ class Reader:
         return made
 
     def rules(self, entry: Any, published: Mapping[str, Published], place: str) -> dict[str, Rule]:
+        """The rule by budget; one that needs a published value must have it."""
         if not isinstance(entry, dict):
             raise self.wrong(f"{place}: rule is no mapping")
         split = entry if set(entry) <= set(BUDGETS) else dict.fromkeys(BUDGETS, entry)
@@ -231,6 +236,7 @@ class Reader:
         return made
 
     def keys(self, entry: Any, known: Sequence[str], needed: Sequence[str], place: str) -> None:
+        """Refuse keys that are unknown, and the lack of one that is needed."""
         if not isinstance(entry, Mapping):
             raise self.wrong(f"{place} is no mapping")
         for key in entry:

@@ -129,9 +129,9 @@ def save(figures: Mapping[str, "Figure"], folder: Path, about: str) -> list[Path
     written = []
     with styled():
         for name, figure in figures.items():
-            for kind, facts in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                stream, facts = io.BytesIO(), {**facts, "Description": about}
-                figure.savefig(stream, format=kind, dpi=DPI, facecolor="white", metadata=facts)
+            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+                stream, metadata = io.BytesIO(), {**metadata, "Description": about}
+                figure.savefig(stream, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
                 written.append(folder / f"{name}.{kind}")
                 replace(written[-1], lambda path, stream=stream: path.write_bytes(stream.getvalue()))
     return written

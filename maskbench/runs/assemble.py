@@ -53,6 +53,7 @@ class Run:
         self.record = Record(folder)
 
     def go(self) -> float:
+        """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         if self.main:
             self.record.acquire()
@@ -105,6 +106,7 @@ class Run:
             return make(self.cfg.method, net=net)
 
     def fit(self, journal: Journal, log: Callable, watch: Callable) -> Fit:
+        """What trains a phase, with the optimiser, budget and trainer of the config."""
         cfg = self.cfg
         return Fit(
             optimizer=make(cfg.optimizer),
@@ -128,6 +130,7 @@ class Run:
         return Shared(Path(self.cfg.paths.shared).expanduser(), self.folder, parts)
 
     def logger(self) -> FailSafeLogger:
+        """The logger of the config; of the other processes of a distributed run, none."""
         cfg = self.cfg
         if not self.main:
             return no_logger()
@@ -145,6 +148,7 @@ class Run:
     # ---- work
 
     def work(self, method: Method, stages: list[Stage], logger: FailSafeLogger, console: Console) -> Outcome:
+        """Let the task run the method, writing the history and showing progress on the way."""
         cfg = self.cfg
         history = History(self.folder / "metrics.csv", write=self.main)
         journal = Journal(self.folder, method, seed=cfg.seed, every=cfg.loop.checkpoint_seconds, history=history, write=self.main)
@@ -223,6 +227,7 @@ class Run:
     # ---- record
 
     def about(self) -> dict[str, Any]:
+        """What run.json says before anything ran: question, overrides, config, code and machine."""
         hydra = HydraConfig.get()
         return {
             "key": identity.key(self.cfg),

@@ -33,6 +33,7 @@ def of_groups(groups: Sequence[Group], labels: Sequence[str]) -> str:
 
 
 def group_row(i: int, group: Group, label: str, columns: Sequence[str]) -> str:
+    """A group as a row of the page's table; its name opens the details."""
     data = f"{escape(group.board[1])} <small>{escape(group.source)}</small>"
     cells = [
         opener("group", i, label),
@@ -99,6 +100,7 @@ def of_runs(runs: Sequence[Run]) -> str:
 
 
 def run_row(i: int, run: Run, columns: Sequence[str]) -> str:
+    """A run as a row of the page's table; its name opens the details."""
     wall = (run.about.get("cost") or {}).get("wall_seconds")
     cells = [
         opener("run", i, run.name),

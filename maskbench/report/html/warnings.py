@@ -17,6 +17,7 @@ def warnings(runs: Sequence[Run], groups: Sequence[Group], twice: Sequence[Run])
 
 
 def sources(groups: Sequence[Group]) -> Iterator[str]:
+    """Data of one name that came from different places."""
     for data in dict.fromkeys(group.board[1] for group in groups):
         origins = dict.fromkeys(group.source for group in groups if group.board[1] == data)
         if len(origins) > 1:
@@ -32,6 +33,7 @@ def budgets(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def versions(groups: Sequence[Group]) -> Iterator[str]:
+    """Equal configs run by different versions of the code."""
     questions = {(*group.board, group.first.method, group.first.key) for group in groups}
     if len(groups) > len(questions):
         yield (
@@ -60,6 +62,7 @@ def libraries(run: Run) -> str:
 
 
 def singles(groups: Sequence[Group]) -> Iterator[str]:
+    """Groups of one seed."""
     single = sum(len(group.runs) == 1 for group in groups)
     if single:
         yield f"{single} of {plural(len(groups), 'group')} {'has' if single == 1 else 'have'} one seed only, so no interval."
