@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 
 ROOMS = {  # where -> what came there: the old module's path below maskbench, `=new name` where that changed
@@ -75,7 +76,7 @@ def attribute(module: str, name: str) -> object:
     Raises:
         AttributeError: the old module had no such name.
     """
-    if name.startswith("__"):
+    if name.startswith("__") or find_spec(f"{module}.{name}"):  # a file of the folder, about to be imported
         raise AttributeError(name)
     return getattr(importlib.import_module(FOLDERS[module]), name)
 
@@ -100,7 +101,9 @@ class _OldLoader(Loader):
 
 class _OldNames(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        return ModuleSpec(name, _OldLoader()) if name in MOVED else None
+        if name not in MOVED:
+            return None
+        return ModuleSpec(name, _OldLoader(), is_package=any(old.startswith(f"{name}.") for old in MOVED))
 
 
 def keep_old_names() -> None:
