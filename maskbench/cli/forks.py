@@ -5,6 +5,7 @@ One process imports what every run needs and does nothing else; each run is a fo
 
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,4 @@ def program(words: list[str], folder: str, log: str) -> None:
     for stream, path in ((0, os.devnull), (1, os.devnull), (2, log)):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), stream)
     sys.argv = ["maskbench", *words]
-    from maskbench.cli.main import main
-
-    sys.exit(main())
+    runpy.run_module("maskbench", run_name="__main__")  # which exits; an import of the program would close a circle

@@ -22,12 +22,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from maskbench.cli import forks as warm
+from maskbench.cli import forks
 from maskbench.report.runs import state
 
 SHOWN = 24  # jobs of a live table; the others are counted
 GRACE = 3.0  # seconds for processes to stop by themselves
-PATIENCE = 2.0  # seconds between looks at a run that another process is at work on
+PATIENCE = 2.0  # seconds between two checks of a run that another process is at work on
 PROGRAM = (sys.executable, "-m", "maskbench")
 MARKS = {
     "waiting": "dim",
@@ -56,7 +56,7 @@ class Job:
     note: str = ""
     started: float = 0.0
     seconds: float = 0.0
-    process: "subprocess.Popen | warm.Forked | None" = field(default=None, repr=False)
+    process: "subprocess.Popen | forks.Forked | None" = field(default=None, repr=False)
 
     @property
     def done(self) -> bool:
@@ -76,7 +76,7 @@ def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
     todo = [job for job in jobs if job.status != "earlier"]
     if any(job.warm for job in todo):
         os.environ.update(threads())
-        warm.begin()
+        forks.begin()
     with shown(jobs) as tell, terminable(), ThreadPoolExecutor(max(1, parallel)) as pool:
         futures = [pool.submit(_do, job, stop, tell) for job in todo]
         try:
@@ -151,12 +151,12 @@ def _follow(job: Job) -> str:
     with tempfile.TemporaryDirectory(prefix="maskbench-") as folder:
         log = Path(folder) / "log"
         log.touch()
-        job.process = warm.start(job.words, log) if job.warm else _start(job.words, log)
-        with open(log, errors="replace") as said:
+        job.process = forks.start(job.words, log) if job.warm else _start(job.words, log)
+        with open(log, errors="replace") as output:
             ended, rest = False, ""
             while not ended:
-                ended = job.process.poll() is not None  # looked at before reading, so that nothing said is missed
-                *lines, rest = (rest + said.read() + "\n" * ended).split("\n")
+                ended = job.process.poll() is not None  # asked before reading, so that no line is missed
+                *lines, rest = (rest + output.read() + "\n" * ended).split("\n")
                 for line in filter(None, map(str.strip, lines)):
                     job.note = line
                     if line.startswith("maskbench: "):
@@ -170,8 +170,8 @@ def _follow(job: Job) -> str:
 
 def _start(words: Sequence[str], log: Path) -> subprocess.Popen:
     environment = os.environ | threads()
-    with open(log, "a") as said:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": said}
+    with open(log, "a") as output:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": output}
         return subprocess.Popen([*PROGRAM, *words], env=environment, **streams)
 
 
@@ -195,18 +195,20 @@ class Progress:
             self.live.update(self.grid())
 
     def line(self, job: Job) -> None:
+        """On no terminal: one line when a job starts or ends."""
         if self.live:
             return
         over = sum(one.status in ("finished", "failed", "interrupted", "earlier") for one in self.jobs)
-        told = {
+        ending = {
             "running": "started",
             "finished": f"finished in {job.seconds:.0f} s",
             "earlier": "finished by another process",
             "interrupted": "interrupted",
         }.get(job.status, f"failed: {job.note}")
-        self.out.print(f"{over}/{len(self.jobs)} {job.label}: {told}", markup=False, soft_wrap=True)
+        self.out.print(f"{over}/{len(self.jobs)} {job.label}: {ending}", markup=False, soft_wrap=True)
 
     def grid(self) -> Table:
+        """On a terminal: the table of jobs, those that need attention first."""
         counts = {status: sum(job.status == status for job in self.jobs) for status in MARKS}
         title = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)

@@ -1,4 +1,4 @@
-"""What runs are forked with: whose code it is, then every module, so that no fork imports what was changed since (warm.py)."""
+"""What runs are forked with: whose code it is, then every module, so that no fork imports what was changed since (forks.py)."""
 
 import pkgutil
 from importlib import import_module

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 
 ROOMS = {  # where -> what came there: the old module's path below maskbench, `=new name` where that changed
@@ -34,7 +35,7 @@ ROOMS = {  # where -> what came there: the old module's path below maskbench, `=
     "targets scaling judgement",
     "tasks.metrics": "metrics=continual uncertainty",
     "runs": "run=assemble build finished saved=read_back record machine console loggers",
-    "runs.loggers": "loggers.files loggers.sink loggers.wandb_run",
+    "runs.loggers": "loggers.files loggers.sink=fail_safe loggers.wandb_run",
     "cli": "cmdline=command_line preflight overrides schema jobs warm=forks preloaded commands",
 }
 # modules whose old name is now a folder's: the folder hands on what stood in the file
@@ -58,6 +59,8 @@ FIRST = {new: old for old, new in {**MOVED, **FOLDERS}.items()}  # new module ->
 RENAMED = {  # new module -> {old name in it: new name}
     "maskbench.masks.stores": {"Shelf": "TensorStore", "Book": "MaskBank"},
     "maskbench.masks.owners": {"Ledger": "WeightOwners"},
+    "maskbench.runs.loggers": {"Sink": "FailSafeLogger"},
+    "maskbench.runs.loggers.fail_safe": {"Sink": "FailSafeLogger"},
 }
 
 
@@ -73,7 +76,7 @@ def attribute(module: str, name: str) -> object:
     Raises:
         AttributeError: the old module had no such name.
     """
-    if name.startswith("__"):
+    if name.startswith("__") or find_spec(f"{module}.{name}"):  # a file of the folder, about to be imported
         raise AttributeError(name)
     return getattr(importlib.import_module(FOLDERS[module]), name)
 
@@ -98,7 +101,9 @@ class _OldLoader(Loader):
 
 class _OldNames(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        return ModuleSpec(name, _OldLoader()) if name in MOVED else None
+        if name not in MOVED:
+            return None
+        return ModuleSpec(name, _OldLoader(), is_package=any(old.startswith(f"{name}.") for old in MOVED))
 
 
 def keep_old_names() -> None:

@@ -33,12 +33,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class Comparison:
+    """Two sides paired over their seeds, metric by metric, and what a reader should know of it."""
+
     metrics: Sequence[Metric]
     notes: Sequence[str]
 
 
 def comparison(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], metrics: Sequence[str], mixed: bool) -> Comparison:
-    """
+    """Two sides compared over the seeds they share.
+
     Raises:
         UsageError: a side has two runs of one seed, no seed or metric is shared, or runs do not belong together.
     """

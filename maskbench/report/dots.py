@@ -37,11 +37,12 @@ def draw(judged: Judged) -> "Figure | None":
 
 def shown(line: Line) -> float | None:
     """The published value a figure may show."""
-    told = line.published
-    return told.value if told and told.status != "unconfirmed" else None
+    published = line.published
+    return published.value if published and published.status != "unconfirmed" else None
 
 
 def dots(panel: "Axes", lines: Sequence[Line], unit: str) -> None:
+    """One panel of rows that share a unit: ours with its interval and seeds, the published value beside it."""
     for y, line in enumerate(lines):
         colour = FAILED if line.verdict == FAILS else OURS
         if line.mean:
@@ -71,11 +72,11 @@ def key(figure: "Figure", lines: Sequence[Line]) -> None:
         return Line2D([], [], marker=marker, markersize=4, markerfacecolor=face, markeredgecolor=edge, color=edge, **more)
 
     statuses = {line.published.status for line in lines if shown(line) is not None}
-    found = {"ours: mean, 95 % interval, each seed": sign("o", OURS, OURS, linewidth=1)}
+    entries = {"ours: mean, 95 % interval, each seed": sign("o", OURS, OURS, linewidth=1)}
     if any(line.verdict == FAILS for line in lines):
-        found["ours, the rule does not hold"] = sign("o", FAILED, FAILED, linewidth=1)
+        entries["ours, the rule does not hold"] = sign("o", FAILED, FAILED, linewidth=1)
     if "confirmed" in statuses:
-        found["published"] = sign("D", INK, INK, linestyle="none")
+        entries["published"] = sign("D", INK, INK, linestyle="none")
     if "ours" in statuses:
-        found["ours, measured earlier"] = sign("D", "white", INK, linestyle="none")
-    figure.legend(found.values(), found, loc="outside lower left", ncols=len(found), labelcolor=INK, edgecolor=GREY)
+        entries["ours, measured earlier"] = sign("D", "white", INK, linestyle="none")
+    figure.legend(entries.values(), entries, loc="outside lower left", ncols=len(entries), labelcolor=INK, edgecolor=GREY)

@@ -7,75 +7,44 @@ experiment, `compare(groups, title) -> {name: figure}` of several, or both. It g
 what it draws.
 """
 
-import json
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import maskbench.report
-from maskbench.common.files import read_json
 from maskbench.report import style
+from maskbench.report.finished import Finished, read
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What a figure is drawn from: a run's result.json, curves.json and the config in its run.json."""
-
-    folder: Path
-    result: dict[str, Any]
-    curves: list[dict[str, Any]]
-    config: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The last two parts of its directory, which hold method, data, seed and key."""
-        return "/".join(self.folder.absolute().parts[-2:])
-
-
-def read(folder: Path, result: dict[str, Any] | None = None) -> Finished:
-    """The record in `folder`; `result` stands in for a result.json that is not written yet.
-
-    Raises:
-        FileNotFoundError: there is no result.
-    """
-    result = read_json(folder / "result.json") if result is None else result
-    if not result:
-        raise FileNotFoundError(folder / "result.json")
-    config = (read_json(folder / "run.json") or {}).get("config") or {}
-    curves = folder / "curves.json"
-    return Finished(folder, result, json.loads(curves.read_text()) if curves.exists() else [], config)
-
-
 def draw(runs: Sequence[Finished]) -> dict[str, "Figure"]:
     """All figures by name, averaged over `runs`, which must answer one question with different seeds."""
-    title, drawn = headline(runs), {}
+    title, figures = headline(runs), {}
     with style.styled():
         for family in families("draw"):
-            drawn |= family.draw(runs, title)
-    return drawn
+            figures |= family.draw(runs, title)
+    return figures
 
 
 def compare(groups: Sequence[Sequence[Finished]]) -> dict[str, "Figure"]:
     """Figures that set experiments on the same data side by side, by name; each group is one experiment's runs."""
-    title, drawn = headline_of(groups), {}
+    title, figures = headline_of(groups), {}
     with style.styled():
         for family in families("compare"):
-            drawn |= family.compare(groups, title)
-    return drawn
+            figures |= family.compare(groups, title)
+    return figures
 
 
 def families(verb: str) -> list[ModuleType]:
     """The modules that `draw` or `compare`, in the order of their names."""
-    names = sorted(found.name for found in pkgutil.iter_modules(maskbench.report.__path__))
-    found = [import_module(f"maskbench.report.{name}") for name in names if name.startswith("figures_")]
-    return [family for family in found if hasattr(family, verb)]
+    names = sorted(modules.name for modules in pkgutil.iter_modules(maskbench.report.__path__))
+    modules = [import_module(f"maskbench.report.{name}") for name in names if name.startswith("figures_")]
+    return [family for family in modules if hasattr(family, verb)]
 
 
 def save(runs: Sequence[Finished], folder: Path) -> list[Path]:
@@ -97,15 +66,15 @@ def of_run(folder: Path, result: dict[str, Any]) -> dict[str, Path]:
 def headline(runs: Sequence[Finished]) -> str:
     """Two lines: method and data; seeds, where the data came from, and the key that finds the runs."""
     first, seeds = runs[0].result, sorted(run.result["seed"] for run in runs)
-    told = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    seeds_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
     if 1 < len(seeds) <= 5:
-        told += f" ({', '.join(map(str, seeds))})"
-    return f"{first['method']} on {first['data']}\n{told}, data source {first['source']}, key {first['key']}"
+        seeds_text += f" ({', '.join(map(str, seeds))})"
+    return f"{first['method']} on {first['data']}\n{seeds_text}, data source {first['source']}, key {first['key']}"
 
 
 def headline_of(groups: Sequence[Sequence[Finished]]) -> str:
     """Two lines: how many experiments on which data; how many seeds each has, and where the data came from."""
     first, counts = groups[0][0].result, sorted({len(group) for group in groups})
-    told = " to ".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
-    told += " seed each" if counts == [1] else " seeds each"
-    return f"{len(groups)} experiments on {first['data']}\n{told}, data source {first['source']}"
+    seeds_text = " to ".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
+    seeds_text += " seed each" if counts == [1] else " seeds each"
+    return f"{len(groups)} experiments on {first['data']}\n{seeds_text}, data source {first['source']}"

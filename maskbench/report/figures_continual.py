@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 CELLS = 12  # stages up to which a heat map has room for numbers
 BARS = 40  # stages up to which bars are told apart
@@ -32,9 +32,9 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
         if r.shape[-1] <= CELLS or whole(r):
             made["matrix"] = heat_map(r, names(runs), title)
         made["stages"] = over_stages(r, column(runs, "accuracy, stage inferred"), title)
-        found = [run.result["matrices"].get("stages_inferred") for run in runs]
-        if all(found):
-            made["confusion"] = confusion(np.array(found, dtype=float), names(runs), title)
+        confusions = [run.result["matrices"].get("stages_inferred") for run in runs]
+        if all(confusions):
+            made["confusion"] = confusion(np.array(confusions, dtype=float), names(runs), title)
     curves = [run.result["matrices"].get("recall_distance_curve") for run in runs]
     if all(curves):
         made["recall"] = recall(curves, names(runs), title)
@@ -58,9 +58,9 @@ def column(runs: Sequence["Finished"], name: str) -> np.ndarray | None:
 
 def names(runs: Sequence["Finished"]) -> list[str]:
     """The stages' names where they have room and all seeds agree on them (class orders may differ), else numbers."""
-    found = [[str(row["stage"]) for row in run.result["table"]] for run in runs]
-    agreed = all(one == found[0] for one in found) and len(found[0]) <= NAMED
-    return found[0] if agreed else [str(i + 1) for i in range(len(found[0]))]
+    stage_names = [[str(row["stage"]) for row in run.result["table"]] for run in runs]
+    agreed = all(one == stage_names[0] for one in stage_names) and len(stage_names[0]) <= NAMED
+    return stage_names[0] if agreed else [str(i + 1) for i in range(len(stage_names[0]))]
 
 
 def whole(r: np.ndarray) -> bool:
@@ -109,8 +109,8 @@ def tiles(
     image = panel.imshow(shown, cmap=style.SHADES, vmin=low, vmax=100, aspect="equal", interpolation="none")
     if count <= CELLS:
         for i, j in np.argwhere(np.isfinite(mean)):
-            look = {"color": "white" if mean[i, j] < (low + 100) / 2 else INK, "fontsize": min(7.0, 56 / count)}
-            panel.text(j, i, f"{mean[i, j]:.{digits}f}", ha="center", va="center", **look)
+            line_style = {"color": "white" if mean[i, j] < (low + 100) / 2 else INK, "fontsize": min(7.0, 56 / count)}
+            panel.text(j, i, f"{mean[i, j]:.{digits}f}", ha="center", va="center", **line_style)
     ticks = stage_ticks(count)
     upright = max(len(stages[i]) for i in ticks) * len(ticks) > 40
     panel.set_xticks(ticks, [stages[i] for i in ticks], rotation=90 if upright else 0)
@@ -132,11 +132,11 @@ def over_stages(r: np.ndarray, inferred: np.ndarray | None, title: str) -> "Figu
     x, seen = np.arange(1, count + 1), average_seen(r)
     mark = {"marker": "o"} if count <= BARS else {}
     if whole(r):
-        look = {"color": GREY, "linewidth": 0.6}
-        panel.plot([], [], label="each stage", alpha=0.5, **look)  # what the legend shows: many lines are faint ones
-        look |= {"alpha": min(0.5, 12 / count), "rasterized": count > BARS}
+        line_style = {"color": GREY, "linewidth": 0.6}
+        panel.plot([], [], label="each stage", alpha=0.5, **line_style)  # what the legend shows: many lines are faint ones
+        line_style |= {"alpha": min(0.5, 12 / count), "rasterized": count > BARS}
         for j in range(count):
-            panel.plot(x[j:], r[:, j:, j].mean(0), label=f"_stage {j + 1}", **look)
+            panel.plot(x[j:], r[:, j:, j].mean(0), label=f"_stage {j + 1}", **line_style)
         band(panel, x, seen, color=style.COLOURS[0], label="average of stages seen", zorder=3, **mark)
         panel.set_xlabel("stages learnt")
     else:
@@ -145,8 +145,8 @@ def over_stages(r: np.ndarray, inferred: np.ndarray | None, title: str) -> "Figu
         band(panel, x, running_mean(r[:, -1]), color=style.COLOURS[0], label="tested at the end", zorder=3, **mark)
         panel.set_xlabel("first stages averaged")
     if inferred is not None and not whole(r):
-        look = {"marker": "s"} if count <= BARS else {}
-        band(panel, x, running_mean(inferred), color=style.COLOURS[1], label="tested at the end, inferred", **look)
+        line_style = {"marker": "s"} if count <= BARS else {}
+        band(panel, x, running_mean(inferred), color=style.COLOURS[1], label="tested at the end, inferred", **line_style)
     panel.set_ylabel("test accuracy (%)")
     whole_numbers(panel, count)
     legend(figure, [panel], len(r), entry=1.6)
@@ -182,11 +182,11 @@ def recall(curves: Sequence[Sequence[Sequence[int]]], stages: Sequence[str], tit
     """
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
     ends = [curve[-1] for run in curves for curve in run]
-    for stage, look in zip(range(len(stages)), style.looks(stages).values(), strict=True):
+    for stage, line_style in zip(range(len(stages)), style.line_styles(stages).values(), strict=True):
         own = [run[stage] for run in curves]
         length = min(map(len, own))
         y = np.array([one[:length] for one in own], dtype=float)
-        band(panel, np.arange(length), y, label=stages[stage], **look | {"marker": ""})
+        band(panel, np.arange(length), y, label=stages[stage], **line_style | {"marker": ""})
     panel.set_ylim(bottom=0)
     panel.set_xlabel(f"steps of recall ({sum(end == 0 for end in ends)} of {len(ends)} masks exact at the end)")
     panel.set_ylabel("bits off the stage's own mask")

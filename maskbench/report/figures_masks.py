@@ -24,13 +24,13 @@ from maskbench.report.figures_prune import (
     some,
     word,
 )
-from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, legend, looks
+from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 
 def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
@@ -61,11 +61,11 @@ def density(runs: Sequence["Finished"], title: str) -> "Figure | None":
 def layer_lines(names: Sequence[str], x: np.ndarray, y: np.ndarray, title: str) -> "Figure":
     """y [layers, levels] in percent; a layer of which nothing is left ends there, and its name says so."""
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
-    for i, ((name, look), line) in enumerate(zip(looks(names).items(), y, strict=True)):
+    for i, ((name, line_style), line) in enumerate(zip(line_styles(names).items(), y, strict=True)):
         gone = f" (empty at {percent(x[line == 0][0])} %)" if (line == 0).any() else ""
         under = 1 - (i + 1) / len(names)  # layers of one rate lie on each other: the lower ones are wider
         size = {"linewidth": 1.2 + 2.7 * under, "markersize": 3 + 4 * under}
-        panel.plot(x, np.where(line > 0, line, np.nan), label=name + gone, **look, **size)
+        panel.plot(x, np.where(line > 0, line, np.nan), label=name + gone, **line_style, **size)
     panel.set_yscale("log")
     remaining_axis(panel, x)
     panel.set_xlabel("weights remaining in all layers (%)")
@@ -129,39 +129,39 @@ def layer_dots(names: Sequence[str], x: float, y: np.ndarray, title: str) -> "Fi
 def supermasks(runs: Sequence["Finished"], title: str) -> "Figure | None":
     """Accuracy of untrained masked nets: one panel, or for many of them a panel for each criterion, best first."""
     names = dict.fromkeys(row["branch"] for run in runs for row in run.curves if row["branch"].startswith(UNTRAINED))
-    found = {name: series(runs, name, "accuracy") for name in names}
-    found = {name: (x, 100 * y) for name, (x, y) in found.items() if some(y)}
-    if not found:
+    accuracies = {name: series(runs, name, "accuracy") for name in names}
+    accuracies = {name: (x, 100 * y) for name, (x, y) in accuracies.items() if some(y)}
+    if not accuracies:
         return None
-    if len(found) > LINES:
-        return supermask_panels(found, runs, title)
+    if len(accuracies) > LINES:
+        return supermask_panels(accuracies, runs, title)
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
-    for name, look in looks(list(found)).items():
-        band(panel, *found[name], label=word(name), **look)
-    supermask_axes(panel, found)
+    for name, line_style in line_styles(list(accuracies)).items():
+        band(panel, *accuracies[name], label=word(name), **line_style)
+    supermask_axes(panel, accuracies)
     panel.set_ylabel("test accuracy, untrained (%)")
     legend(figure, [panel], len(runs), entry=1.5)
     return figure
 
 
-def supermask_panels(found: dict[str, tuple], runs: Sequence["Finished"], title: str) -> "Figure":
+def supermask_panels(accuracies: dict[str, tuple], runs: Sequence["Finished"], title: str) -> "Figure":
     """NAME and NAME_constant share a panel; all others stand behind it in grey, for comparison."""
     pairs: dict[str, dict[str, tuple]] = {}
-    for name, line in found.items():
+    for name, line in accuracies.items():
         stem = name.removesuffix("_constant")
-        pairs.setdefault(stem if stem in found else name, {})[name] = line
+        pairs.setdefault(stem if stem in accuracies else name, {})[name] = line
     pairs = dict(sorted(pairs.items(), key=lambda pair: -max(y.mean(0).max() for _, y in pair[1].values())))
     across, down = 3, -(-len(pairs) // 3)
     figure, axes = canvas(title, across, down, width=PAGE, height=1.2 + 1.1 * down, sharex=True, sharey=True)
     for panel, (stem, pair) in zip(axes, pairs.items(), strict=False):
-        for name, (x, y) in found.items():
+        for name, (x, y) in accuracies.items():
             if name not in pair:
                 panel.plot(x, y.mean(0), color=PALE, linewidth=0.7, zorder=1.5)
         for name, (x, y) in pair.items():
             constant = name != stem
             colour, label = (style.COLOURS[1], "signed constant") if constant else (style.COLOURS[0], "initial values")
             band(panel, x, y, color=colour, label=label)
-        supermask_axes(panel, found, ticks=4)
+        supermask_axes(panel, accuracies, ticks=4)
         panel.set_xlabel("")
         panel.set_title(word(stem), loc="left", pad=3)
     for panel in axes[len(pairs) :]:
@@ -174,6 +174,6 @@ def supermask_panels(found: dict[str, tuple], runs: Sequence["Finished"], title:
     return figure
 
 
-def supermask_axes(panel: "Axes", found: dict[str, tuple], ticks: int = 7) -> None:
-    remaining_axis(panel, max((x for x, _ in found.values()), key=len), ticks)
+def supermask_axes(panel: "Axes", accuracies: dict[str, tuple], ticks: int = 7) -> None:
+    remaining_axis(panel, max((x for x, _ in accuracies.values()), key=len), ticks)
     panel.set_ylim(0, 100)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskbench.report.style import COLUMN, band, canvas, legend, looks
+from maskbench.report.style import COLUMN, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 LABELS = {"accuracy": ("test accuracy (%)", 100.0), "mse": ("mean squared error", 1.0)}
 
@@ -32,13 +32,15 @@ def inner_steps(runs: Sequence["Finished"], title: str) -> "Figure":
 
     measure = next(name for name in LABELS if name in runs[0].curves[0])
     label, scale = LABELS[measure]
-    found = {name: parts for entry in runs[0].curves for name, parts in lines(runs, entry["episodes"], measure).items()}
+    lines_by_name = {name: parts for entry in runs[0].curves for name, parts in lines(runs, entry["episodes"], measure).items()}
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
-    for (name, (steps, mean, half)), look in zip(found.items(), looks(list(found)).values(), strict=True):
-        band(panel, steps, scale * mean, label=name, **look)
+    for (name, (steps, mean, half)), line_style in zip(
+        lines_by_name.items(), line_styles(list(lines_by_name)).values(), strict=True
+    ):
+        band(panel, steps, scale * mean, label=name, **line_style)
         if len(runs) == 1:
             low, high = scale * (mean - half)[0], scale * (mean + half)[0]
-            panel.fill_between(steps, low, high, color=look["color"], alpha=0.18, linewidth=0)
+            panel.fill_between(steps, low, high, color=line_style["color"], alpha=0.18, linewidth=0)
     panel.set_xlabel("steps of the inner loop" + (" (bands: 95 % over episodes)" if len(runs) == 1 else ""))
     panel.set_ylabel(label)
     panel.set_ylim(bottom=0)

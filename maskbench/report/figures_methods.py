@@ -1,6 +1,6 @@
 """Figures that compare continual methods: accuracy against bytes, accuracy against stages, accuracy against one setting.
 
-Drawn from groups of runs on the same stages, each group one experiment with one or more seeds. What is compared is said
+From groups of runs on the same stages, each group one experiment with one or more seeds. What is compared is said
 by the records: names are those of the methods, with the settings in which experiments of one method differ.
 """
 
@@ -21,7 +21,7 @@ from maskbench.report.style import COLUMN, PAGE, band, canvas, legend
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 Group = Sequence["Finished"]
 NAMED = 3  # settings that a name tells
@@ -56,15 +56,15 @@ def metric(group: Group, name: str) -> np.ndarray | None:
 def names(groups: Sequence[Group]) -> list[str]:
     """The methods; where several experiments are of one method, also the settings in which these differ."""
     methods = [group[0].result["method"] for group in groups]
-    told = []
+    labels = []
     for group, method in zip(groups, methods, strict=True):
         twins = [other[0] for other, name in zip(groups, methods, strict=True) if name == method]
         keys = varied(twins)
         own = dict(leaves(group[0].config))
         words = [f"{key.split('.')[-1]}={plain(own.get(key))}" for key in keys[:NAMED]]
-        told.append(" ".join([method, *words, *(["..."] if len(keys) > NAMED else [])]))
-    again = Counter(told)
-    return [name if again[name] == 1 else f"{name} ({g[0].result['key']})" for name, g in zip(told, groups, strict=True)]
+        labels.append(" ".join([method, *words, *(["..."] if len(keys) > NAMED else [])]))
+    again = Counter(labels)
+    return [name if again[name] == 1 else f"{name} ({g[0].result['key']})" for name, g in zip(labels, groups, strict=True)]
 
 
 def setting(groups: Sequence[Group]) -> str | None:
@@ -83,14 +83,14 @@ def setting(groups: Sequence[Group]) -> str | None:
 def over_bytes(groups: Sequence[Group], title: str) -> "Figure":
     """Average accuracy with the stage given against the bytes that must be stored; experiments of one method are joined."""
     figure, (panel,) = canvas(title, width=PAGE, height=3.6)
-    looks = style.looks(names(groups))
+    styles = style.line_styles(names(groups))
     joined: dict[str, list[tuple[float, float, str]]] = {}
-    for group, (name, look) in zip(groups, looks.items(), strict=True):
+    for group, (name, line_style) in zip(groups, styles.items(), strict=True):
         y, x = 100 * metric(group, GIVEN), metric(group, "memory_bytes").mean()
         spread = [[y.mean() - y.min()], [y.max() - y.mean()]] if len(y) > 1 else None
-        dot = look | {"linestyle": "", "markersize": 4.5}
+        dot = line_style | {"linestyle": "", "markersize": 4.5}
         panel.errorbar([x], [y.mean()], yerr=spread, elinewidth=0.8, capsize=1.5, label=name, zorder=3, **dot)
-        joined.setdefault(group[0].result["method"], []).append((x, y.mean(), look["color"]))
+        joined.setdefault(group[0].result["method"], []).append((x, y.mean(), line_style["color"]))
     for points in joined.values():
         x, y, colours = zip(*sorted(points), strict=True)
         panel.plot(x, y, color=colours[0], linewidth=0.6, alpha=0.6, label="_joined")
@@ -105,10 +105,10 @@ def over_stages(groups: Sequence[Group], title: str) -> "Figure":
     """Average accuracy against stages learnt, or over the first stages where only the end was tested; dotted: stage inferred."""
     figure, (panel,) = canvas(title, width=PAGE, height=3.6)
     whole = all(continual.whole(continual.matrices(group)) for group in groups)
-    for group, (name, look) in zip(groups, style.looks(names(groups)).items(), strict=True):
+    for group, (name, line_style) in zip(groups, style.line_styles(names(groups)).items(), strict=True):
         r = continual.matrices(group)
         x = np.arange(1, r.shape[-1] + 1)
-        mark = look | ({} if len(x) <= continual.BARS else {"marker": ""})
+        mark = line_style | ({} if len(x) <= continual.BARS else {"marker": ""})
         band(panel, x, continual.average_seen(r) if whole else continual.running_mean(r[:, -1]), label=name, **mark)
         inferred = continual.column(group, "accuracy, stage inferred")
         if inferred is not None:
@@ -132,15 +132,15 @@ def over_setting(groups: Sequence[Group], key: str, title: str) -> "Figure":
     width = PAGE if len(panels) > 1 else COLUMN
     figure, axes = canvas(title, columns=len(panels), width=width, height=3.2)
     for panel, lines in zip(axes, panels, strict=True):
-        for name, look in style.looks(list(lines)).items():
+        for name, line_style in style.line_styles(list(lines)).items():
             values = [metric(group, name) for group in groups]
             if any(value is None for value in values):
                 continue
             mean = 100 * np.array([value.mean() for value in values])
             low, high = (100 * np.array([end(value) for value in values]) for end in (np.min, np.max))
-            panel.plot(x, mean, label=lines[name], **look)
+            panel.plot(x, mean, label=lines[name], **line_style)
             if most_seeds(groups) > 1:
-                panel.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+                panel.fill_between(x, low, high, color=line_style["color"], alpha=0.18, linewidth=0)
         if x.min() > 0 and x.max() / x.min() > 8:
             panel.set_xscale("log")
             panel.minorticks_off()

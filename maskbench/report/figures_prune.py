@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskbench.report import style
-from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, legend, looks
+from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 TICKET = "ticket"  # the method itself
 UNTRAINED = "supermask/"  # what names of untrained branches begin with
@@ -54,8 +54,8 @@ def branches(runs: Sequence["Finished"]) -> list[str]:
 
 def rows(runs: Sequence["Finished"], branch: str) -> dict[int, list[dict[str, Any]]]:
     """Level -> one row of each run, at the levels at which every run has the branch."""
-    found = [{row["level"]: row for row in run.curves if row["branch"] == branch} for run in runs]
-    return {level: [one[level] for one in found] for level in sorted(set.intersection(*map(set, found)))}
+    rows_by_level = [{row["level"]: row for row in run.curves if row["branch"] == branch} for run in runs]
+    return {level: [one[level] for one in rows_by_level] for level in sorted(set.intersection(*map(set, rows_by_level)))}
 
 
 def series(runs: Sequence["Finished"], branch: str, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +93,7 @@ def word(branch: str) -> str:
 
 
 def accuracy(runs: Sequence["Finished"], title: str) -> "Figure | None":
-    """At the end of training and, where the test set was looked at on the way, at the early-stop step."""
+    """At the end of training and, where the test set was evaluated on the way, at the early-stop step."""
     if len(rows(runs, TICKET)) < 2:
         return None
     many = lone(runs)
@@ -102,7 +102,7 @@ def accuracy(runs: Sequence["Finished"], title: str) -> "Figure | None":
     panels += [("early_stop_accuracy", "test accuracy at early stop (%)")] if early else []
     count = len(panels) + bool(many)
     figure, axes = canvas(title, count, width=COLUMN if count == 1 else PAGE, height=2.9)
-    kinds = looks([name for name in branches(runs) if name not in many])
+    kinds = line_styles([name for name in branches(runs) if name not in many])
     for panel, (name, label) in zip(axes, panels, strict=False):
         dense(panel, runs, name)
         lines(panel, runs, name, kinds, scale=100)
@@ -123,7 +123,7 @@ def speed(runs: Sequence["Finished"], title: str) -> "Figure | None":
     panels += [("fast_step", reached)] if some(series(runs, TICKET, "fast_step")[1]) else []
     figure, axes = canvas(title, len(panels), width=COLUMN * len(panels), height=2.9)
     many = lone(runs)
-    kinds = looks([name for name in branches(runs) if name not in many])
+    kinds = line_styles([name for name in branches(runs) if name not in many])
     for panel, (name, label) in zip(axes, panels, strict=True):
         lines(panel, runs, name, kinds)
         panel.set_ylabel(label)
@@ -145,10 +145,10 @@ def lone(runs: Sequence["Finished"]) -> list[str]:
 
 def lines(panel: "Axes", runs: Sequence["Finished"], name: str, kinds: dict[str, dict], scale: float = 1) -> None:
     """One line for each branch of `kinds`."""
-    for branch, look in kinds.items():
+    for branch, line_style in kinds.items():
         x, y = series(runs, branch, name)
         if some(y):
-            band(panel, x, scale * y, label=word(branch), zorder=3 if branch == TICKET else 2.5, **look)
+            band(panel, x, scale * y, label=word(branch), zorder=3 if branch == TICKET else 2.5, **line_style)
     remaining_axis(panel, series(runs, TICKET, name)[0])
 
 
@@ -204,10 +204,10 @@ def spread(count: int, most: int) -> list[int]:
 
 def learning_curves(runs: Sequence["Finished"], title: str) -> "Figure | None":
     """The method at some levels; beside it the method and its controls at the deepest level they share."""
-    own = {level: group for level, group in rows(runs, TICKET).items() if looked(group)}
+    own = {level: group for level, group in rows(runs, TICKET).items() if has_curve(group)}
     if not own:
         return None
-    test = all("test_accuracy" in look for group in own.values() for row in group for look in row["curve"])
+    test = all("test_accuracy" in point for group in own.values() for row in group for point in row["curve"])
     name = "test_accuracy" if test else "val_accuracy"
     level, rivals = controls(runs, own)
     figure, axes = canvas(title, 2 if rivals else 1, width=PAGE if rivals else COLUMN, height=2.9, sharey=True)
@@ -218,10 +218,10 @@ def learning_curves(runs: Sequence["Finished"], title: str) -> "Figure | None":
     if rivals:
         axes[0].set_title("ticket, by weights remaining", loc="left")
         axes[1].set_title(f"at {percent(remaining(own[level]))} % of weights", loc="left")
-        kinds = looks(branches(runs))
+        kinds = line_styles(branches(runs))
         for branch, group in {TICKET: own[level], **rivals}.items():
-            look = {part: kinds[branch][part] for part in ("color", "linestyle")}
-            curve(axes[1], group, name, label=word(branch), **look)
+            line_style = {part: kinds[branch][part] for part in ("color", "linestyle")}
+            curve(axes[1], group, name, label=word(branch), **line_style)
     for panel in axes:
         panel.set_xlabel("training step")
         panel.set_xlim(left=0)
@@ -230,30 +230,30 @@ def learning_curves(runs: Sequence["Finished"], title: str) -> "Figure | None":
     return figure
 
 
-def looked(group: Sequence[dict[str, Any]]) -> bool:
-    """Whether every run looked at this level more than once while it trained."""
+def has_curve(group: Sequence[dict[str, Any]]) -> bool:
+    """Whether every run was validated more than once while it trained at this level."""
     return all(len(row.get("curve") or []) > 1 for row in group)
 
 
 def controls(runs: Sequence["Finished"], own: dict[int, Any]) -> tuple[int, dict[str, list]]:
     """The deepest level that has controls, and these; none where there are too many to tell their lines apart."""
-    found = {name: rows(runs, name) for name in branches(runs) if name != TICKET}
-    level = max((level for levels in found.values() for level in levels if level in own), default=0)
-    rivals = {name: levels[level] for name, levels in found.items() if level in levels and looked(levels[level])}
+    rows_by_branch = {name: rows(runs, name) for name in branches(runs) if name != TICKET}
+    level = max((level for levels in rows_by_branch.values() for level in levels if level in own), default=0)
+    rivals = {name: levels[level] for name, levels in rows_by_branch.items() if level in levels and has_curve(levels[level])}
     return level, rivals if len(rivals) < LINES else {}
 
 
-def curve(panel: "Axes", group: Sequence[dict[str, Any]], name: str, **look: Any) -> None:
-    """Accuracy in percent over training, at the steps at which every run looked."""
-    found = [{look["step"]: look[name] for look in row["curve"]} for row in group]
-    steps = sorted(set.intersection(*map(set, found)))
-    band(panel, np.array(steps), 100 * np.array([[one[step] for step in steps] for one in found]), **look)
+def curve(panel: "Axes", group: Sequence[dict[str, Any]], name: str, **line_style: Any) -> None:
+    """Accuracy in percent over training, at the steps at which every run was validated."""
+    accuracy_by_step = [{point["step"]: point[name] for point in row["curve"]} for row in group]
+    steps = sorted(set.intersection(*map(set, accuracy_by_step)))
+    band(panel, np.array(steps), 100 * np.array([[one[step] for step in steps] for one in accuracy_by_step]), **line_style)
 
 
 def ends(axes: Sequence["Axes"]) -> tuple[float, float]:
     """From the least accuracy after the first fifth of training, so that the ends of the curves stand apart, to the best."""
-    drawn = [line.get_ydata() for panel in axes for line in panel.get_lines()]
-    least, most = min(y[len(y) // 5 :].min() for y in drawn), max(y.max() for y in drawn)
+    heights = [line.get_ydata() for panel in axes for line in panel.get_lines()]
+    least, most = min(y[len(y) // 5 :].min() for y in heights), max(y.max() for y in heights)
     room = 0.05 * max(most - least, 0.1)
     return least - room, most + room
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskbench.report.style import COLUMN, GREY, PAGE, canvas, legend, looks
+from maskbench.report.style import COLUMN, GREY, PAGE, canvas, legend, line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 Points = dict[float, list[dict[str, Any]]]  # x -> rows of all replicates and runs
 AXES = {"errors": "1 / error asked for", "sizes": "inputs d of the target d-2d-2d-d/2"}
@@ -43,12 +43,12 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
 
 def grouped(rows: Sequence[dict[str, Any]], kind: str) -> dict[str, Points]:
     """Construction -> x -> rows, x ascending: 1/eps, or the size."""
-    found: dict[str, Points] = {}
+    constructions: dict[str, Points] = {}
     for row in rows:
         if row["kind"] == kind:
             x = 1 / row["eps"] if kind == "errors" else row["size"]
-            found.setdefault(row["construction"], {}).setdefault(x, []).append(row)
-    return {name: dict(sorted(points.items())) for name, points in found.items()}
+            constructions.setdefault(row["construction"], {}).setdefault(x, []).append(row)
+    return {name: dict(sorted(points.items())) for name, points in constructions.items()}
 
 
 def interval(metrics: Sequence[dict[str, Any]], name: str, digits: int = 2) -> str:
@@ -56,9 +56,9 @@ def interval(metrics: Sequence[dict[str, Any]], name: str, digits: int = 2) -> s
     values = [m.get(name) for m in metrics]
     if any(v is None for v in values):
         return ""
-    told = f"{np.mean(values):.{digits}f}"
+    text = f"{np.mean(values):.{digits}f}"
     low, high = metrics[0].get(f"{name}_ci95_low"), metrics[0].get(f"{name}_ci95_high")
-    return told if len(metrics) > 1 or low is None else f"{told} [{low:.{digits}f}, {high:.{digits}f}]"
+    return text if len(metrics) > 1 or low is None else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def logarithmic(name: str, metrics: Sequence[dict[str, Any]]) -> bool:
@@ -69,20 +69,22 @@ def logarithmic(name: str, metrics: Sequence[dict[str, Any]]) -> bool:
 # ---- figures
 
 
-def power(kind: str, found: dict[str, Points], metrics: Sequence[dict[str, Any]], title: str) -> "Figure":
+def power(kind: str, constructions: dict[str, Points], metrics: Sequence[dict[str, Any]], title: str) -> "Figure":
     """Both axes logarithmic, where powers are straight: measured widths with their geometric mean, formulas dashed."""
     figure, (panel,) = canvas(title, width=PAGE * 0.7, height=3.2)
-    for name, look in looks(list(found)).items():
+    for name, line_style in line_styles(list(constructions)).items():
         exponent = interval(metrics, f"width_exponent_in_{EXPONENTS[kind]}/{name}")
-        widths(panel, found[name], look, f"{name.replace('_', ' ')}" + (f", exponent {exponent}" if exponent else ""))
-        x = np.array(list(found[name]))
-        bound = [np.mean([row["bound"] for row in rows]) for rows in found[name].values()]
-        panel.plot(x, bound, color=look["color"], linestyle=":", linewidth=0.9)
+        widths(
+            panel, constructions[name], line_style, f"{name.replace('_', ' ')}" + (f", exponent {exponent}" if exponent else "")
+        )
+        x = np.array(list(constructions[name]))
+        bound = [np.mean([row["bound"] for row in rows]) for rows in constructions[name].values()]
+        panel.plot(x, bound, color=line_style["color"], linestyle=":", linewidth=0.9)
     panel.plot([], [], color=GREY, linestyle=":", linewidth=0.9, label="formula from errors of single weights")
     panel.set_xscale("log")
     panel.set_yscale("log")
     if kind == "sizes":
-        ticks = sorted({x for points in found.values() for x in points})
+        ticks = sorted({x for points in constructions.values() for x in points})
         panel.set_xticks(ticks, ticks)
         panel.minorticks_off()
     panel.set_xlabel(AXES[kind])
@@ -91,13 +93,13 @@ def power(kind: str, found: dict[str, Points], metrics: Sequence[dict[str, Any]]
     return figure
 
 
-def per_bit(found: dict[str, Points], metrics: Sequence[dict[str, Any]], title: str) -> "Figure":
+def per_bit(constructions: dict[str, Points], metrics: Sequence[dict[str, Any]], title: str) -> "Figure":
     """The width on a linear axis against bits of accuracy, where a logarithm is straight."""
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
-    for name, look in looks(list(found)).items():
-        bits = {float(np.log2(x)): rows for x, rows in found[name].items()}
+    for name, line_style in line_styles(list(constructions)).items():
+        bits = {float(np.log2(x)): rows for x, rows in constructions[name].items()}
         label = f"{name.replace('_', ' ')}, {interval(metrics, f'width_per_bit/{name}', 1)} per bit"
-        widths(panel, bits, look, label)
+        widths(panel, bits, line_style, label)
     panel.set_xlabel("bits of accuracy, log2(1 / error asked for)")
     panel.set_ylabel(WIDTH)
     panel.set_ylim(bottom=0)
@@ -105,10 +107,12 @@ def per_bit(found: dict[str, Points], metrics: Sequence[dict[str, Any]], title: 
     return figure
 
 
-def widths(panel: "Axes", points: Points, look: dict[str, Any], label: str) -> None:
+def widths(panel: "Axes", points: Points, line_style: dict[str, Any], label: str) -> None:
     """Every replicate as a faint mark, their geometric mean as a line."""
     for x, rows in points.items():
         y = [row["width"] for row in rows]
-        panel.plot([x] * len(y), y, linestyle="", marker=look["marker"], color=look["color"], alpha=0.35, markersize=2.5)
+        panel.plot(
+            [x] * len(y), y, linestyle="", marker=line_style["marker"], color=line_style["color"], alpha=0.35, markersize=2.5
+        )
     mean = [np.exp(np.mean(np.log([row["width"] for row in rows]))) for rows in points.values()]
-    panel.plot(list(points), mean, label=label, color=look["color"], marker=look["marker"], markersize=3.5)
+    panel.plot(list(points), mean, label=label, color=line_style["color"], marker=line_style["marker"], markersize=3.5)

@@ -1,6 +1,6 @@
 """Figures of transfer runs: what each net makes of source and target, and how the target was learnt.
 
-Drawn from result.json (source_* and target_* of a run with a source and a target) and curves.json, which has looks at the
+Drawn from result.json (source_* and target_* of a run with a source and a target) and curves.json, which has scores of the
 validation and the test split where the run took them.
 """
 
@@ -15,7 +15,7 @@ from maskbench.report.style import COLUMN, INK, band, canvas, legend
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 KINDS = {"accuracy": "test accuracy (%)", "rmse": "test RMSE"}
 NETS = {  # name in the figure -> metric on the source, metric on the target
@@ -31,18 +31,18 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
     if kind is None or not all(f"source_{kind}" in run.result["metrics"] for run in runs):
         return {}
     made = {"transfer": bars(runs, kind, title)}
-    looks = [next((part["curve"] for part in run.curves if part.get("stage") == "target"), []) for run in runs]
-    if all(looks):
-        made["target_curve"] = curve(looks, kind, title)
+    target_curves = [next((part["curve"] for part in run.curves if part.get("stage") == "target"), []) for run in runs]
+    if all(target_curves):
+        made["target_curve"] = curve(target_curves, kind, title)
     return made
 
 
 def values(runs: Sequence["Finished"], metric: str, kind: str) -> np.ndarray | None:
     """A metric of every run, accuracies in percent; None where one has none."""
-    found = [run.result["metrics"].get(metric) for run in runs]
-    if any(value is None for value in found):
+    per_run = [run.result["metrics"].get(metric) for run in runs]
+    if any(value is None for value in per_run):
         return None
-    return np.array(found, dtype=float) * (100 if kind == "accuracy" else 1)
+    return np.array(per_run, dtype=float) * (100 if kind == "accuracy" else 1)
 
 
 def bars(runs: Sequence["Finished"], kind: str, title: str) -> "Figure":
@@ -50,11 +50,11 @@ def bars(runs: Sequence["Finished"], kind: str, title: str) -> "Figure":
     figure, (panel,) = canvas(title, width=COLUMN, height=2.8)
     for k, (name, metrics) in enumerate(NETS.items()):
         for place, metric in enumerate(metrics):
-            found = None if metric is None else values(runs, metric.format(kind), kind)
-            if found is None:
+            scores = None if metric is None else values(runs, metric.format(kind), kind)
+            if scores is None:
                 continue
-            mean = found.mean()
-            spread = [[mean - found.min()], [found.max() - mean]] if len(found) > 1 else None
+            mean = scores.mean()
+            spread = [[mean - scores.min()], [scores.max() - mean]] if len(scores) > 1 else None
             error = {"elinewidth": 0.8, "ecolor": INK}
             panel.bar([place + 0.27 * (k - 1)], [mean], 0.25, color=style.COLOURS[k], yerr=spread, error_kw=error, label=name)
     panel.set_xticks([0, 1], ["source", "target"])
@@ -65,20 +65,20 @@ def bars(runs: Sequence["Finished"], kind: str, title: str) -> "Figure":
     return figure
 
 
-def curve(looks: Sequence[Sequence[dict]], kind: str, title: str) -> "Figure":
-    """The target's looks over its steps: loss (of standardised values where they are reals), and accuracy of classes."""
+def curve(target_curves: Sequence[Sequence[dict]], kind: str, title: str) -> "Figure":
+    """The target's validation and test loss over its steps (of reals standardised); of classes accuracy too."""
     measures = ["loss", "accuracy"] if kind == "accuracy" else ["loss"]
     figure, panels = canvas(title, columns=len(measures), width=COLUMN * len(measures), height=2.8)
-    steps = np.array([look["step"] for look in looks[0]], dtype=float)
+    steps = np.array([entry["step"] for entry in target_curves[0]], dtype=float)
     for panel, measure in zip(panels, measures, strict=True):
         for k, split in enumerate(("val", "test")):
             name = f"{split}_{measure}"
-            if name in looks[0][0]:
+            if name in target_curves[0][0]:
                 scale = 100 if measure == "accuracy" else 1
-                found = scale * np.array([[look[name] for look in run] for run in looks], dtype=float)
-                band(panel, steps, found, color=style.COLOURS[k], label={"val": "validation", "test": "test"}[split])
+                percents = scale * np.array([[entry[name] for entry in run] for run in target_curves], dtype=float)
+                band(panel, steps, percents, color=style.COLOURS[k], label={"val": "validation", "test": "test"}[split])
         panel.set_xlabel("steps on the target")
         panel.set_ylabel("accuracy (%)" if measure == "accuracy" else "loss")
     panels[0].set_yscale("log")
-    legend(figure, panels, len(looks))
+    legend(figure, panels, len(target_curves))
     return figure

@@ -11,17 +11,17 @@ import numpy as np
 
 from maskbench.report import style
 from maskbench.report.figures_methods import most_seeds, names, setting
-from maskbench.report.style import COLUMN, GREY, INK, PAGE, band, canvas, legend, looks
+from maskbench.report.style import COLUMN, GREY, INK, PAGE, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 Group = Sequence["Finished"]
 ACROSS = 3  # panels beside each other on a page
-PANELS = {  # of a transition: metric, how it is told, what it is multiplied by
+PANELS = {  # of a transition: metric, what stands on its axis, what it is multiplied by
     "accuracy": ("accuracy (%)", 100),
     "nll": ("NLL (nats)", 1),
     "ece": ("ECE (%)", 100),
@@ -63,9 +63,9 @@ def rows(run: "Finished", kind: str) -> list[dict[str, Any]]:
 
 def series(runs: Group, kind: str, at: str, name: str, **where: Any) -> tuple[np.ndarray, np.ndarray]:
     """(places [points], values of `name` [runs, points]) of the rows of a kind; nan where a run has none."""
-    found = [{r[at]: r.get(name) for r in rows(run, kind) if all(r.get(k) == v for k, v in where.items())} for run in runs]
-    x = sorted(set.intersection(*map(set, found)))
-    y = np.array([[np.nan if one[place] is None else one[place] for place in x] for one in found], dtype=float)
+    by_place = [{r[at]: r.get(name) for r in rows(run, kind) if all(r.get(k) == v for k, v in where.items())} for run in runs]
+    x = sorted(set.intersection(*map(set, by_place)))
+    y = np.array([[np.nan if one[place] is None else one[place] for place in x] for one in by_place], dtype=float)
     return np.array(x, dtype=float), y.reshape(len(runs), len(x))
 
 
@@ -83,13 +83,13 @@ def reliability(runs: Group, title: str) -> "Figure":
     bins, counts = series(runs, "reliability", "bin", "count")
     _, accuracy = series(runs, "reliability", "bin", "accuracy")
     _, confidence = series(runs, "reliability", "bin", "confidence")
-    look = {"color": style.COLOURS[0]}
+    line_style = {"color": style.COLOURS[0]}
     upper.plot([0, 100], [0, 100], color=GREY, linewidth=0.6, linestyle="--", label="perfectly calibrated")
     for number, (x, y) in enumerate(zip(100 * confidence, 100 * accuracy, strict=True)):
-        upper.plot(x, y, marker="o", label="mean prediction" if number == 0 else "_", **look)
+        upper.plot(x, y, marker="o", label="mean prediction" if number == 0 else "_", **line_style)
     upper.set_ylabel("accuracy (%)")
     centres = 100 * (bins + 0.5) / len(bins)
-    lower.bar(centres, counts.mean(0), width=90 / len(bins), **look)
+    lower.bar(centres, counts.mean(0), width=90 / len(bins), **line_style)
     lower.set_yscale("symlog", linthresh=1)
     lower.set_ylabel("inputs")
     lower.set_xlabel("confidence, largest probability (%)")
@@ -100,11 +100,11 @@ def reliability(runs: Group, title: str) -> "Figure":
 def confidence(runs: Group, title: str) -> "Figure":
     """Accuracy over the answers of at least a confidence, on the test set and mixed with unknown classes; and how many."""
     figure, (left, right) = canvas(title, 2, width=PAGE, height=2.7)
-    for data, look in looks(sets(runs, "confidence")).items():
+    for data, line_style in line_styles(sets(runs, "confidence")).items():
         x, accuracy = series(runs, "confidence", "threshold", "accuracy", data=data)
         _, kept = series(runs, "confidence", "threshold", "kept", data=data)
-        band(left, x, 100 * accuracy, label=data, **look)
-        band(right, x, 100 * kept, label=data, **look)
+        band(left, x, 100 * accuracy, label=data, **line_style)
+        band(right, x, 100 * kept, label=data, **line_style)
     for panel, label in ((left, "accuracy of answers (%)"), (right, "answered (%)")):
         panel.set_xlabel("least confidence")
         panel.set_ylabel(label)
@@ -119,12 +119,12 @@ def of_members(runs: Group, title: str) -> "Figure":
 def entropies(runs: Group, title: str) -> "Figure":
     """How sure the mean prediction is of known and of unknown classes: densities of its entropy."""
     figure, (panel,) = canvas(title, width=COLUMN, height=2.7)
-    for data, look in looks(sets(runs, "entropy")).items():
-        found = [row for run in runs for row in rows(run, "entropy") if row["data"] == data]
-        counts = np.array([row["counts"] for row in found], dtype=float)
-        edges = np.linspace(0, found[0]["top"], counts.shape[1] + 1)
+    for data, line_style in line_styles(sets(runs, "entropy")).items():
+        histograms = [row for run in runs for row in rows(run, "entropy") if row["data"] == data]
+        counts = np.array([row["counts"] for row in histograms], dtype=float)
+        edges = np.linspace(0, histograms[0]["top"], counts.shape[1] + 1)
         shares = 100 * counts / counts.sum(1, keepdims=True)
-        band(panel, (edges[:-1] + edges[1:]) / 2, shares, label=data, **(look | {"marker": ""}))
+        band(panel, (edges[:-1] + edges[1:]) / 2, shares, label=data, **(line_style | {"marker": ""}))
     panel.set_xlabel("entropy of the mean prediction (nats)")
     panel.set_ylabel("share of inputs (%)")
     panel.set_yscale("symlog", linthresh=1)
@@ -185,13 +185,15 @@ def picture(runs: Group, title: str) -> "Figure":
     figure, (panel,) = canvas(title + more, width=PAGE, height=3.0)
     x, mean, sd = (np.array([row[name] for row in rows(run, "line")]) for name in ("x", "mean", "sd"))
     for times, fill in ((3, 0.15), (1, 0.25)):
-        told = f"{times} deviation{'s' * (times > 1)}"
-        panel.fill_between(x, mean - times * sd, mean + times * sd, color=style.COLOURS[0], alpha=fill, linewidth=0, label=told)
+        band_label = f"{times} deviation{'s' * (times > 1)}"
+        panel.fill_between(
+            x, mean - times * sd, mean + times * sd, color=style.COLOURS[0], alpha=fill, linewidth=0, label=band_label
+        )
     panel.plot(x, mean, color=style.COLOURS[0], label="mean")
-    for data, look in (("test", {"color": GREY, "marker": ".", "markersize": 2}), ("train", {"color": INK, "marker": "o"})):
+    for data, line_style in (("test", {"color": GREY, "marker": ".", "markersize": 2}), ("train", {"color": INK, "marker": "o"})):
         points = [row for row in rows(run, "point") if row["data"] == data]
         at, y = ([row[name] for row in points] for name in ("x", "y"))
-        panel.plot(at, y, linestyle="", label=f"{data} rows", **look)
+        panel.plot(at, y, linestyle="", label=f"{data} rows", **line_style)
     panel.set_xlabel("input (standardised by what trains)")
     panel.set_ylabel("target")
     legend(figure, [panel], 1, entry=1.1)
@@ -201,16 +203,16 @@ def picture(runs: Group, title: str) -> "Figure":
 # ---- of several
 
 
-def members(groups: Sequence[Group], title: str, told: Sequence[str]) -> "Figure":
+def members(groups: Sequence[Group], title: str, group_names: Sequence[str]) -> "Figure":
     """Scores against the number of members, from the predictions of one run: the first 1, 2, ... of them."""
     first = rows(groups[0][0], "members")[0]
     unknown = {name: (f"AUROC, {name.split('/')[1]} (%)", 100) for name in first if name.startswith("auroc_entropy/")}
     shown = {name: PANELS.get(name) or unknown[name] for name in [*PANELS, *unknown] if name in first}
     figure, panels = grid(title, len(shown))
     for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=True):
-        for group, look in zip(groups, looks(told).values(), strict=True):
+        for group, line_style in zip(groups, line_styles(group_names).values(), strict=True):
             x, y = series(group, "members", "members", name)
-            band(panel, x, factor * y, label=told[list(groups).index(group)], **look)
+            band(panel, x, factor * y, label=group_names[list(groups).index(group)], **line_style)
         over_members(panel, max(row["members"] for group in groups for run in group for row in rows(run, "members")))
         panel.set_ylabel(label)
     legend(figure, panels, most_seeds(groups), entry=1.8)
@@ -230,9 +232,9 @@ def confidences(groups: Sequence[Group], title: str) -> "Figure":
     data = [name for name in sets(groups[0], "confidence") if all(name in sets(group, "confidence") for group in groups)]
     figure, panels = grid(title, len(data))
     for panel, name in zip(panels, data, strict=True):
-        for group, (told, look) in zip(groups, looks(names(groups)).items(), strict=True):
+        for group, (group_name, line_style) in zip(groups, line_styles(names(groups)).items(), strict=True):
             x, y = series(group, "confidence", "threshold", "accuracy", data=name)
-            band(panel, x, 100 * y, label=told, **look)
+            band(panel, x, 100 * y, label=group_name, **line_style)
         panel.set_title(name, loc="left")
         panel.set_xlabel("least confidence")
         panel.set_ylabel("accuracy of answers (%)")
@@ -245,12 +247,12 @@ def transition(groups: Sequence[Group], key: str, title: str) -> "Figure":
     groups = sorted(groups, key=lambda group: value_of(group, key))
     first = groups[0][0].result["metrics"]
     unknown = {n: (f"AUROC, {n.split('/')[1]} (%)", 100) for n in first if n.startswith("auroc_entropy/")}
-    shown = {n: told for n, told in (PANELS | unknown).items() if any(g[0].result["metrics"].get(n) is not None for g in groups)}
+    shown = {n: axis for n, axis in (PANELS | unknown).items() if any(g[0].result["metrics"].get(n) is not None for g in groups)}
     figure, panels = grid(title, len(shown))
     x = np.array([value_of(group, key) for group in groups], dtype=float)
     for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=True):
-        found = [[run.result["metrics"].get(name) for run in group] for group in groups]
-        y = np.array([[np.nan if v is None else v for v in values] for values in found], dtype=float) * factor
+        scores = [[run.result["metrics"].get(name) for run in group] for group in groups]
+        y = np.array([[np.nan if v is None else v for v in values] for values in scores], dtype=float) * factor
         panel.plot(x, y.mean(1), marker="o", color=style.COLOURS[0], label="mean of seeds")
         panel.fill_between(x, y.min(1), y.max(1), color=style.COLOURS[0], alpha=0.18, linewidth=0)
         panel.set_xlabel(key)

@@ -55,20 +55,23 @@ def table(runs: Sequence[Run], metric: str, baseline: str, *, settings: Sequence
         if reasons and not mixed:
             raise UsageError(f"the runs would mix {'; '.join(reasons)}; mixed=allow insists.")
         cells = {" ".join(words): by_seed(cell, " ".join(words)) for words, cell in groups.split(some, keys).items()}
-        budgets = {label: told for label, cell in cells.items() if (told := blend(list(cell.values()), ["budget"]))}
+        budgets = {
+            label: mixed_values for label, cell in cells.items() if (mixed_values := blend(list(cell.values()), ["budget"]))
+        }
         if budgets and not mixed:
-            label, told = next(iter(budgets.items()))
-            raise UsageError(f"the runs of {label} would mix {'; '.join(told)}; mixed=allow insists.")
+            label, mixed_values = next(iter(budgets.items()))
+            raise UsageError(f"the runs of {label} would mix {'; '.join(mixed_values)}; mixed=allow insists.")
         if baseline not in cells:
             raise UsageError(f"no finished run of {baseline} to compare with; there are {', '.join(cells) or 'none'}.")
-        found = [row(setting, label, cell, cells[baseline], metric, label == baseline) for label, cell in cells.items()]
-        rows += sorted(filter(None, found), key=lambda one: one.mean if lower(metric) else -one.mean)
+        paired_rows = [row(setting, label, cell, cells[baseline], metric, label == baseline) for label, cell in cells.items()]
+        rows += sorted(filter(None, paired_rows), key=lambda one: one.mean if lower(metric) else -one.mean)
     if not rows:
         raise UsageError(f"no run has a number of {metric}.")
     return rows
 
 
 def row(setting: tuple[str, ...], label: str, cell: dict[int, Run], other: dict[int, Run], metric: str, same: bool) -> Row | None:
+    """One method in one setting, paired with the baseline over the seeds both have; None where none has the metric."""
     values = {seed: value for seed, run in cell.items() if (value := number(run, metric)) is not None}
     if not values:
         return None

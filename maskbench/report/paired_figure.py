@@ -32,13 +32,13 @@ def draw(rows: Sequence[Row], metric: str, key: str, baseline: str, title: str) 
     with style.styled():
         figure, (left, right) = canvas(title, columns=2, width=2 * COLUMN, height=2.8)
         right.axhline(0, color=GREY, linewidth=0.8)
-        for method, look in style.looks(methods).items():
+        for method, line_style in style.line_styles(methods).items():
             own = {float(row.setting[-1]): row for row in rows if row.method == method}
             x = np.array(sorted(own))
-            left.plot(x, [own[place].mean for place in x], label=method, **look)
+            left.plot(x, [own[place].mean for place in x], label=method, **line_style)
             gaps = [(p, own[p].paired.difference.mean, own[p].error or 0.0) for p in x if own[p].paired is not None]
             if gaps:
-                right.errorbar(*np.array(gaps).T[:2], yerr=np.array(gaps).T[2], elinewidth=0.8, label=method, **look)
+                right.errorbar(*np.array(gaps).T[:2], yerr=np.array(gaps).T[2], elinewidth=0.8, label=method, **line_style)
         for panel, label in ((left, metric), (right, f"{metric} minus {baseline}'s")):
             panel.set_xlabel(key)
             panel.set_ylabel(label)

@@ -171,7 +171,8 @@ class Filter:
 
 
 def parse_filter(text: str) -> Filter:
-    """
+    """The filter that a word KEY=VALUE,... of a command line states.
+
     Raises:
         UsageError: the text is not KEY=VALUE, or the value cannot be read.
     """
@@ -191,7 +192,8 @@ def parse_filter(text: str) -> Filter:
 
 
 def passing(runs: Sequence[Run], filters: Sequence[Filter]) -> list[Run]:
-    """
+    """The runs that pass all filters.
+
     Raises:
         UsageError: no run knows the key of a filter.
     """
@@ -200,7 +202,8 @@ def passing(runs: Sequence[Run], filters: Sequence[Filter]) -> list[Run]:
 
 
 def refuse_unknown(runs: Sequence[Run], keys: Sequence[str]) -> None:
-    """
+    """Refuse keys that no run has, so that a slip of the pen is not taken for an empty answer.
+
     Raises:
         UsageError: there are runs, and none knows one of the keys.
     """

@@ -55,6 +55,8 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Row:
+    """A line of a table: which number of which runs, the published value beside it, and the rule that judges it."""
+
     id: str
     name: str
     first: Quantity
@@ -83,6 +85,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
+    """A table of a paper: the runs it needs for each budget, and its rows."""
+
     name: str
     title: str
     paper: str
@@ -103,7 +107,8 @@ def names(folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def load(name: str, folders: Iterable[Path]) -> Table:
-    """
+    """The table of that name, checked.
+
     Raises:
         UsageError: no such table, or its file says something wrong; the message names the file and the place.
     """
@@ -111,12 +116,12 @@ def load(name: str, folders: Iterable[Path]) -> Table:
     if name not in files:
         raise UsageError(f"no table '{name}'.{did_you_mean(name, files)} Tables: {', '.join(sorted(files)) or 'none'}, or all.")
     try:
-        told = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+        content = yaml.safe_load(files[name].read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{files[name]} is no YAML: {' '.join(str(error).split())}") from None
     reader = Reader(files[name])
     try:
-        return reader.table(name, told)
+        return reader.table(name, content)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise reader.wrong(
             f"a value is not of the kind its key takes ({error}); maskbench/report/spec.py lists the keys"
@@ -132,11 +137,12 @@ class Reader:
     def wrong(self, text: str) -> UsageError:
         return UsageError(f"{self.file}: {text}")
 
-    def table(self, name: str, told: Any) -> Table:
-        self.keys(told, TABLE, ("title", "paper", "seeds", "runs", "rows"), "the table")
-        runs = {str(run): self.per_budget(spec, f"runs.{run}") for run, spec in told["runs"].items()}
-        rows = [self.row({**{k: told[k] for k in ("metric", "transform", "unit", "digits") if k in told}, **row}, runs)
-                for row in told["rows"]]  # fmt: skip
+    def table(self, name: str, entry: Any) -> Table:
+        """The whole file."""
+        self.keys(entry, TABLE, ("title", "paper", "seeds", "runs", "rows"), "the table")
+        runs = {str(run): self.per_budget(spec, f"runs.{run}") for run, spec in entry["runs"].items()}
+        rows = [self.row({**{k: entry[k] for k in ("metric", "transform", "unit", "digits") if k in entry}, **row}, runs)
+                for row in entry["rows"]]  # fmt: skip
         ids = [row.id for row in rows]
         if twice := {one for one in ids if ids.count(one) > 1}:
             raise self.wrong(f"two rows have the id {twice.pop()}")
@@ -144,64 +150,67 @@ class Reader:
             for rule in row.rules.values():
                 if rule.other and rule.other not in ids:
                     raise self.wrong(f"row {row.id}: no row has the id '{rule.other}'.{did_you_mean(rule.other, ids)}")
-        seeds = told["seeds"] if isinstance(told["seeds"], dict) else dict.fromkeys(BUDGETS, told["seeds"])
+        seeds = entry["seeds"] if isinstance(entry["seeds"], dict) else dict.fromkeys(BUDGETS, entry["seeds"])
         self.keys(seeds, BUDGETS, (), "seeds")
         for numbers in seeds.values():
             if not isinstance(numbers, list) or not numbers or not all(type(n) is int and n >= 0 for n in numbers):
                 raise self.wrong(f"seeds={numbers} is no list of whole numbers such as [0, 1, 2]")
         seeds = {budget: tuple(numbers) for budget, numbers in seeds.items()}
-        notes = told.get("notes") or ()
+        notes = entry.get("notes") or ()
         if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
             raise self.wrong("notes is no list of sentences")
-        return Table(name, told["title"], told["paper"], str(told.get("system", name)), seeds, runs, tuple(rows), tuple(notes))
+        return Table(name, entry["title"], entry["paper"], str(entry.get("system", name)), seeds, runs, tuple(rows), tuple(notes))
 
     def per_budget(self, spec: Any, place: str) -> dict[str, tuple[str, ...]]:
+        """Overrides of runs by budget, from one list for all or a list for each."""
         specs = spec if isinstance(spec, dict) else dict.fromkeys(BUDGETS, spec)
         self.keys(specs, BUDGETS, (), place)
         if not all(isinstance(words, list) and all(isinstance(w, str) for w in words) for words in specs.values()):
             raise self.wrong(f"{place} is not a list of overrides such as [experiment=lottery/mnist_quick]")
         return {budget: tuple(words) for budget, words in specs.items()}
 
-    def row(self, told: Mapping[str, Any], runs: Mapping[str, Any]) -> Row:
-        place = f"row {told.get('id', told.get('name', '?'))}"
-        self.keys(told, ROW, ("name", "metric"), place)
-        run = str(told.get("run", next(iter(runs)) if len(runs) == 1 else None))
-        first = self.quantity({"run": run, "metric": told["metric"]}, runs, place)
-        further = {part: {"run": run, "metric": told["metric"], **told[part]} for part in ("minus", "over") if part in told}
+    def row(self, entry: Mapping[str, Any], runs: Mapping[str, Any]) -> Row:
+        """One of `rows`, with the defaults that the table states for all."""
+        place = f"row {entry.get('id', entry.get('name', '?'))}"
+        self.keys(entry, ROW, ("name", "metric"), place)
+        run = str(entry.get("run", next(iter(runs)) if len(runs) == 1 else None))
+        first = self.quantity({"run": run, "metric": entry["metric"]}, runs, place)
+        further = {part: {"run": run, "metric": entry["metric"], **entry[part]} for part in ("minus", "over") if part in entry}
         second = {part: self.quantity(one, runs, f"{place}, {part}") for part, one in further.items()}
-        transform = told.get("transform", "none")
+        transform = entry.get("transform", "none")
         if transform not in TRANSFORMS:
             raise self.wrong(f"{place}: transform={transform} is none of {', '.join(TRANSFORMS)}")
         if transform == "error_percent" and further:
             raise self.wrong(f"{place}: error_percent is of one number; with minus or over take percent")
-        unit = told.get("unit", ("points" if "minus" in told else "%") if "percent" in transform else "")
-        published = self.published(told.get("published"), place)
+        unit = entry.get("unit", ("points" if "minus" in entry else "%") if "percent" in transform else "")
+        published = self.published(entry.get("published"), place)
         return Row(
-            id=str(told.get("id", told["name"])),
-            name=str(told["name"]),
+            id=str(entry.get("id", entry["name"])),
+            name=str(entry["name"]),
             first=first,
             minus=second.get("minus"),
             over=second.get("over"),
             transform=transform,
             unit=str(unit),
-            digits=int(told.get("digits", 2)),
+            digits=int(entry.get("digits", 2)),
             published=published,
-            rules=self.rules(told["rule"], published, place) if "rule" in told else {},
-            note=str(told.get("note", "")),
+            rules=self.rules(entry["rule"], published, place) if "rule" in entry else {},
+            note=str(entry.get("note", "")),
         )
 
-    def quantity(self, told: Any, runs: Mapping[str, Any], place: str) -> Quantity:
-        self.keys(told, ("run", "metric"), ("run", "metric"), place)
-        if told["run"] not in runs:
-            raise self.wrong(f"{place}: run={told['run']} is none of {', '.join(runs)}.{did_you_mean(str(told['run']), runs)}")
-        return Quantity(told["run"], str(told["metric"]))
+    def quantity(self, entry: Any, runs: Mapping[str, Any], place: str) -> Quantity:
+        self.keys(entry, ("run", "metric"), ("run", "metric"), place)
+        if entry["run"] not in runs:
+            raise self.wrong(f"{place}: run={entry['run']} is none of {', '.join(runs)}.{did_you_mean(str(entry['run']), runs)}")
+        return Quantity(entry["run"], str(entry["metric"]))
 
-    def published(self, told: Any, place: str) -> dict[str, Published]:
+    def published(self, entry: Any, place: str) -> dict[str, Published]:
+        """The published value by budget, none where the file has none."""
         made, place = {}, f"{place}, published"
-        if told is None:
+        if entry is None:
             return made
-        self.keys(told, ("value", "source", "status", *BUDGETS), (), place)
-        for budget, one in (told if set(told) <= set(BUDGETS) else dict.fromkeys(BUDGETS, told)).items():
+        self.keys(entry, ("value", "source", "status", *BUDGETS), (), place)
+        for budget, one in (entry if set(entry) <= set(BUDGETS) else dict.fromkeys(BUDGETS, entry)).items():
             self.keys(one, ("value", "source", "status"), ("value", "source", "status"), place)
             if one["status"] not in STATUSES:
                 raise self.wrong(f"{place}: status={one['status']} is none of {', '.join(STATUSES)}")
@@ -210,10 +219,11 @@ class Reader:
             made[budget] = Published(value, str(one["source"]), one["status"])
         return made
 
-    def rules(self, told: Any, published: Mapping[str, Published], place: str) -> dict[str, Rule]:
-        if not isinstance(told, dict):
+    def rules(self, entry: Any, published: Mapping[str, Published], place: str) -> dict[str, Rule]:
+        """The rule by budget; one that needs a published value must have it."""
+        if not isinstance(entry, dict):
             raise self.wrong(f"{place}: rule is no mapping")
-        split = told if set(told) <= set(BUDGETS) else dict.fromkeys(BUDGETS, told)
+        split = entry if set(entry) <= set(BUDGETS) else dict.fromkeys(BUDGETS, entry)
         made = {}
         for budget, rule in split.items():
             try:
@@ -225,11 +235,12 @@ class Reader:
                     raise self.wrong(f"{place}: within needs a published value that is confirmed or ours, or of=NUMBER")
         return made
 
-    def keys(self, told: Any, known: Sequence[str], needed: Sequence[str], place: str) -> None:
-        if not isinstance(told, Mapping):
+    def keys(self, entry: Any, known: Sequence[str], needed: Sequence[str], place: str) -> None:
+        """Refuse keys that are unknown, and the lack of one that is needed."""
+        if not isinstance(entry, Mapping):
             raise self.wrong(f"{place} is no mapping")
-        for key in told:
+        for key in entry:
             if key not in known:
                 raise self.wrong(f"{place}: unknown key '{key}'.{did_you_mean(str(key), known)}")
-        if missing := [key for key in needed if key not in told]:
+        if missing := [key for key in needed if key not in entry]:
             raise self.wrong(f"{place} lacks {missing[0]}")

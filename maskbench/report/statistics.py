@@ -65,7 +65,8 @@ class Paired:
 
 
 def paired(a: Sequence[float], b: Sequence[float], less: bool = False) -> Paired:
-    """
+    """Two samples compared pair by pair, as by seed: the mean difference, its interval, wins, and the sign test.
+
     Args:
         less: the lower number of a pair wins.
 
@@ -112,7 +113,7 @@ def bootstrap(
     from scipy.stats import trim_mean
 
     generator = np.random.default_rng(seed)
-    drawn = [np.asarray(one)[generator.integers(0, len(one), (draws, len(one)))] for one in strata]
-    found = (statistic or (lambda x: trim_mean(x, 0.25, axis=1)))(np.concatenate(drawn, axis=1))
-    low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
+    resampled = [np.asarray(one)[generator.integers(0, len(one), (draws, len(one)))] for one in strata]
+    statistics = (statistic or (lambda x: trim_mean(x, 0.25, axis=1)))(np.concatenate(resampled, axis=1))
+    low, high = np.quantile(statistics, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)

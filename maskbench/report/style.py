@@ -82,15 +82,15 @@ def canvas(title: str, columns: int = 1, rows: int = 1, *, width: float, height:
     """
     from matplotlib.figure import Figure
 
-    told = title.splitlines()
-    broken = [part for line in told for part in textwrap.wrap(line, int(0.96 * width / LETTER))]
-    figure = Figure(figsize=(width, height + LINE * (len(broken) - len(told))), layout="constrained")
+    lines = title.splitlines()
+    broken = [part for line in lines for part in textwrap.wrap(line, int(0.96 * width / LETTER))]
+    figure = Figure(figsize=(width, height + LINE * (len(broken) - len(lines))), layout="constrained")
     figure.suptitle("\n".join(broken), x=0.02, ha="left")
     panels = figure.subplots(rows, columns, squeeze=False, **share)
     return figure, list(panels.flat)
 
 
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def line_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and dash by name: no two alike among the first 21."""
     kinds = [
         {"color": colour, "marker": marker, "linestyle": dash}
@@ -99,23 +99,23 @@ def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: kinds[i % len(kinds)] for i, name in enumerate(names)}
 
 
-def band(axes: "Axes", x: np.ndarray, y: np.ndarray, *, fill: float = 0.18, **look: Any) -> None:
+def band(axes: "Axes", x: np.ndarray, y: np.ndarray, *, fill: float = 0.18, **line_style: Any) -> None:
     """The mean of y [seeds, points] as a line; with several seeds also the range from their least to their largest."""
-    axes.plot(x, y.mean(0), **look)
+    axes.plot(x, y.mean(0), **line_style)
     if len(y) > 1:
-        axes.fill_between(x, y.min(0), y.max(0), color=look["color"], alpha=fill, linewidth=0)
+        axes.fill_between(x, y.min(0), y.max(0), color=line_style["color"], alpha=fill, linewidth=0)
 
 
 def legend(figure: "Figure", axes: Sequence["Axes"], seeds: int, *, entry: float = 1.1) -> None:
     """One legend below all panels, each name once; `entry`: inches for one; `seeds`: how many a line stands for."""
-    found = {}
+    handles = {}
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    if not found:
+            handles.setdefault(label, handle)
+    if not handles:
         return
-    columns = max(1, min(len(found), int(figure.get_figwidth() / entry)))
-    figure.legend(found.values(), found, loc="outside lower center", ncols=columns, title=bands(seeds))
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / entry)))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, title=bands(seeds))
 
 
 def bands(seeds: int) -> str | None:
@@ -129,9 +129,9 @@ def save(figures: Mapping[str, "Figure"], folder: Path, about: str) -> list[Path
     written = []
     with styled():
         for name, figure in figures.items():
-            for kind, facts in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                stream, facts = io.BytesIO(), {**facts, "Description": about}
-                figure.savefig(stream, format=kind, dpi=DPI, facecolor="white", metadata=facts)
+            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+                stream, metadata = io.BytesIO(), {**metadata, "Description": about}
+                figure.savefig(stream, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
                 written.append(folder / f"{name}.{kind}")
                 replace(written[-1], lambda path, stream=stream: path.write_bytes(stream.getvalue()))
     return written

@@ -83,6 +83,8 @@ def judge(
 
 
 class _Judge:
+    """Judges the rows of one table at one budget from the runs that are there."""
+
     def __init__(self, table: Table, budget: str, seeds: Sequence[int], found: Found, mixed: bool) -> None:
         self.table, self.budget, self.seeds, self.found, self.mixed = table, budget, seeds, found, mixed
         self.rows = {row.id: row for row in table.rows}

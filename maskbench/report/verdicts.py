@@ -21,6 +21,8 @@ SLACK = 1e-9  # sums of decimals are not exact
 
 @dataclass(frozen=True)
 class Rule:
+    """What must hold of a row's values for its verdict to be yes."""
+
     within: float | None = None
     of: float | None = None
     low: float | None = None
@@ -30,43 +32,44 @@ class Rule:
     every: bool = False
 
     @classmethod
-    def make(cls, told: Any) -> "Rule":
-        """
+    def make(cls, spec: Any) -> "Rule":
+        """The rule that a mapping of a table's file states.
+
         Raises:
             ValueError: unknown keys, or a mapping that says nothing or contradicts itself.
         """
-        if not isinstance(told, Mapping):
+        if not isinstance(spec, Mapping):
             raise ValueError("is no mapping such as {within: 0.5}")
-        for key in told:
+        for key in spec:
             if key not in KEYS:
                 raise ValueError(f"unknown key '{key}'.{did_you_mean(str(key), KEYS)}")
-        if sum(bool(kind & set(told)) for kind in KINDS) != 1:
+        if sum(bool(kind & set(spec)) for kind in KINDS) != 1:
             raise ValueError("takes exactly one of within, between, equals, at_least and at_most, above, below")
-        if ("of" in told and "within" not in told) or ("by" in told and not {"above", "below"} & set(told)):
+        if ("of" in spec and "within" not in spec) or ("by" in spec and not {"above", "below"} & set(spec)):
             raise ValueError("`of` goes with within, `by` with above or below")
-        if not isinstance(told.get("every_seed", False), bool):
-            raise ValueError(f"every_seed={told['every_seed']} is neither true nor false")
-        low, high = cls._limits(told)
+        if not isinstance(spec.get("every_seed", False), bool):
+            raise ValueError(f"every_seed={spec['every_seed']} is neither true nor false")
+        low, high = cls._limits(spec)
         return cls(
-            within=_number(told.get("within")),
-            of=_number(told.get("of")),
+            within=_number(spec.get("within")),
+            of=_number(spec.get("of")),
             low=low,
             high=high,
-            other=told.get("above", told.get("below")),
-            sign=-1 if "below" in told else 1,
-            every=told.get("every_seed", False),
+            other=spec.get("above", spec.get("below")),
+            sign=-1 if "below" in spec else 1,
+            every=spec.get("every_seed", False),
         )
 
     @staticmethod
-    def _limits(told: Mapping[str, Any]) -> tuple[float | None, float | None]:
-        if "between" in told:
-            low, high = told["between"]
-        elif "equals" in told:
-            low = high = told["equals"]
-        elif "above" in told or "below" in told:
-            low, high = told["by"] if isinstance(told.get("by"), list) else (told.get("by"), None)
+    def _limits(spec: Mapping[str, Any]) -> tuple[float | None, float | None]:
+        if "between" in spec:
+            low, high = spec["between"]
+        elif "equals" in spec:
+            low = high = spec["equals"]
+        elif "above" in spec or "below" in spec:
+            low, high = spec["by"] if isinstance(spec.get("by"), list) else (spec.get("by"), None)
         else:
-            low, high = told.get("at_least"), told.get("at_most")
+            low, high = spec.get("at_least"), spec.get("at_most")
         return _number(low), _number(high)
 
     def words(self, names: Mapping[str, str]) -> str:

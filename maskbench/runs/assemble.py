@@ -53,22 +53,23 @@ class Run:
         self.record = Record(folder)
 
     def go(self) -> float:
+        """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         if self.main:
             self.record.acquire()
-            if (known := earlier(self.cfg)) is not None:  # another process ended it between our look and our lock
+            if (known := earlier(self.cfg)) is not None:  # another process ended it between our reading and our lock
                 self.record.release()
                 return known
             self.record.open(self.about(), fresh=self.cfg.force)
-        console, sink, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
+        console, logger, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
         try:
             stages = self.stages()
             method = self.method(stages)
-            sink = self.sink()
-            self.describe(stages, sink)
-            outcome = self.work(method, stages, sink, console)
+            logger = self.logger()
+            self.describe(stages, logger)
+            outcome = self.work(method, stages, logger, console)
             console.close()
-            objective = self.finish(method, stages, outcome, sink)
+            objective = self.finish(method, stages, outcome, logger)
             status = "finished"
             return objective
         except KeyboardInterrupt:
@@ -76,7 +77,7 @@ class Run:
             raise
         finally:
             console.close()
-            sink.finish({"finished": 0, "interrupted": 130}.get(status, 1))
+            logger.finish({"finished": 0, "interrupted": 130}.get(status, 1))
             if status != "finished" and self.main:
                 self.record.fail(status)
             self.record.release()
@@ -105,6 +106,7 @@ class Run:
             return make(self.cfg.method, net=net)
 
     def fit(self, journal: Journal, log: Callable, watch: Callable) -> Fit:
+        """What trains a phase, with the optimiser, budget and trainer of the config."""
         cfg = self.cfg
         return Fit(
             optimizer=make(cfg.optimizer),
@@ -127,7 +129,8 @@ class Run:
         parts["loop"] = {name: self.cfg.loop[name] for name in ("log_every", "threads")}
         return Shared(Path(self.cfg.paths.shared).expanduser(), self.folder, parts)
 
-    def sink(self) -> FailSafeLogger:
+    def logger(self) -> FailSafeLogger:
+        """The logger of the config; of the other processes of a distributed run, none."""
         cfg = self.cfg
         if not self.main:
             return no_logger()
@@ -144,7 +147,8 @@ class Run:
 
     # ---- work
 
-    def work(self, method: Method, stages: list[Stage], sink: FailSafeLogger, console: Console) -> Outcome:
+    def work(self, method: Method, stages: list[Stage], logger: FailSafeLogger, console: Console) -> Outcome:
+        """Let the task run the method, writing the history and showing progress on the way."""
         cfg = self.cfg
         history = History(self.folder / "metrics.csv", write=self.main)
         journal = Journal(self.folder, method, seed=cfg.seed, every=cfg.loop.checkpoint_seconds, history=history, write=self.main)
@@ -153,13 +157,13 @@ class Run:
 
         def row(part: str, phase: str, step: int, run_step: int, values: dict[str, float]) -> None:
             history.add(part, phase, step, values)
-            sink.log({f"{phase}/{name}": value for name, value in values.items()} | {"part": len(journal.done)}, run_step)
+            logger.log({f"{phase}/{name}": value for name, value in values.items()} | {"part": len(journal.done)}, run_step)
 
         def part(name: str, value: dict[str, Any]) -> None:
             headline = value.get("headline", {})
             console.part(name, headline, len(journal.done), journal.expected)
             if headline:
-                sink.log({f"part/{k}": v for k, v in headline.items()}, journal.tally["steps"])
+                logger.log({f"part/{k}": v for k, v in headline.items()}, journal.tally["steps"])
 
         journal.on_part = part
         fit = self.fit(journal, row, console.watch)
@@ -171,7 +175,7 @@ class Run:
             self.record.add(shared=journal.tally["shared"])
         return outcome
 
-    def finish(self, method: Method, stages: list[Stage], outcome: Outcome, sink: FailSafeLogger) -> float:
+    def finish(self, method: Method, stages: list[Stage], outcome: Outcome, logger: FailSafeLogger) -> float:
         """Write weights, masks and the result, in that order; tell the loggers; show the table."""
         name, objective = outcome.objective, outcome.metrics[outcome.objective]
         if self.cfg.objective == VALIDATION:
@@ -200,29 +204,30 @@ class Run:
             replace(self.folder / "curves.json", lambda path: path.write_text(json.dumps(outcome.curves)))
         if ticket := method.ticket():
             replace(self.folder / "ticket.safetensors", lambda path: path.write_bytes(save(ticket)))
-        drawn = {name: mask.cpu() for name, mask in method.masks().items()}
-        if drawn:
-            replace(self.folder / "masks.safetensors", lambda path: masks.save(path, drawn))
+        final_masks = {name: mask.cpu() for name, mask in method.masks().items()}
+        if final_masks:
+            replace(self.folder / "masks.safetensors", lambda path: masks.save(path, final_masks))
         numbers = {name: value for name, value in outcome.metrics.items() if value is not None}
-        sink.summary(numbers | {name: mark for name, mark in result["fingerprints"].items() if isinstance(mark, str)})
-        sink.table("result", outcome.table)
-        if drawn:
-            sink.artifact(self.folder / "masks.safetensors", "masks")
-        self.draw(result, sink)
+        logger.summary(numbers | {name: mark for name, mark in result["fingerprints"].items() if isinstance(mark, str)})
+        logger.table("result", outcome.table)
+        if final_masks:
+            logger.artifact(self.folder / "masks.safetensors", "masks")
+        self.draw(result, logger)
         self.record.finish(result)
         return tell(result, self.title, self.folder)
 
-    def draw(self, result: dict[str, Any], sink: FailSafeLogger) -> None:
+    def draw(self, result: dict[str, Any], logger: FailSafeLogger) -> None:
         """Figures in the run directory and in the loggers; failing to draw is a warning line, not a failed run."""
         try:
             for name, path in figures.of_run(self.folder, result).items():
-                sink.image(f"figure/{name}", path)  # by itself, `accuracy` would hide the number of that name
+                logger.image(f"figure/{name}", path)  # by itself, `accuracy` would hide the number of that name
         except Exception as error:
             log.warning("no figures (%s: %s); maskbench figure RUN draws them from the record", type(error).__name__, error)
 
     # ---- record
 
     def about(self) -> dict[str, Any]:
+        """What run.json says before anything ran: question, overrides, config, code and machine."""
         hydra = HydraConfig.get()
         return {
             "key": identity.key(self.cfg),
@@ -234,14 +239,14 @@ class Run:
             "own_code": provenance.own_code(self.plain()),
         } | provenance.collect()
 
-    def describe(self, stages: list[Stage], sink: FailSafeLogger) -> None:
+    def describe(self, stages: list[Stage], logger: FailSafeLogger) -> None:
         """Say and record which data this is and where it came from."""
         origin = stages[0].origin
-        told = f"{origin.name} with {stages[0].amount} ({origin.source})"
-        log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), told)
+        about_data = f"{origin.name} with {stages[0].amount} ({origin.source})"
+        log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), about_data)
         if self.main:
             data = {"source": origin.source, "checksums": origin.checksums, "fingerprints": [s.fingerprint for s in stages]}
-            self.record.add(data=data, logger=sink.about)
+            self.record.add(data=data, logger=logger.about)
 
     def plain(self) -> dict[str, Any]:
         return OmegaConf.to_container(self.cfg, resolve=True)

@@ -12,7 +12,7 @@ log = logging.getLogger("maskbench")
 
 
 class Console(logging.Handler):
-    """Progress of one run over the steps of its task, and its result. What the package logs appears here as lines.
+    """Progress of one run over its parts, and its result. What the package logs appears here as lines.
 
     live: `auto` (a bar when standard error is a terminal), True or False. Silent when `mute` (other DDP ranks).
     """
@@ -58,7 +58,7 @@ class Console(logging.Handler):
             self.bar.update(self.phase, description=f"  {phase}", completed=step, total=total, **note)
 
     def part(self, name: str, headline: dict[str, Any], done: int, expected: int | None) -> None:
-        """A step of the task is done, `done` of `expected`; `headline` holds the numbers that matter."""
+        """A part of the run is done, `done` of `expected`; `headline` holds the numbers that matter."""
         if self.bar is not None:
             self.bar.update(self.whole, completed=done, total=expected, note=numbers(headline))
         log.info("%s/%s %s: %s", done, expected or "?", name, numbers(headline))

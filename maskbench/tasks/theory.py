@@ -15,7 +15,7 @@ import torch
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
-from maskbench.methods.theory import certify, construct, scaling
+from maskbench.methods.theory import certify, construct, judgement, scaling
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
@@ -78,7 +78,7 @@ def verify(method: Method, work: Any, stage: Stage, fit: Callable, starts: int, 
     Raises:
         UsageError: an error was asked for, and the net is too narrow to be certified within it.
     """
-    judge = work.judge(stage)
+    judge = judgement.judge(work, stage)
     judge.check(fit)
     fit.watch("verify", 0, 2, {})
     numbers = {"certificate": judge.certificate} | below(judge, starts, ascent, samples)

@@ -12,12 +12,12 @@ of the state, what decided it, the rows of the history, the cost, and who traine
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from sys import modules
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
@@ -27,14 +27,32 @@ from torch import Tensor, nn
 import maskbench
 from maskbench.common import provenance
 from maskbench.common.files import read_json, replace
+from maskbench.data.stage import Stage
 from maskbench.training.journal import snapshot
-
-if TYPE_CHECKING:
-    from maskbench.training.fit import Phase
+from maskbench.training.method import Method
 
 log = logging.getLogger("maskbench")
 
 RESULT = ("curve", "steps", "cpu_seconds")  # of a phase
+
+
+class Phase(Protocol):
+    """What the cache reads and does of a phase of training (fit.py)."""
+
+    name: str
+    method: Method
+    stage: Stage
+    fit: Any  # its journal names the part of the run
+    stream: Sequence[Any]  # the words that seed its random numbers
+    order: Sequence[Any]  # the words that seed the order of its batches
+    orders: Sequence[str] | None  # of members that each have their own order
+    begin: int
+    total: int
+    lr: float
+    rows: list[Any]  # of the history, as they were written
+
+    def run(self, checkpoint: Any) -> dict[str, Any]: ...
+    def write(self, step: int, values: dict[str, float]) -> None: ...
 
 
 class Shared:
@@ -46,7 +64,7 @@ class Shared:
     def __init__(self, folder: Path, run: Path, config: Mapping[str, Any]) -> None:
         self.folder, self.run, self.config = folder, run, dict(config)
 
-    def once(self, phase: "Phase", module: nn.Module) -> dict[str, Any]:
+    def once(self, phase: Phase, module: nn.Module) -> dict[str, Any]:
         """The result of the phase: found here, with its history, or trained now and left here for others.
 
         `shared` in it says which entry the phase is, and who trained it (None: this run).
@@ -66,7 +84,7 @@ class Shared:
         by = found["trained_by"] if found else None
         return result | {"shared": {"step": phase.fit.journal.name, "phase": phase.name, "key": key, "trained_by": by}}
 
-    def words(self, phase: "Phase", module: nn.Module) -> dict[str, Any]:
+    def words(self, phase: Phase, module: nn.Module) -> dict[str, Any]:
         """All that decides what the phase makes of `module`."""
         stage, free = phase.stage, {id(p) for p in phase.method.trainable_parameters()}
         return {

@@ -32,7 +32,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Callable:
-    """`runs(act)` puts `act(cfg)` in the place of maskbench.run.run and returns the list of configs it was given."""
+    """`runs(act)` puts `act(cfg)` in the place of maskbench.runs.assemble.run and returns the list of configs it was given."""
 
     def install(act: Callable) -> list:
         seen = []

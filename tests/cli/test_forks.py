@@ -20,8 +20,8 @@ from maskbench.cli import forks
 def tell(name):
     from maskbench.common import provenance
     from maskbench.methods.continual import packnet
-    told = [provenance.collect()["commit"], provenance.imported()[1], hasattr(packnet, "CHANGED")]
-    Path(name).write_text(json.dumps(told))
+    seen = [provenance.collect()["commit"], provenance.imported()[1], hasattr(packnet, "CHANGED")]
+    Path(name).write_text(json.dumps(seen))
 
 def fork(name):
     process = multiprocessing.get_context("forkserver").Process(target=tell, args=(name,))

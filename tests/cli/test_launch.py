@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 
+from maskbench.cli import launch as launching
 from maskbench.cli import main as cli
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
@@ -136,32 +137,32 @@ def test_what_a_resolver_refuses_is_told_in_its_own_words(runs, capsys: pytest.C
 def test_the_objective_reaches_a_sweeper(runs) -> None:
     runs(lambda cfg: 0.25)
     values = []
-    original = cli.job
+    original = launching.job
 
     def spy(cfg) -> float:
         values.append(original(cfg))
         return values[-1]
 
-    pytest.MonkeyPatch().setattr(cli, "job", spy)
+    pytest.MonkeyPatch().setattr(launching, "job", spy)
     try:
-        cli.launch(["seed=1"], sweep=False)
+        launching.launch(["seed=1"], sweep=False)
         runs(raises(RuntimeError("boom")))
-        cli.launch(["seed=1"], sweep=False)
+        launching.launch(["seed=1"], sweep=False)
     finally:
-        pytest.MonkeyPatch().setattr(cli, "job", original)
+        pytest.MonkeyPatch().setattr(launching, "job", original)
     assert values[0] == 0.25 and values[1] is None
 
 
 def test_a_worker_raises_and_tells_the_sweep(runs, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """A launcher's worker is another process: it sees `_main_process` unset or of its parent."""
     runs(raises(RuntimeError("boom")))
-    launched = cli.job
+    launched = launching.job
 
     def as_worker(cfg) -> float:
-        monkeypatch.setattr(cli, "_main_process", os.getpid() + 1)
+        monkeypatch.setattr(launching, "_main_process", os.getpid() + 1)
         return launched(cfg)
 
-    monkeypatch.setattr(cli, "job", as_worker)
+    monkeypatch.setattr(launching, "job", as_worker)
     assert cli.main(["-m", "seed=0,1"]) == 1
     told = capsys.readouterr().err
     assert "2 jobs of the sweep failed" in told
@@ -173,7 +174,7 @@ def test_the_environment_is_left_as_it_was(runs, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("OMP_WAIT_POLICY")
     runs(lambda cfg: 0.0)
     cli.main(["seed=1"])
-    assert os.environ["HYDRA_FULL_ERROR"] == "0" and cli.WORKER_LOG not in os.environ
+    assert os.environ["HYDRA_FULL_ERROR"] == "0" and launching.WORKER_LOG not in os.environ
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskbench.report import figures, figures_meta
-from maskbench.report.figures import Finished
+from maskbench.report.finished import Finished
 
 
 def entry(name: str, *, measure: str = "accuracy", shift: float = 0.0, apart: float = 0.05) -> dict:

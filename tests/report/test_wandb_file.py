@@ -19,10 +19,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a real offline run: several blocks long, with one message that spans blocks."""
     folder = tmp_path_factory.mktemp("run")
     config = {"text": "x" * 70_000}
-    sink = wandb_logger(run_dir=folder, run_id="long", project="maskbench", mode="offline", config=config)
+    logger = wandb_logger(run_dir=folder, run_id="long", project="maskbench", mode="offline", config=config)
     for step in range(ROWS):
-        sink.log({"loss": float(step)}, step)
-    sink.finish(0)
+        logger.log({"loss": float(step)}, step)
+    logger.finish(0)
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
     assert path.stat().st_size > 3 * wandb_file.BLOCK
     return path
@@ -101,8 +101,8 @@ def test_the_newest_run_is_read_and_empty_attempts_are_not_counted(written: Path
     copy(tmp_path, written.read_bytes())
     copy(tmp_path, written.read_bytes()[:7], "offline-run-20200101_000001-long")
     assert wandb_file.read(tmp_path).attempts == 1
-    sink = wandb_logger(run_dir=tmp_path, run_id="newer", project="maskbench", mode="offline")
-    sink.finish(0)
+    logger = wandb_logger(run_dir=tmp_path, run_id="newer", project="maskbench", mode="offline")
+    logger.finish(0)
     assert (wandb_file.read(tmp_path).id, wandb_file.read(tmp_path).attempts) == ("newer", 1)
 
 

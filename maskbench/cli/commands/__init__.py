@@ -1,1 +1,4 @@
-"""The sub-commands: each module has `main(argv) -> exit status` and imports no torch."""
+"""The sub-commands: each module has `main(argv) -> exit status`.
+
+Imports what maskbench/cli does, and no torch.
+"""

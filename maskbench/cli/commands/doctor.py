@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 import maskbench
 from maskbench.cli.commands import data
 from maskbench.cli.commands.common import aligned, arguments, size
+from maskbench.cli.preflight import writable
 from maskbench.common import identity
+from maskbench.common.errors import UsageError
 
 PACKAGES = (
     "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb", "safetensors",
@@ -70,9 +72,6 @@ def threads(config: OmegaConf) -> list[list[str]]:
 
 def room(folder: Path) -> str:
     """Where, how much is free there, and whether it can be written."""
-    from maskbench.cli.preflight import writable
-    from maskbench.common.errors import UsageError
-
     parent = folder.absolute()
     while not parent.is_dir():
         parent = parent.parent

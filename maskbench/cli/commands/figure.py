@@ -13,18 +13,18 @@ from maskbench.common.identity import question
 from maskbench.report.runs import state
 
 if TYPE_CHECKING:
-    from maskbench.report.figures import Finished
+    from maskbench.report.finished import Finished
 
 ABOUT = """Figures of a run; of several that differ in the seed only: mean and min-max band; of continual experiments on the
 same stages: accuracy against bytes, against stages, and against the one setting in which they differ."""
-TOLD = 3  # differences that a refusal names
+MOST_NAMED = 3  # differences that a refusal names
 
 
 def main(argv: list[str]) -> int:
     parser = arguments("figure", ABOUT)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, folders of runs, or patterns of either")
-    told = "folder of the figures (the run's own; figures-KEY beside several; figures-DATA beside the folders of experiments)"
-    parser.add_argument("--output", type=Path, help=told)
+    where = "folder of the figures (the run's own; figures-KEY beside several; figures-DATA beside the folders of experiments)"
+    parser.add_argument("--output", type=Path, help=where)
     if (given := parser.read(argv)) is None:
         return 0
     from maskbench.report import figures
@@ -69,20 +69,20 @@ def finished(given: str) -> list[Path]:
     """
     path = Path(given).expanduser()
     if not path.exists() and (matches := sorted(glob(str(path)))):
-        found, mistakes = [], []
+        folders, mistakes = [], []
         for match in matches:  # a pattern may also meet what is no experiment: figures, runs under way
             try:
-                found += finished(match)
+                folders += finished(match)
             except UsageError as mistake:
                 mistakes.append(mistake)
-        if not found:
+        if not folders:
             raise mistakes[0]
-        return found
+        return folders
     if path.is_dir() and not any((path / name).is_file() for name in ("run.json", "result.json")):
-        found = [below.parent for below in sorted(path.rglob("run.json")) if state(below.parent) == "finished"]
-        if not found:
+        folders = [below.parent for below in sorted(path.rglob("run.json")) if state(below.parent) == "finished"]
+        if not folders:
             raise UsageError(f"{path} holds no finished run; maskbench results --output FOLDER lists what there is.")
-        return found
+        return folders
     run = run_dir(given)
     if (now := state(run)) != "finished":
         raise UsageError(f"{given} is {now}; figures are drawn from finished runs, and its command goes on with it.")
@@ -101,7 +101,8 @@ def by_key(runs: Sequence["Finished"]) -> list[list["Finished"]]:
 
 
 def of_one_origin(runs: Sequence["Finished"]) -> None:
-    """
+    """Refuse runs that no figure may join for where their data came from.
+
     Raises:
         UsageError: the runs got their data from different sources.
     """
@@ -116,7 +117,8 @@ def of_one_origin(runs: Sequence["Finished"]) -> None:
 
 
 def each_seed_once(runs: Sequence["Finished"]) -> None:
-    """
+    """Refuse an experiment that counts one seed twice.
+
     Raises:
         UsageError: two runs of one experiment have the same seed.
     """
@@ -127,7 +129,8 @@ def each_seed_once(runs: Sequence["Finished"]) -> None:
 
 
 def of_the_same_data(groups: Sequence[Sequence["Finished"]]) -> None:
-    """
+    """Refuse experiments whose stages are not the same.
+
     Raises:
         UsageError: the experiments differ in a key of their data; the message names it.
     """
@@ -140,12 +143,12 @@ def of_the_same_data(groups: Sequence[Sequence["Finished"]]) -> None:
 def apart(groups: Sequence[Sequence["Finished"]]) -> str:
     """Why no figure joins these experiments: in what the first two differ, what of data first; and what there is to choose."""
     first, other = groups[0][0], groups[1][0]
-    found = differences(first.config, other.config)
-    found = [f"{k} is {a} and {b}" for k, a, b in sorted(found, key=lambda one: not one[0].startswith("data."))]
-    more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
-    told = "; ".join(found[:TOLD]) + more or "their keys, made by different versions of maskbench"
+    phrases = differences(first.config, other.config)
+    phrases = [f"{k} is {a} and {b}" for k, a, b in sorted(phrases, key=lambda one: not one[0].startswith("data."))]
+    more = f" and {len(phrases) - MOST_NAMED} more" if len(phrases) > MOST_NAMED else ""
+    listed = "; ".join(phrases[:MOST_NAMED]) + more or "their keys, made by different versions of maskbench"
     kinds = ", ".join(f"{group[0].folder.parent}/*-{group[0].result['key']} ({len(group)})" for group in groups)
-    return f"{first.name} and {other.name} differ in more than the seed, so no figure joins them: {told}. Choose from {kinds}."
+    return f"{first.name} and {other.name} differ in more than the seed, so no figure joins them: {listed}. Choose from {kinds}."
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:

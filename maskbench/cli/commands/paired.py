@@ -32,15 +32,15 @@ def main(argv: list[str]) -> int:
     from maskbench.report.writers import Sheet, comma_separated
 
     options, filters = sorted_words(given.words, ("metrics", "settings", "rows", "mixed"))
-    found = [run for run in records.read(given.output, filters) if run.status == "finished"]
-    likely = (m for m in ("target_rmse", "target_accuracy") if any(m in r.metrics for r in found))
+    finished = [run for run in records.read(given.output, filters) if run.status == "finished"]
+    likely = (m for m in ("target_rmse", "target_accuracy") if any(m in r.metrics for r in finished))
     metric = ",".join(options.get("metrics", [])) or next(likely, "")
     if not metric:
         raise UsageError("no finished run here has target_rmse or target_accuracy; name another number with metrics=NAME.")
-    found = [run for run in found if metric in run.metrics]
+    finished = [run for run in finished if metric in run.metrics]
     settings, name = options.get("settings", SETTINGS), ",".join(options.get("rows", ["method"]))
-    records.refuse_unknown(found, [*options.get("settings", []), *name.split("+")])
-    rows = paired.table(found, metric, given.baseline, settings=settings, name=name, mixed="mixed" in options)
+    records.refuse_unknown(finished, [*options.get("settings", []), *name.split("+")])
+    rows = paired.table(finished, metric, given.baseline, settings=settings, name=name, mixed="mixed" in options)
     if given.figure:
         draw(rows, metric, settings[-1] if settings else "", given.baseline, given.figure)
     names, lines = paired.head(metric, settings), [paired.cells(row) for row in rows]

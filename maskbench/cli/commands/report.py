@@ -19,15 +19,15 @@ def main(argv: list[str]) -> int:
     from maskbench.report import runs as records
     from maskbench.report.html.page import page
 
-    found = records.read(given.runs, [records.parse_filter(text) for text in given.filters])
-    if not found:
+    runs = records.read(given.runs, [records.parse_filter(text) for text in given.filters])
+    if not runs:
         raise UsageError(f"no runs in {given.runs}{' that fit' if given.filters else ''}; maskbench results lists what there is.")
     output = given.output or given.runs / "report.html"
     if output.is_dir():
         output /= "report.html"
     output.parent.mkdir(parents=True, exist_ok=True)
     root = given.runs.name if given.runs.is_absolute() else given.runs.as_posix()
-    text = page(found, root, given.filters).encode()
+    text = page(runs, root, given.filters).encode()
     replace(output, lambda path: path.write_bytes(text))
-    print(f"{output}: {len(found)} {'run' if len(found) == 1 else 'runs'}, {size(len(text))}")
+    print(f"{output}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {size(len(text))}")
     return 0

@@ -6,16 +6,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from maskbench.cli import command_line, preflight
 from maskbench.cli.commands.common import arguments, run_dir
+from maskbench.cli.launch import launch
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.common.files import read_json
 
 
 def main(argv: list[str]) -> int:
-    from maskbench.cli import main as cli
-    from maskbench.cli import preflight
-
     parser = arguments("rerun", "Replay a run's recorded overrides with force=true.")
     parser.add_argument("run", help="its directory")
     parser.add_argument("--dry", action="store_true", help="only show the command and what has changed")
@@ -31,7 +30,7 @@ def main(argv: list[str]) -> int:
         print("the config has changed since:", *lines, sep="\n")
     again = [*overrides, "force=true"]
     print(f"maskbench {shlex.join(again)}", flush=True)
-    return 0 if given.dry else cli.launch(preflight.check(again).argv, sweep=False)
+    return 0 if given.dry else launch(preflight.check(again).argv, sweep=False)
 
 
 def recorded(run: Path) -> list[str]:
@@ -57,8 +56,6 @@ def _now(override: str) -> list[str]:
 
 
 def _config_dir(argv: list[str]) -> list[str]:
-    from maskbench.cli import command_line
-
     try:
         folder = command_line.parse(argv[1:]).args.config_dir
     except UsageError:

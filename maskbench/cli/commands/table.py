@@ -13,6 +13,7 @@ from maskbench.cli.jobs import Job
 from maskbench.cli.jobs import run as run_jobs
 from maskbench.common import identity, provenance
 from maskbench.common.errors import UsageError
+from maskbench.common.files import replace
 from maskbench.report import runs as records
 from maskbench.report import spec
 from maskbench.report.tables import Judged, comma, judge, scoreboard, sheet
@@ -227,8 +228,6 @@ def write_board(all_judged: Sequence[Judged], board: Sheet, folder: Path) -> lis
 
 
 def save(folder: Path, texts: dict[str, str]) -> list[Path]:
-    from maskbench.common.files import replace
-
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         replace(folder / name, lambda path, text=text: path.write_text(text))

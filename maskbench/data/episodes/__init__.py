@@ -1,6 +1,6 @@
 """Data sets of episodes: N classes, K support and Q query inputs of each; sine waves.
 
-Imports common, masks and other rooms of data; no torch where files are only found (sources).
+Imports common and other folders of data; no torch where files are only found (sources).
 """
 
 from maskbench.common import moved

@@ -1,6 +1,6 @@
 """Data sets of images: whole, split, permuted, rotated, in pairs; unknown classes and corruptions of them.
 
-Imports common, masks and other rooms of data; no torch where files are only found (sources).
+Imports common and other folders of data; no torch where files are only found (sources).
 """
 
 from maskbench.common import moved

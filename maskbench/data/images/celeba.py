@@ -17,8 +17,9 @@ from torch import Tensor
 from maskbench.common import streams
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.data.images.pairs import few
+from maskbench.data.images.scale import Scale
 from maskbench.data.images.streamed import Crop, Files, Streamed, worker_count
-from maskbench.data.images.whole_sets import Scale, Splits, stage_of, whole_number
+from maskbench.data.images.whole_sets import Splits, stage_of, whole_number
 from maskbench.data.stage import Origin, Stage
 
 SCALE = Scale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # fixed, so that no statistics come from a target of few images

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from maskbench.common.errors import UsageError
 from maskbench.data.images.rotated import Rotate
+from maskbench.data.images.scale import Scale
 from maskbench.data.images.split import narrow
-from maskbench.data.images.whole_sets import STANDARD, Images, Scale, Splits, divide, load, scaled, stage_of, whole_number
+from maskbench.data.images.whole_sets import STANDARD, Images, Splits, divide, load, scaled, stage_of, whole_number
 from maskbench.data.stage import Stage, View
 
 

@@ -7,23 +7,20 @@ the images in the order of the clean test set. Each corrupted split is made when
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.data.images.corrupt import LEVELS, TYPES, corrupted
+from maskbench.data.images.scale import Scale
 from maskbench.data.sources.folder import md5
 from maskbench.data.stage import Split
-
-if TYPE_CHECKING:
-    from maskbench.data.images.whole_sets import Scale
 
 Shifted = Mapping[str, Callable[[], Split]]
 
 
-def shifted(wanted: object, test: Split, labels: np.ndarray, scale: "Scale", root: Path) -> tuple[Shifted, dict[str, str]]:
+def shifted(wanted: object, test: Split, labels: np.ndarray, scale: Scale, root: Path) -> tuple[Shifted, dict[str, str]]:
     """What `data.shifted` asks for, by `<type>/<level>`, and what decides it, for the record.
 
     Args:
@@ -53,7 +50,7 @@ class Drawn:
     """The test split under one type at one level."""
 
     test: Split
-    scale: "Scale"
+    scale: Scale
     kind: str
     level: int
 
@@ -65,7 +62,7 @@ class Drawn:
 # ---- a folder
 
 
-def stored(name: str, test: Split, labels: np.ndarray, scale: "Scale", root: Path) -> tuple[Shifted, dict[str, str]]:
+def stored(name: str, test: Split, labels: np.ndarray, scale: Scale, root: Path) -> tuple[Shifted, dict[str, str]]:
     """Every type that a folder holds, in the order of their names."""
     folder = root / Path(name).expanduser()
     if not folder.is_dir():
@@ -93,7 +90,7 @@ class Stored:
     """One level of a file."""
 
     test: Split
-    scale: "Scale"
+    scale: Scale
     file: Path
     shape: tuple[int, ...]
     level: int

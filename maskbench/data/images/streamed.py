@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from maskbench.common import streams
 from maskbench.common.errors import UsageError
-from maskbench.data.images.whole_sets import Scale
+from maskbench.data.images.scale import Scale
 
 PIECE = 128  # images evaluated at a time, at most: they are larger than those held in memory
 MOST_WORKERS = 8  # when the number of workers follows the machine

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,32 +16,11 @@ from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.data.images import ood as unknowns
 from maskbench.data.images import shift
 from maskbench.data.images.augment import CropFlip
+from maskbench.data.images.scale import Scale
 from maskbench.data.sources import find as sources
 from maskbench.data.stage import Origin, Split, Stage
 
 log = logging.getLogger("maskbench")
-
-
-class Scale(NamedTuple):
-    """How pixel values become inputs: (x / 255 - mean) / deviation, each with one value per channel."""
-
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-    def apply(self, x: Tensor) -> Tensor:
-        """[rows, channels, height, width], float32, 0 to 255 -> the same tensor, changed in place."""
-        mean, deviation = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in self)
-        return x.div_(255).sub_(mean).div_(deviation)
-
-    def undo(self, x: Tensor) -> Tensor:
-        """A new tensor of pixel values, 0 to 255."""
-        mean, deviation = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in self)
-        return (x * deviation).add_(mean).mul_(255)
-
-    @property
-    def black(self) -> tuple[float, ...]:
-        """What a black pixel becomes."""
-        return tuple(self.apply(torch.zeros(1, len(self.mean), 1, 1)).flatten().tolist())
 
 
 # mean and deviation of the training images, on the scale 0 to 1

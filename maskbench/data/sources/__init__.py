@@ -1,6 +1,6 @@
 """Where files come from: folders, package clients, checksums; what is known of each set before it is here.
 
-Imports common, masks and other rooms of data; no torch where files are only found (sources).
+Imports common and other folders of data; no torch where files are only found (sources).
 """
 
 from maskbench.common import moved

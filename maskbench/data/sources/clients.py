@@ -20,12 +20,8 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from maskbench.data.sources.folder import OURS
-
-if TYPE_CHECKING:
-    from maskbench.data.sources.sets import Spec
 
 PROBE_SECONDS = 4  # for a download mirror to answer at all
 CLIENT_SECONDS = 600  # for a package client to finish
@@ -35,25 +31,28 @@ class Unavailable(Exception):
     """A source that cannot serve now; the message is the reason in a few words."""
 
 
-def torchvision(spec: "Spec", work: Path) -> Path:
-    """torchvision's own download, from those of its servers that answer at once, in silence."""
+def torchvision(dataset: str, work: Path, files: Path) -> Path:
+    """torchvision's own download of its class `dataset` into `work`, where `files` is the folder that the files come to lie in.
+
+    It asks only those servers that answer at once, and prints nothing.
+    """
     try:
         from torchvision import datasets
     except ImportError:
         raise Unavailable("not installed") from None
-    base = getattr(datasets, spec.dataset)
+    base = getattr(datasets, dataset)
     place, parts = work, [{}]
     if hasattr(base, "mirrors"):
         servers, file = base.mirrors, base.resources[0][0]
     elif hasattr(base, "split_list"):  # a file for each part
         url, file, _ = base.split_list["train"]
-        servers, place, parts = [url.removesuffix(file)], spec.raw(work), [{"split": "train"}, {"split": "test"}]
+        servers, place, parts = [url.removesuffix(file)], files, [{"split": "train"}, {"split": "test"}]
     else:  # one archive from one place
         servers, file = [base.url.removesuffix(base.filename)], base.filename
     mirrors = answering(servers, file)
     if not mirrors:
         raise Unavailable("no answer from its servers")
-    quick = type(spec.dataset, (base,), {"mirrors": mirrors})
+    quick = type(dataset, (base,), {"mirrors": mirrors})
     with quiet(), socket_timeout(20):
         try:
             for part in parts:
@@ -64,7 +63,7 @@ def torchvision(spec: "Spec", work: Path) -> Path:
             if error.errno in OURS:
                 raise
             raise Unavailable(brief(error)) from None
-    return spec.raw(work)
+    return files
 
 
 def answering(mirrors: list[str], file: str) -> list[str]:

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
+from maskbench.data.stage import Stage
 from maskbench.methods.theory import certify
 from maskbench.methods.theory.construct import formula_width
-
-if TYPE_CHECKING:
-    from maskbench.methods.theory.strong_ticket import StrongTicket
-
+from maskbench.methods.theory.strong_ticket import StrongTicket
 
 LISTED = 20  # weights that are named
 
@@ -21,7 +19,7 @@ LISTED = 20  # weights that are named
 class Judgement:
     """Target and stand-in as they stand at the end, in float64, with what can be said of the distance between them."""
 
-    def __init__(self, ticket: "StrongTicket") -> None:
+    def __init__(self, ticket: StrongTicket) -> None:
         self.ticket, self.goals, self.maps = ticket, ticket.goals(), ticket.maps()
         self.certificate: float | None = certify.certificate(self.goals, self.maps)
         self.scale, self.nonnegative = ticket.scale, not ticket.both[0]
@@ -140,6 +138,18 @@ class Judgement:
             return []
         listed = [words for _, words in sorted(found, reverse=True)[:LISTED]] + ["..."] * (len(found) > LISTED)
         return [f"{len(found)} weights are off by more than eps_weight={self.ticket.eps_weight}: {'; '.join(listed)}"]
+
+
+def judge(ticket: StrongTicket, stage: Stage) -> Judgement:
+    """The judgement of a finished construction.
+
+    Raises:
+        UsageError: inputs to be judged on lie outside what it was built for.
+    """
+    smallest = min(float(x.min()) for x, _ in stage.test.batches(10_000))
+    if smallest < 0 and not ticket.both[0]:
+        raise UsageError(f"test inputs go down to {smallest:.3g}, but no training input is negative: add method.inputs=ball")
+    return Judgement(ticket)
 
 
 def quantile(values: Tensor, q: float) -> float:

@@ -1,1 +1,4 @@
-"""The report: finished and unfinished runs as one self-contained HTML page. Imports no torch."""
+"""Runs as one self-contained HTML page: Python writes the data, assets/ holds the page that draws it.
+
+Imports what maskbench/report does.
+"""

@@ -45,9 +45,9 @@ def plots(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
 
 def plot(kind: str, title: str, metric: str, x: str, series: list[Series], **more: Any) -> dict[str, Any]:
     """`metric`: what is measured, on the axis y of lines and on x of rows, which have no other."""
-    told = names.label(metric)
+    axis = names.label(metric)
     better = ", lower is better" if lower(metric) else ""
-    xlabel, ylabel = (told + better, "") if kind == "rows" else (x, told)
+    xlabel, ylabel = (axis + better, "") if kind == "rows" else (x, axis)
     return {"kind": kind, "title": title, "metric": metric, "xlabel": xlabel, "ylabel": ylabel, "series": series} | more
 
 
@@ -64,8 +64,8 @@ def series(group: int, name: str, points: Sequence[tuple[float | int, Mean | Non
     }
 
 
-def half(found: Mean) -> float | None:
-    return None if found.high is None else found.high - found.mean
+def half(average: Mean) -> float | None:
+    return None if average.high is None else average.high - average.mean
 
 
 # ---- what figures are drawn from (curves.json)
@@ -90,35 +90,35 @@ def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """Scores by members, calibration in bins, answers by confidence, and others of CURVES; rows at one place are averaged."""
     kept = {i: [read_rows(run.folder / "curves.json") for run in group.runs] for i, group in members.items()}
     for kind, x, y, by, label in CURVES:
-        drawn = []
+        lines = []
         for i, runs in kept.items():
             own = [[row for row in rows if row.get("kind") == kind and y in row] for rows in runs]
             words = list(dict.fromkeys(row.get(by) for row in own[0])) if by else [None]
             for word in words:
                 places = [placed([row for row in rows if by is None or row.get(by) == word], x, y) for rows in own]
                 points = [(at, summary([one[at] for one in places])) for at in places[0] if all(at in one for one in places)]
-                drawn.append(series(i, str(word or ""), points))
-        if drawn := [line for line in drawn if len(line["x"]) > 1]:
+                lines.append(series(i, str(word or ""), points))
+        if lines := [line for line in lines if len(line["x"]) > 1]:
             yield plot(
-                "lines", f"{kind}: {y} against {label.partition(' (')[0]}", y, label, drawn, log=kind == "members" and wide(drawn)
+                "lines", f"{kind}: {y} against {label.partition(' (')[0]}", y, label, lines, log=kind == "members" and wide(lines)
             )
 
 
 def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float | None]:
     """Place -> value, in the order of the places; the mean of several."""
-    found: dict[float, list] = {}
+    values_by_place: dict[float, list] = {}
     for row in rows:
-        found.setdefault(row[x], []).append(row[y])
-    return {at: mean(found[at]) for at in sorted(found)}
+        values_by_place.setdefault(row[x], []).append(row[y])
+    return {at: mean(values_by_place[at]) for at in sorted(values_by_place)}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a curves.json; none where it is missing or damaged."""
     try:
-        found = json.loads(path.read_text())
+        rows = json.loads(path.read_text())
     except (OSError, ValueError):
         return []
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 # ---- one number for each group
@@ -132,9 +132,9 @@ def leaders(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     goals = list(dict.fromkeys(map(objective, members.values())))
     known = dict.fromkeys([*(name for group in members.values() for name in group.metrics), *goals])
     chosen = [name for name in names.in_order(goals, known) if name in {*goals, *names.LEADING}]
-    drawn = [(name, every_group(members, name)) for name in chosen]
-    told = [(name, lines) for name, lines in drawn if name == chosen[0] or len({line["y"][0] for line in lines}) > 1]
-    for name, lines in [(name, lines) for name, lines in told if lines][:LEADERS]:
+    candidates = [(name, every_group(members, name)) for name in chosen]
+    telling = [(name, lines) for name, lines in candidates if name == chosen[0] or len({line["y"][0] for line in lines}) > 1]
+    for name, lines in [(name, lines) for name, lines in telling if lines][:LEADERS]:
         small = lower(name)
         lines.sort(key=lambda line: line["y"][0] if small else -line["y"][0])
         yield plot("rows", f"{name}, every group", name, "", lines, rows=None)
@@ -142,9 +142,9 @@ def leaders(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
 
 def every_group(members: dict[int, Group], name: str) -> list[Series]:
     """A series of one point for each group that has the metric, or optimises it; `seeds`: the values behind it."""
-    found = {i: [value(run, name) for run in group.runs] for i, group in members.items()}
-    drawn = [series(i, "", [(0, summary(values))]) | {"seeds": values} for i, values in found.items()]
-    return [line for line in drawn if line["x"]]
+    values_by_group = {i: [value(run, name) for run in group.runs] for i, group in members.items()}
+    points = [series(i, "", [(0, summary(values))]) | {"seeds": values} for i, values in values_by_group.items()]
+    return [line for line in points if line["x"]]
 
 
 def value(run: Run, name: str) -> float | None:
@@ -160,24 +160,24 @@ def objective(group: Group) -> str:
 
 def over_numbers(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """Metrics `name/.../number`: a plot for each name, a line for each group and middle."""
-    found: dict[str, list[Series]] = {}
+    lines_by_head: dict[str, list[Series]] = {}
     remaining: dict[str, bool] = {}
     for i, group in members.items():
         families = numbered(group)
         for (head, middle), own in families.items():
             points = aligned(group, own)
             if len(points) > 1 and (line := series(i, middle, points))["x"]:
-                found.setdefault(head, []).append(line)
+                lines_by_head.setdefault(head, []).append(line)
                 every = [name for (other, _), same in families.items() if other == head for name in same]
                 remaining[head] = remaining.get(head, True) and densities(group, every)
-    for head, drawn in found.items():
-        label = REMAINING if remaining[head] else counted(members, drawn)
-        yield plot("lines", f"{head} against {label}", head, label, drawn, down=remaining[head], log=wide(drawn))
+    for head, lines in lines_by_head.items():
+        label = REMAINING if remaining[head] else counted(members, lines)
+        yield plot("lines", f"{head} against {label}", head, label, lines, down=remaining[head], log=wide(lines))
 
 
-def counted(members: dict[int, Group], drawn: Sequence[Series]) -> str:
+def counted(members: dict[int, Group], lines: Sequence[Series]) -> str:
     """What the number at the end of a metric's name counts: the word before it where all have one, else what the task says."""
-    words = {line["name"] for line in drawn}
+    words = {line["name"] for line in lines}
     task = next(iter(members.values())).board[0]
     return words.pop() if len(words) == 1 and "" not in words else NUMBERED.get(task, "number in the metric's name")
 
@@ -199,22 +199,22 @@ def aligned(group: Group, names: Sequence[str]) -> list[tuple[float, Mean | None
     if any(one != own[0] for one in own) and len({len(one) for one in own}) == 1:
         ranks = zip(*own, strict=True)
         return [(sum(map(last_number, rank)) / len(rank), at_rank(group, rank)) for rank in ranks]
-    return [(last_number(name), told(group, name)) for name in sorted(names, key=last_number, reverse=True)]
+    return [(last_number(name), with_interval(group, name)) for name in sorted(names, key=last_number, reverse=True)]
 
 
 def at_rank(group: Group, names: Sequence[str]) -> Mean | None:
     return summary([metrics(run)[name] for run, name in zip(group.runs, names, strict=True)])
 
 
-def told(group: Group, name: str) -> Mean | None:
+def with_interval(group: Group, name: str) -> Mean | None:
     """Over seeds; of a single seed with the interval the record itself gives."""
     return widened(group.metrics[name], group.metrics.get(name + NEAR))
 
 
-def widened(found: Mean | None, near: Mean | None) -> Mean | None:
-    if found and near and found.n == 1:
-        return Mean(1, found.mean, found.mean - near.mean, found.mean + near.mean)
-    return found
+def widened(average: Mean | None, near: Mean | None) -> Mean | None:
+    if average and near and average.n == 1:
+        return Mean(1, average.mean, average.mean - near.mean, average.mean + near.mean)
+    return average
 
 
 def densities(group: Group, names: Sequence[str]) -> bool:
@@ -224,9 +224,9 @@ def densities(group: Group, names: Sequence[str]) -> bool:
     return bool(own) and all(0 <= x <= 1 for x in numbers) and bool(numbers & (own | {1.0}))
 
 
-def wide(drawn: Sequence[Series]) -> bool:
+def wide(lines: Sequence[Series]) -> bool:
     """Whether the x axis is better logarithmic."""
-    x = [value for line in drawn for value in line["x"]]
+    x = [value for line in lines for value in line["x"]]
     return min(x) > 0 and max(x) / min(x) > 12
 
 
@@ -239,9 +239,9 @@ def over_words(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
             if head and number(word) is None and not word.endswith(NEAR) and not names.setting(name):
                 heads.setdefault(head, {})[word] = None
     for head, words in heads.items():
-        drawn = [worded(i, group, head, list(words)) for i, group in members.items()]
-        if len(words) > 1 and (drawn := [line for line in drawn if line["x"]]):
-            yield plot("rows", f"{head}, by kind", head, "", drawn, rows=list(words))
+        dots = [worded(i, group, head, list(words)) for i, group in members.items()]
+        if len(words) > 1 and (dots := [line for line in dots if line["x"]]):
+            yield plot("rows", f"{head}, by kind", head, "", dots, rows=list(words))
 
 
 def worded(i: int, group: Group, head: str, words: list[str]) -> Series:
@@ -253,17 +253,17 @@ def worded(i: int, group: Group, head: str, words: list[str]) -> Series:
 
 def over_stages(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """Average over the stages learnt so far, where every one of them was tested again each time."""
-    drawn = [series(i, "", seen) for i, group in members.items() if len(seen := seen_so_far(group)) > 1]
-    if drawn := [line for line in drawn if line["x"]]:
-        yield plot("lines", "Average accuracy over the stages learnt", "average_accuracy", "stages learnt (count)", drawn)
+    lines = [series(i, "", seen) for i, group in members.items() if len(seen := seen_so_far(group)) > 1]
+    if lines := [line for line in lines if line["x"]]:
+        yield plot("lines", "Average accuracy over the stages learnt", "average_accuracy", "stages learnt (count)", lines)
 
 
 def seen_so_far(group: Group) -> list[tuple[int, Mean | None]]:
-    found = [matrix(run.result, "accuracy") for run in group.runs]
-    if not all(found) or len({len(one) for one in found}) > 1:
+    matrices = [matrix(run.result, "accuracy") for run in group.runs]
+    if not all(matrices) or len({len(one) for one in matrices}) > 1:
         return []
-    steps = range(len(found[0]))
-    return [(i + 1, summary([mean(one[i][: i + 1]) for one in found])) for i in steps]
+    steps = range(len(matrices[0]))
+    return [(i + 1, summary([mean(one[i][: i + 1]) for one in matrices])) for i in steps]
 
 
 def over_rows(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
@@ -285,16 +285,16 @@ def over_rows(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
             ticks.setdefault(column, own if agreed else [])
             ticks[column] = ticks[column] if ticks[column] == own else []
     for column, points in columns.items():
-        drawn = [line for i, own in points.items() if (line := series(i, "", own))["x"]]
-        if drawn:
-            head = heads[drawn[0]["group"]]
-            yield plot("lines", f"{column}, by {head}", column, head, drawn, ticks=ticks[column])
+        lines = [line for i, own in points.items() if (line := series(i, "", own))["x"]]
+        if lines:
+            head = heads[lines[0]["group"]]
+            yield plot("lines", f"{column}, by {head}", column, head, lines, ticks=ticks[column])
 
 
 def row_point(tables: Sequence[list[dict[str, Any]]], row: int, column: str) -> Mean | None:
     """A cell over seeds; of a single seed with the half width that stands beside it."""
-    found = summary([one[row].get(column) for one in tables])
-    return widened(found, summary([one[row].get(column + WIDTH) for one in tables]))
+    average = summary([one[row].get(column) for one in tables])
+    return widened(average, summary([one[row].get(column + WIDTH) for one in tables]))
 
 
 def labelled(tables: Sequence[list[dict[str, Any]]]) -> bool:

@@ -53,18 +53,18 @@ class Group:
 
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[Run]]:
     """The groups of the finished runs in order, and the runs left out because their seed is there already."""
-    found: dict[tuple[str, ...], dict[Any, Run]] = {}
+    runs_by_group: dict[tuple[str, ...], dict[Any, Run]] = {}
     twice, finished = [], [run for run in runs if run.status == "finished"]
     places = origins(finished)
     for run in finished:
         board = (str(run.task or UNKNOWN), str(run.data or UNKNOWN), places[run.data, run.source])
-        seeds = found.setdefault((*board, str(run.method), str(run.key), code(run)), {})
+        seeds = runs_by_group.setdefault((*board, str(run.method), str(run.key), code(run)), {})
         if run.seed in seeds:
             twice.append(run)
         else:
             seeds[run.seed] = run
-    order = sorted(found, key=lambda one: [natural(part) for part in one])
-    members = [tuple(sorted(found[one].values(), key=lambda run: natural(str(run.seed)))) for one in order]
+    order = sorted(runs_by_group, key=lambda one: [natural(part) for part in one])
+    members = [tuple(sorted(runs_by_group[one].values(), key=lambda run: natural(str(run.seed)))) for one in order]
     return [Group(one[:3], runs) for one, runs in zip(order, members, strict=True)], twice
 
 
@@ -126,9 +126,9 @@ def common(questions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {k: v for k, v in first.items() if all(k in other and other[k] == v for other in rest)}
 
 
-def own(asked: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+def own(configs: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     """What a config has that is not `shared`, names of choices first."""
-    return {k: asked[k] for k in sorted(asked, key=lambda k: not k.endswith(".name")) if k not in shared}
+    return {k: configs[k] for k in sorted(configs, key=lambda k: not k.endswith(".name")) if k not in shared}
 
 
 def command(run: Run) -> str:
@@ -148,9 +148,11 @@ def quoted(word: str) -> str:
 def labels(groups: Sequence[Group]) -> list[str]:
     """A short name for each group, no two of a board alike: the method, and the knobs that tell its groups apart."""
     kinds = [(group.board, group.first.method) for group in groups]
-    asked = [question(group.first.config) for group in groups]
-    told = {kind: telling([q for k, q in zip(kinds, asked, strict=True) if k == kind]) for kind in dict.fromkeys(kinds)}
-    made = [name(str(kind[1] or UNKNOWN), q, told[kind]) for q, kind in zip(asked, kinds, strict=True)]
+    configs = [question(group.first.config) for group in groups]
+    distinguishing = {
+        kind: telling([q for k, q in zip(kinds, configs, strict=True) if k == kind]) for kind in dict.fromkeys(kinds)
+    }
+    made = [name(str(kind[1] or UNKNOWN), q, distinguishing[kind]) for q, kind in zip(configs, kinds, strict=True)]
     for more in (lambda group: group.first.key, lambda group: f"@{group.code}"):
         alike: dict[tuple, set[str]] = {}
         for one, label in zip(groups, made, strict=True):
@@ -160,14 +162,14 @@ def labels(groups: Sequence[Group]) -> list[str]:
     return made
 
 
-def telling(asked: Sequence[Mapping[str, Any]]) -> list[str]:
+def telling(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The fewest keys (at most MOST) that tell these configs apart, found greedily; of equally good ones the shortest values."""
-    shared = common(asked)
-    keys = [key for key in dict.fromkeys(key for one in asked for key in one) if key not in shared]
-    length = {key: max(len(show(one.get(key))) for one in asked) for key in keys}
+    shared = common(configs)
+    keys = [key for key in dict.fromkeys(key for one in configs for key in one) if key not in shared]
+    length = {key: max(len(show(one.get(key))) for one in configs) for key in keys}
     chosen: list[str] = []
     while len(chosen) < MOST:
-        kinds = {key: len({tuple(show(one.get(k)) for k in (*chosen, key)) for one in asked}) for key in keys}
+        kinds = {key: len({tuple(show(one.get(k)) for k in (*chosen, key)) for one in configs}) for key in keys}
         best = min(keys, key=lambda key: (-kinds[key], length[key]), default=None)
         if best is None or chosen and kinds[best] == kinds[chosen[-1]]:
             break
@@ -175,8 +177,8 @@ def telling(asked: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(chosen, key=lambda key: not key.endswith(".name"))
 
 
-def name(method: str, asked: Mapping[str, Any], keys: Sequence[str]) -> str:
-    words = [f"{short(key)}={clipped(show(asked[key]))}" for key in keys if asked.get(key) is not None]
+def name(method: str, configs: Mapping[str, Any], keys: Sequence[str]) -> str:
+    words = [f"{short(key)}={clipped(show(configs[key]))}" for key in keys if configs.get(key) is not None]
     return " ".join([method, *words])
 
 

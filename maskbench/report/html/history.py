@@ -6,7 +6,7 @@ from typing import Any
 
 from maskbench.report.html.groups import Group
 
-METRICS, PARTS, POINTS = 6, 8, 40  # per group: metrics, parts of the run (stages, levels), points of a curve
+METRICS, PARTS, POINTS = 6, 8, 40  # per group: metrics, parts of the run, points of a curve
 FEWEST = 10  # points of a curve, however many groups there are
 ALL = 100_000  # points of the whole page
 
@@ -20,14 +20,15 @@ def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def group_curves(group: Group, allowed: int) -> dict[str, dict[str, Any]]:
-    found = [read(run.folder / "metrics.csv") for run in group.runs]
-    shared = [metric for metric in found[0] if all(metric in one for one in found)]
+    """The curves of one group; `allowed`: points of all its curves together."""
+    histories = [read(run.folder / "metrics.csv") for run in group.runs]
+    shared = [metric for metric in histories[0] if all(metric in one for one in histories)]
     made = {}
     for place, metric in enumerate(shared):
-        known = [part for part in found[0][metric] if all(part in one[metric] for one in found)]
+        known = [part for part in histories[0][metric] if all(part in one[metric] for one in histories)]
         parts = spread(known, PARTS) if place < METRICS else []
         points = min(POINTS, max(FEWEST, allowed // (len(parts) * min(METRICS, len(shared))))) if parts else 0
-        lines = [line(part, [one[metric][part] for one in found], points) for part in parts]
+        lines = [line(part, [one[metric][part] for one in histories], points) for part in parts]
         made[metric] = {"of": len(known), "lines": [made_line for made_line in lines if len(made_line["x"]) > 1]}
     return made
 
@@ -47,7 +48,9 @@ def read(path: Path) -> Curves:
     made: Curves = {}
     phases: dict[str, None] = {}
     try:
-        rows = [row.rsplit(",", 4) for row in path.read_text(errors="replace").splitlines()[1:]]  # a stage may hold commas
+        rows = [
+            row.rsplit(",", 4) for row in path.read_text(errors="replace").splitlines()[1:]
+        ]  # the name of a part may hold commas
     except OSError:
         return {}
     for row in rows:
@@ -55,8 +58,8 @@ def read(path: Path) -> Curves:
             phases[row[1]] = None
     for row in rows:
         try:
-            stage, phase, step, metric, value = row
-            part = f"{stage}, {phase}" if len(phases) > 1 else stage
+            name, phase, step, metric, value = row
+            part = f"{name}, {phase}" if len(phases) > 1 else name
             made.setdefault(metric, {}).setdefault(part, {})[int(step)] = float(value)
         except ValueError:
             continue

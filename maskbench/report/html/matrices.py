@@ -13,23 +13,23 @@ def matrices(group: Group) -> list[dict[str, Any]]:
     """Every matrix the records hold, mean over seeds: {name, rows and columns shown, of: how many there are, cells}."""
     made = []
     for name in group.first.result.get("matrices") or {}:
-        found = [matrix(run.result, name) for run in group.runs]
-        if not all(found) or len({(len(one), len(one[0])) for one in found}) > 1 or len(found[0]) < 2:
+        matrices = [matrix(run.result, name) for run in group.runs]
+        if not all(matrices) or len({(len(one), len(one[0])) for one in matrices}) > 1 or len(matrices[0]) < 2:
             continue
-        size = (len(found[0]), len(found[0][0]))
+        size = (len(matrices[0]), len(matrices[0][0]))
         rows, columns = (spread(list(range(n)), CELLS) for n in size)
-        cells = [[mean([one[i][j] for one in found]) for j in columns] for i in rows]
-        made.append({"name": name, "rows": rows, "columns": columns, "of": size, "cells": cells, "n": len(found)})
+        cells = [[mean([one[i][j] for one in matrices]) for j in columns] for i in rows]
+        made.append({"name": name, "rows": rows, "columns": columns, "of": size, "cells": cells, "n": len(matrices)})
     return made
 
 
 def matrix(result: dict[str, Any], name: str) -> list[list[float | None]] | None:
     """A matrix of numbers with rows of one length; None for anything else."""
-    found = (result.get("matrices") or {}).get(name)
-    if not isinstance(found, list) or not found or not all(isinstance(row, list) and row for row in found):
+    rows = (result.get("matrices") or {}).get(name)
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
         return None
-    fits = len({len(row) for row in found}) == 1 and all(numeric(v) for row in found for v in row)
-    return found if fits else None
+    fits = len({len(row) for row in rows}) == 1 and all(numeric(v) for row in rows for v in row)
+    return rows if fits else None
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -36,8 +36,8 @@ def label(name: str) -> str:
     """`memory_bytes_shared` as `memory shared (bytes)`."""
     words = re.split(r"[_ ]", name)
     unit = next((UNITS[word] for word in re.split(r"\W|_", name) if word in UNITS), None)
-    told = ("time" if word == "seconds" else word.upper() if word in SHORT else word for word in words if word != "bytes")
-    spoken = " ".join(told)
+    spoken_words = ("time" if word == "seconds" else word.upper() if word in SHORT else word for word in words if word != "bytes")
+    spoken = " ".join(spoken_words)
     return f"{spoken} ({unit})" if unit else spoken
 
 

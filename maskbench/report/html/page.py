@@ -28,14 +28,14 @@ def page(runs: Sequence[Run], root: str, filters: Sequence[str] = ()) -> str:
     groups, twice = group(runs)
     style = asset("page.css")
     script = "'use strict';\n(() => {\n" + "\n".join(asset(f"{name}.js") for name in SCRIPTS) + "\n})();"
-    told = warnings(runs, groups, twice)
+    remarks = warnings(runs, groups, twice)
     return Template(asset("page.html")).substitute(
         version=__version__,
         title=escape(headline(runs)),
         chosen=escape(f"maskbench report {' '.join(filters)}".strip()),
         policy=escape(f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; base-uri 'none'"),
         tiles="\n".join(f"<div><dt>{escape(k)}</dt><dd>{v}</dd></div>" for k, v in tiles(runs, groups)),
-        warnings=f'<ul class="warnings">{"".join(f"<li>{escape(one)}</li>" for one in told)}</ul>' if told else "",
+        warnings=f'<ul class="warnings">{"".join(f"<li>{escape(one)}</li>" for one in remarks)}</ul>' if remarks else "",
         groups=tables.of_groups(groups, labels(groups)) or "<p>No run is finished.</p>",
         runs=tables.of_runs(runs),
         style=style,
@@ -69,10 +69,12 @@ def tiles(runs: Sequence[Run], groups: Sequence[Group]) -> list[tuple[str, str]]
     ]
     hours = sum((run.about.get("cost") or {}).get("cpu_seconds") or 0 for run in runs) / 3600
     head = [("runs", f"<b>{len(runs)}</b>"), ("groups", f"<b>{len(groups)}</b>"), ("CPU hours", f"<b>{hours:.1f}</b>")]
-    return head + [(name, listing(found)) for name, found in counted]
+    return head + [(name, listing(words)) for name, words in counted]
 
 
-def listing(found: Counter[str], most: int = 6) -> str:
-    shown = [f"{escape(word)}&nbsp;<small>{count}</small>" for word, count in sorted(found.items(), key=lambda kv: -kv[1])[:most]]
-    more = [f"<small>and {len(found) - most} more</small>"] if len(found) > most else []
+def listing(word_counts: Counter[str], most: int = 6) -> str:
+    shown = [
+        f"{escape(word)}&nbsp;<small>{count}</small>" for word, count in sorted(word_counts.items(), key=lambda kv: -kv[1])[:most]
+    ]
+    more = [f"<small>and {len(word_counts) - most} more</small>"] if len(word_counts) > most else []
     return ", ".join(shown + more)

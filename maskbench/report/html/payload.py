@@ -41,8 +41,8 @@ def payload(runs: Sequence[Run], groups: Sequence[Group], root: str) -> dict[str
     member = {run.folder: i for i, group in enumerate(groups) for run in group.runs}
     made = {
         "root": root,
-        "runs": [told(run, member.get(run.folder), names, shared) for run in runs],
-        "groups": told_groups(groups, place, names, shared),
+        "runs": [run_entry(run, member.get(run.folder), names, shared) for run in runs],
+        "groups": group_entries(groups, place, names, shared),
         "boards": boards(groups),
     }
     measured = dict.fromkeys([*names.rows, *COST, *(metric for group in made["groups"] for metric in group["curves"])])
@@ -53,7 +53,8 @@ def payload(runs: Sequence[Run], groups: Sequence[Group], root: str) -> dict[str
     }
 
 
-def told(run: Run, group: int | None, names: Table, shared: Table) -> dict[str, Any]:
+def run_entry(run: Run, group: int | None, names: Table, shared: Table) -> dict[str, Any]:
+    """All that the page shows of one run; `group` is the place of the group it belongs to. What is empty is left out."""
     about = run.about
     attempts = [attempt for attempt in about.get("attempts") or [] if isinstance(attempt, dict)]
     rows = [row for row in run.result.get("table") or [] if isinstance(row, dict)]
@@ -90,10 +91,11 @@ def told(run: Run, group: int | None, names: Table, shared: Table) -> dict[str, 
     return {k: v for k, v in made.items() if v is not None and v != []}
 
 
-def told_groups(groups: Sequence[Group], place: dict[Path, int], names: Table, shared: Table) -> list[dict[str, Any]]:
+def group_entries(groups: Sequence[Group], place: dict[Path, int], names: Table, shared: Table) -> list[dict[str, Any]]:
+    """What the page shows of each group; `place` finds a run's entry by its directory."""
     kinds = [(group.board, group.first.method) for group in groups]
-    asked = [question(group.first.config) for group in groups]
-    agreed = {kind: common([q for k, q in zip(kinds, asked, strict=True) if k == kind]) for kind in kinds}
+    configs = [question(group.first.config) for group in groups]
+    agreed = {kind: common([q for k, q in zip(kinds, configs, strict=True) if k == kind]) for kind in kinds}
     tables = list(dict.fromkeys(group.board for group in groups))
     return [
         {
@@ -108,10 +110,10 @@ def told_groups(groups: Sequence[Group], place: dict[Path, int], names: Table, s
             "common": shared.of({k: show(v) for k, v in agreed[kind].items()}),
             "rivals": kinds.count(kind),
             "budget": group.first.budget,
-            "curves": drawn,
+            "curves": group_curves,
             "matrices": matrices(group),
         }
-        for group, label, q, kind, drawn in zip(groups, labels(groups), asked, kinds, curves(groups), strict=True)
+        for group, label, q, kind, group_curves in zip(groups, labels(groups), configs, kinds, curves(groups), strict=True)
     ]
 
 

@@ -33,6 +33,7 @@ def of_groups(groups: Sequence[Group], labels: Sequence[str]) -> str:
 
 
 def group_row(i: int, group: Group, label: str, columns: Sequence[str]) -> str:
+    """A group as a row of the page's table; its name opens the details."""
     data = f"{escape(group.board[1])} <small>{escape(group.source)}</small>"
     cells = [
         opener("group", i, label),
@@ -56,9 +57,9 @@ def mean_cell(group: Group, name: str) -> str:
 def interval(mean: Mean, seeds: int) -> str:
     """The mean with its half width; a smaller n than the group's is said."""
     wide = half(mean)
-    told = "" if wide is None else f" <small>±{narrow(wide, mean.mean)}</small>"
+    width = "" if wide is None else f" <small>±{narrow(wide, mean.mean)}</small>"
     fewer = f" <small>n={mean.n}</small>" if mean.n < seeds else ""
-    return f"{shown(mean.mean)}{told}{fewer}"
+    return f"{shown(mean.mean)}{width}{fewer}"
 
 
 def narrow(wide: float, mean: float) -> str:
@@ -76,11 +77,11 @@ def shown(value: float) -> str:
 def leading(groups: Sequence[Group]) -> list[str]:
     """The metrics most groups have, the leading ones first, no settings; families such as accuracy/<density> are in the plots."""
     goals = dict.fromkeys(str(group.first.result.get("objective_name")) for group in groups)
-    told = [(name, mean) for group in groups for name, mean in group.metrics.items()]
-    names = Counter(name for name, mean in told if mean and (main(name) or name in goals))
+    means = [(name, mean) for group in groups for name, mean in group.metrics.items()]
+    names = Counter(name for name, mean in means if mean and (main(name) or name in goals))
     leaders = {name: None for name in (*goals, *vocabulary.LEADING) if name in names}
     chosen = [*leaders, *(name for name, _ in names.most_common() if name not in leaders)][:SHOWN]
-    return vocabulary.in_order(goals, [name for name, _ in told if name in chosen])
+    return vocabulary.in_order(goals, [name for name, _ in means if name in chosen])
 
 
 def main(name: str) -> bool:
@@ -99,6 +100,7 @@ def of_runs(runs: Sequence[Run]) -> str:
 
 
 def run_row(i: int, run: Run, columns: Sequence[str]) -> str:
+    """A run as a row of the page's table; its name opens the details."""
     wall = (run.about.get("cost") or {}).get("wall_seconds")
     cells = [
         opener("run", i, run.name),

@@ -12,26 +12,28 @@ def warnings(runs: Sequence[Run], groups: Sequence[Group], twice: Sequence[Run])
     """One sentence each, the gravest first."""
     of_groups = (sources, budgets, versions, surroundings, singles)
     of_runs = (uncommitted, unfinished)
-    told = [sentence for judge in of_groups for sentence in judge(groups)]
-    return told + [sentence for judge in of_runs for sentence in judge(runs)] + list(repeated(twice))
+    sentences = [sentence for judge in of_groups for sentence in judge(groups)]
+    return sentences + [sentence for judge in of_runs for sentence in judge(runs)] + list(repeated(twice))
 
 
 def sources(groups: Sequence[Group]) -> Iterator[str]:
+    """Data of one name that came from different places."""
     for data in dict.fromkeys(group.board[1] for group in groups):
-        found = dict.fromkeys(group.source for group in groups if group.board[1] == data)
-        if len(found) > 1:
-            yield f"{data} is not the same data in all runs (from {listed(found)}): each has groups and plots of its own."
+        origins = dict.fromkeys(group.source for group in groups if group.board[1] == data)
+        if len(origins) > 1:
+            yield f"{data} is not the same data in all runs (from {listed(origins)}): each has groups and plots of its own."
 
 
 def budgets(groups: Sequence[Group]) -> Iterator[str]:
     """Groups that stand side by side although they were trained for a different time."""
     for board in dict.fromkeys(group.board for group in groups):
-        told = dict.fromkeys(group.first.budget or "none recorded" for group in groups if group.board == board)
-        if len(told) > 1:
-            yield f"{board[0]} on {board[1]}: groups side by side have different training budgets ({listed(told)})."
+        lengths = dict.fromkeys(group.first.budget or "none recorded" for group in groups if group.board == board)
+        if len(lengths) > 1:
+            yield f"{board[0]} on {board[1]}: groups side by side have different training budgets ({listed(lengths)})."
 
 
 def versions(groups: Sequence[Group]) -> Iterator[str]:
+    """Equal configs run by different versions of the code."""
     questions = {(*group.board, group.first.method, group.first.key) for group in groups}
     if len(groups) > len(questions):
         yield (
@@ -45,8 +47,8 @@ def versions(groups: Sequence[Group]) -> Iterator[str]:
 
 def surroundings(groups: Sequence[Group]) -> Iterator[str]:
     """Seeds of one group on different machines or libraries: their bits may differ for that reason."""
-    for what, look in (("machines", machine), ("versions of Python or PyTorch", libraries)):
-        mixed = sum(len({look(run) for run in group.runs}) > 1 for group in groups)
+    for what, of_run in (("machines", machine), ("versions of Python or PyTorch", libraries)):
+        mixed = sum(len({of_run(run) for run in group.runs}) > 1 for group in groups)
         if mixed:
             yield f"The seeds of {plural(mixed, 'group')} ran on different {what}."
 
@@ -60,6 +62,7 @@ def libraries(run: Run) -> str:
 
 
 def singles(groups: Sequence[Group]) -> Iterator[str]:
+    """Groups of one seed."""
     single = sum(len(group.runs) == 1 for group in groups)
     if single:
         yield f"{single} of {plural(len(groups), 'group')} {'has' if single == 1 else 'have'} one seed only, so no interval."

@@ -1,7 +1,7 @@
-"""Where metrics go beside the run directory: W&B, CSV, TensorBoard or nowhere, each as a `Sink`.
+"""Where metrics go beside the run directory: W&B, CSV, TensorBoard or nowhere, each as a `FailSafeLogger`.
 
-A logger may fail, the run may not: what goes wrong in one ends in a single warning line, and that sink falls silent.
-W&B, Lightning and TensorBoard are imported only when a sink of theirs is made.
+A logger may fail, the run may not: what goes wrong in one ends in a single warning line, and that logger falls silent.
+Imports what maskbench/runs does; W&B, Lightning and TensorBoard only when a logger of theirs is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from maskbench.common.errors import UsageError
+from maskbench.runs.loggers.fail_safe import FailSafeLogger, opened, plain, safe
 from maskbench.runs.loggers.files import CSV, TensorBoard
-from maskbench.runs.loggers.sink import FailSafeLogger, opened, plain, safe
 from maskbench.runs.loggers.wandb_run import Wandb, wandb_mode
 
-__all__ = ["Sink", "csv_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger"]
+__all__ = ["FailSafeLogger", "csv_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger"]
 
 
 def wandb_logger(

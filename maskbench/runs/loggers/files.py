@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskbench.runs.loggers.sink import columns, plain, safe
+from maskbench.runs.loggers.fail_safe import columns, plain, safe
 
 FLUSH_SECONDS = 1.0  # what a kill -9 may cost
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from maskbench.common import provenance
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.runs.loggers.sink import columns, one_line, plain, safe
+from maskbench.report import wandb_file
+from maskbench.runs.loggers.fail_safe import columns, one_line, plain, safe
 
 log = logging.getLogger("maskbench")
 
@@ -77,12 +78,14 @@ class Wandb:
 
 def wandb_mode(mode: str) -> str:
     """The mode to use: the user's WANDB_MODE, else `mode`, under its present name."""
-    said = os.environ.get("WANDB_MODE") or mode
+    wanted = os.environ.get("WANDB_MODE") or mode
     where = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "logger.mode"
     choices = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
-    if said not in choices:
-        raise UsageError(f"{where}={said} is not a mode of W&B; use online, offline or disabled.{did_you_mean(said, choices)}")
-    return choices[said]
+    if wanted not in choices:
+        raise UsageError(
+            f"{where}={wanted} is not a mode of W&B; use online, offline or disabled.{did_you_mean(wanted, choices)}"
+        )
+    return choices[wanted]
 
 
 def _surroundings(run_dir: Path, mode: str) -> dict[str, str]:
@@ -152,8 +155,6 @@ def _init(mode: str, **arguments: Any) -> Any:
 
 def _settle(path: Path) -> None:
     """Wait until the file is whole: W&B's own process answers before it has written the end."""
-    from maskbench.report import wandb_file
-
     deadline = time.monotonic() + SETTLE_SECONDS
     while not wandb_file.finished(path) and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -12,7 +12,7 @@ from maskbench import masks
 from maskbench.backbones.mlp import MLP
 from maskbench.cli import main as program
 from maskbench.common.errors import UsageError
-from maskbench.methods.theory import certify, neurons
+from maskbench.methods.theory import certify, judgement, neurons
 from maskbench.methods.theory.strong_tickets import StrongTickets
 from maskbench.methods.theory.targets import Target
 from maskbench.report import figures
@@ -58,7 +58,7 @@ def test_random_weights_stay_as_drawn_and_the_mask_follows_from_seed_and_target(
 
 def test_the_net_answers_in_double_as_its_matrices_say(build: Callable) -> None:
     bench = build(*SMALL).go()
-    judge = bench.method.construction.judge(bench.stages[0])
+    judge = judgement.judge(bench.method.construction, bench.stages[0])
     x = certify.sphere(50, 8, False, torch.Generator().manual_seed(0))
     assert torch.allclose(judge.difference(x), judge.real_difference(x), atol=1e-12)
     straight = torch.cat([judge.ticket.target.net(x.float())]) / judge.scale

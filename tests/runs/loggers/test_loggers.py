@@ -24,7 +24,7 @@ import logging, os, sys, time
 logging.basicConfig(format="%(message)s")
 from maskbench.loggers import wandb_logger
 from maskbench import loggers
-def sink(mode="offline", id="key-s0", folder="run"):
+def logger(mode="offline", id="key-s0", folder="run"):
     os.makedirs(folder, exist_ok=True)
     return wandb_logger(run_dir=folder, run_id=id, project="maskbench", mode=mode, tags=["continual"], group="g")
 """
@@ -57,7 +57,7 @@ def run(scene: dict, code: str, **env: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
-def wandb_sink(run_dir: Path, run_id: str = "key-s0", **more: object) -> loggers.FailSafeLogger:
+def wandb_of(run_dir: Path, run_id: str = "key-s0", **more: object) -> loggers.FailSafeLogger:
     return loggers.wandb_logger(run_dir=run_dir, run_id=run_id, project="maskbench", **more)
 
 
@@ -76,20 +76,20 @@ def test_what_is_logged_offline_can_be_read_back(tmp_path: Path, caplog: pytest.
     Image.fromarray(np.zeros((4, 5, 3), dtype=np.uint8)).save(tmp_path / "figure.png")
     (tmp_path / "masks.safetensors").write_bytes(b"0101")
     config = {"method": {"name": "supsup", "_target_": "a.B"}, "optimizer.lr": 0.1, "path": Path("x"), "none": None}
-    sink = wandb_sink(
+    logger = wandb_of(
         tmp_path, group="sweep", job_type="supsup", tags=["continual", "splitmnist"], name="supsup-splitmnist/s0",
         config=config,
     )  # fmt: skip
     for step in range(0, 100, 10):
-        sink.log({"train/loss": 1 / (1 + step), "val/accuracy": 0.5}, step)
-    sink.summary({"average_accuracy": 0.99, "accuracy/given/0.5": None, "name": "x"})
-    sink.summary({"forgetting": np.float64(0.0)})
-    sink.table("result", [{"stage": 0, "accuracy": 0.5}, {"stage": "mean", "accuracy": None, "n": 2}])
-    sink.image("curve", tmp_path / "figure.png")
-    sink.artifact(tmp_path / "masks.safetensors", "masks")
-    sink.finish(3)
-    sink.finish(0)
-    sink.log({"late": 1.0}, 200)
+        logger.log({"train/loss": 1 / (1 + step), "val/accuracy": 0.5}, step)
+    logger.summary({"average_accuracy": 0.99, "accuracy/given/0.5": None, "name": "x"})
+    logger.summary({"forgetting": np.float64(0.0)})
+    logger.table("result", [{"stage": 0, "accuracy": 0.5}, {"stage": "mean", "accuracy": None, "n": 2}])
+    logger.image("curve", tmp_path / "figure.png")
+    logger.artifact(tmp_path / "masks.safetensors", "masks")
+    logger.finish(3)
+    logger.finish(0)
+    logger.log({"late": 1.0}, 200)
 
     found = wandb_file.read(tmp_path)
     assert (found.id, found.project, found.group, found.job_type) == ("key-s0", "maskbench", "sweep", "supsup")
@@ -104,16 +104,16 @@ def test_what_is_logged_offline_can_be_read_back(tmp_path: Path, caplog: pytest.
     assert (tmp_path / found.images["curve"]).read_bytes() == (tmp_path / "figure.png").read_bytes()
     assert found.artifacts == {"key-s0-masks": {"type": "masks", "files": ["masks.safetensors"]}}
     assert (found.exit_code, found.attempts) == (3, 1)
-    assert sink.about.items() >= {"kind": "wandb", "mode": "offline", "id": "key-s0", "url": None}.items()
-    assert (tmp_path / sink.about["files"]).is_dir()
-    json.dumps(sink.about)
+    assert logger.about.items() >= {"kind": "wandb", "mode": "offline", "id": "key-s0", "url": None}.items()
+    assert (tmp_path / logger.about["files"]).is_dir()
+    json.dumps(logger.about)
     assert not ours(caplog)
 
 
 def test_undefined_numbers_do_not_stop_it(tmp_path: Path) -> None:
-    sink = wandb_sink(tmp_path)
-    sink.log({"nan": float("nan"), "inf": float("inf")}, 1)
-    sink.finish(0)
+    logger = wandb_of(tmp_path)
+    logger.log({"nan": float("nan"), "inf": float("inf")}, 1)
+    logger.finish(0)
     (row,) = wandb_file.read(tmp_path).history
     assert row["nan"] != row["nan"] and row["inf"] == float("inf")
 
@@ -125,17 +125,17 @@ def test_the_commit_is_that_of_our_code(tmp_path: Path, monkeypatch) -> None:
     words = ["-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty", "-m", "the user's own"]
     subprocess.run(["git", *words], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
-    wandb_sink(tmp_path / "run").finish(0)
+    wandb_of(tmp_path / "run").finish(0)
     assert wandb_file.read(tmp_path / "run").commit == provenance.commit()["commit"]
 
 
 def test_each_run_of_a_process_is_its_own(tmp_path: Path) -> None:
-    first = wandb_sink(tmp_path / "a", "first")
+    first = wandb_of(tmp_path / "a", "first")
     first.log({"x": 1.0}, 1)
-    second = wandb_sink(tmp_path / "b", "second")  # the first was not finished
+    second = wandb_of(tmp_path / "b", "second")  # the first was not finished
     second.log({"x": 2.0}, 1)
     second.finish(0)
-    third = wandb_sink(tmp_path / "c", "third")
+    third = wandb_of(tmp_path / "c", "third")
     third.log({"x": 3.0}, 1)
     third.finish(0)
     first.finish(0)
@@ -146,12 +146,12 @@ def test_each_run_of_a_process_is_its_own(tmp_path: Path) -> None:
 
 
 def test_attempts_at_one_run_merge(tmp_path: Path) -> None:
-    first = wandb_sink(tmp_path, config={"a": 1})
+    first = wandb_of(tmp_path, config={"a": 1})
     for step in range(5):
         first.log({"x": 1.0}, step)
     first.summary({"early": 1})
     first.finish(1)
-    second = wandb_sink(tmp_path, config={"a": 2})
+    second = wandb_of(tmp_path, config={"a": 2})
     for step in range(3, 8):  # resumed from a checkpoint at step 3
         second.log({"x": 2.0}, step)
     second.summary({"late": 2})
@@ -165,7 +165,7 @@ def test_attempts_at_one_run_merge(tmp_path: Path) -> None:
 
 
 def test_kill_9_loses_the_last_moment_only(scene: dict) -> None:
-    code = START + "s = sink()\nfor i in range(20): s.log({'x': float(i)}, i)\nprint('logged', flush=True)\n"
+    code = START + "s = logger()\nfor i in range(20): s.log({'x': float(i)}, i)\nprint('logged', flush=True)\n"
     code += "while True: time.sleep(0.1)"
     process = subprocess.Popen([*scene["args"], code], cwd=scene["cwd"], env=scene["env"], stdout=subprocess.PIPE, text=True)
     with process:
@@ -178,7 +178,7 @@ def test_kill_9_loses_the_last_moment_only(scene: dict) -> None:
 
 
 def test_nothing_is_written_outside_the_run_directory_and_nothing_is_said(scene: dict) -> None:
-    code = "s = sink()\nopen('run/masks', 'w').write('0')\ns.log({'x': 1.0}, 0)\ns.table('t', [{'a': 1}])\n"
+    code = "s = logger()\nopen('run/masks', 'w').write('0')\ns.log({'x': 1.0}, 0)\ns.table('t', [{'a': 1}])\n"
     done = run(scene, code + "s.artifact('run/masks', 'masks')\ns.finish(0)")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sorted(path.name for path in scene["cwd"].rglob("*") if "run" not in path.parts) == ["home"]
@@ -186,7 +186,7 @@ def test_nothing_is_written_outside_the_run_directory_and_nothing_is_said(scene:
 
 
 def test_folders_the_user_chose_are_kept(scene: dict) -> None:
-    code = "s = sink()\nprint(os.environ['WANDB_DATA_DIR'])\ns.finish(0)\nprint(os.environ['WANDB_DATA_DIR'])"
+    code = "s = logger()\nprint(os.environ['WANDB_DATA_DIR'])\ns.finish(0)\nprint(os.environ['WANDB_DATA_DIR'])"
     done = run(scene, code, WANDB_DATA_DIR="/tmp/mine")
     assert done.stdout == "/tmp/mine\n/tmp/mine\n"
 
@@ -196,25 +196,25 @@ def test_folders_the_user_chose_are_kept(scene: dict) -> None:
 
 def test_wandb_mode_of_the_user_wins(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    sink = wandb_sink(tmp_path, mode="online")
-    sink.log({"x": 1.0}, 0)
-    sink.finish(0)
-    assert sink.about["mode"] == "disabled" and not list(tmp_path.iterdir())
+    logger = wandb_of(tmp_path, mode="online")
+    logger.log({"x": 1.0}, 0)
+    logger.finish(0)
+    assert logger.about["mode"] == "disabled" and not list(tmp_path.iterdir())
     monkeypatch.setenv("WANDB_MODE", "dryrun")  # its old name
-    sink = wandb_sink(tmp_path, mode="online")
-    sink.finish(0)
-    assert sink.about["mode"] == "offline"
+    logger = wandb_of(tmp_path, mode="online")
+    logger.finish(0)
+    assert logger.about["mode"] == "offline"
 
 
 def test_an_unknown_mode_is_the_users_to_mend(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UsageError, match="logger.mode=ofline is not a mode.*Did you mean 'offline'"):
-        wandb_sink(tmp_path, mode="ofline")
+        wandb_of(tmp_path, mode="ofline")
     monkeypatch.setenv("WANDB_MODE", "nope")
     with pytest.raises(UsageError, match="WANDB_MODE=nope"):
-        wandb_sink(tmp_path)
+        wandb_of(tmp_path)
 
 
-ONLINE = "s = sink('online')\ns.log({'x': 1.0}, 0)\ns.finish(0)\nprint(s.about['mode'])"
+ONLINE = "s = logger('online')\ns.log({'x': 1.0}, 0)\ns.finish(0)\nprint(s.about['mode'])"
 
 
 @pytest.mark.parametrize("key", ["", "a" * 40], ids=["no key", "no server"])
@@ -271,17 +271,17 @@ CALLS = {
 
 
 @pytest.mark.parametrize("verb", CALLS)
-def test_a_failing_sink_warns_once_and_falls_silent(verb: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_logger_warns_once_and_falls_silent(verb: str, caplog: pytest.LogCaptureFixture) -> None:
     backend = Broken(ValueError("two\nlines"))
-    sink = loggers.FailSafeLogger(backend, {"kind": "broken"})
-    getattr(sink, verb)(*CALLS[verb])
+    logger = loggers.FailSafeLogger(backend, {"kind": "broken"})
+    getattr(logger, verb)(*CALLS[verb])
     for other, values in CALLS.items():
-        getattr(sink, other)(*values)
+        getattr(logger, other)(*values)
     (record,) = ours(caplog)
     assert (record.name, record.levelno) == ("maskbench", logging.WARNING)
     assert record.getMessage() == ("logger=broken stopped recording (ValueError: two lines); the run goes on without it")
     assert backend.finished == 1
-    assert sink.about["failed"] == "ValueError: two lines"
+    assert logger.about["failed"] == "ValueError: two lines"
 
 
 def test_an_interrupt_is_not_swallowed() -> None:
@@ -290,13 +290,13 @@ def test_an_interrupt_is_not_swallowed() -> None:
 
 
 def test_a_missing_file_or_an_unwritable_folder_is_a_warning(tmp_path: Path, caplog) -> None:
-    sink = wandb_sink(tmp_path / "run")
-    sink.artifact(tmp_path / "nothing", "masks")
-    assert "FileNotFoundError" in sink.about["failed"]
+    logger = wandb_of(tmp_path / "run")
+    logger.artifact(tmp_path / "nothing", "masks")
+    assert "FileNotFoundError" in logger.about["failed"]
     (tmp_path / "file").write_text("")
-    assert "failed" in wandb_sink(tmp_path / "file" / "run").about
+    assert "failed" in wandb_of(tmp_path / "file" / "run").about
     assert len(ours(caplog)) == 2
-    again = wandb_sink(tmp_path / "again", "another")  # nothing is left behind
+    again = wandb_of(tmp_path / "again", "another")  # nothing is left behind
     again.log({"x": 1.0}, 0)
     again.finish(0)
     assert wandb_file.read(tmp_path / "again").id == "another"
@@ -306,7 +306,7 @@ def test_a_missing_file_or_an_unwritable_folder_is_a_warning(tmp_path: Path, cap
 def test_the_run_survives_the_death_of_wandbs_process(scene: dict) -> None:
     code = """
 import signal, subprocess
-s = sink()
+s = logger()
 s.log({'x': 1.0}, 0)
 found = subprocess.run(['pgrep', '-P', str(os.getpid()), 'wandb-core'], capture_output=True, text=True)
 (pid,) = found.stdout.split()
@@ -314,7 +314,7 @@ os.kill(int(pid), signal.SIGKILL)
 time.sleep(0.5)
 for i in range(3): s.log({'x': 2.0}, i)
 s.finish(0)
-t = sink(id='next', folder='next')
+t = logger(id='next', folder='next')
 t.log({'x': 3.0}, 0)
 t.finish(0)
 """
@@ -328,15 +328,15 @@ t.finish(0)
 
 
 def test_csv(tmp_path: Path, recwarn, capfd) -> None:
-    sink = loggers.csv_logger(run_dir=tmp_path, config={"seed": 1, "method": {"name": "x"}}, mode="unused")
-    sink.log({"loss": 1.0}, 10)
-    sink.log({"loss": 0.5, "accuracy": 0.9}, 20)
-    sink.summary({"average_accuracy": 0.9})
-    sink.table("by/stage", [{"stage": 0, "accuracy": 0.5}, {"stage": 1}])
-    sink.image("curve", tmp_path / "curve.png")
-    sink.artifact(tmp_path / "masks", "masks")
-    sink.finish(0)
-    folder = tmp_path / sink.about["files"]
+    logger = loggers.csv_logger(run_dir=tmp_path, config={"seed": 1, "method": {"name": "x"}}, mode="unused")
+    logger.log({"loss": 1.0}, 10)
+    logger.log({"loss": 0.5, "accuracy": 0.9}, 20)
+    logger.summary({"average_accuracy": 0.9})
+    logger.table("by/stage", [{"stage": 0, "accuracy": 0.5}, {"stage": 1}])
+    logger.image("curve", tmp_path / "curve.png")
+    logger.artifact(tmp_path / "masks", "masks")
+    logger.finish(0)
+    folder = tmp_path / logger.about["files"]
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [(row["step"], row["loss"], row["accuracy"]) for row in rows] == [("10", "1.0", ""), ("20", "0.5", "0.9")]
@@ -346,8 +346,8 @@ def test_csv(tmp_path: Path, recwarn, capfd) -> None:
     again = loggers.csv_logger(run_dir=tmp_path)
     again.log({"loss": 0.1}, 20)
     again.finish(0)
-    assert (folder / "metrics.csv").exists() and again.about["files"] != sink.about["files"]
-    assert "failed" not in sink.about and "failed" not in again.about
+    assert (folder / "metrics.csv").exists() and again.about["files"] != logger.about["files"]
+    assert "failed" not in logger.about and "failed" not in again.about
     assert not recwarn.list and capfd.readouterr() == ("", "")
 
 
@@ -358,15 +358,15 @@ def test_tensorboard(tmp_path: Path) -> None:
 
     Image.fromarray(np.zeros((4, 5, 3), dtype=np.uint8)).save(tmp_path / "figure.png")
     for steps, loss in (((0, 10, 20), 1.0), ((10, 20, 30), 2.0)):  # the second attempt resumes at 10
-        sink = loggers.tensorboard_logger(run_dir=tmp_path, config={"seed": 1, "a": {"b": None}})
+        logger = loggers.tensorboard_logger(run_dir=tmp_path, config={"seed": 1, "a": {"b": None}})
         for step in steps:
-            sink.log({"loss": loss}, step)
-        sink.table("result", [{"stage": 0, "accuracy": 0.5}])
-        sink.image("curve", tmp_path / "figure.png")
-        sink.artifact(tmp_path / "masks", "masks")
-        sink.summary({"average_accuracy": 0.9, "name": "x", "none": None})
-        sink.finish(0)
-        assert sink.about == {"kind": "tensorboard", "files": "tensorboard"}
+            logger.log({"loss": loss}, step)
+        logger.table("result", [{"stage": 0, "accuracy": 0.5}])
+        logger.image("curve", tmp_path / "figure.png")
+        logger.artifact(tmp_path / "masks", "masks")
+        logger.summary({"average_accuracy": 0.9, "name": "x", "none": None})
+        logger.finish(0)
+        assert logger.about == {"kind": "tensorboard", "files": "tensorboard"}
         time.sleep(1.1)  # event files are named by the second
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -383,10 +383,10 @@ def test_missing_tensorboard_is_one_sentence(tmp_path: Path, monkeypatch) -> Non
 
 
 def test_none_writes_nothing(tmp_path: Path) -> None:
-    sink = loggers.no_logger(run_dir=tmp_path, anything=1)
+    logger = loggers.no_logger(run_dir=tmp_path, anything=1)
     for verb, values in CALLS.items():
-        getattr(sink, verb)(*values)
-    assert sink.about == {"kind": "none"} and not list(tmp_path.iterdir())
+        getattr(logger, verb)(*values)
+    assert logger.about == {"kind": "none"} and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
@@ -396,7 +396,7 @@ def test_every_choice_of_conf_takes_what_a_run_gives(path: Path, tmp_path: Path,
 
     make = instantiate(OmegaConf.load(path), _partial_=True)
     config = OmegaConf.create({"method": {"_target_": "a.B", "shares": [0.5, 0.1]}})
-    sink = make(run_dir=str(tmp_path), run_id="key-s0", group="g", job_type="supsup", config=config, name="x", tags=["a"])
-    sink.log({"x": 1.0}, 0)
-    sink.finish(0)
-    assert sink.about["kind"] == path.stem and "failed" not in sink.about
+    logger = make(run_dir=str(tmp_path), run_id="key-s0", group="g", job_type="supsup", config=config, name="x", tags=["a"])
+    logger.log({"x": 1.0}, 0)
+    logger.finish(0)
+    assert logger.about["kind"] == path.stem and "failed" not in logger.about
