@@ -163,21 +163,28 @@ def test_a_mask_that_moved_in_the_last_step(build: Callable) -> None:
         assert (bench.method.net.get_parameter(name).flatten()[newborn] == 0).all()
 
 
+HOOKED = """# @package _global_
+# A method of this file, as one from outside the package.
+defaults: [override /task: uncertainty, override /data: mnist, override /backbone: lenet_300_100, override /optimizer: sgd]
+method: {{_target_: test_contract_hooks.{name}, name: hooked, about: has hooks, tasks: [uncertainty]}}
+"""
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("method", METHODS)
 def test_two_devices_give_what_one_gives(method: type[Method], cli: Callable, tmp_path: Path) -> None:
     """Each of two processes takes half of every batch; what the hooks see is averaged."""
-    root = Path(__file__).parents[2]
-    words = (
-        *SMALL, f"method._target_=test_contract_hooks.{method.__name__}", "~method.init", "logger=none", "loop.progress=false",
-        "budget.batch_size=30", "data.train=null", "optimizer=sgd",
-    )  # fmt: skip
+    choice = tmp_path / "conf" / "method" / "hooked.yaml"
+    choice.parent.mkdir(parents=True)
+    choice.write_text(HOOKED.format(name=method.__name__))
+    path = f"{Path(__file__).parents[2]}:{Path(__file__).parent}"
+    words = ("--config-dir", str(tmp_path / "conf"), "method=hooked", *SMALL[1:], "budget.batch_size=30", "logger=none")
     states = []
     for trainer in ("cpu", "ddp"):
-        done = cli(*words, f"trainer={trainer}", f"paths.output={tmp_path / trainer}", PYTHONPATH=f"{root}:{Path(__file__).parent}")
+        done = cli(*words, f"trainer={trainer}", f"paths.output={tmp_path / trainer}", PYTHONPATH=path)
         assert done.returncode == 0, done.stderr
-        (path,) = (tmp_path / trainer).glob("*/s*/weights.safetensors")
-        states.append(load_file(path))
+        (weights,) = (tmp_path / trainer).glob("*/s*/weights.safetensors")
+        states.append(load_file(weights))
     one, two = states
     assert one.keys() == two.keys()
     for name, value in one.items():
