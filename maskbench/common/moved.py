@@ -23,7 +23,7 @@ ROOMS = {  # where -> what came there: the old module's path below maskbench, `=
     "data.letters data.ood data.pairs data.permuted data.rotated data.shift data.split data.streamed",
     "data.tables": "data.ball data.friedman data.generated data.ode data.regression data.tabular data.toy",
     "data.episodes": "data.bank data.few_shot data.few_shot_folders data.glyph28 data.sinusoid",
-    "training": "method learner fit journal shared=phase_cache evaluate optimizers schedules",
+    "training": "method learner=lightning fit journal shared=phase_cache evaluate optimizers schedules",
     "methods.prune": "methods.lottery methods.supermask methods.edge_popup actions",
     "methods.continual": "methods.supsup methods.packnet methods.piggyback methods.batch_ensemble methods.psp "
     "methods.heads methods.separate methods.hopsupsup hopfield",
@@ -61,6 +61,7 @@ RENAMED = {  # new module -> {old name in it: new name}
     "maskbench.masks.owners": {"Ledger": "WeightOwners"},
     "maskbench.runs.loggers": {"Sink": "FailSafeLogger"},
     "maskbench.runs.loggers.fail_safe": {"Sink": "FailSafeLogger"},
+    "maskbench.training.phase_cache": {"Shared": "PhaseCache"},
 }
 
 

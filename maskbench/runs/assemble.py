@@ -30,9 +30,9 @@ from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
 from maskbench.training.fit import Fit
 from maskbench.training.journal import Journal, snapshot
-from maskbench.training.learner import check_trainer
+from maskbench.training.lightning import check_trainer
 from maskbench.training.method import Method
-from maskbench.training.phase_cache import Shared
+from maskbench.training.phase_cache import PhaseCache
 
 log = logging.getLogger("maskbench")
 VALIDATION = "validation"
@@ -121,13 +121,13 @@ class Run:
             shared=self.shared(),
         )
 
-    def shared(self) -> Shared | None:
+    def shared(self) -> PhaseCache | None:
         """Where this run leaves and finds the phases of training that others have too."""
         if self.cfg.paths.shared is None:
             return None
         parts = {name: self.plain()[name] for name in ("backbone", "optimizer", "schedule", "budget", "trainer")}
         parts["loop"] = {name: self.cfg.loop[name] for name in ("log_every", "threads")}
-        return Shared(Path(self.cfg.paths.shared).expanduser(), self.folder, parts)
+        return PhaseCache(Path(self.cfg.paths.shared).expanduser(), self.folder, parts)
 
     def logger(self) -> FailSafeLogger:
         """The logger of the config; of the other processes of a distributed run, none."""

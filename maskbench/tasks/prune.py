@@ -76,8 +76,8 @@ def measure(method: Method, stage: Stage, fit: Callable, level: int, branch: str
     before = fit.cpu_seconds
     method.learn(stage, fit)
     accuracies = {
-        f"accuracy_{reading}".rstrip("_"): evaluate.member_accuracy(method, stage, stage.test, reading)
-        for reading in method.prediction_modes()
+        f"accuracy_{mode}".rstrip("_"): evaluate.member_accuracy(method, stage, stage.test, mode)
+        for mode in method.prediction_modes()
     }
     return {
         "level": level,

@@ -82,10 +82,10 @@ def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Ro
     calibration = uncertainty.calibration(members, y, bins)
     numbers: Numbers = calibration | uncertainty.selective(sure, right) | uncertainty.diversity(members, y)
     numbers |= tempered(method, stage, members, y, bins)
-    for reading in method.prediction_modes():
-        if reading:
-            told = uncertainty.calibration(*evaluate.members(method, stage, stage.test, reading=reading), bins)
-            numbers |= {f"{name}_{reading}": value for name, value in told.items()}
+    for mode in method.prediction_modes():
+        if mode:
+            told = uncertainty.calibration(*evaluate.members(method, stage, stage.test, mode=mode), bins)
+            numbers |= {f"{name}_{mode}": value for name, value in told.items()}
     curves = named("members", uncertainty.by_members(members, y, bins))
     curves += named("reliability", uncertainty.reliability(sure, right, bins))
     curves += named("confidence", uncertainty.by_confidence(sure, right, THRESHOLDS), data=stage.name)
@@ -156,11 +156,11 @@ def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
     members = full(members, y)
     by_fold = gaussian.scores(members, y, stage.units)
     numbers = over_folds(by_fold)
-    for reading in method.prediction_modes():
-        if reading:
-            theirs, _ = evaluate.members(method, stage, stage.test, reading=reading)
+    for mode in method.prediction_modes():
+        if mode:
+            theirs, _ = evaluate.members(method, stage, stage.test, mode=mode)
             told = over_folds(gaussian.scores(full(theirs, y), y, stage.units))
-            numbers |= {f"{name}_{reading}": told[name] for name in TABLE}
+            numbers |= {f"{name}_{mode}": told[name] for name in TABLE}
     alone = [gaussian.scores(one[None], y, stage.units) for one in members[:SINGLES]]
     numbers |= {f"member_{name}": over_folds(average(alone))[name] for name in TABLE}
     curves = []

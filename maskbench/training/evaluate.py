@@ -1,4 +1,4 @@
-"""Looking at a method from outside: its predictions over a whole split, without gradients and in evaluation mode."""
+"""A method's predictions over a whole split, and their loss and accuracy: without gradients, in evaluation mode."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ def device_of(method: Method) -> torch.device:
 
 
 @torch.no_grad()
-def members(method: Method, stage: Stage, split: Split, first: int | None = None, reading: str = "") -> tuple[Tensor, Tensor]:
-    """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows, by one of its readings."""
+def members(method: Method, stage: Stage, split: Split, first: int | None = None, mode: str = "") -> tuple[Tensor, Tensor]:
+    """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows, by one of `prediction_modes`."""
     method.eval()
-    predict = method.prediction_modes()[reading]
-    answers = [(predict(x, stage), y) for x, y in split.batches(BATCH, device_of(method), first)]
-    return torch.cat([p for p, _ in answers], 1), torch.cat([y for _, y in answers])
+    predict = method.prediction_modes()[mode]
+    parts = [(predict(x, stage), y) for x, y in split.batches(BATCH, device_of(method), first)]
+    return torch.cat([p for p, _ in parts], 1), torch.cat([y for _, y in parts])
 
 
 @torch.no_grad()
@@ -37,16 +37,16 @@ def accuracy(method: Method, stage: Stage, split: Split) -> float:
     return (p.mean(0).argmax(-1) == y).double().mean().item()
 
 
-def member_accuracy(method: Method, stage: Stage, split: Split, reading: str = "") -> float:
+def member_accuracy(method: Method, stage: Stage, split: Split, mode: str = "") -> float:
     """Mean over members of the share each gets right (a sampled mask is judged by its samples, not by their vote)."""
-    p, y = members(method, stage, split, reading=reading)
+    p, y = members(method, stage, split, mode=mode)
     return (p.argmax(-1) == y).double().mean().item()
 
 
 def validation(method: Method, stages: Sequence[Stage]) -> float:
     """What a search may maximise: accuracy on the validation splits (of reals minus the loss), averaged over stages."""
-    looks = [loss_and_accuracy(method, stage, stage.val) for stage in stages]
-    return sum(found.get("accuracy", -found["loss"]) for found in looks) / len(looks)
+    values = [loss_and_accuracy(method, stage, stage.val) for stage in stages]
+    return sum(value.get("accuracy", -value["loss"]) for value in values) / len(values)
 
 
 def loss_and_accuracy(method: Method, stage: Stage, split: Split) -> dict[str, float]:

@@ -1,12 +1,12 @@
-"""What an interrupted run needs to go on bit for bit: which parts are done, and where inside a part the training stood.
+"""What an interrupted run needs to go on bit for bit: which of its parts are done, and where inside a part training stood.
 
-A task is a deterministic program of parts (`part(name, work)`), a part of phases of training (`fit`). After an
-interruption the program runs again: parts that are done return what they returned, the method gets the state it had
-when the open part began, and within that part finished phases hand back their end state, the open one goes on from its
+A task is a deterministic program of parts (`part(name, work)`), a part is one of phases of training (`fit`). After an
+interruption the program runs again. Parts that are done return what they returned; the method gets the state it had when the
+part under way began; within that part, finished phases hand back their end state, and the one under way goes on from its
 checkpoint. The method needs no code for this; its `learn` must only be deterministic between phases.
 
-One file holds the open point (`checkpoint.pt`, replaced atomically); each done part's value has a file of its own.
-All are tensors and plain containers, loaded with weights_only=True.
+One file holds the checkpoint (`checkpoint.pt`, replaced atomically); the value of each part that is done has a file of its
+own. All are tensors and plain containers, loaded with weights_only=True.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maskbench.common.errors import UsageError
 from maskbench.common.files import anew, replace
@@ -27,11 +27,23 @@ Value = dict[str, Any]
 
 
 class Journal:
-    """Args:
-    folder: the run directory. method: what is restored when a part begins.
-    seed: of the run; each part draws from the stream (seed, "step", name).
-    every: seconds between writes of the open point; it may be lost work, never another result.
-    history: has `position` and `rewind(position)`, so that rows written after the open point are taken back.
+    """The memory of a run that may be interrupted.
+
+    Args:
+        folder: the run directory.
+        method: what is restored when a part begins.
+        seed: of the run; each part draws from the stream (seed, "step", name).
+        every: seconds between checkpoints: an interruption costs at most their work, and never changes a result.
+        history: has `position` and `rewind(position)`, so that rows written after the checkpoint are taken back.
+        write: whether anything is written; of several processes, one does.
+
+    Attributes:
+        name: of the part under way.
+        done: names of the parts that are done.
+        expected: how many parts the task has, where it says so.
+        phases: (end state, result) of the finished phases of the part under way.
+        tally: of training, by all attempts together: steps, cpu_seconds; `fit` adds to it.
+        on_part: called with the name and value of each part, done before or now.
 
     Raises:
         UsageError: what an earlier attempt left cannot be read or does not fit the method.
@@ -42,16 +54,17 @@ class Journal:
         self.method, self.seed, self.every, self.history, self.write = method, seed, every, history, write
         self.on_part: Callable[[str, Value], None] = lambda name, value: None
         self.saved_at = time.monotonic()
-        self.name = ""  # of the part under way
-        self.tally = {"steps": 0, "cpu_seconds": 0.0}  # of training, by all attempts together; fit adds to it
-        self.done: list[str] = []  # names of the parts behind us
-        self.expected: int | None = None  # how many parts the task has, where it knows
-        self.phases: list[tuple[dict, Any]] = []  # (end state, result) of the phases behind us in this part
-        # from before the interruption: parts done, state at the open part's start, its finished phases, its open one
-        self.known: int
+        self.name = ""
+        self.tally = {"steps": 0, "cpu_seconds": 0.0}
+        self.done: list[str] = []
+        self.expected: int | None = None
+        self.phases: list[tuple[dict, Any]] = []
+        # from before the interruption: how many parts were done, the method and tally when the next began, its finished
+        # phases, and the checkpoint of its phase under way
+        self.parts_before: int
         self.start: dict
-        self.replay: list[tuple[dict, Any]]
-        self.open: dict | None
+        self.phases_before: list[tuple[dict, Any]]
+        self.phase_before: dict | None
         self._restore()
 
     # ---- for tasks
@@ -61,8 +74,8 @@ class Journal:
         if name in self.done:
             raise ValueError(f"two parts of one run are called {name}")
         number, self.name = len(self.done), name
-        known = number < self.known
-        if known:
+        done_before = number < self.parts_before
+        if done_before:
             value = read(self._value(number))
         else:
             with seeded(self.seed, "step", name):
@@ -70,57 +83,59 @@ class Journal:
             if self.write:
                 self.folder.mkdir(exist_ok=True)
                 replace(self._value(number), lambda path: torch.save(value, path))
-            self.start, self.phases, self.replay = self._start(), [], []
+            self.start, self.phases, self.phases_before = self._start(), [], []
         self.done.append(name)
-        if not known and self.due():
+        if not done_before and self.due():
             self.save()
         self.on_part(name, value)
         return value
 
     @property
     def resumed(self) -> str:
-        """What was taken up from before, in words; empty for a new run."""
-        if not (self.known or self.replay or self.open):
+        """What was taken up from an earlier attempt, in words; empty for a new run."""
+        if not (self.parts_before or self.phases_before or self.phase_before):
             return ""
-        at = f", training at step {self.open['step']}" if self.open else ""
-        return f"{self.known} parts of its task are done{at}"
+        at = f", training at step {self.phase_before['step']}" if self.phase_before else ""
+        return f"{self.parts_before} parts of its task are done{at}"
 
     # ---- for fit
 
     def resume(self, method: nn.Module) -> tuple[Any, dict | None]:
-        """(result, None) for a phase that ended before the interruption, with `method` set to its end state;
-        (None, checkpoint) for the open one; (None, None) for a new one."""
+        """(result, None) for a phase that was finished before the interruption, with `method` set to its end state;
+        (None, checkpoint) for the one under way then, with `method` as it stood; (None, None) for a new one."""
         number = len(self.phases)
-        if number < len(self.replay):
-            state, result = self.replay[number]
+        if number < len(self.phases_before):
+            state, result = self.phases_before[number]
             method.load_state_dict(state)
             self.phases.append((state, result))
             return result, None
-        checkpoint, self.open = self.open, None
+        checkpoint, self.phase_before = self.phase_before, None
         if checkpoint is not None:
             method.load_state_dict(checkpoint["method"])
         return None, checkpoint
 
     def end_phase(self, method: nn.Module, result: Any) -> None:
+        """Keep the end of a phase for the next checkpoint."""
         self.phases.append((snapshot(method), result))
 
     def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
         return self.write and time.monotonic() - self.saved_at >= self.every
 
     def save(self, phase: dict | None = None) -> None:
-        """Write the open point: the part's start, its finished phases, and the open phase's checkpoint."""
+        """Write the checkpoint: the start of the part under way, its finished phases, and `phase`, the one under way."""
         if not self.write:
             return
         self.folder.mkdir(exist_ok=True)
         self.history.flush()
-        point = {
+        checkpoint = {
             "parts": len(self.done),
             "start": self.start,
             "phases": self.phases,
             "phase": phase,
             "history": self.history.position,
         }
-        replace(self.folder / "checkpoint.pt", lambda path: torch.save(point, path))
+        replace(self.folder / "checkpoint.pt", lambda path: torch.save(checkpoint, path))
         at = {"parts_done": len(self.done), "part": self.name, "phase": len(self.phases), "at": (phase or {}).get("step", 0)}
         replace(self.folder.parent / "state.json", lambda path: path.write_text(json.dumps(at, indent=1)))
         self.saved_at = time.monotonic()
@@ -136,23 +151,35 @@ class Journal:
     def _restore(self) -> None:
         path = self.folder / "checkpoint.pt"
         if path.exists():
-            point = read(path)
-            self.known, self.start = point["parts"], point["start"]
+            checkpoint = read(path)
+            self.parts_before, self.start = checkpoint["parts"], checkpoint["start"]
             try:
                 self.method.load_state_dict(self.start["method"])
             except RuntimeError as error:  # names or shapes, from another version of the code
                 raise UsageError(f"{path} does not fit this version of the method; {anew(self.folder)}") from error
             self.tally = dict(self.start["tally"])
-            self.replay, self.open = point["phases"], point["phase"]
-            self.history.rewind(point["history"])
+            self.phases_before, self.phase_before = checkpoint["phases"], checkpoint["phase"]
+            self.history.rewind(checkpoint["history"])
         else:
-            self.known, self.start, self.replay, self.open = 0, self._start(), [], None
+            self.parts_before, self.start, self.phases_before, self.phase_before = 0, self._start(), [], None
             self.history.rewind(0)
 
 
 def snapshot(module: nn.Module) -> dict:
     """A state dict that later training does not write into."""
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+def generator_states() -> list[Tensor]:
+    """States of torch's global generators: the CPU's first, then one per CUDA device."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+
+
+def set_generators(states: list[Tensor]) -> None:
+    """Bring torch's global generators to what `generator_states` gave."""
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state_all(states[1:])
 
 
 def read(path: Path) -> Any:

@@ -1,19 +1,39 @@
-"""A method is five verbs over one backbone; each paper overrides the one to four that make it itself.
+"""What a method is: five verbs over one backbone, of which each paper overrides the one to four that make it itself, and hooks
+into the training step for those that act at every step.
 
 Every paper here is y = f(x; w * m): a mask is a tensor that stands beside a named tensor of the backbone, and masks meet the
-network in one place, `functional_call(net, effective, x)`. The backbone stays a plain module with plain keys.
+network in one place, `functional_call(net, effective_weights, x)`. The backbone stays a plain module with plain keys.
 
-What a method keeps are buffers; what moves is what `movable()` yields, and only that reaches an optimiser. All of a
-method's memory is its `state_dict()`: attributes set in `learn` must follow from the stage alone.
+What a method keeps are buffers; what moves is what `trainable_parameters()` yields, and only that reaches an optimiser. All
+of a method's memory is its `state_dict()`: attributes set in `learn` must follow from the stage alone, and what a hook
+remembers from one step to the next must be a buffer.
+
+    verb                    question                                           plain training
+    effective_weights       which tensors stand in for the backbone's own?     none
+    trainable_parameters    what may the optimiser move?                       all of the backbone's
+    loss                    what is minimised?                                 the stage's criterion
+    learn                   what happens around training, in what order?       one phase of training
+    predict                 what do the members answer?                        one member
+
+    hook                    called in each optimiser step, with a `Progress`
+    before_step             before the loss is computed: anneal a temperature, redraw a mask
+    wants_weight_gradients  whether this step's gradient of the effective weights is wanted, masked-out entries included
+    after_backward          gradients are there, averaged over devices, and may be changed in place
+    after_step              weights have moved; the optimiser and its moments are at hand
+
+A hook that is not overridden is not called, so it costs nothing. Hooks run without autograd, on every device alike, and give
+the same bits at every block size and after an interruption.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskbench.common.errors import UsageError
+from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
 
 EARLIER = {  # names of verbs before they were the field's own words
@@ -26,8 +46,35 @@ EARLIER = {  # names of verbs before they were the field's own words
 }
 
 
+class Progress(NamedTuple):
+    """Where in a phase of training a hook is called.
+
+    Attributes:
+        step: the optimiser step under way, from 0 to total - 1 (from `begin` in a phase that starts later).
+        total: optimiser steps of the phase.
+        phase: its name in the history, such as "train".
+        stage: what is trained on.
+        stream: the name of the phase's random stream.
+    """
+
+    step: int
+    total: int
+    phase: str
+    stage: Stage
+    stream: tuple
+
+    @property
+    def fraction(self) -> float:
+        """0 at the phase's first step, 1 at its last."""
+        return self.step / max(1, self.total - 1)
+
+    def generator(self, *names: object) -> torch.Generator:
+        """A CPU generator for what a hook draws in this step: the same on every device, without touching the training's own."""
+        return generator(*self.stream, "hook", self.step, *names)
+
+
 class Method(nn.Module):
-    """Plain training of a dense net: the default of every verb.
+    """Plain training of a dense net: the default of every verb; the module's docstring lists verbs and hooks.
 
     Subclasses are final: what two methods share is a function or a small object, never a parent.
     """
@@ -45,6 +92,7 @@ class Method(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+        self.weight_gradients: dict[str, Tensor] = {}  # see wants_weight_gradients
 
     # ---- the five verbs
 
@@ -68,6 +116,30 @@ class Method(nn.Module):
     def predict(self, x: Tensor, stage: Stage) -> Tensor:
         """Members' predictions [members, batch, outputs]: probabilities for classes, values for reals."""
         return stage.link(self.logits(x, stage))[None]
+
+    # ---- hooks into an optimiser step: called only where overridden, without autograd
+
+    def before_step(self, progress: Progress) -> None:
+        """Before the loss of this step is computed; its learning rate is set."""
+
+    def wants_weight_gradients(self, progress: Progress) -> bool:
+        """Whether `after_backward` and `after_step` of this step find `weight_gradients`.
+
+        They hold the gradient of the loss with respect to each tensor that `effective_weights` returned for one of the
+        backbone's parameters, by name and of that tensor's shape: dense, so entries that a mask holds at 0 have theirs
+        too. Calls within one loss add up; devices are averaged. What the method leaves to the backbone itself is not among
+        them: its gradient is `.grad`. Costs one copy of these tensors, at the steps that want it.
+        """
+        return False
+
+    def after_backward(self, progress: Progress) -> None:
+        """Gradients are in `.grad` of what may move (None: none reached it), averaged over devices: change them in place.
+
+        Under trainer.precision=16-mixed they are unscaled, and not finite in steps that the scaler will skip.
+        """
+
+    def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        """The weights have moved; `optimizers.moments(optimizer, parameter)` yields what must be masked or reset with them."""
 
     # ---- what every method has
 

@@ -1,9 +1,11 @@
-"""One optimiser made of several, for methods whose parts move by different rules."""
+"""One optimiser made of several, for methods whose parts move by different rules; and what an optimiser remembers of a
+parameter, for methods that mask or reset it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from maskbench.common.errors import UsageError
 
@@ -35,9 +37,10 @@ class ByGroup(torch.optim.Optimizer):
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def step(self, closure: Callable[[], float] | None = None) -> None:
-        """One step of each part."""
+        """One step of each part, after one evaluation of the closure, if there is one (Lightning's wrapper has one)."""
         if closure is not None:
-            raise NotImplementedError("a closure would be evaluated once for each part")
+            with torch.enable_grad():
+                closure()
         for part in self.parts:
             part.step()
 
@@ -48,3 +51,18 @@ class ByGroup(torch.optim.Optimizer):
         for part, own in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(own)
         self._share_groups()
+
+
+def state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Any]:
+    """What the optimiser remembers of a parameter, by torch's names (`exp_avg`, `momentum_buffer`, `step`, ...), to be changed
+    in place; empty before the parameter's first step and for optimisers without memory."""
+    parts = optimizer.parts if isinstance(optimizer, ByGroup) else [optimizer]
+    return next((part.state[parameter] for part in parts if parameter in part.state), {})
+
+
+def moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Iterator[Tensor]:
+    """The tensors an optimiser keeps entry by entry of a parameter, each of its shape: running means of gradients and of
+    their squares, momentum. `for m in moments(optimizer, w): m[newborn] = 0` forgets the past of chosen weights."""
+    for name, value in state_of(optimizer, parameter).items():
+        if isinstance(value, Tensor) and name != "step" and value.shape == parameter.shape:
+            yield value

@@ -1,9 +1,9 @@
-"""Phases of training that several runs have in common, done once: a folder of results under the hash of what decides them.
+"""A cache of phases of training that several runs have in common: results in a folder, under the hash of what decides them.
 
 A method marks a phase as shared by naming the module that holds all the phase reads and writes (the backbone of a plain
 training; itself, if its own loss is at work). The key is a hash of that module's state before the phase and of everything
 else that decides the bits: the stage's fingerprint, the streams of randomness, optimiser, schedule, budget, the code,
-PyTorch and the processor. So a run that finds a phase has the bits it would have trained.
+PyTorch and the processor. So a run that takes a phase from here has the bits it would have trained.
 
 Each entry is a folder: state.safetensors, the module's state after the phase; about.json, written last, with the SHA-256
 of the state, what decided it, the rows of the history, the cost, and who trained it. Entries may be deleted at any time.
@@ -12,7 +12,7 @@ of the state, what decided it, the rows of the history, the cost, and who traine
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -27,71 +27,66 @@ from torch import Tensor, nn
 import maskbench
 from maskbench.common import provenance
 from maskbench.common.files import read_json, replace
-from maskbench.data.stage import Stage
 from maskbench.training.journal import snapshot
-from maskbench.training.method import Method
 
 log = logging.getLogger("maskbench")
 
 RESULT = ("curve", "steps", "cpu_seconds")  # of a phase
 
 
-class Phase(Protocol):
-    """What the cache reads and does of a phase of training (fit.py)."""
+class Training(Protocol):
+    """What the cache reads and does of a phase under way (loop.py)."""
 
-    name: str
-    method: Method
-    stage: Stage
     fit: Any  # its journal names the part of the run
-    stream: Sequence[Any]  # the words that seed its random numbers
-    order: Sequence[Any]  # the words that seed the order of its batches
-    orders: Sequence[str] | None  # of members that each have their own order
-    begin: int
-    total: int
-    lr: float
+    phase: Any  # its description
     rows: list[Any]  # of the history, as they were written
 
     def run(self, checkpoint: Any) -> dict[str, Any]: ...
     def write(self, step: int, values: dict[str, float]) -> None: ...
 
 
-class Shared:
-    """Args:
-    folder: of the entries. run: the run directory, as the one who trained what it puts here.
-    config: what of the run's config decides how a phase trains, as plain containers.
+class PhaseCache:
+    """The folder of finished phases that runs share.
+
+    Args:
+        folder: of the entries.
+        run: the run directory, recorded as the one who trained what it puts here.
+        config: what of the run's config decides how a phase trains, as plain containers.
     """
 
     def __init__(self, folder: Path, run: Path, config: Mapping[str, Any]) -> None:
         self.folder, self.run, self.config = folder, run, dict(config)
 
-    def once(self, phase: Phase, module: nn.Module) -> dict[str, Any]:
-        """The result of the phase: found here, with its history, or trained now and left here for others.
+    def once(self, training: Training, module: nn.Module) -> dict[str, Any]:
+        """The result of the phase: taken from here, with its history, or trained now and left here for others.
 
         `shared` in it says which entry the phase is, and who trained it (None: this run).
         """
-        words = self.words(phase, module)
-        key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:32]
-        with self.turn(key):
-            found = self.get(key, module)
-            if found:
-                phase.method.train()
-                for step, values in found["rows"]:
-                    phase.write(step, values)
-                result = {name: found[name] for name in RESULT}
+        decided_by = self.decided_by(training, module)
+        key = hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()[:32]
+        with self.locked(key):
+            entry = self.get(key, module)
+            if entry:
+                training.phase.method.train()
+                for step, values in entry["rows"]:
+                    training.write(step, values)
+                result = {name: entry[name] for name in RESULT}
             else:
-                result = phase.run(None)
-                self.put(key, module, decided_by=words, rows=phase.rows, **result)
-        by = found["trained_by"] if found else None
-        return result | {"shared": {"step": phase.fit.journal.name, "phase": phase.name, "key": key, "trained_by": by}}
+                result = training.run(None)
+                self.put(key, module, decided_by=decided_by, rows=training.rows, **result)
+        trained_by = entry["trained_by"] if entry else None
+        part, name = training.fit.journal.name, training.phase.name
+        return result | {"shared": {"part": part, "phase": name, "key": key, "trained_by": trained_by}}
 
-    def words(self, phase: Phase, module: nn.Module) -> dict[str, Any]:
+    def decided_by(self, training: Training, module: nn.Module) -> dict[str, Any]:
         """All that decides what the phase makes of `module`."""
-        stage, free = phase.stage, {id(p) for p in phase.method.trainable_parameters()}
+        phase = training.phase
+        stage, moving = phase.stage, {id(p) for p in phase.method.trainable_parameters()}
         return {
             "config": self.config,
             "module": f"{type(module).__module__}.{type(module).__qualname__}",
             "state": digest(module.state_dict()),
-            "movable": [name for name, tensor in module.state_dict(keep_vars=True).items() if id(tensor) in free],
+            "movable": [name for name, tensor in module.state_dict(keep_vars=True).items() if id(tensor) in moving],
             "stage": [stage.fingerprint, stage.index, stage.outputs, named(stage.criterion), named(stage.link)],
             "streams": [list(phase.stream), list(phase.order)],
             "steps": [phase.begin, phase.total, phase.lr, phase.orders],
@@ -101,7 +96,7 @@ class Shared:
         }
 
     @contextmanager
-    def turn(self, key: str) -> Iterator[None]:
+    def locked(self, key: str) -> Iterator[None]:
         """Inside, no other run is at work on this entry; a lock that dies with its process."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / f"{key}.lock")
@@ -116,7 +111,7 @@ class Shared:
             lock.release()
 
     def get(self, key: str, module: nn.Module) -> dict[str, Any] | None:
-        """Bring `module` to the state of the entry and return what else it holds; None if there is none that is whole."""
+        """Bring `module` to the state of the entry and return the rest of it; None if there is no entry that is whole."""
         place = self.folder / key
         about = read_json(place / "about.json")
         if not about:
@@ -131,13 +126,13 @@ class Shared:
         module.load_state_dict(load(content))
         return about
 
-    def put(self, key: str, module: nn.Module, **facts: Any) -> None:
-        """Write the entry: the module's state as it is now, and `facts` (JSON)."""
+    def put(self, key: str, module: nn.Module, **about: Any) -> None:
+        """Write the entry: the module's state as it is now, and what is to be said about it (JSON)."""
         place = self.folder / key
         place.mkdir(parents=True, exist_ok=True)
         content = save(snapshot(module))
         replace(place / "state.safetensors", lambda path: path.write_bytes(content))
-        about = {"sha256": hashlib.sha256(content).hexdigest(), "trained_by": str(self.run)} | facts
+        about = {"sha256": hashlib.sha256(content).hexdigest(), "trained_by": str(self.run)} | about
         replace(place / "about.json", lambda path: path.write_text(json.dumps(about, indent=1)))
 
 
@@ -150,12 +145,12 @@ def named(function: Callable) -> str:
 
 def digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 of tensors: names, types, shapes and values."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 @cache

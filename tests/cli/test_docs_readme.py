@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md")}
 SCOREBOARD = (ROOT / "docs" / "scoreboard.md").read_text()
-EXAMPLES = sorted(set(re.findall(r"(?:^    |`)(?:python -m )?maskbench ([a-z-][^#`\n]*[^#`\s])", "\n".join(PAGES.values()), re.MULTILINE)))
+EXAMPLES = sorted(
+    set(re.findall(r"(?:^    |`)(?:python -m )?maskbench ([a-z-][^#`\n]*[^#`\s])", "\n".join(PAGES.values()), re.MULTILINE))
+)
 TABLES = spec.names([identity.conf_dir()])
 
 
@@ -62,7 +64,10 @@ def test_a_newcomer_follows_the_first_lines_to_the_letter(tmp_path: Path) -> Non
     first = [line for line in lines[: lines.index(". .venv/bin/activate") + 2] if line != "make test"]
     assert first[0] == "make run" and first[-1].startswith("python -m maskbench ")
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    env |= {"COLUMNS": "80", "PATH": os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if p != str(Path(sys.prefix) / "bin"))}
+    env |= {
+        "COLUMNS": "80",
+        "PATH": os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if p != str(Path(sys.prefix) / "bin")),
+    }
     touch = ["touch", str(tmp_path / ".venv" / "ready")] if not (tmp_path / ".venv" / "ready").exists() else ["true"]
     subprocess.run(touch, check=True)
     done = subprocess.run(["bash", "-euc", "\n".join(first)], cwd=tmp_path, env=env, capture_output=True, text=True)

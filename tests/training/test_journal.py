@@ -103,7 +103,7 @@ def test_wherever_it_stops_the_end_is_the_same(every: float, stop: int, tmp_path
     steps(calm, still, "abcd")
     steps(*opened(tmp_path, every=every), "abcd"[:stop])
     journal, walker = opened(tmp_path, every=every)
-    assert journal.known == (stop if every == 0 else 0)
+    assert journal.parts_before == (stop if every == 0 else 0)
     assert bool(journal.resumed) == (every == 0 and stop > 0)
     steps(journal, walker, "abcd")
     assert torch.equal(walker.place, still.place)

@@ -60,7 +60,7 @@ def test_the_ticket_answers_like_the_threshold_mask(rescale: bool, build: Callab
     save_file(bench.method.ticket(), tmp_path / "ticket.safetensors")
     dense = Dense(build(*TINY, "seed=5", folder="b").method.net, init=f"ticket:{tmp_path / 'ticket.safetensors'}")
     found, _ = evaluate.members(dense, stage, stage.test, 100)
-    wanted, _ = evaluate.members(bench.method, stage, stage.test, 100, reading="threshold")
+    wanted, _ = evaluate.members(bench.method, stage, stage.test, 100, mode="threshold")
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 

@@ -1,8 +1,8 @@
-"""The one LightningModule, and the lean Trainer it runs under.
+"""All that the training loop (loop.py) needs of Lightning: the one LightningModule, a lean Trainer, signals, silence.
 
-A Lightning batch is a block of `block` optimiser steps, each on an index into tensors that stay in memory: Lightning's
-cost per batch is paid once a block, and nothing is logged inside it. block = 1 gives the same bits. Optimiser steps are
-counted here (Lightning counts blocks); with several devices a block is one step, and Lightning synchronises gradients.
+A Lightning batch is a block of optimiser steps, each on an index into tensors that stay in memory: Lightning's cost per batch
+is paid once a block, and nothing is logged inside it. Steps are counted by the loop (Lightning counts blocks); with several
+devices a block is one step, and Lightning averages gradients over them.
 """
 
 import logging
@@ -21,84 +21,73 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
-from maskbench.data.stage import Stage
 from maskbench.training.method import Method
 
 
 class Learner(pl.LightningModule):
-    """Optimiser steps on one method and stage.
+    """What Lightning sees of a training, and what the training's loop needs of Lightning.
 
     Args:
-        rates: learning rate of each of the optimiser's groups, before `factor`.
-        take: what turns a batch of a block into (inputs, targets).
-        factor: learning-rate factor of a step, or None for a constant rate.
-        begin: called when everything is in place, before the first step.
-        after: called with the learner after each block.
+        method: whose parameters Lightning moves to devices and keeps equal on them.
+        optimizer: over what may move.
+        start: called when everything is in place, before the first step.
+        block: called with each block, a list of index batches; it makes the steps.
     """
 
     def __init__(
-        self,
-        method: Method,
-        stage: Stage,
-        *,
-        optimizer: torch.optim.Optimizer,
-        rates: list[float],
-        take: Callable,
-        factor: Callable[[int], float] | None,
-        step: int,
-        begin: Callable[[], None],
-        after: Callable[["Learner"], None],
-        stop: threading.Event,
+        self, method: Method, optimizer: torch.optim.Optimizer, *, start: Callable[[], None], block: Callable[[list], None]
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.method, self.stage, self.optimizer, self.take, self.factor = method, stage, optimizer, take, factor
-        self.step, self.begin, self.after, self.stop = step, begin, after, stop
-        self.rates = rates
-        self.losses: Tensor | None = None  # summed since last read
-        self.counted = 0
+        self.method, self.optimizer, self.start, self.block = method, optimizer, start, block
+        self.plain = False  # one device and full precision: backward and step are torch's own
+        self.rank, self.world = 0, 1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer
 
     def on_train_start(self) -> None:
-        self.begin()
+        self.rank, self.world = self.trainer.global_rank, self.trainer.world_size
+        self.plain = self.world == 1 and self.trainer.precision == "32-true"
+        self.start()
 
     def training_step(self, block: list, _: int) -> None:
-        if self.stop.is_set():
-            return
-        method, stage, take, factor = self.method, self.stage, self.take, self.factor
-        plain = self.trainer.world_size == 1 and self.trainer.precision == "32-true"
-        optimizer = self.optimizers(use_pl_optimizer=not plain)  # Lightning's wrapper carries scaling, at a cost
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        losses, step = self.losses, self.step
-        for batch in block:
-            if world > 1:
-                batch = batch[rank::world]
-            if factor is not None:
-                self.set_rates(factor(step))
-            loss = method.loss(take(batch), stage)
-            optimizer.zero_grad(set_to_none=True)
-            if plain:
-                loss.backward()
-            else:
-                self.manual_backward(loss)
-            optimizer.step()
-            losses = loss.detach() if losses is None else losses + loss.detach()
-            step += 1
-        self.losses, self.step = losses, step
-        self.counted += len(block)
-        self.after(self)
+        self.block(block)
 
-    def set_rates(self, factor: float) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+    # ---- for the loop
 
-    def mean_loss(self) -> float:
-        """Mean training loss per step since the last call."""
-        mean = float(self.losses) / self.counted
-        self.losses, self.counted = None, 0
-        return mean
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What multiplies the loss under 16-mixed precision, so that small gradients do not vanish."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def stepper(self, *, unscaled: bool) -> Callable[[], Any]:
+        """What makes the optimiser's step: torch's own, or Lightning's, which carries precision and strategy at a cost.
+
+        `unscaled`: gradients were unscaled before, which Lightning would do again.
+        """
+        if self.plain:
+            return self.optimizer.step
+        if unscaled and self.scaler is not None:
+            return self.scaled_step
+        return self.optimizers().step
+
+    def scaled_step(self) -> None:
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def unscale(self) -> None:
+        """Gradients as if the loss had not been multiplied."""
+        if not self.plain and self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+
+    def averaged(self, gradient: Tensor) -> Tensor:
+        """A gradient that is no parameter's, in its true size and averaged over devices as those of parameters are."""
+        if self.plain:
+            return gradient
+        if self.scaler is not None:  # its factor as a tensor: nothing waits for the accelerator
+            gradient = gradient / self.scaler.scale(torch.ones((), device=gradient.device))
+        return self.trainer.strategy.reduce(gradient, reduce_op="mean")
 
 
 def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
@@ -116,7 +105,8 @@ def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
 
 
 def check_trainer(keys: dict[str, Any]) -> None:
-    """
+    """See whether a Trainer of these keys can be made here.
+
     Raises:
         UsageError: Lightning refuses these settings on this machine.
     """
@@ -135,18 +125,19 @@ def sentence(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".!")
 
 
-def train(trainer: pl.Trainer, learner: Learner, loader: Iterable) -> None:
-    """
+def train(trainer: pl.Trainer, learner: Learner, blocks: Iterable, stop: threading.Event) -> None:
+    """Let the learner have all blocks; `stop` is set where Lightning was asked to end.
+
     Raises:
         UsageError: Lightning's Trainer was given a key with which it does not train this learner.
     """
     try:
         with looking_for_gpus(not isinstance(trainer.accelerator, CPUAccelerator)):
-            trainer.fit(learner, train_dataloaders=loader)
+            trainer.fit(learner, train_dataloaders=blocks)
     except MisconfigurationException as error:
         raise UsageError(f"{sentence(error)}; mend trainer.KEY=VALUE.") from error
     except SIGTERMException:
-        learner.stop.set()
+        stop.set()
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt
         raise KeyboardInterrupt from None
 
@@ -158,12 +149,12 @@ def on_signal(stop: threading.Event) -> Iterator[None]:
         yield
         return
 
-    def ask(number: int, frame: Any) -> None:
+    def set_stop(number: int, frame: Any) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from torch import Tensor
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage, batches
-from maskbench.training import evaluate, learner
+from maskbench.training import evaluate, lightning
 from maskbench.training.method import Method
 
 SMALL = (
@@ -236,8 +236,8 @@ def test_training_says_nothing(build: Callable, capfd: pytest.CaptureFixture) ->
 def test_the_loop_is_one_lightning_module_with_manual_steps() -> None:
     import pytorch_lightning as pl
 
-    modules = [v for v in vars(learner).values() if isinstance(v, type) and issubclass(v, pl.LightningModule)]
-    assert modules == [learner.Learner]
+    modules = [v for v in vars(lightning).values() if isinstance(v, type) and issubclass(v, pl.LightningModule)]
+    assert modules == [lightning.Learner]
 
 
 CPU = {"accelerator": "cpu", "devices": 1}
@@ -257,16 +257,16 @@ CPU = {"accelerator": "cpu", "devices": 1}
 def test_settings_that_lightning_refuses_are_told_in_one_sentence(keys: dict, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UsageError) as caught:
-        learner.check_trainer(CPU | keys)
+        lightning.check_trainer(CPU | keys)
     assert told in str(caught.value) and "\n" not in str(caught.value)
-    learner.check_trainer(CPU)
+    lightning.check_trainer(CPU)
 
 
 def test_more_gpus_than_there_are_is_told_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(UsageError, match=r"requested gpu: \[0, 1\].*only has: \[0\]; torch sees 1 CUDA GPUs"):
-        learner.check_trainer({"accelerator": "gpu", "devices": 2})
+        lightning.check_trainer({"accelerator": "gpu", "devices": 2})
 
 
 @pytest.mark.parametrize(
