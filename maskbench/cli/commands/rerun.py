@@ -49,8 +49,6 @@ def recorded(run: Path) -> list[str]:
 
 def _now(override: str) -> list[str]:
     """The override; for a preset that has moved the words that are the same run now."""
-    from maskbench.cli import preflight
-
     group, _, name = override.partition("=")
     return preflight.moved_presets().get(name, override).split(" ") if group == "experiment" else [override]
 
