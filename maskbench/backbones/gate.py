@@ -29,5 +29,5 @@ class Gate(nn.Module):
 
 def gates_of(net: nn.Module, inlets: bool = False) -> dict[str, Gate]:
     """The gates of `net` by the names of their gains, in the order of its modules; those of inputs only with `inlets`."""
-    found = {f"{name}.gain": module for name, module in net.named_modules() if isinstance(module, Gate)}
-    return {name: gate for name, gate in found.items() if inlets or not gate.inlet}
+    gates = {f"{name}.gain": module for name, module in net.named_modules() if isinstance(module, Gate)}
+    return {name: gate for name, gate in gates.items() if inlets or not gate.inlet}

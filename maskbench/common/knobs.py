@@ -157,8 +157,12 @@ def mistake(key: str, value: object, kind: Any) -> str | None:
     """One sentence when `value` is not of the kind that `key` takes, else None."""
     if fits(value, kind):
         return None
-    hint = did_you_mean(value, _choices(kind)) if isinstance(value, str) else ""
-    return f"{key}={_spelled(value)} must be {words(kind)}.{hint}"
+    choices = _choices(kind)
+    texts = (
+        [value] if isinstance(value, str) else [v for v in value if isinstance(v, str)] if isinstance(value, list | tuple) else []
+    )
+    hints = [did_you_mean(text, choices) for text in texts if text not in choices]
+    return f"{key}={_spelled(value)} must be {words(kind)}.{next(filter(None, hints), '')}"
 
 
 def mistakes(prefix: str, node: Mapping[str, Any], own: Iterable[str] = ()) -> Iterator[str]:

@@ -107,22 +107,21 @@ def meanings(doc: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def _place(target: str) -> tuple[str, str]:
-    """Module and name of a dotted name, as they are called now."""
+    """Module of a dotted name, and what its last part is called now."""
     module, _, name = target.rpartition(".")
-    module = moved.MOVED.get(module, module)
-    return module, moved.RENAMED.get(module, {}).get(name, name)
+    return module, moved.RENAMED.get(moved.MOVED.get(module, module), {}).get(name, name)
 
 
 def _file(module: str) -> Path | None:
-    """A module's file; not even its parents are imported."""
-    first, *rest = module.split(".")
+    """A module's file, by its present or its earlier name; not even its parents are imported."""
+    parts = moved.MOVED.get(module, module).split(".")
     try:
-        spec = find_spec(first) if first else None
+        spec = find_spec(parts[0]) if parts[0] else None
     except (ImportError, ValueError):
         return None
-    for i, _ in enumerate(rest, start=2):
+    for i in range(2, len(parts) + 1):
         places = spec.submodule_search_locations if spec else None
-        spec = PathFinder.find_spec(".".join(module.split(".")[:i]), places) if places else None
+        spec = PathFinder.find_spec(".".join(parts[:i]), places) if places else None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 

@@ -362,7 +362,7 @@ def test_a_criterion_from_outside_by_its_dotted_path() -> None:
 
 
 def test_an_unknown_criterion_is_refused_with_a_hint() -> None:
-    with pytest.raises(UsageError, match="Did you mean 'large_final'"):
+    with pytest.raises(UsageError, match="method.criterion=large_fina .*Did you mean 'large_final'"):
         small(criterion="large_fina")
 
 
