@@ -128,13 +128,13 @@ def test_the_rules_that_a_net_accepts_are_those_that_draw() -> None:
     [
         ("init=kaiming_norml", "backbone.init=kaiming_norml .*Did you mean 'kaiming_normal'"),
         ("widths=[8,0]", r"backbone.widths=\[8,0\] .*at least 1"),
-        ("width=0", "backbone.width=0 must be a number above 0"),
+        ("width=0", "backbone.width=0.* must be a number above 0"),
         ("activation=swish", "backbone.activation=swish must be relu or tanh"),
         ("bias=maybe", "backbone.bias=maybe must be true or false"),
     ],
 )
 def test_a_wrong_knob_is_refused_by_its_key(word: str, message: str, compose: Callable) -> None:
-    cfg = compose("method=dense", "backbone=lenet_300_100", f"backbone.{word}")
+    cfg = compose("method=dense", "backbone=lenet_300_100", f"++backbone.{word}")
     with pytest.raises(UsageError, match=message):
         make(cfg.backbone, shape=MNIST, outputs=10)
 

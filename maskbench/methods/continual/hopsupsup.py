@@ -113,11 +113,12 @@ class HopSupSup(Method):
         return path, lambda images: self.answer(path[-1], images)
 
     def descend(self, x: Tensor) -> list[dict[str, Tensor]]:
-        """Scores start at the mean of the stored patterns; each batch of x is one step down (1 - t/T) H + gamma (t/T) E.
+        """One descent to a mask; returns the masks (bool, by gate) at the start and after each step.
 
-        H is the mean entropy of the answers to the batch, E the energy summed over layers, t = 1 .. T; then come
+        Scores start at the mean of the stored patterns; each batch of x is one step down (1 - t/T) H + gamma (t/T) E. H is
+        the mean entropy of the answers to the batch, E the energy summed over layers, t = 1 .. T; then come
         `recall_settle` steps down gamma E. Batches are of nearly equal size, so that none is too small for its statistics
-        (the paper's last one is what is left). Returns the masks at the start and after each step.
+        (the paper's last one is what is left).
         """
         scores = {name: (self.memories[f"sum/{name}"] / len(self.book.stages)).requires_grad_() for name in self.sites}
         optimizer = torch.optim.SGD(list(scores.values()), **self.descent)
@@ -180,7 +181,7 @@ class HopSupSup(Method):
 
 
 def unit_gates(net: nn.Module) -> dict[str, int]:
-    """Units by the name of each gate's gain, and a gain per unit in the place of the scalar one.
+    """Give each gate of the net a gain per unit, in the place of the scalar one; returns units by the name of the gain.
 
     Raises:
         UsageError: the net has no gate per hidden layer, or a layer too narrow for a memory.

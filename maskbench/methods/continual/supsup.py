@@ -103,6 +103,7 @@ class SupSup(Method):
         return masks.top_share(self.w[name], self.score(name), self.cut(name), magnitude=True)
 
     def mask(self, name: str) -> Tensor:
+        """The mask of a weight's present scores, bool."""
         if self.count[name] is None:
             return self.score(name) >= 0
         return masks.kept(self.score(name), self.cut(name), magnitude=True)
@@ -111,7 +112,7 @@ class SupSup(Method):
         return masks.cut(self.score(name), self.count[name], magnitude=True)
 
     def answering(self, stage: int) -> dict[str, Tensor]:
-        """What a finished stage computes with: its masked weights and its norm statistics."""
+        """The tensors a finished stage computes with: its masked weights and its norm statistics."""
         weights = {name: self.w[name] * m for name, m in self.book.read(stage).items()}
         return weights | self.statistics.of(stage)
 
@@ -217,8 +218,10 @@ class SupSup(Method):
         return self.births["stages"]
 
     def learn_blind(self, stage: Stage, fit: Callable) -> None:
-        """Train; every `check_every` steps ask the last batch which mask it belongs to. The mask that most of a stage went
-        to answers for it."""
+        """Train a stage whose begin nobody tells: every `check_every` steps the last batch decides which mask is trained.
+
+        The mask that most of these batches chose answers for the stage.
+        """
         first, _ = stage.train.tensors(self.classes.device, first=128)
         steps = range(self.check_every, fit.length(len(stage.train), 1.0), self.check_every)
         self.visits.zero_()
@@ -229,7 +232,7 @@ class SupSup(Method):
 
     @torch.no_grad()
     def settle(self, x: Tensor, stage: Stage) -> None:
-        """Go on with the mask that `x` belongs to, a new one if it belongs to none."""
+        """Train on the mask that the batch `x` belongs to, a new one if it belongs to none."""
         if self.live >= 0:
             self.store()
         slot = self.place(x)
@@ -246,8 +249,11 @@ class SupSup(Method):
         self.visits[slot] += 1
 
     def place(self, x: Tensor) -> int:
-        """The mask with the largest share of nu = softmax(-dH / dalpha), over k masks; a new one when nu is flat,
-        k max nu < 1 + eps, or prefers an untrained mask."""
+        """Which mask the batch `x` belongs to, an index; the number of masks stands for a new one.
+
+        It is the largest of nu = softmax(-dH / dalpha) over k masks; a new one when nu is flat, k max nu < 1 + eps, or
+        prefers an untrained mask (the paper's NNs).
+        """
         known = len(self.book.stages)
         untrained = torch.arange(max(0, self.floor - known))
         k = known + len(untrained)
@@ -277,8 +283,11 @@ class SupSup(Method):
         return {f"{slot}/{name}": m for slot in self.book.stages for name, m in self.book.read(slot).items()}
 
     def memory(self) -> dict[str, int]:
-        """The weights are a seed; a stage is its masks and its norm statistics. A mask takes one bit a weight, or as many
-        bytes as its known number of ones takes in compressed sparse columns, if that is less (below one in sixteen)."""
+        """The weights are a seed; a stage is its masks and its norm statistics.
+
+        A mask takes one bit a weight, or as many bytes as its known number of ones takes in compressed sparse columns, if
+        that is less (below one in sixteen).
+        """
         stored = [
             masks.packed_bytes(w) if self.count[n] is None else min(masks.packed_bytes(w), masks.sparse_bytes(w, self.count[n]))
             for n, w in self.w.items()
@@ -298,13 +307,13 @@ def budget(w: Tensor, density_scale: float) -> int:
 
 
 def entropy(logits: Tensor, classes: int) -> Tensor:
-    """H: entropy of the softmax over all outputs. logits [images, outputs] -> [images]."""
+    """The objective H: entropy of the softmax over all outputs. logits [images, outputs] -> [images]."""
     log_p = logits.log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)
 
 
 def superfluous(logits: Tensor, classes: int) -> Tensor:
-    """G: logsumexp of all outputs, with no gradient through the real ones (the first `classes`).
+    """The objective G: logsumexp of all outputs, with no gradient through the real ones (the first `classes`).
 
     Its gradient is p_v on a superfluous output v, as in the training loss (Lemma 1). logits [images, outputs] -> [images].
     """

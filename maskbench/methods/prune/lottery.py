@@ -123,7 +123,7 @@ class Lottery(Method):
 
     @torch.no_grad()
     def shrink(self, stage: Stage) -> None:
-        """Score what is alive, keep the best, act on the kept and on the pruned, and stand at the start again."""
+        """Prune one level: score what is alive, keep the best, act on the kept and on the pruned, and rewind."""
         before = {name: self.alive[name].bool() for name in self.sites}
         final = {name: self.net.get_parameter(name) for name in self.sites}
         kept = self.draw(stage, {name: self.start[name] for name in self.sites}, final, before, self.fewer(self.counts(before)))
@@ -137,7 +137,7 @@ class Lottery(Method):
         return counts if self.scope == "layer" else {"": sum(counts.values())}
 
     def fewer(self, counts: dict[str, int]) -> dict[str, int]:
-        """What is left of the counts one level on."""
+        """The counts that are left after one more level."""
         return {name: count - round(self.share(name) * count) for name, count in counts.items()}
 
     def share(self, name: str) -> float:
@@ -176,7 +176,10 @@ class Lottery(Method):
         return {name: part.reshape(alive[name].shape) for name, part in zip(self.sites, parts, strict=True)}
 
     def act(self, init: dict[str, Tensor], final: dict[str, Tensor], kept: dict[str, Tensor], before: dict[str, Tensor]) -> None:
-        """Set start, mask and held values. What was pruned before keeps the value it was given then."""
+        """Apply the mask-1 and mask-0 actions: set start values, masks, and values of what is pruned now.
+
+        What was pruned before keeps the value it was given then.
+        """
         fresh = self.fresh()
         for name in self.sites:
             layer = actions.Layer(init[name].clone(), final[name].detach(), kept[name], lambda n=name: fresh()[n])
@@ -190,7 +193,7 @@ class Lottery(Method):
         self.rewind()
 
     def gradient(self, stage: Stage) -> Callable[[], dict[str, Tensor]]:
-        """Makes the loss gradient of the dense net at its first weights on one random batch, once."""
+        """A function that makes the loss gradient of the dense net at its first weights on one random batch, once."""
         made: dict[str, Tensor] = {}
 
         def grads() -> dict[str, Tensor]:
@@ -207,7 +210,7 @@ class Lottery(Method):
         return grads
 
     def fresh(self) -> Callable[[], dict[str, Tensor]]:
-        """Makes a new draw of all weights from the initial distribution, once."""
+        """A function that draws all weights anew from the initial distribution, once."""
         made: dict[str, Tensor] = {}
 
         def values() -> dict[str, Tensor]:
