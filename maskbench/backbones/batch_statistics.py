@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class BatchStatistics(nn.Module):
-    """[rows, units, ...] standardised over rows and places, times `weight` plus `bias` (gain and shift)."""
+    """Batch norm without running averages: [rows, units, ...] standardised over rows and places, times `weight` plus `bias`."""
 
     def __init__(self, units: int, eps: float = 1e-5) -> None:
         super().__init__()

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, max_pool2d, relu
 
 from maskbench.backbones.gate import Gate
-from maskbench.backbones.initial import initialise
+from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.norm import need_images
+from maskbench.common.knobs import Count, Length, Positive, Share, Whole
 
 
 class ConvNet(nn.Module):
@@ -21,6 +23,8 @@ class ConvNet(nn.Module):
         kernel: of every convolution. padding: of each, as torch takes it.
         dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
         widths: of the hidden Linear layers. Every hidden layer is followed by ReLU and a gate; the pixels have one too.
+        bias: of every layer.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -28,14 +32,14 @@ class ConvNet(nn.Module):
         shape: tuple[int, int, int],
         outputs: int,
         *,
-        channels: Sequence[int],
-        pool_after: Sequence[int],
-        kernel: int,
-        padding: Sequence[int | str],
-        widths: Sequence[int],
+        channels: Annotated[Sequence[Count], Length(least=1)],
+        pool_after: Sequence[Whole],
+        kernel: Count,
+        padding: Sequence[Whole | Literal["same", "valid"]],
+        widths: Sequence[Count],
         bias: bool,
-        init: str,
-        dropout: tuple[float, float] = (0.0, 0.0),
+        init: Init,
+        dropout: tuple[Share, Share] = (0.0, 0.0),
     ) -> None:
         super().__init__()
         need_images(shape, least=1)
@@ -77,13 +81,19 @@ def ConvK(  # noqa: N802 - named like the class it builds
     shape: tuple[int, int, int],
     outputs: int,
     *,
-    channels: Sequence[int],
-    widths: Sequence[int],
-    width: float = 1.0,
+    channels: Annotated[Sequence[Count], Length(least=1)],
+    widths: Sequence[Count],
+    width: Positive = 1.0,
     bias: bool = True,
-    init: str = "glorot_normal",
+    init: Init = "glorot_normal",
 ) -> ConvNet:
-    """Conv-2, -4, -6 and -8: 3x3 convolutions, a pool after every second one; `width` multiplies every layer."""
+    """Conv-2, -4, -6 and -8: 3x3 convolutions, a pool after every second one.
+
+    Args:
+        channels: of each convolution. widths: of the hidden Linear layers. width: multiplies every one of them.
+        bias: of every layer.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+    """
     return ConvNet(
         shape,
         outputs,
@@ -101,15 +111,20 @@ def LeNet5(  # noqa: N802
     shape: tuple[int, int, int],
     outputs: int,
     *,
-    channels: Sequence[int],
-    widths: Sequence[int],
-    width: float = 1.0,
+    channels: Annotated[Sequence[Count], Length(least=1)],
+    widths: Sequence[Count],
+    width: Positive = 1.0,
     bias: bool = True,
-    init: str = "glorot_normal",
+    init: Init = "glorot_normal",
     keep_size: bool = False,
 ) -> ConvNet:
-    """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, the first padded to keep a 28x28 image's size; with `keep_size`
-    all of them are. `width` multiplies every layer.
+    """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, a 2x2 max-pool after each, then hidden Linear layers.
+
+    Args:
+        channels: of each convolution. widths: of the hidden Linear layers. width: multiplies every one of them.
+        bias: of every layer.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        keep_size: whether every convolution is padded to keep its input's size; else only the first, of images below 32.
     """
     first, rest = (2, 2) if keep_size else (2 if shape[-1] < 32 else 0, 0)
     return ConvNet(
@@ -129,16 +144,20 @@ def ConvExample(  # noqa: N802
     shape: tuple[int, int, int],
     outputs: int,
     *,
-    channels: Sequence[int],
-    widths: Sequence[int],
-    dropout: Sequence[float],
-    width: float = 1.0,
+    channels: Annotated[Sequence[Count], Length(least=1)],
+    widths: Sequence[Count],
+    dropout: Annotated[Sequence[Share], Length(least=2, most=2)],
+    width: Positive = 1.0,
     bias: bool = True,
-    init: str = "glorot_normal",
+    init: Init = "glorot_normal",
 ) -> ConvNet:
     """The convolutional net of PyTorch's MNIST example: 3x3 convolutions without padding, one pool after them, dropout.
 
-    `width` multiplies every layer.
+    Args:
+        channels: of each convolution. widths: of the hidden Linear layers. width: multiplies every one of them.
+        dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
+        bias: of every layer.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
     return ConvNet(
         shape,

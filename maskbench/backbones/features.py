@@ -15,18 +15,22 @@ def layers(net: nn.Module) -> list[str]:
 
 @contextmanager
 def tapped(net: nn.Module, names: Sequence[str], head: bool = False) -> Iterator[dict[str, Tensor]]:
-    """Inside, each forward pass of `net` leaves the outputs of the named modules in the dict, and with `head` what goes
-    into the last layer [batch, features] under "head"."""
-    seen: dict[str, Tensor] = {}
+    """Record the outputs of the named modules: inside, each forward pass of `net` leaves them in the dict.
+
+    With `head` also what goes into the last layer, [batch, features], under "head".
+    """
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable:
-        return lambda module, inputs, output: seen.__setitem__(name, output)
+        return lambda module, inputs, output: outputs.__setitem__(name, output)
 
     handles = [net.get_submodule(name).register_forward_hook(keep(name)) for name in names]
     if head:
-        handles.append(net.head.register_forward_pre_hook(lambda module, inputs: seen.__setitem__("head", inputs[0].flatten(1))))
+        handles.append(
+            net.head.register_forward_pre_hook(lambda module, inputs: outputs.__setitem__("head", inputs[0].flatten(1)))
+        )
     try:
-        yield seen
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()

@@ -6,21 +6,27 @@ Each ends in `head`, the classifier; the rest is the body. Norms are those of ba
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, max_pool2d, relu
 
 from maskbench.backbones.batch_statistics import BatchStatistics
 from maskbench.backbones.gate import Gate
-from maskbench.backbones.initial import initialise
+from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.mlp import layers
 from maskbench.backbones.norm import need_images
+from maskbench.common.knobs import Count, Length, Positive, Within
 
 
 class BatchMLP(nn.Module):
     """[rows, *shape] -> [rows, outputs]: hidden Linear layers with a norm, ReLU and a gate each, then `head`.
 
-    `width` multiplies every hidden layer; `eps` is the norms'.
+    Args:
+        widths: units of each hidden layer. width: multiplies every one of them.
+        eps: added to the norms' variance.
+        bias: of every Linear layer.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -28,11 +34,11 @@ class BatchMLP(nn.Module):
         shape: tuple[int, ...],
         outputs: int,
         *,
-        widths: Sequence[int],
-        width: float = 1.0,
-        eps: float = 1e-3,
+        widths: Sequence[Count],
+        width: Positive = 1.0,
+        eps: Positive = 1e-3,
         bias: bool = True,
-        init: str = "torch",
+        init: Init = "torch",
     ) -> None:
         super().__init__()
         sizes = [prod(shape), *(max(1, round(width * w)) for w in widths)]
@@ -49,17 +55,23 @@ class BatchMLP(nn.Module):
 
 
 class Conv4(nn.Module):
-    """[rows, channels, height, width] -> [rows, outputs]: 3x3 convolutions with a norm, ReLU and a 2x2 max-pool, then `head`."""
+    """[rows, channels, height, width] -> [rows, outputs]: 3x3 convolutions with a norm, ReLU and a 2x2 max-pool, then `head`.
+
+    Args:
+        channels: of each convolution. width: multiplies every one of them.
+        bias: of every layer.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+    """
 
     def __init__(
         self,
         shape: tuple[int, int, int],
         outputs: int,
         *,
-        channels: Sequence[int],
-        width: float = 1.0,
+        channels: Annotated[Sequence[Count], Length(least=1)],
+        width: Positive = 1.0,
         bias: bool = True,
-        init: str = "torch",
+        init: Init = "torch",
     ) -> None:
         super().__init__()
         need_images(shape, least=2 ** len(channels))
@@ -80,6 +92,11 @@ class ResNet12(nn.Module):
     """[rows, channels, height, width] -> [rows, outputs]: blocks of three convolutions, each halving the image, the mean, `head`.
 
     Leaky ReLU with slope 0.1, no dropout (Lee et al. 2019, as Meta-ticket has it).
+
+    Args:
+        channels: of each block. width: multiplies every one of them.
+        bias: of `head`; the convolutions have none.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -87,10 +104,10 @@ class ResNet12(nn.Module):
         shape: tuple[int, int, int],
         outputs: int,
         *,
-        channels: Sequence[int],
-        width: float = 1.0,
+        channels: Annotated[Sequence[Count], Length(least=1)],
+        width: Positive = 1.0,
         bias: bool = True,
-        init: str = "kaiming_normal",
+        init: Init = "kaiming_normal",
     ) -> None:
         super().__init__()
         need_images(shape, least=2 ** len(channels))
@@ -131,6 +148,8 @@ class WideResNet(nn.Module):
 
     Args:
         depth: 6 n + 4, with n blocks a stage. widen: k. width: multiplies every channel.
+        bias: of `head`; the convolutions have none.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -138,11 +157,11 @@ class WideResNet(nn.Module):
         shape: tuple[int, int, int],
         outputs: int,
         *,
-        depth: int,
-        widen: int,
-        width: float = 1.0,
+        depth: Annotated[int, Within(least=10)],
+        widen: Count,
+        width: Positive = 1.0,
         bias: bool = True,
-        init: str = "kaiming_normal",
+        init: Init = "kaiming_normal",
     ) -> None:
         super().__init__()
         need_images(shape, least=4)

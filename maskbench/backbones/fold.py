@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from maskbench.backbones.gate import Gate
-from maskbench.backbones.initial import initialise
+from maskbench.backbones.initial import Init, initialise
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, Positive
 
 
 class FoldLinear(nn.Module):
@@ -47,6 +48,11 @@ class FoldMLP(nn.Module):
     """[batch, folds, features] -> [batch, folds, outputs], or [batch, features] -> [batch, outputs] where there is one fold.
 
     Hidden layers with ReLU; a gate before every weight layer, that of the inputs included.
+
+    Args:
+        widths: units of each hidden layer. width: multiplies every one of them.
+        bias: of every layer.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -54,10 +60,10 @@ class FoldMLP(nn.Module):
         shape: tuple[int, ...],
         outputs: int,
         *,
-        widths: Sequence[int],
-        width: float = 1.0,
+        widths: Sequence[Count],
+        width: Positive = 1.0,
         bias: bool = True,
-        init: str = "glorot_uniform",
+        init: Init = "glorot_uniform",
     ) -> None:
         super().__init__()
         if len(shape) not in (1, 2):

@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 
 class Gate(nn.Module):
-    """x * gain. The backbone's own gain is the scalar one, which costs nothing; a method stands another in for it.
+    """A layer that multiplies units by a gain: x * gain.
 
-    gain: [*shape] for all examples alike, or [batch, *shape]; for convolutions it goes over channels.
+    The backbone's own gain is the scalar one, which costs nothing; a method stands another in for it: [*shape] for all
+    examples alike, or [batch, *shape]. For convolutions it goes over channels.
 
     Args:
         *shape: of the gated units of one example: units, or folds and units where a net is many side by side.
@@ -29,5 +30,5 @@ class Gate(nn.Module):
 
 def gates_of(net: nn.Module, inlets: bool = False) -> dict[str, Gate]:
     """The gates of `net` by the names of their gains, in the order of its modules; those of inputs only with `inlets`."""
-    found = {f"{name}.gain": module for name, module in net.named_modules() if isinstance(module, Gate)}
-    return {name: gate for name, gate in found.items() if inlets or not gate.inlet}
+    gates = {f"{name}.gain": module for name, module in net.named_modules() if isinstance(module, Gate)}
+    return {name: gate for name, gate in gates.items() if inlets or not gate.inlet}

@@ -5,11 +5,15 @@
 
 import copy
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from maskbench.common.errors import UsageError, did_you_mean
+Init = Literal[
+    "glorot_normal", "glorot_uniform", "glorot_signed_constant", "kaiming_normal", "kaiming_uniform", "signed_constant",
+    "unsigned_constant", "torch",
+]  # fmt: skip
 
 
 def glorot_normal(w: Tensor) -> None:
@@ -18,6 +22,7 @@ def glorot_normal(w: Tensor) -> None:
 
 
 def glorot_uniform(w: Tensor) -> None:
+    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out))."""
     nn.init.xavier_uniform_(w)
 
 
@@ -27,6 +32,7 @@ def kaiming_normal(w: Tensor) -> None:
 
 
 def kaiming_uniform(w: Tensor) -> None:
+    """U(-a, a) with a = sqrt(6 / fan_in)."""
     nn.init.kaiming_uniform_(w, nonlinearity="relu")
 
 
@@ -63,19 +69,14 @@ RULES = {
 }
 
 
-def initialise(net: nn.Module, init: str) -> None:
+def initialise(net: nn.Module, init: Init) -> None:
     """Draw every Linear and Conv weight of `net` by the named rule and set their biases to zero.
 
-    A layer of several matrices says them by `matrices()`; each is drawn as a layer of its own.
-
-    Raises:
-        UsageError: no rule of that name.
+    A layer of several matrices lists them by `matrices()`; each is drawn as a layer of its own.
     """
     net.init = init
     if init == "torch":
         return
-    if init not in RULES:
-        raise UsageError(f"no backbone.init '{init}'.{did_you_mean(init, RULES)} Rules: {', '.join(RULES)}, torch")
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d) or hasattr(module, "matrices"):
             for w in getattr(module, "matrices", lambda own=module: [own.weight])():

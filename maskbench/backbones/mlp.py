@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import relu, tanh
 
 from maskbench.backbones.gate import Gate
-from maskbench.backbones.initial import initialise
+from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.norm import need_one
-from maskbench.common.named import named
+from maskbench.common.knobs import Count, Positive
 
 ACTIVATIONS = {"relu": relu, "tanh": tanh}
 
@@ -18,7 +19,13 @@ ACTIVATIONS = {"relu": relu, "tanh": tanh}
 class MLP(nn.Module):
     """[batch, *shape] -> [batch, outputs]: hidden Linear layers with an activation and a gate each, then `head`.
 
-    `width` multiplies every hidden layer. The flattened inputs have a gate too.
+    The flattened inputs have a gate too.
+
+    Args:
+        widths: units of each hidden layer. width: multiplies every one of them.
+        bias: of every layer.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        activation: `relu` or `tanh`.
     """
 
     def __init__(
@@ -26,11 +33,11 @@ class MLP(nn.Module):
         shape: tuple[int, ...],
         outputs: int,
         *,
-        widths: Sequence[int],
-        width: float = 1.0,
+        widths: Sequence[Count],
+        width: Positive = 1.0,
         bias: bool = True,
-        init: str = "glorot_normal",
-        activation: str = "relu",
+        init: Init = "glorot_normal",
+        activation: Literal["relu", "tanh"] = "relu",
     ) -> None:
         super().__init__()
         need_one(shape)
@@ -38,7 +45,7 @@ class MLP(nn.Module):
         self.inlet = Gate(sizes[0], inlet=True)
         self.hidden, self.gates = layers(sizes, bias)
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
-        self.activation = named("backbone.activation", activation, ACTIVATIONS)
+        self.activation = ACTIVATIONS[activation]
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,24 +1,24 @@
 """Normalisation by name, what residual nets and VGG share; and refusals of data that a backbone cannot take."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from torch import nn
 
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError
+
+Norm = Literal["batch", "none"]
 
 
-def norm_of(kind: str, affine: bool) -> Callable[[int], nn.Module]:
-    """units -> layer. `batch` keeps running statistics as buffers, and a gain and a shift if `affine`; `none`: nothing.
+def norm_of(kind: Norm, affine: bool) -> Callable[[int], nn.Module]:
+    """The norm layer of that name, to be made for a number of units.
 
-    Raises:
-        UsageError: no norm of that name.
+    `batch` keeps running statistics as buffers, and a gain and a shift if `affine`; `none` leaves its input as it is.
     """
     norms: dict[str, Callable[[int], nn.Module]] = {
         "batch": lambda units: nn.BatchNorm2d(units, affine=affine),
         "none": lambda units: nn.Identity(),
     }
-    if kind not in norms:
-        raise UsageError(f"no backbone.norm '{kind}': take {' or '.join(norms)}.{did_you_mean(str(kind), norms)}")
     return norms[kind]
 
 
@@ -33,7 +33,11 @@ def freeze_batchnorm(net: nn.Module) -> None:
 
 
 def need_one(shape: tuple[int, ...]) -> None:
-    """Refuse tables that stand side by side, [folds, features], for nets that would take them for one."""
+    """Refuse tables that stand side by side, [folds, features], for nets that would take them for one.
+
+    Raises:
+        UsageError: the inputs are such tables.
+    """
     if len(shape) == 2:
         raise UsageError(
             f"this data is {shape[0]} divisions of a table side by side, which train {shape[0]} nets: take backbone=fold_mlp, "
@@ -42,7 +46,11 @@ def need_one(shape: tuple[int, ...]) -> None:
 
 
 def need_images(shape: tuple[int, ...], least: int) -> None:
-    """Refuse inputs that are no images, or images too small for a net that halves them several times."""
+    """Refuse inputs that are no images, or images too small for a net that halves them several times.
+
+    Raises:
+        UsageError: the inputs are no images [channels, height, width], or smaller than `least` pixels on a side.
+    """
     if len(shape) != 3:
         raise UsageError(
             f"this backbone needs images [channels, height, width], not inputs of shape {list(shape)}: for the rows of a table "

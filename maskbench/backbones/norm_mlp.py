@@ -11,15 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from maskbench.backbones.initial import initialise
+from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.mlp import layers
+from maskbench.common.knobs import Count, Positive
 
 
 class NormMLP(nn.Module):
     """[batch, *shape] -> [batch, outputs]: hidden Linear layers, standardised, with a gate and Swish each, then `head`.
 
-    `width` multiplies every hidden layer. The gate is the scale of the norm: it stands before Swish, as in HopSupSup.
-    `bias` is the head's; the norm would cancel any before it.
+    The gate is the scale of the norm: it stands before Swish, as in HopSupSup.
+
+    Args:
+        widths: units of each hidden layer. width: multiplies every one of them; null: by 1.
+        bias: of the head; the norm would cancel any before it.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -27,10 +32,10 @@ class NormMLP(nn.Module):
         shape: tuple[int, ...],
         outputs: int,
         *,
-        widths: Sequence[int],
-        width: float | None = None,
+        widths: Sequence[Count],
+        width: Positive | None = None,
         bias: bool = True,
-        init: str = "glorot_normal",
+        init: Init = "glorot_normal",
     ) -> None:
         super().__init__()
         sizes = [prod(shape), *(round((width or 1.0) * w) for w in widths)]
@@ -46,6 +51,6 @@ class NormMLP(nn.Module):
 
 
 def standardised(x: Tensor) -> Tensor:
-    """Each unit's mean over the batch taken off, divided by its deviation: sqrt(biased variance + 1e-5). [batch, units]."""
+    """Units standardised over the batch, [batch, units]: (x - mean) / sqrt(biased variance + 1e-5)."""
     # torch.nn.functional's wrapper refuses a batch of one, and an epoch may end with one
     return torch.batch_norm(x, None, None, None, None, True, 0.0, 1e-5, torch.backends.cudnn.enabled)

@@ -7,15 +7,21 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from maskbench.backbones.gate import Gate
-from maskbench.backbones.initial import initialise
+from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.mlp import layers
 from maskbench.backbones.norm import need_one
+from maskbench.common.knobs import Count, Positive
 
 
 class NormedMLP(nn.Module):
     """[batch, *shape] -> [batch, outputs]: hidden Linear layers with batch norm, ReLU and a gate each, then `head`.
 
     The norm keeps running statistics, by which the net answers; its shift makes biases of hidden layers needless.
+
+    Args:
+        widths: units of each hidden layer. width: multiplies every one of them.
+        bias: of the head.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -23,10 +29,10 @@ class NormedMLP(nn.Module):
         shape: tuple[int, ...],
         outputs: int,
         *,
-        widths: Sequence[int],
-        width: float = 1.0,
+        widths: Sequence[Count],
+        width: Positive = 1.0,
         bias: bool = True,
-        init: str = "torch",
+        init: Init = "torch",
     ) -> None:
         super().__init__()
         need_one(shape)

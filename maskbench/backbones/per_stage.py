@@ -17,7 +17,7 @@ class PrivateHeads(nn.Module):
     def __init__(self, head: nn.Module | None) -> None:
         super().__init__()
         self.parts = [] if head is None else [name for name, _ in head.named_parameters()]
-        self.bytes = 0 if head is None else sum(p.numel() * p.element_size() for p in head.parameters())  # of one stage's
+        self.bytes = 0 if head is None else sum(p.numel() * p.element_size() for p in head.parameters())  # of one stage
         self.kept = TensorStore(moving=True)
 
     def open(self, stage: int, head: nn.Module) -> None:
@@ -50,24 +50,24 @@ class NormStatistics(nn.Module):
         self.kept = TensorStore()
         for name, value in self.live(net):
             self.kept.put(f"start/{name}", value)
-        self.bytes = sum(value.numel() * value.element_size() for _, value in self.live(net))  # of one stage's
+        self.bytes = sum(value.numel() * value.element_size() for _, value in self.live(net))  # of one stage
 
     def live(self, net: nn.Module) -> Iterator[tuple[str, Tensor]]:
-        """The net's own, which training moves."""
+        """The net's present statistics, which training moves, by name."""
         return ((name, net.get_buffer(name)) for name in self.names)
 
     def restart(self, net: nn.Module) -> None:
-        """The net's own become what they were before all training."""
+        """Set the net's statistics to what they were before all training."""
         for name, value in self.live(net):
             value.copy_(self.kept[f"start/{name}"])
 
     def keep(self, net: nn.Module, stage: int) -> None:
-        """The net's own, as they are now, are those of a stage."""
+        """Keep the net's present statistics as those of a stage."""
         for name, value in self.live(net):
             self.kept.put(f"{stage}/{name}", value)
 
     def of(self, stage: int) -> dict[str, Tensor]:
-        """Those that were kept for a stage, by the backbone's names."""
+        """The statistics kept for a stage, by the backbone's names."""
         return {name: self.kept[f"{stage}/{name}"] for name in self.names}
 
     def __contains__(self, stage: int) -> bool:

@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 
 
 class Drawn(nn.Module):
-    """A layer whose weight is drawn later."""
+    """A layer whose weight is sampled after the layer is made: the base of the layers below."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Drawn(nn.Module):
 
 
 class Linear(Drawn):
-    """weight [outputs, inputs]."""
+    """A linear map without bias; weight [outputs, inputs]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight)
@@ -43,14 +43,14 @@ class Spread(Drawn):
 
 
 class Sums(Drawn):
-    """weight [outputs, inputs, n]: each weight of a linear map is the sum of n numbers."""
+    """A linear map each of whose weights is the sum of n numbers; weight [outputs, inputs, n]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight.sum(-1))
 
 
 class RandomReLU(nn.Module):
-    """[batch, ...] -> [batch, outputs]: the layers one after another, with ReLUs between them."""
+    """Layers one after another, with ReLUs between them: [batch, ...] -> [batch, outputs]."""
 
     def __init__(self, layers: list[Drawn]) -> None:
         super().__init__()

@@ -8,14 +8,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from math import prod
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskbench.backbones.gate import Gate
-from maskbench.backbones.initial import initialise
-from maskbench.backbones.norm import need_images, norm_of
-from maskbench.common.errors import UsageError
+from maskbench.backbones.initial import Init, initialise
+from maskbench.backbones.norm import Norm, need_images, norm_of
+from maskbench.common.knobs import Count, Length, Positive
+
+Shortcut = Literal["conv", "pad"]
 
 
 class ResNet(nn.Module):
@@ -23,11 +26,12 @@ class ResNet(nn.Module):
 
     Args:
         base: channels of the first stage; each later one has twice as many. width: multiplies `base`.
-        blocks: of each stage.
+        blocks: how many of them each stage has.
         shortcut: what passes around a block that changes the shape: `conv`, a 1x1 convolution and a norm; or `pad`,
             every second pixel and zeros for the new channels, which has no weights.
         norm: `batch` or `none`. affine: whether it has a gain and a shift.
         bias: of `head`, and of the convolutions when there is no norm behind them.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -35,19 +39,17 @@ class ResNet(nn.Module):
         shape: tuple[int, int, int],
         outputs: int,
         *,
-        base: int,
-        blocks: Sequence[int],
-        width: float = 1.0,
-        shortcut: str = "conv",
-        norm: str = "batch",
+        base: Count,
+        blocks: Annotated[Sequence[Count], Length(least=1)],
+        width: Positive = 1.0,
+        shortcut: Shortcut = "conv",
+        norm: Norm = "batch",
         affine: bool = True,
         bias: bool = True,
-        init: str = "kaiming_normal",
+        init: Init = "kaiming_normal",
     ) -> None:
         super().__init__()
         need_images(shape, least=1)
-        if shortcut not in ("conv", "pad"):
-            raise UsageError(f"backbone.shortcut={shortcut} must be conv or pad")
         channels = [max(1, round(width * base)) * 2**i for i in range(len(blocks))]
         layer, conv_bias = norm_of(norm, affine), bias and norm == "none"
         block = partial(Block, norm=layer, bias=conv_bias, shortcut=shortcut)
@@ -73,7 +75,7 @@ class Block(nn.Module):
     """relu(x + F(x)), F two convolutions; a gate inside and one after the sum."""
 
     def __init__(
-        self, before: int, after: int, stride: int, *, norm: Callable[[int], nn.Module], bias: bool, shortcut: str
+        self, before: int, after: int, stride: int, *, norm: Callable[[int], nn.Module], bias: bool, shortcut: Shortcut
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=bias)

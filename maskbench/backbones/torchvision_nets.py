@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 from torchvision.models import resnet
 
 from maskbench.backbones.gate import Gate
-from maskbench.backbones.initial import initialise
-from maskbench.backbones.norm import need_images, norm_of
+from maskbench.backbones.initial import Init, initialise
+from maskbench.backbones.norm import Norm, need_images, norm_of
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, Length, Positive
 
 BLOCKS = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}
 
@@ -25,6 +27,7 @@ class ImageNetResNet(resnet.ResNet):
         width_per_group: of the convolutions inside a bottleneck; 128 makes the wide nets.
         norm: `batch` or `none`. affine: whether it has a gain and a shift.
         bias: of `head`; the convolutions have none.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -32,18 +35,16 @@ class ImageNetResNet(resnet.ResNet):
         shape: tuple[int, int, int],
         outputs: int,
         *,
-        block: str,
-        layers: Sequence[int],
-        width: float = 1.0,
-        width_per_group: int = 64,
-        norm: str = "batch",
+        block: Literal["basic", "bottleneck"],
+        layers: Annotated[Sequence[Count], Length(least=4, most=4)],
+        width: Positive = 1.0,
+        width_per_group: Count = 64,
+        norm: Norm = "batch",
         affine: bool = True,
         bias: bool = True,
-        init: str = "kaiming_normal",
+        init: Init = "kaiming_normal",
     ) -> None:
         need_images(shape, least=1)
-        if block not in BLOCKS:
-            raise UsageError(f"backbone.block={block} must be {' or '.join(BLOCKS)}")
         if width != 1:
             raise UsageError(
                 f"backbone.width={width:g}: torchvision's nets have one width; resnet18_cifar and others can be widened"

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
 from maskbench.backbones.gate import Gate
-from maskbench.backbones.initial import initialise
-from maskbench.backbones.norm import need_images, norm_of
+from maskbench.backbones.initial import Init, initialise
+from maskbench.backbones.norm import Norm, need_images, norm_of
+from maskbench.common.knobs import Count, Length, Positive
 
 
 class VGG(nn.Module):
@@ -19,6 +21,7 @@ class VGG(nn.Module):
         blocks: convolutions of each group. channels: of each group's convolutions. width: multiplies them.
         norm: `batch` or `none`. affine: whether it has a gain and a shift.
         bias: of `head`, and of the convolutions when there is no norm behind them.
+        init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
     def __init__(
@@ -26,13 +29,13 @@ class VGG(nn.Module):
         shape: tuple[int, int, int],
         outputs: int,
         *,
-        blocks: Sequence[int],
-        channels: Sequence[int],
-        width: float = 1.0,
-        norm: str = "batch",
+        blocks: Annotated[Sequence[Count], Length(least=1)],
+        channels: Annotated[Sequence[Count], Length(least=1)],
+        width: Positive = 1.0,
+        norm: Norm = "batch",
         affine: bool = True,
         bias: bool = True,
-        init: str = "kaiming_normal",
+        init: Init = "kaiming_normal",
     ) -> None:
         super().__init__()
         need_images(shape, least=2 ** (len(blocks) - 1))

@@ -1,38 +1,42 @@
 """Knobs: the arguments a part of a run is made with, whose types and allowed values stand in its constructor's signature.
 
-A signature is the one place that says what a knob takes. It is read without importing its file, so that a wrong value is
-refused before torch is loaded (`mistakes`), and it is checked again where the part is made from Python (`checked`). The
-meaning of a knob is what the docstring says of it. Imports no torch.
+A signature is the one place that says what a knob takes. It is read without importing its file (signatures.py), so that a
+wrong value is refused before torch is loaded (`mistakes`), and it is checked again where the part is made from Python
+(`checked`). What relates two knobs, or a knob and the net, the constructor checks itself. Imports no torch.
 """
 
-import ast
 import functools
 import inspect
 import math
-import re
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal
 
 from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, defines, public_functions, read
+
+__all__ = [
+    "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "Length", "NonNegative", "OpenShare", "Positive", "Probability",
+    "Share", "Whole", "Within", "checked", "fits", "mistake", "mistakes", "read", "words",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Within:
-    """A number's range: `above` and `below` exclude their ends, `least` and `most` include them."""
+    """A number's range: `above` and `below` exclude their ends, `least` and `most` include them; inf only with `infinite`."""
 
     above: float | None = None
     least: float | None = None
     below: float | None = None
     most: float | None = None
+    infinite: bool = False
 
     def holds(self, value: float) -> bool:
         return (
-            math.isfinite(value)
+            (math.isfinite(value) or (self.infinite and not math.isnan(value)))
             and (self.above is None or value > self.above)
             and (self.least is None or value >= self.least)
             and (self.below is None or value < self.below)
@@ -45,21 +49,37 @@ class Within:
 
 
 @dataclass(frozen=True)
-class FunctionIn:
-    """The name of a public function of a module, or the dotted path of any importable one."""
+class Length:
+    """How many entries a list has."""
 
-    module: str
+    least: int = 0
+    most: int | None = None
+
+    def holds(self, value: Sequence) -> bool:
+        return self.least <= len(value) and (self.most is None or len(value) <= self.most)
+
+    def __str__(self) -> str:
+        most = "or more" if self.most is None else f"to {self.most}"
+        return f"({self.least} entries)" if self.least == self.most else f"({self.least} {most} entries)"
+
+
+@dataclass(frozen=True)
+class FunctionIn:
+    """The name of a public function of a module, or the dotted path of any importable one; without a module, the latter."""
+
+    module: str = ""
 
     def names(self) -> list[str]:
-        tree = _parsed(self.module)
-        return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"] if tree else []
+        return public_functions(self.module)
 
     def holds(self, value: str) -> bool:
         module, _, name = value.rpartition(".")
-        return value in self.names() or (bool(module) and bool(name) and _file(module) is not None)
+        return value in self.names() or (name.isidentifier() and defines(module, name))
 
     def __str__(self) -> str:
-        return f"{', '.join(self.names())}, or a dotted path"
+        return ", ".join(
+            [*self.names(), "or the dotted path of a function"] if self.module else ["the dotted path of a function"]
+        )
 
 
 Share = Annotated[float, Within(least=0, below=1)]  # a part that goes
@@ -70,20 +90,10 @@ Positive = Annotated[float, Within(above=0)]
 NonNegative = Annotated[float, Within(least=0)]
 Count = Annotated[int, Within(least=1)]
 Whole = Annotated[int, Within(least=0)]
+Dotted = Annotated[str, FunctionIn()]  # beside a Literal of ours: one of the user's own
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
-NOT_KNOBS = {"self", "net"}  # what the program itself hands over
-NOTHING = inspect.Parameter.empty
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One argument: `kind` is its annotation (Any where it cannot be told), `default` NOTHING where it must be given."""
-
-    name: str
-    kind: Any
-    default: Any
-    meaning: str
+HANDED_OVER = {"backbone": {"shape", "outputs"}, "data": {"root", "seed"}}  # by the program, whatever a config says
 
 
 # ---- what a value must be
@@ -101,8 +111,11 @@ def fits(value: object, kind: Any) -> bool:
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in args)
     if origin in (Sequence, list, tuple, Iterable):
-        items = [arg for arg in args if arg is not Ellipsis] or [Any]
-        return isinstance(value, Sequence) and not isinstance(value, str) and all(fits(item, items[0]) for item in value)
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return False
+        if origin is tuple and Ellipsis not in args:  # so many entries, each of its kind
+            return len(value) == len(args) and all(map(fits, value, args))
+        return all(fits(item, args[0] if args else Any) for item in value)
     if origin in (Mapping, dict) or kind in (Mapping, dict):
         key, item = args or (Any, Any)
         return isinstance(value, Mapping) and all(fits(k, key) and fits(v, item) for k, v in value.items())
@@ -113,9 +126,9 @@ def fits(value: object, kind: Any) -> bool:
     if kind is bool:
         return isinstance(value, bool)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, Real) and not isinstance(value, bool)
     return isinstance(value, str) if kind is str else True  # a class of our own: an object that the program makes
 
 
@@ -124,8 +137,9 @@ def words(kind: Any) -> str:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         rules = [rule for rule in args[1:] if hasattr(rule, "holds")]
-        if any(isinstance(rule, FunctionIn) for rule in rules):
-            return f"one of {', '.join(map(str, rules))}"
+        functions = [rule for rule in rules if isinstance(rule, FunctionIn)]
+        if functions:
+            return f"{'one of ' if functions[0].module else ''}{functions[0]}"
         return " ".join([words(args[0]), *map(str, rules)])
     if origin in (typing.Union, UnionType):
         return ", or ".join(words(part) for part in args)
@@ -143,8 +157,12 @@ def mistake(key: str, value: object, kind: Any) -> str | None:
     """One sentence when `value` is not of the kind that `key` takes, else None."""
     if fits(value, kind):
         return None
-    hint = did_you_mean(value, _choices(kind)) if isinstance(value, str) else ""
-    return f"{key}={_spelled(value)} must be {words(kind)}.{hint}"
+    choices = _choices(kind)
+    texts = (
+        [value] if isinstance(value, str) else [v for v in value if isinstance(v, str)] if isinstance(value, list | tuple) else []
+    )
+    hints = [did_you_mean(text, choices) for text in texts if text not in choices]
+    return f"{key}={_spelled(value)} must be {words(kind)}.{next(filter(None, hints), '')}"
 
 
 def mistakes(prefix: str, node: Mapping[str, Any], own: Iterable[str] = ()) -> Iterator[str]:
@@ -153,18 +171,20 @@ def mistakes(prefix: str, node: Mapping[str, Any], own: Iterable[str] = ()) -> I
     Args:
         prefix: of the keys, such as "method". node: plain containers. own: keys that are no arguments (name, about, ...).
     """
-    knobs = read(node.get("_target_", ""))
-    if knobs is None:
-        return
-    by_name = {knob.name: knob for knob in knobs}
+    knobs = read(str(node.get("_target_", "")))
+    by_name = {knob.name: knob for knob in knobs or ()}
+    takes_any = knobs is None or None in by_name
     for name, value in node.items():
-        if name.startswith("_") or name in own:
+        key = f"{prefix}.{name}" if prefix else name
+        if name.startswith("_") or name in own or name in HANDED_OVER.get(prefix, ()):
             continue
-        if name not in by_name:
-            if None not in by_name:  # else it takes any
-                yield f"unknown key '{prefix}.{name}'.{did_you_mean(name, by_name)} It takes {', '.join(by_name)}."
-        elif wrong := mistake(f"{prefix}.{name}", value, by_name[name].kind):
-            yield wrong
+        if isinstance(value, Mapping) and "_target_" in value:  # a part that this part makes
+            yield from mistakes(key, value, own)
+        elif name in by_name:
+            yield from filter(None, [mistake(key, value, by_name[name].kind)])
+        elif not takes_any:
+            takes = f"It takes {', '.join(by_name)}" if by_name else "It takes none"
+            yield f"unknown key '{key}'.{did_you_mean(name, by_name)} {takes}; ~{key} removes it where a file sets it."
 
 
 def checked(init: Callable) -> Callable:
@@ -174,14 +194,19 @@ def checked(init: Callable) -> Callable:
         UsageError: (when called) the first knob that is wrong.
     """
     signature = inspect.signature(init)
+    open_ended = {name for name, p in signature.parameters.items() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    kinds = functools.cache(lambda: _hints(init))
 
     @functools.wraps(init)
     def wrapper(*args: Any, **kwargs: Any) -> None:
-        kinds = _hints(init)
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
-            if name in kinds and name not in NOT_KNOBS and (wrong := mistake(f"method.{name}", value, kinds[name])):
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return init(*args, **kwargs)  # whose own words say which argument is missing, or one too many
+        for name in given.keys() & kinds().keys() - open_ended - NOT_KNOBS:
+            if wrong := mistake(f"method.{name}", given[name], kinds()[name]):
                 raise UsageError(wrong)
-        init(*args, **kwargs)
+        return init(*args, **kwargs)
 
     return wrapper
 
@@ -207,117 +232,3 @@ def _spelled(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{k}: {_spelled(v)}' for k, v in value.items())}}}"
     return f"[{','.join(map(_spelled, value))}]" if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
-
-
-# ---- reading a signature without importing its file
-
-
-@functools.cache
-def read(target: str) -> tuple[Knob, ...] | None:
-    """The knobs of a class or function by its dotted name; None where its file or its name cannot be found.
-
-    A knob named None stands for `**anything`.
-    """
-    module, _, name = target.rpartition(".")
-    tree = _parsed(module)
-    made = (
-        next((n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name), None) if tree else None
-    )
-    if made is None:
-        return None
-    function, doc = made, ast.get_docstring(made) or ""
-    if isinstance(made, ast.ClassDef):
-        function = next((n for n in made.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-        if function is None:
-            return ()
-        doc += "\n" + (ast.get_docstring(function) or "")
-    names = _namespace(tree)
-    args = function.args
-    plain = [*args.posonlyargs, *args.args]
-    defaults = [None] * (len(plain) - len(args.defaults)) + list(args.defaults)
-    pairs = [*zip(plain, defaults, strict=True), *zip(args.kwonlyargs, args.kw_defaults, strict=True)]
-    said = meanings(doc, [arg.arg for arg, _ in pairs])
-    knobs = [
-        Knob(arg.arg, _evaluated(arg.annotation, names), _literal(default), said.get(arg.arg, ""))
-        for arg, default in pairs
-        if arg.arg not in NOT_KNOBS
-    ]
-    return (*knobs, *([Knob(None, Any, NOTHING, "")] if args.kwarg else []))
-
-
-def meanings(doc: str, names: Iterable[str]) -> dict[str, str]:
-    """What a docstring says of each name: the text behind `name:` or `name, other:` up to the next one's."""
-    names = sorted(names, key=len, reverse=True)
-    if not names:
-        return {}
-    one = "|".join(map(re.escape, names))
-    starts = list(re.finditer(rf"(?<![\w.`])((?:{one})(?:, (?:{one}))*): ", doc))
-    texts = {}
-    ends = [start.start() for start in starts[1:]] + [len(doc)]
-    for start, end in zip(starts, ends, strict=False):
-        text = doc[start.end() : end].split("\n\n")[0]
-        for name in start[1].split(", "):
-            texts.setdefault(name, " ".join(text.split()).rstrip("."))
-    return texts
-
-
-@functools.cache
-def _file(module: str) -> Path | None:
-    """A module's file, its parents imported but not itself."""
-    try:
-        spec = find_spec(module) if module else None
-    except (ImportError, ValueError, AttributeError):
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
-
-
-@functools.cache
-def _parsed(module: str) -> ast.Module | None:
-    from maskbench.common import moved
-
-    path = _file(moved.MOVED.get(module, module))
-    return ast.parse(path.read_text(encoding="utf-8")) if path else None
-
-
-def _namespace(tree: ast.Module) -> dict[str, Any]:
-    """Names an annotation may use: Python's own types, typing, abstract containers, and the kinds above."""
-    import collections.abc
-
-    sources = {"typing": typing, "collections.abc": collections.abc, __name__: None}
-    names: dict[str, Any] = {t.__name__: t for t in (bool, int, float, str, list, dict, tuple)}
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module in sources:
-            for alias in node.names:
-                place = globals() if sources[node.module] is None else vars(sources[node.module])
-                names[alias.asname or alias.name] = place.get(alias.name, Any)
-        elif isinstance(node, ast.ImportFrom) and node.module == "maskbench.common":
-            names |= {alias.asname or alias.name: _Kinds for alias in node.names if alias.name == "knobs"}
-    return names
-
-
-class _KindsOf:
-    """`knobs.Share` in an annotation."""
-
-    def __getattr__(self, name: str) -> Any:
-        return globals()[name]
-
-
-_Kinds = _KindsOf()
-
-
-def _evaluated(annotation: ast.expr | None, names: dict[str, Any]) -> Any:
-    if annotation is None:
-        return Any
-    try:
-        return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}}, names)
-    except Exception:  # a type of a package that is not loaded here
-        return Any
-
-
-def _literal(default: ast.expr | None) -> Any:
-    if default is None:
-        return NOTHING
-    try:
-        return ast.literal_eval(default)
-    except ValueError:
-        return ast.unparse(default)

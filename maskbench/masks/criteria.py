@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass
 class Weights:
-    """One layer, before and after training.
+    """What a criterion may rank a layer's weights by: their values before and after training, and the gradient.
 
     Attributes:
         init: the values training started from. final: those it ended at.
@@ -48,35 +48,42 @@ def large_final(w: Weights) -> Tensor:
 
 
 def small_final(w: Weights) -> Tensor:
+    """The control: smallest trained weights stay."""
     return -w.final.abs()
 
 
 def large_init(w: Weights) -> Tensor:
+    """Magnitude of the initial weight, whatever training did."""
     return w.init.abs()
 
 
 def small_init(w: Weights) -> Tensor:
+    """The control: smallest initial weights stay."""
     return -w.init.abs()
 
 
 def large_init_large_final(w: Weights) -> Tensor:
     """Large at both ends: the smaller of the two ranks within the layer."""
-    return torch.minimum(rank(w.init.abs(), w.alive), rank(w.final.abs(), w.alive))
+    return torch.minimum(_rank(w.init.abs(), w.alive), _rank(w.final.abs(), w.alive))
 
 
 def small_init_small_final(w: Weights) -> Tensor:
-    return torch.minimum(rank(-w.init.abs(), w.alive), rank(-w.final.abs(), w.alive))
+    """Small at both ends: the smaller of the two ranks within the layer."""
+    return torch.minimum(_rank(-w.init.abs(), w.alive), _rank(-w.final.abs(), w.alive))
 
 
 def magnitude_increase(w: Weights) -> Tensor:
+    """How much training increased the magnitude."""
     return w.final.abs() - w.init.abs()
 
 
 def movement(w: Weights) -> Tensor:
+    """How far training moved the weight, in either direction."""
     return (w.final - w.init).abs()
 
 
 def random(w: Weights) -> Tensor:
+    """The control: which weights stay is chance."""
     return torch.rand_like(w.final)
 
 
@@ -86,6 +93,7 @@ def large_final_same_sign(w: Weights) -> Tensor:
 
 
 def large_final_diff_sign(w: Weights) -> Tensor:
+    """The control: of the weights whose sign training flipped, the largest."""
     return w.final.abs() * w.diff_sign
 
 
@@ -95,18 +103,21 @@ def magnitude_increase_same_sign(w: Weights) -> Tensor:
 
 
 def magnitude_increase_diff_sign(w: Weights) -> Tensor:
+    """The control: magnitude increase among weights whose sign training flipped; all others rank below."""
     return magnitude_increase(w).masked_fill(~w.diff_sign, -torch.inf)
 
 
 def snip(w: Weights) -> Tensor:
+    """SNIP: |gradient * weight| at the initial values, the change of the loss when the weight goes."""
     return (w.grad * w.init).abs()
 
 
 def grad(w: Weights) -> Tensor:
+    """|gradient| at the initial values."""
     return w.grad.abs()
 
 
-def rank(score: Tensor, alive: Tensor) -> Tensor:
+def _rank(score: Tensor, alive: Tensor) -> Tensor:
     """Place of each living weight in its layer's order, from 0 for the lowest; -1 for the dead."""
     places = torch.full_like(score, -1.0)
     order = score[alive].argsort(stable=True)

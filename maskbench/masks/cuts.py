@@ -86,6 +86,8 @@ def top_share(w: Tensor, score: Tensor, cut: Cut, magnitude: bool = False) -> Te
 
 
 class _TopShare(torch.autograd.Function):
+    """`top_share` with its own backward: autograd would stop at the selection."""
+
     @staticmethod
     def forward(ctx, w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
         ctx.save_for_backward(w, score)
@@ -141,13 +143,15 @@ def _copy(score: Tensor, magnitude: bool) -> Tensor:
     return (torch.abs(score, out=copy) if magnitude else copy.copy_(score)).view(-1)
 
 
-_held = threading.local()
+_memory = threading.local()
 
 
 def _scratch(like: Tensor) -> Tensor:
-    """A tensor like this one, for work that ends before the next call: the same memory again and again, since on a CPU
-    fresh memory costs more than a pass over it."""
-    held = getattr(_held, "scratch", None)
-    if held is None or held.numel() < like.numel() or (held.dtype, held.device) != (like.dtype, like.device):
-        held = _held.scratch = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
-    return held[: like.numel()].view(like.shape)
+    """A tensor like this one, for work that ends before the next call.
+
+    It is the same memory again and again, since on a CPU fresh memory costs more than a pass over it.
+    """
+    scratch = getattr(_memory, "scratch", None)
+    if scratch is None or scratch.numel() < like.numel() or (scratch.dtype, scratch.device) != (like.dtype, like.device):
+        scratch = _memory.scratch = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
+    return scratch[: like.numel()].view(like.shape)

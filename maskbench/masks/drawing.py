@@ -23,11 +23,13 @@ class _Threshold(torch.autograd.Function):
 
 
 def threshold(w: Tensor, score: Tensor, tau: float = 0.0) -> Tensor:
-    """w * [score >= tau]; d/dscore = w * d/d(w * m). Equality counts as kept (SupSup section 3b, Piggyback)."""
+    """w under the mask [score >= tau], straight through: d/dscore = w * d/d(w * m). Equality is kept (SupSup, section 3b)."""
     return _Threshold.apply(w, score, tau)
 
 
 class _Bernoulli(torch.autograd.Function):
+    """[noise < sigmoid(logit)], with the gradient to the logit as if the mask were the probability (straight through)."""
+
     @staticmethod
     def forward(ctx, logit: Tensor, noise: Tensor) -> Tensor:
         p = logit.sigmoid()

@@ -1,4 +1,4 @@
-"""Who owns which weight, and what it is worth: the memory of methods that pack stages into one net.
+"""Which stage owns each weight, and the weight's value: the memory of methods that pack stages into one net.
 
 A stage computes with kept + alive * moving: the values of earlier owners are buffers out of the optimiser's reach, what
 the present stage may use is a mask, and what moves is the backbone's own parameter. Momentum and weight decay can touch
@@ -16,7 +16,11 @@ MOST = 254  # owners are bytes: 0 is free, 1 .. 254 are stages
 
 
 class WeightOwners(nn.Module):
-    """Owner and value of every weight in `weights` (by name), and the mask of those alive in the present stage."""
+    """Owner and value of every weight, and the mask of those that the stage in training may use.
+
+    Args:
+        weights: the backbone's, by name; only their shapes and devices count.
+    """
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
@@ -55,10 +59,16 @@ class WeightOwners(nn.Module):
 
     @torch.no_grad()
     def open(self, moving: dict[str, Tensor], stage: int, refill: Callable[[Tensor], object] = torch.Tensor.zero_) -> None:
-        """All free weights are alive for `stage`. From the second stage on they restart as `refill` leaves them: at zero
-        by default, not at old values. What it writes where weights are owned is never read."""
+        """Let `stage` train all free weights: they are alive.
+
+        From the second stage on they restart as `refill` leaves them: at zero by default, not at old values. What it writes
+        where weights are owned is never read.
+
+        Raises:
+            ValueError: more stages than MOST.
+        """
         if stage + 1 > MOST:
-            raise ValueError(f"a ledger holds {MOST} stages at most")
+            raise ValueError(f"weights have {MOST} owners at most: no stage {stage + 1}")
         for name in self.names:
             self.alive[name].copy_(self.free(name))
             if stage > 0:

@@ -23,13 +23,15 @@ def unpack(bits: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
 
 
 def packed_bytes(w: Tensor) -> int:
-    """Of a mask of w at one bit a weight."""
+    """Bytes that a mask of w takes at one bit a weight."""
     return -(-w.numel() // 8)
 
 
 def sparse_bytes(w: Tensor, ones: int) -> int:
-    """Of a mask of w [outputs, ...] with so many ones, in compressed sparse columns: 16-bit rows, 32-bit column pointers
-    (the SupSup paper's; the values are implied)."""
+    """Bytes that a mask of w [outputs, ...] with so many ones takes in compressed sparse columns.
+
+    16-bit row numbers and 32-bit column pointers, as the SupSup paper counts; the values are implied.
+    """
     return 2 * ones + 4 * (w[0].numel() + 1)
 
 

@@ -11,6 +11,9 @@ def prune(w: Tensor, alive: Tensor, share: float) -> Tensor:
     """The mask after `share` of the `alive` weights with smallest magnitude went.
 
     k = round(share * alive) weights go, and with them every tie at the k-th smallest magnitude (PackNet's rule: `<=`).
+
+    Raises:
+        ValueError: `share` is not within 0 <= share < 1.
     """
     if not 0 <= share < 1:
         raise ValueError(f"share is the part that goes, 0 <= share < 1, not {share}")

@@ -48,7 +48,7 @@ class TensorStore(nn.Module):
 
 
 class MaskBank(nn.Module):
-    """One set of masks per stage, one bit a weight, with the running count that a uniform superposition needs.
+    """The finished masks of all stages, one bit a weight, with the running count that a uniform superposition needs.
 
     Memory is n / 8 bytes per stage and 4 n bytes once, however many stages there are.
 
@@ -74,7 +74,7 @@ class MaskBank(nn.Module):
         return stage in self.stages
 
     def write(self, stage: int, masks_of: dict[str, Tensor]) -> None:
-        """Add a stage's masks (bool, of the book's shapes); a stage is written once.
+        """Add a stage's masks (bool, of the bank's shapes); a stage is written once.
 
         Raises:
             ValueError: it is written already.
@@ -119,16 +119,16 @@ class MaskBank(nn.Module):
         total = torch.zeros(k, len(rows), dtype=next(iter(a.values())).dtype, device=device)
         for name, shape in self.shapes.items():
             vectors, bits = a[name].flatten(1), self.store[f"bits/{name}"]
-            held = vectors.new_empty(min(chunk, len(rows)), _numel(shape))
+            unpacked = vectors.new_empty(min(chunk, len(rows)), _numel(shape))
             for start in range(0, len(rows), chunk):
                 some = rows[start : start + chunk]
                 bytes_of = packing.unpack(bits[some], (_numel(shape),)).view(torch.uint8)  # torch copies bools slowly
-                held[: len(some)].copy_(bytes_of)
-                total[:, start : start + chunk] += vectors @ held[: len(some)].T
+                unpacked[: len(some)].copy_(bytes_of)
+                total[:, start : start + chunk] += vectors @ unpacked[: len(some)].T
         return total
 
     def bytes(self) -> int:
-        """Of one stage's masks, packed."""
+        """Bytes of one stage's masks, packed."""
         return sum(-(-_numel(shape) // 8) for shape in self.shapes.values())
 
 

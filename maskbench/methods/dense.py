@@ -19,7 +19,12 @@ from maskbench.training.method import Method
 
 @final
 class Dense(Method):
-    """init: None, or `ticket:FILE`, the ticket.safetensors of a finished run."""
+    """A dense net trained plainly, or under the fixed mask of a lottery ticket.
+
+    Args:
+        net: any backbone.
+        init: null, or `ticket:FILE`, the ticket.safetensors in a finished run's directory: its initial values and mask.
+    """
 
     def __init__(self, net: nn.Module, *, init: str | None = None) -> None:
         super().__init__(net)

@@ -8,21 +8,25 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from maskbench.common import knobs
 from maskbench.common.errors import UsageError
 
 WORDS = {"name", "about", "tasks"}  # in every group's file, for people and for the record
 
 
 def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
-    """What the node's `_target_` makes of its keys and of the parts given here; with `_partial_`, what awaits the parts.
+    """Make the part that a config node describes: its `_target_`, called with its keys and with `args` and `parts`.
 
-    The parts go straight to the target: they are neither copied nor turned into config. Lists and dicts of the
-    config arrive as plain containers.
+    With `_partial_` it is not called, but returned with its keys bound. The parts go straight to the target: they are
+    neither copied nor turned into config. Lists and dicts of the config arrive as plain containers.
 
     Raises:
-        UsageError: the target cannot be found, or refuses a key. What it raises itself passes through.
+        UsageError: the target cannot be found, or a key is none of its arguments, of the wrong type or out of range. What
+            the target raises itself passes through.
     """
     plain = {k: v for k, v in OmegaConf.to_container(node, resolve=True).items() if k not in WORDS}
+    if wrong := list(knobs.mistakes(node._get_full_key(None), plain, WORDS | parts.keys())):
+        raise UsageError("\n".join(wrong))
     target = plain.get("_target_", "nothing: the config has no _target_")
     try:
         waiting = instantiate(plain | {"_partial_": True, "_convert_": "all"})
@@ -37,7 +41,5 @@ def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
                 target = plain[name]["_target_"]
                 signature(inner.func).bind_partial(**inner.keywords)
     except TypeError as error:
-        strange = [key for key in plain if str(error).endswith(f"unexpected keyword argument '{key}'")]
-        mend = "".join(f"; ~{node._get_full_key(key)} takes out what the method's file or a word set there" for key in strange)
-        raise UsageError(f"{target} does not fit its config: {error}{mend}") from None
+        raise UsageError(f"{target} does not fit its config: {error}") from None
     return waiting(*args, **parts)

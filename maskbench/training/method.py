@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from maskbench.common import knobs
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
@@ -80,11 +81,14 @@ class Method(nn.Module):
     """
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """
+        """Let the constructor refuse knobs of a wrong type or outside their range (knobs.py).
+
         Raises:
             UsageError: a verb is written under its earlier name, where nobody would call it.
         """
         super().__init_subclass__(**more)
+        if "__init__" in vars(cls):
+            cls.__init__ = knobs.checked(cls.__init__)
         for old, new in EARLIER.items():
             if old in vars(cls):
                 raise UsageError(f"{cls.__module__}.{cls.__qualname__}: {old}() is now called {new}(); rename it")

@@ -3,17 +3,17 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 from torch.func import functional_call
 
 from maskbench import masks
+from maskbench.backbones import initial
 from maskbench.backbones.conv import ConvK
 from maskbench.backbones.gate import gates_of
-from maskbench.backbones.initial import RULES, initialise
 from maskbench.backbones.mlp import MLP
 from maskbench.backbones.normed_mlp import NormedMLP
 from maskbench.common.errors import UsageError
@@ -35,9 +35,7 @@ COUNTS = {  # (weights without biases, with)
 
 
 def net_of(compose: Callable, name: str, shape: tuple[int, ...], *more: str) -> nn.Module:
-    keys = OmegaConf.to_container(compose("method=dense", f"backbone={name}", *more).backbone)
-    keys.pop("outputs")
-    return make(OmegaConf.create(keys), shape=shape, outputs=10)
+    return make(compose("method=dense", f"backbone={name}", *more).backbone, shape=shape, outputs=10)
 
 
 @pytest.mark.parametrize(("name", "shape"), COUNTS)
@@ -66,7 +64,7 @@ def test_width_multiplies_every_hidden_layer(compose: Callable) -> None:
 
 def drawn(init: str, module: nn.Module) -> torch.Tensor:
     torch.manual_seed(0)
-    initialise(module, init)
+    initial.initialise(module, init)
     return module.weight.detach()
 
 
@@ -85,7 +83,7 @@ def test_rules_have_the_spread_of_their_formula(layer: str) -> None:
         "signed_constant": math.sqrt(2 / fan_in),
         "glorot_signed_constant": math.sqrt(2 / (fan_in + fan_out)),
     }
-    assert RULES.keys() == deviations.keys() | {"unsigned_constant"}
+    assert initial.RULES.keys() == deviations.keys() | {"unsigned_constant"}
     for init, deviation in deviations.items():
         w = drawn(init, LAYERS[layer]())
         assert w.std().item() == pytest.approx(deviation, rel=0.03), init
@@ -121,9 +119,24 @@ def test_the_same_stream_draws_the_same_net() -> None:
     assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
 
 
-def test_an_unknown_rule_is_the_users_to_mend() -> None:
-    with pytest.raises(UsageError, match="Did you mean 'kaiming_normal'"):
-        MLP(MNIST, 10, widths=[8], init="kaiming_norml")
+def test_the_rules_that_a_net_accepts_are_those_that_draw() -> None:
+    assert set(get_args(initial.Init)) == {*initial.RULES, "torch"}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("init=kaiming_norml", "backbone.init=kaiming_norml .*Did you mean 'kaiming_normal'"),
+        ("widths=[8,0]", r"backbone.widths=\[8,0\] .*at least 1"),
+        ("width=0", "backbone.width=0.* must be a number above 0"),
+        ("activation=swish", "backbone.activation=swish must be relu or tanh"),
+        ("bias=maybe", "backbone.bias=maybe must be true or false"),
+    ],
+)
+def test_a_wrong_knob_is_refused_by_its_key(word: str, message: str, compose: Callable) -> None:
+    cfg = compose("method=dense", "backbone=lenet_300_100", f"++backbone.{word}")
+    with pytest.raises(UsageError, match=message):
+        make(cfg.backbone, shape=MNIST, outputs=10)
 
 
 @pytest.mark.parametrize("net", [MLP, NormedMLP])

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 from torch.func import functional_call
 
@@ -40,9 +39,7 @@ SMALL = {  # every kind of net, small enough to run
 def net_of(compose: Callable, words: str, shape: tuple[int, ...], outputs: int, *more: str) -> nn.Module:
     name, *keys = words.split()
     cfg = compose("method=dense", f"backbone={name}", *(f"backbone.{key}" for key in [*keys, *more]))
-    plain = OmegaConf.to_container(cfg.backbone)
-    plain.pop("outputs")
-    return make(OmegaConf.create(plain), shape=shape, outputs=outputs)
+    return make(cfg.backbone, shape=shape, outputs=outputs)
 
 
 @pytest.fixture(params=SMALL)
@@ -194,9 +191,9 @@ def test_masks_stand_in_for_the_weights(small: Callable) -> None:
 @pytest.mark.parametrize(
     ("words", "shape", "message"),
     [
-        ("resnet20 norm=bacth", CIFAR, "'batch'"),
-        ("resnet20 shortcut=none", CIFAR, "conv or pad"),
-        ("resnet50 block=wide", CIFAR, "basic or bottleneck"),
+        ("resnet20 norm=bacth", CIFAR, "backbone.norm=bacth .*'batch'"),
+        ("resnet20 shortcut=none", CIFAR, "backbone.shortcut=none .*conv or pad"),
+        ("resnet50 block=wide", CIFAR, "backbone.block=wide .*basic or bottleneck"),
         ("resnet18", (784,), "images"),
         ("vgg19", (1, 8, 8), "at least 16 x 16"),
     ],

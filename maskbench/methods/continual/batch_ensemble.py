@@ -6,7 +6,7 @@ stage is not given, all stages answer and the surest one counts, or the gradient
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -15,35 +15,37 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones.per_stage import NormStatistics
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.knobs import NonNegative
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
 from maskbench.training.method import Method
 
-TRUNKS = ("first", "random")
+Rule = Literal["lowest_entropy", "highest_probability", "one_shot_H"]
 CHUNK = 1000  # images at a time, where all stages answer
 
 
 @final
 class BatchEnsemble(Method):
-    """Args:
-    net: any backbone. Its biases and affine norms are shared, as the first stage left them; running norm statistics
-        are kept per stage.
-    trunk: where W comes from: `first`, trained with the first stage and its factors; `random`, never trained.
-    weights_lr: times the learning rate, in the phase that trains W.
-    inference: rules for finding the stage: lowest_entropy and highest_probability let all stages answer, one_shot_H
-        takes one backward pass. The first one's answers count as 'inferred'.
+    """One net whose weights each stage scales by two vectors a layer of its own.
+
+    Args:
+        net: any backbone. Its biases and affine norms are shared, as the first stage left them; running norm statistics
+            are kept per stage.
+        trunk: where W comes from: `first`, trained with the first stage and its factors; `random`, never trained.
+        weights_lr: times the learning rate, in the phase that trains W.
+        inference: rules for finding the stage: lowest_entropy and highest_probability let all stages answer, one_shot_H
+            takes one backward pass. The first one's answers count as 'inferred'; []: the stage is never inferred.
     """
 
     def __init__(
-        self, net: nn.Module, *, trunk: str = "first", weights_lr: float = 0.01, inference: Sequence[str] = ("lowest_entropy",)
+        self,
+        net: nn.Module,
+        *,
+        trunk: Literal["first", "random"] = "first",
+        weights_lr: NonNegative = 0.01,
+        inference: Sequence[Rule] = ("lowest_entropy",),
     ) -> None:
         super().__init__(net)
-        if trunk not in TRUNKS:
-            raise UsageError(f"no method.trunk '{trunk}'.{did_you_mean(trunk, TRUNKS)} It is {', '.join(TRUNKS)}")
-        for rule in inference:
-            if rule not in RULES:
-                raise UsageError(f"no inference rule '{rule}'.{did_you_mean(rule, RULES)} Rules: {', '.join(RULES)}")
         self.trunk, self.weights_lr, self.inference_rules = trunk, weights_lr, tuple(inference)
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.factors = TensorStore(moving=True)  # <stage>/s/<weight> [outputs], <stage>/t/<weight> [inputs]
@@ -117,7 +119,7 @@ class BatchEnsemble(Method):
 
         By the chain rule it is sum over layers of s_i^T (d entropy / d W_eff * W) t_i: one forward and one backward a group.
         """
-        k, weights, found = int(self.learnt), {}, []
+        k, weights, slopes = int(self.learnt), {}, []
         s, t = ({n: torch.stack([self.factor(kind, i, n) for i in range(k)]) for n in self.w} for kind in "st")
         for name, w in self.w.items():
             weights[name] = (w * spread(s[name].T @ t[name] / k, w)).requires_grad_()
@@ -128,8 +130,8 @@ class BatchEnsemble(Method):
             slope = groups.new_zeros(k)
             for (name, w), grad in zip(self.w.items(), grads, strict=True):
                 slope += torch.einsum("ko,oi,ki->k", s[name], (grad * w).reshape(*w.shape[:2], -1).sum(-1), t[name])
-            found.append(slope)
-        return torch.stack(found)
+            slopes.append(slope)
+        return torch.stack(slopes)
 
     # ---- for the record
 

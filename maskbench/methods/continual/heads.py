@@ -5,32 +5,30 @@ one that is frozen forgets nothing and learns only what its features allow (SupS
 """
 
 from collections.abc import Callable, Iterator
-from typing import Self, final
+from typing import Literal, Self, final
 
 from torch import Tensor, nn
 
 from maskbench.backbones.norm import freeze_batchnorm
 from maskbench.backbones.per_stage import PrivateHeads
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.knobs import NonNegative
 from maskbench.data.stage import Stage
 from maskbench.training.method import Method
-
-TRUNKS = ("shared", "first", "random")
 
 
 @final
 class Heads(Method):
-    """Args:
-    net: a backbone whose last layer is called `head`.
-    trunk: all before the head: `shared`, trained on through all stages; `first`, trained with the first stage, then
-        frozen; `random`, never trained. A frozen trunk's norms are frozen too, statistics included.
-    trunk_lr: times the learning rate, in the stages that train the trunk.
+    """One trunk for all stages and an output layer for each.
+
+    Args:
+        net: a backbone whose last layer is called `head`.
+        trunk: all before the head: `shared`, trained on through all stages; `first`, trained with the first stage, then
+            frozen; `random`, never trained. A frozen trunk's norms are frozen too, statistics included.
+        trunk_lr: times the learning rate, in the stages that train the trunk.
     """
 
-    def __init__(self, net: nn.Module, *, trunk: str, trunk_lr: float = 1.0) -> None:
+    def __init__(self, net: nn.Module, *, trunk: Literal["shared", "first", "random"], trunk_lr: NonNegative = 1.0) -> None:
         super().__init__(net)
-        if trunk not in TRUNKS:
-            raise UsageError(f"no method.trunk '{trunk}'.{did_you_mean(trunk, TRUNKS)} It is {', '.join(TRUNKS)}")
         self.trunk, self.trunk_lr = trunk, trunk_lr
         self.heads = PrivateHeads(net.head)
         self.stage = 0  # in training; follows from the stage that learns

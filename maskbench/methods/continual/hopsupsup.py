@@ -10,14 +10,15 @@ paper's net (backbone=fc2048_norm), which standardises over the batch at hand, a
 
 import math
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import Annotated, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskbench import masks
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, NonNegative, Share, Whole, Within
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank, TensorStore
 from maskbench.methods.continual import hopfield
@@ -28,15 +29,19 @@ RECALLED = 1000  # images at a time, where descents are compared
 
 @final
 class HopSupSup(Method):
-    """Args:
-    net: a backbone with a gate after each of its `hidden` layers, its weights drawn once (the paper: signed constant).
-    rule: how a pattern goes into the memory: `storkey` (as the code) or `hebb` (as the text).
-    gamma: weight of the energy against the entropy in recall.
-    recall_batch: test images a recall step reads at most; there are as many steps as batches.
-    recall_lr, recall_momentum, recall_decay: of the SGD that recalls.
-    recall_settle: further steps down the energy alone (the paper: none; its last step may end short of a valley).
-    recall_tries: descents, each through the images in an order of its own, of which the one with the surest answers counts
-        (the paper: one; which valley it ends in depends on the order).
+    """A random net under masks over its units, recalled from a memory of constant size when the stage is not given.
+
+    Args:
+        net: a backbone with a gate after each of its `hidden` layers, its weights drawn once (the paper: signed constant).
+        rule: how a pattern goes into the memory: `storkey` (as the code) or `hebb` (as the text).
+        gamma: weight of the energy against the entropy in recall.
+        recall_batch: test images a recall step reads at most; there are as many steps as batches.
+        recall_lr: learning rate of the SGD on the scores of the mask that is recalled.
+        recall_momentum: its momentum.
+        recall_decay: its weight decay.
+        recall_settle: further steps down the energy alone (the paper: none; its last step may end short of a valley).
+        recall_tries: descents, each through the images in an order of its own, of which the one with the surest answers counts
+            (the paper: one; which valley it ends in depends on the order).
     """
 
     recalls = True
@@ -45,25 +50,17 @@ class HopSupSup(Method):
         self,
         net: nn.Module,
         *,
-        rule: str = "storkey",
-        gamma: float = 1.5e-3,
-        recall_batch: int = 64,
-        recall_lr: float = 500.0,
-        recall_momentum: float = 0.9,
-        recall_decay: float = 1e-4,
-        recall_settle: int = 0,
-        recall_tries: int = 1,
+        rule: Literal["storkey", "hebb"] = "storkey",
+        gamma: NonNegative = 1.5e-3,
+        recall_batch: Annotated[int, Within(least=2)] = 64,  # statistics are taken over the batch
+        recall_lr: NonNegative = 500.0,
+        recall_momentum: Share = 0.9,
+        recall_decay: NonNegative = 1e-4,
+        recall_settle: Whole = 0,
+        recall_tries: Count = 1,
     ) -> None:
         super().__init__(net)
-        if rule not in hopfield.RULES:
-            raise UsageError(f"no method.rule '{rule}'.{did_you_mean(str(rule), hopfield.RULES)} It is storkey or hebb")
-        if recall_batch < 2:
-            raise UsageError(f"method.recall_batch={recall_batch} must be at least 2: statistics are taken over the batch")
-        if recall_settle < 0:
-            raise UsageError(f"method.recall_settle={recall_settle} must be a number of steps, at least 0")
         self.rule, self.gamma, self.recall_batch = hopfield.RULES[rule], gamma, recall_batch
-        if recall_tries < 1:
-            raise UsageError(f"method.recall_tries={recall_tries} must be a number of descents, at least 1")
         self.recall_settle, self.recall_tries = recall_settle, recall_tries
         self.descent = {"lr": recall_lr, "momentum": recall_momentum, "weight_decay": recall_decay}
         widths = unit_gates(net)
@@ -88,10 +85,10 @@ class HopSupSup(Method):
         fit(self, stage)
         self.store(stage.index, {name: self.score(name).detach() >= 0 for name in self.sites})
 
-    def store(self, stage: int, drawn: dict[str, Tensor]) -> None:
+    def store(self, stage: int, mask: dict[str, Tensor]) -> None:
         """Add a stage's masks (bool, by gate) to the memory."""
-        self.book.write(stage, drawn)
-        for name, m in drawn.items():
+        self.book.write(stage, mask)
+        for name, m in mask.items():
             z = 2 * m.float() - 1
             self.memories.put(f"psi/{name}", self.rule(self.psi(name), z))
             self.memories.put(f"sum/{name}", self.memories[f"sum/{name}"] + z)
@@ -99,7 +96,7 @@ class HopSupSup(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         if stage.index in self.book:
             return {name: m.float() for name, m in self.book.read(stage.index).items()}
-        return {name: drawn(self.score(name)) for name in self.sites}
+        return {name: straight_through(self.score(name)) for name in self.sites}
 
     def score(self, name: str) -> nn.Parameter:
         return self.scores[name.replace(".", "|")]
@@ -116,18 +113,19 @@ class HopSupSup(Method):
         return path, lambda images: self.answer(path[-1], images)
 
     def descend(self, x: Tensor) -> list[dict[str, Tensor]]:
-        """Scores start at the mean of the stored patterns; each batch of x is one step down (1 - t/T) H + gamma (t/T) E.
+        """One descent to a mask; returns the masks (bool, by gate) at the start and after each step.
 
-        H is the mean entropy of the answers to the batch, E the energy summed over layers, t = 1 .. T; then come
+        Scores start at the mean of the stored patterns; each batch of x is one step down (1 - t/T) H + gamma (t/T) E. H is
+        the mean entropy of the answers to the batch, E the energy summed over layers, t = 1 .. T; then come
         `recall_settle` steps down gamma E. Batches are of nearly equal size, so that none is too small for its statistics
-        (the paper's last one is what is left). Returns the masks at the start and after each step.
+        (the paper's last one is what is left).
         """
         scores = {name: (self.memories[f"sum/{name}"] / len(self.book.stages)).requires_grad_() for name in self.sites}
         optimizer = torch.optim.SGD(list(scores.values()), **self.descent)
         order = torch.randperm(len(x)).to(x.device)
         steps = -(-len(x) // self.recall_batch)
         batches = list(order.tensor_split(steps))
-        path = [found(scores)]
+        path = [masks_of(scores)]
         for t, rows in enumerate(batches + batches[-1:] * self.recall_settle, start=1):
             with torch.enable_grad():
                 objective = self.objective(scores, x[rows], min(1.0, t / steps))
@@ -135,21 +133,21 @@ class HopSupSup(Method):
             for score, grad in zip(scores.values(), grads, strict=True):
                 score.grad = grad
             optimizer.step()
-            path.append(found(scores))
+            path.append(masks_of(scores))
         return path
 
-    def answer(self, drawn: dict[str, Tensor], images: Tensor) -> Tensor:
+    def answer(self, mask: dict[str, Tensor], images: Tensor) -> Tensor:
         """Outputs [images, outputs] under masks, bool by gate."""
-        return functional_call(self.net, {name: m.float() for name, m in drawn.items()}, (images,))
+        return functional_call(self.net, {name: m.float() for name, m in mask.items()}, (images,))
 
     @torch.no_grad()
-    def doubt(self, drawn: dict[str, Tensor], x: Tensor) -> Tensor:
+    def doubt(self, mask: dict[str, Tensor], x: Tensor) -> Tensor:
         """Mean entropy of the answers to all of x, in batches of at most RECALLED, so that statistics are of many."""
-        return torch.cat([entropy(self.answer(drawn, part)) for part in x.tensor_split(-(-len(x) // RECALLED))]).mean()
+        return torch.cat([entropy(self.answer(mask, part)) for part in x.tensor_split(-(-len(x) // RECALLED))]).mean()
 
     def objective(self, scores: dict[str, Tensor], images: Tensor, done: float) -> Tensor:
         """(1 - done) H + gamma done E under the masks of `scores`, straight through; `done` is the share of steps, t/T."""
-        gains = {name: drawn(score) for name, score in scores.items()}
+        gains = {name: straight_through(score) for name, score in scores.items()}
         energy = sum(hopfield.energy(self.psi(name), 2 * m - 1) for name, m in gains.items())
         if done == 1:
             return self.gamma * energy
@@ -183,7 +181,7 @@ class HopSupSup(Method):
 
 
 def unit_gates(net: nn.Module) -> dict[str, int]:
-    """Units by the name of each gate's gain, and a gain per unit in the place of the scalar one.
+    """Give each gate of the net a gain per unit, in the place of the scalar one; returns units by the name of the gain.
 
     Raises:
         UsageError: the net has no gate per hidden layer, or a layer too narrow for a memory.
@@ -198,16 +196,17 @@ def unit_gates(net: nn.Module) -> dict[str, int]:
     return {f"gates.{i}.gain": layer.out_features for i, layer in enumerate(hidden)}
 
 
-def drawn(score: Tensor) -> Tensor:
-    """[score >= 0] as floats, straight through: d/dscore = d/dm."""
+def straight_through(score: Tensor) -> Tensor:
+    """The mask [score >= 0] as floats, with the gradient passed on to the score: d/dscore = d/dm."""
     return masks.threshold(torch.ones_like(score), score)
 
 
-def found(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+def masks_of(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The masks of these scores, bool."""
     return {name: score.detach() >= 0 for name, score in scores.items()}
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Of the softmax, in nats: [images, outputs] -> [images]."""
+    """Entropy of the softmax, in nats: [images, outputs] -> [images]."""
     log_p = logits.log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)

@@ -7,7 +7,7 @@ private head, and biases and norms move in the first stage only, as in the paper
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self, final
+from typing import Annotated, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from maskbench import masks
 from maskbench.backbones.norm import BATCH_NORMS, freeze_batchnorm
 from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Length, NonNegative, Share
 from maskbench.data.stage import Stage
 from maskbench.masks.owners import MOST, WeightOwners
 from maskbench.masks.stores import TensorStore
@@ -28,45 +29,37 @@ REFILLS = {  # what freed weights restart from
     "kaiming": nn.init.kaiming_uniform_,
     "keep": lambda w: w,  # the pruned values
 }
-POLICIES = {"bias": ("first", "per_stage", "none"), "norm": ("first", "per_stage"), "head": ("private", "packed")}
 
 
 @final
 class PackNet(Method):
-    """Args:
-    net: a backbone whose last layer is called `head`.
-    prune: share of its own weights that a stage gives back, per layer: one value per stage, the last one goes on;
-        or `equal_share`, (T - t) / (T - t + 1) for stage t of T. The last stage keeps all that is left.
-    retrain_share: of the budget's steps, after pruning.
-    retrain_lr: times the learning rate, after pruning.
-    bias: `first`: learnt with the first stage and frozen; `per_stage`: a copy for each stage; `none`: never learnt.
-    norm: affine parameters and statistics, `first` or `per_stage`.
-    freed: freed weights restart at `zero`, from a `kaiming` draw, or `keep` the value they were pruned at.
-    head: `private` to each stage, or `packed` into the net like any layer (one output layer for all).
+    """One net whose weights are divided among stages: each keeps what it needs and frees the rest for those after it.
+
+    Args:
+        net: a backbone whose last layer is called `head`.
+        prune: share of its own weights that a stage gives back, per layer: one value per stage, the last one goes on;
+            or `equal_share`, (T - t) / (T - t + 1) for stage t of T. The last stage keeps all that is left.
+        retrain_share: share of the budget's steps, after pruning.
+        retrain_lr: times the learning rate, after pruning.
+        bias: `first`: learnt with the first stage and frozen; `per_stage`: a copy for each stage; `none`: never learnt.
+        norm: affine parameters and statistics, `first` or `per_stage`.
+        freed: freed weights restart at `zero`, from a `kaiming` draw, or `keep` the value they were pruned at.
+        head: `private` to each stage, or `packed` into the net like any layer (one output layer for all).
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        prune: Sequence[float] | str,
-        retrain_share: float = 0.5,
-        retrain_lr: float = 0.1,
-        bias: str = "first",
-        norm: str = "first",
-        freed: str = "zero",
-        head: str = "private",
+        prune: Annotated[Sequence[Share], Length(least=1)] | Literal["equal_share"],
+        retrain_share: NonNegative = 0.5,
+        retrain_lr: NonNegative = 0.1,
+        bias: Literal["first", "per_stage", "none"] = "first",
+        norm: Literal["first", "per_stage"] = "first",
+        freed: Literal["zero", "kaiming", "keep"] = "zero",
+        head: Literal["private", "packed"] = "private",
     ) -> None:
         super().__init__(net)
-        listed = isinstance(prune, Sequence) and not isinstance(prune, str) and len(prune) > 0
-        if prune != "equal_share" and not (listed and all(isinstance(p, int | float) and 0 <= p < 1 for p in prune)):
-            raise UsageError(f"method.prune is a list of shares from 0 to below 1, or equal_share; not {prune}")
-        for key, value, choices in (
-            *((key, value, POLICIES[key]) for key, value in {"bias": bias, "norm": norm, "head": head}.items()),
-            ("freed", freed, tuple(REFILLS)),
-        ):
-            if value not in choices:
-                raise UsageError(f"method.{key}={value} must be one of {', '.join(choices)}")
         self.prune, self.retrain_share, self.retrain_lr = prune, retrain_share, retrain_lr
         self.bias, self.norm, self.refill = bias, norm, REFILLS[freed]
         private = head == "private"

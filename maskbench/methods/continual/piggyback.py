@@ -7,7 +7,7 @@ would be SupSup, which can then find the stage by itself.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self, final
+from typing import Literal, Self, final
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,7 @@ from maskbench import masks
 from maskbench.backbones.norm import freeze_batchnorm
 from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import NonNegative, Positive
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank
 from maskbench.training.method import Method
@@ -25,15 +26,17 @@ from maskbench.training.method import Method
 
 @final
 class Piggyback(Method):
-    """Args:
-    net: a backbone whose last layer is called `head`.
-    backbone: the frozen weights: `first`, the first stage trains them plainly and keeps them all; `random`, as drawn; or
-        a safetensors FILE of a pretrained net, by the backbone's own names (a finished run's weights.safetensors will do).
-        Biases and norms are frozen with them, statistics included.
-    head: `private`, a trained one per stage; `masked`, one frozen head for all, masked like the other layers.
-    tau: a weight is kept where its score is above it. Strictly, as in the authors' code: equality drops it (SupSup keeps it).
-    start: the score every weight starts a stage with; above tau, so that all weights are in.
-    ternary: masks are 1 above tau, -1 below zero, else 0; two bits a weight.
+    """A frozen net under a learned mask for each stage, and a trained output layer for each.
+
+    Args:
+        net: a backbone whose last layer is called `head`.
+        backbone: the frozen weights: `first`, the first stage trains them plainly and keeps them all; `random`, as drawn; or
+            a safetensors FILE of a pretrained net, by the backbone's own names (a finished run's weights.safetensors will do).
+            Biases and norms are frozen with them, statistics included.
+        head: `private`, a trained one per stage; `masked`, one frozen head for all, masked like the other layers.
+        tau: a weight is kept where its score is above it. Strictly, as in the authors' code: equality drops it (SupSup keeps it).
+        start: the score every weight starts a stage with; above tau, so that all weights are in.
+        ternary: masks are 1 above tau, -1 below zero, else 0; two bits a weight.
     """
 
     def __init__(
@@ -41,16 +44,16 @@ class Piggyback(Method):
         net: nn.Module,
         *,
         backbone: str = "first",
-        head: str = "private",
-        tau: float = 5e-3,
-        start: float = 1e-2,
+        head: Literal["private", "masked"] = "private",
+        tau: NonNegative = 5e-3,
+        start: Positive = 1e-2,
         ternary: bool = False,
     ) -> None:
         super().__init__(net)
-        if head not in ("private", "masked"):
-            raise UsageError(f"method.head={head} must be private or masked")
-        if not start > tau >= 0:
-            raise UsageError(f"method.start={start} must be above method.tau={tau}, and that at least 0: else no mask can learn")
+        if start <= tau:
+            raise UsageError(
+                f"method.start={start} must be above method.tau={tau}: else all weights are out and no mask can learn"
+            )
         self.backbone, self.private, self.start, self.ternary = backbone, head == "private", start, ternary
         # [score > tau] is [score >= the next float32 above tau]
         self.tau = torch.nextafter(torch.tensor(tau), torch.tensor(torch.inf)).item()
@@ -69,7 +72,7 @@ class Piggyback(Method):
         self.stage = stage.index
         self.begin()
         fit(self, stage)
-        self.book.write(stage.index, self.drawn())
+        self.book.write(stage.index, self.signs())
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -92,8 +95,8 @@ class Piggyback(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         head = self.heads.of(stage.index)
         if stage.index in self.book:
-            drawn = self.book.read(stage.index)
-            return {name: w * self.factor(drawn, name) for name, w in self.w.items()} | head
+            kept = self.book.read(stage.index)
+            return {name: w * self.factor(kept, name) for name, w in self.w.items()} | head
         if self.trains_backbone:
             return head
         return {name: self.masked(name) for name in self.w} | head
@@ -103,10 +106,10 @@ class Piggyback(Method):
         w, score = self.w[name], self.scores[name.replace(".", "|")]
         if not self.ternary:
             return masks.threshold(w, score, self.tau)
-        hard = self.factor(self.drawn(), name)
+        hard = self.factor(self.signs(), name)
         return w * (hard + (score - score.detach()))  # what is added is exactly 0
 
-    def drawn(self) -> dict[str, Tensor]:
+    def signs(self) -> dict[str, Tensor]:
         """The masks of the present scores, bool: the weights that are in, and with `ternary` those that change sign."""
         scores = {name: self.scores[name.replace(".", "|")].detach() for name in self.w}
         above = {name: score >= self.tau for name, score in scores.items()}
@@ -115,11 +118,11 @@ class Piggyback(Method):
         negative = {f"{name}.negative": score < 0 for name, score in scores.items()}
         return {name: m | negative[f"{name}.negative"] for name, m in above.items()} | negative
 
-    def factor(self, drawn: dict[str, Tensor], name: str) -> Tensor:
+    def factor(self, mask: dict[str, Tensor], name: str) -> Tensor:
         """What a weight is multiplied with: its mask, or with `ternary` floats of {-1, 0, 1}."""
         if not self.ternary:
-            return drawn[name]
-        return drawn[name].float() - 2 * drawn[f"{name}.negative"].float()
+            return mask[name]
+        return mask[name].float() - 2 * mask[f"{name}.negative"].float()
 
     # ---- the backbone
 
@@ -139,15 +142,15 @@ class Piggyback(Method):
         if not Path(path).is_file():
             raise UsageError(f"method.backbone={path} must be first, random, or a safetensors file of weights that exists")
         try:
-            held = {name.removeprefix("net."): value for name, value in load_file(path).items()}
+            loaded = {name.removeprefix("net."): value for name, value in load_file(path).items()}
         except SafetensorError as error:
             raise UsageError(f"method.backbone: {path} is no safetensors file ({error})") from error
         own = self.net.state_dict()
         wanted = [name for name in own if not (self.private and name.startswith("head."))]
-        wrong = [name for name in wanted if name not in held or held[name].shape != own[name].shape]
+        wrong = [name for name in wanted if name not in loaded or loaded[name].shape != own[name].shape]
         if wrong:
             raise UsageError(f"method.backbone: {path} is of another backbone than this run's; it has no fitting {wrong[0]}")
-        self.net.load_state_dict({name: held[name] for name in wanted}, strict=False)
+        self.net.load_state_dict({name: loaded[name] for name in wanted}, strict=False)
 
     # ---- for the record
 
@@ -165,8 +168,8 @@ class Piggyback(Method):
         return {"shared": 8 if self.backbone == "random" else net - head, "stage": self.book.bytes() + head}
 
     def extra_metrics(self) -> dict[str, float]:
-        drawn = self.book.read(self.book.stages[-1])
-        facts = {"density": masks.density(drawn[name] for name in self.w)}
+        last = self.book.read(self.book.stages[-1])
+        densities = {"density": masks.density(last[name] for name in self.w)}
         if self.ternary:
-            facts["density_negative"] = masks.density(drawn[f"{name}.negative"] for name in self.w)
-        return facts
+            densities["density_negative"] = masks.density(last[f"{name}.negative"] for name in self.w)
+        return densities

@@ -20,8 +20,9 @@ from maskbench.training.method import Method
 
 @final
 class PSP(Method):
-    """A layer's input x becomes R x, for a convolution over the channels of each pixel; that is W R in the place of W.
+    """One net trained on through all stages, each stage under a fixed random rotation of every layer's inputs.
 
+    A layer's input x becomes R x, for a convolution over the channels of each pixel; that is W R in the place of W.
     Nothing of a rotation is stored: the seed and the stage give it back, one QR decomposition a layer. Biases are shared
     like the weights; running norm statistics are kept per stage.
     """
@@ -31,7 +32,7 @@ class PSP(Method):
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.register_buffer("stream", torch.randint(2**62, ()))  # names the rotations
         self.statistics = NormStatistics(net)
-        self.held: tuple[int, dict[str, Tensor]] = (-1, {})  # the last stage looked at; follows from the stage alone
+        self.held: tuple[int, dict[str, Tensor]] = (-1, {})  # the last stage computed; follows from the stage alone
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         rotations = self.rotations(stage.index)
@@ -45,8 +46,8 @@ class PSP(Method):
     def rotations(self, stage: int) -> dict[str, Tensor]:
         """The stage's rotation of each layer's inputs, [inputs, inputs], drawn again unless it was asked for last."""
         if self.held[0] != stage:
-            drawn = {name: rotation(w.shape[1], (int(self.stream), "rotation", stage, name)) for name, w in self.w.items()}
-            self.held = stage, drawn
+            rotations = {name: rotation(w.shape[1], (int(self.stream), "rotation", stage, name)) for name, w in self.w.items()}
+            self.held = stage, rotations
         device = self.stream.device
         return {name: r.to(device) for name, r in self.held[1].items()}
 

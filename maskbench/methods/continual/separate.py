@@ -12,7 +12,7 @@ from maskbench.training.method import Method
 
 @final
 class Separate(Method):
-    """Each stage trains from the same initial weights and leaves a copy of the result."""
+    """A net for each stage. Each trains from the same initial weights and leaves a copy of the result."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__(net)

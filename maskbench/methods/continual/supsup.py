@@ -7,7 +7,7 @@ coefficients names it.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -15,48 +15,50 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones.per_stage import NormStatistics
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, NonNegative, Positive
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank, TensorStore
 from maskbench.training.method import Method
 
+Transfer = Literal["random", "previous", "nearest", "mean_scores", "mean_masks"]
+Rule = Literal["one_shot_H", "one_shot_G", "binary_H", "binary_G", "brute_force_H", "brute_force_G"]
+
 
 @final
 class SupSup(Method):
-    """Args:
-    net: a backbone without biases and affine norms, its weights drawn once (the paper: signed Kaiming constant). Running
-        norm statistics are kept per stage.
-    inference: rules for finding the stage, `<search>_<objective>`, search one_shot, binary or brute_force, objective H
-        or G. The first one's answers count as 'inferred'.
-    density_scale: None: a mask is [score >= 0], about half of the weights (the paper's MNIST runs). c: per layer the top
-        min(1/2, c (out + in) / (out in height width)) of |score| (the code's `sparsity`, larger is denser).
-    transfer: where a stage's scores start: `random`, or from what was learnt: `previous` (the last stage's scores),
-        `nearest` (the mask least uncertain about the new data), `mean_scores` (as the code), `mean_masks` (as the text).
-    boundaries: `given`, or `unknown` (NNs): every `check_every` steps the batch itself says whether it needs a new mask.
-    novelty: eps of that rule. floor: it counts at least so many masks, untrained ones among them. most: masks at most.
+    """A random net under one learned mask per stage; which stage inputs come from it can infer from them.
+
+    Args:
+        net: a backbone without biases and affine norms, its weights drawn once (the paper: signed Kaiming constant). Running
+            norm statistics are kept per stage.
+        inference: rules for finding the stage, `<search>_<objective>`, search one_shot, binary or brute_force, objective H
+            or G. The first one's answers count as 'inferred'; []: stages are never inferred.
+        density_scale: None: a mask is [score >= 0], about half of the weights (the paper's MNIST runs). c: per layer the top
+            min(1/2, c (out + in) / (out in height width)) of |score| (the code's `sparsity`, larger is denser).
+        transfer: where a stage's scores start: `random`, or from what was learnt: `previous` (the last stage's scores),
+            `nearest` (the mask least uncertain about the new data), `mean_scores` (as the code), `mean_masks` (as the text).
+        boundaries: `given`, or `unknown` (NNs): the batches themselves say whether they need a new mask.
+        check_every: steps between two such questions, where boundaries are unknown.
+        novelty: eps of their rule: how far the surest mask must stand out, k max nu >= 1 + eps, not to allocate a new one.
+        floor: the rule counts at least so many masks, untrained ones among them.
+        most: masks at most.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        inference: Sequence[str] = ("one_shot_H",),
-        density_scale: float | None = None,
-        transfer: str = "random",
-        boundaries: str = "given",
-        check_every: int = 100,
-        novelty: float = 0.125,
-        floor: int = 5,
-        most: int = 2500,
+        inference: Sequence[Rule] = ("one_shot_H",),
+        density_scale: Positive | None = None,
+        transfer: Transfer = "random",
+        boundaries: Literal["given", "unknown"] = "given",
+        check_every: Count = 100,
+        novelty: NonNegative = 0.125,
+        floor: Count = 5,
+        most: Count = 2500,
     ) -> None:
         super().__init__(net)
-        for rule in inference:
-            if rule not in RULES:
-                raise UsageError(f"no inference rule '{rule}'.{did_you_mean(rule, RULES)} Rules: {', '.join(RULES)}")
-        if transfer not in TRANSFERS:
-            raise UsageError(f"no method.transfer '{transfer}'.{did_you_mean(transfer, TRANSFERS)} It is {', '.join(TRANSFERS)}")
-        if boundaries not in ("given", "unknown"):
-            raise UsageError(f"method.boundaries={boundaries} must be given or unknown")
         self.inference_rules, self.transfer, self.boundaries = tuple(inference), transfer, boundaries
         self.check_every, self.novelty, self.floor, self.most = check_every, novelty, floor, most
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
@@ -101,6 +103,7 @@ class SupSup(Method):
         return masks.top_share(self.w[name], self.score(name), self.cut(name), magnitude=True)
 
     def mask(self, name: str) -> Tensor:
+        """The mask of a weight's present scores, bool."""
         if self.count[name] is None:
             return self.score(name) >= 0
         return masks.kept(self.score(name), self.cut(name), magnitude=True)
@@ -109,7 +112,7 @@ class SupSup(Method):
         return masks.cut(self.score(name), self.count[name], magnitude=True)
 
     def answering(self, stage: int) -> dict[str, Tensor]:
-        """What a finished stage computes with: its masked weights and its norm statistics."""
+        """The tensors a finished stage computes with: its masked weights and its norm statistics."""
         weights = {name: self.w[name] * m for name, m in self.book.read(stage).items()}
         return weights | self.statistics.of(stage)
 
@@ -145,8 +148,8 @@ class SupSup(Method):
     def infer(self, groups: Tensor, rule: str) -> Tensor:
         search, objective = RULES[rule]
         scores = search(self, groups, objective)  # the least uncertain stage is the answer
-        found = scores.argmin(-1)
-        return self.born[found] if self.boundaries == "unknown" else self.book.store["stages"][found]
+        surest = scores.argmin(-1)
+        return self.born[surest] if self.boundaries == "unknown" else self.book.store["stages"][surest]
 
     def one_shot(self, groups: Tensor, objective: Callable, chunk: int = 64) -> Tensor:
         """d objective / d alpha_t at alpha = 1/k, mean over a group: [groups, images, ...] -> [groups, stages].
@@ -154,11 +157,11 @@ class SupSup(Method):
         One forward and one backward a group. By the chain rule the derivative is sum_l <d objective / d W_eff, W * M_t>,
         so the superposition is a running mean of masks and every further stage costs one dot product.
         """
-        superposed, found = self.superposed(), []
+        superposed, scores = self.superposed(), []
         for some in groups.split(chunk):
             slopes = [self.slopes(superposed, images, objective) for images in some]
-            found.append(self.book.dot({name: torch.stack([s[name] for s in slopes]) for name in self.w}))
-        return torch.cat(found)
+            scores.append(self.book.dot({name: torch.stack([s[name] for s in slopes]) for name in self.w}))
+        return torch.cat(scores)
 
     def binary(self, groups: Tensor, objective: Callable) -> Tensor:
         """Keep the half of the stages with the smallest slope until one is left: ceil(log2 k) rounds a group.
@@ -215,8 +218,10 @@ class SupSup(Method):
         return self.births["stages"]
 
     def learn_blind(self, stage: Stage, fit: Callable) -> None:
-        """Train; every `check_every` steps ask the last batch which mask it belongs to. The mask that most of a stage went
-        to answers for it."""
+        """Train a stage whose begin nobody tells: every `check_every` steps the last batch decides which mask is trained.
+
+        The mask that most of these batches chose answers for the stage.
+        """
         first, _ = stage.train.tensors(self.classes.device, first=128)
         steps = range(self.check_every, fit.length(len(stage.train), 1.0), self.check_every)
         self.visits.zero_()
@@ -227,7 +232,7 @@ class SupSup(Method):
 
     @torch.no_grad()
     def settle(self, x: Tensor, stage: Stage) -> None:
-        """Go on with the mask that `x` belongs to, a new one if it belongs to none."""
+        """Train on the mask that the batch `x` belongs to, a new one if it belongs to none."""
         if self.live >= 0:
             self.store()
         slot = self.place(x)
@@ -244,8 +249,11 @@ class SupSup(Method):
         self.visits[slot] += 1
 
     def place(self, x: Tensor) -> int:
-        """The mask with the largest share of nu = softmax(-dH / dalpha), over k masks; a new one when nu is flat,
-        k max nu < 1 + eps, or prefers an untrained mask."""
+        """Which mask the batch `x` belongs to, an index; the number of masks stands for a new one.
+
+        It is the largest of nu = softmax(-dH / dalpha) over k masks; a new one when nu is flat, k max nu < 1 + eps, or
+        prefers an untrained mask (the paper's NNs).
+        """
         known = len(self.book.stages)
         untrained = torch.arange(max(0, self.floor - known))
         k = known + len(untrained)
@@ -275,8 +283,11 @@ class SupSup(Method):
         return {f"{slot}/{name}": m for slot in self.book.stages for name, m in self.book.read(slot).items()}
 
     def memory(self) -> dict[str, int]:
-        """The weights are a seed; a stage is its masks and its norm statistics. A mask takes one bit a weight, or as many
-        bytes as its known number of ones takes in compressed sparse columns, if that is less (below one in sixteen)."""
+        """The weights are a seed; a stage is its masks and its norm statistics.
+
+        A mask takes one bit a weight, or as many bytes as its known number of ones takes in compressed sparse columns, if
+        that is less (below one in sixteen).
+        """
         stored = [
             masks.packed_bytes(w) if self.count[n] is None else min(masks.packed_bytes(w), masks.sparse_bytes(w, self.count[n]))
             for n, w in self.w.items()
@@ -284,8 +295,8 @@ class SupSup(Method):
         return {"shared": 8, "stage": sum(stored) + self.statistics.bytes}
 
     def extra_metrics(self) -> dict[str, float]:
-        found = {"masks_found": len(self.book.stages)} if self.boundaries == "unknown" else {}
-        return {"density": masks.density(self.book.read(self.book.stages[-1]).values())} | found
+        count = {"masks_found": len(self.book.stages)} if self.boundaries == "unknown" else {}
+        return {"density": masks.density(self.book.read(self.book.stages[-1]).values())} | count
 
 
 def budget(w: Tensor, density_scale: float) -> int:
@@ -296,13 +307,13 @@ def budget(w: Tensor, density_scale: float) -> int:
 
 
 def entropy(logits: Tensor, classes: int) -> Tensor:
-    """H: entropy of the softmax over all outputs. logits [images, outputs] -> [images]."""
+    """The objective H: entropy of the softmax over all outputs. logits [images, outputs] -> [images]."""
     log_p = logits.log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)
 
 
 def superfluous(logits: Tensor, classes: int) -> Tensor:
-    """G: logsumexp of all outputs, with no gradient through the real ones (the first `classes`).
+    """The objective G: logsumexp of all outputs, with no gradient through the real ones (the first `classes`).
 
     Its gradient is p_v on a superfluous output v, as in the training loss (Lemma 1). logits [images, outputs] -> [images].
     """
@@ -317,7 +328,6 @@ def superfluous_share(logits: Tensor, classes: int) -> Tensor:
     return logits.log_softmax(-1)[:, classes:].logsumexp(-1)
 
 
-TRANSFERS = ("random", "previous", "nearest", "mean_scores", "mean_masks")
 RULES = {
     "one_shot_H": (SupSup.one_shot, entropy),
     "one_shot_G": (SupSup.one_shot, superfluous),

@@ -6,16 +6,29 @@ Mask-0 actions make the values that pruned weights are frozen at. Both are funct
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from maskbench.common.named import named
 
+Mask1 = Literal[
+    "rewind", "reinit", "permute", "reshuffle", "constant",
+    "signed_rewind", "signed_reinit", "signed_permute", "signed_reshuffle", "signed_constant",
+]  # fmt: skip
+Mask0 = Literal[
+    "zero", "freeze_init", "freeze_init_zero_mask", "freeze_init_zero_all", "freeze_init_zero_rev", "freeze_init_zero_reshuffle",
+]  # fmt: skip
+
 
 @dataclass
 class Layer:
-    """init: where training started. final: where it ended. mask: the new mask, bool. draw: fresh initial values."""
+    """One layer's weights around a pruning: all tensors of the weight's shape.
+
+    Attributes:
+        init: where training started. final: where it ended. mask: the new mask, bool. draw: makes fresh initial values.
+    """
 
     init: Tensor
     final: Tensor
@@ -32,6 +45,7 @@ class Layer:
 
 
 def rewind(layer: Layer) -> Tensor:
+    """The initial values (the lottery ticket)."""
     return layer.init
 
 
@@ -58,7 +72,7 @@ def constant(layer: Layer) -> Tensor:
 
 
 def mask1(name: str) -> Callable[[Layer], Tensor]:
-    """The action of that name; `signed_` before it keeps each weight's initial sign."""
+    """The action on kept weights of that name; `signed_` before it keeps each weight's initial sign."""
     signed = name.startswith("signed_")
     plain = (rewind, reinit, permute, reshuffle, constant)
     action = named("mask1 action", name.removeprefix("signed_"), {f.__name__: f for f in plain})
@@ -79,10 +93,12 @@ class Signed:
 
 
 def zero(layer: Layer) -> Tensor:
+    """Pruned weights are gone (the lottery ticket)."""
     return torch.zeros_like(layer.init)
 
 
 def freeze_init(layer: Layer) -> Tensor:
+    """Pruned weights stay at their initial values."""
     return layer.init
 
 
@@ -110,9 +126,11 @@ def freeze_init_zero_reshuffle(layer: Layer) -> Tensor:
 
 
 def mask0(name: str) -> Callable[[Layer], Tensor]:
+    """The action on pruned weights of that name."""
     plain = (zero, freeze_init, freeze_init_zero_mask, freeze_init_zero_all, freeze_init_zero_rev, freeze_init_zero_reshuffle)
     return named("mask0 action", name, {f.__name__: f for f in plain})
 
 
 def shuffled(values: Tensor) -> Tensor:
+    """The entries of a vector in random order."""
     return values[torch.randperm(len(values), device=values.device)]

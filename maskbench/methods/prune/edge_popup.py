@@ -7,13 +7,13 @@ its weight would have lowered the loss. What is learnt is a mask: a finished mod
 
 import math
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from maskbench import masks
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, Dotted, Keep, Whole
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank
@@ -22,38 +22,33 @@ from maskbench.training.method import Method
 
 @final
 class EdgePopup(Method):
-    """Args:
-    net: a backbone without biases and without affine norms; only its Linear and Conv weights are masked.
-    keep: share of the weights that stays: ceil(keep * n) of n, exactly.
-    scope: `layer` ranks within each layer (the paper), `global` over all of them.
-    score_map: rank by `abs`, |score| (the paper's code), or by `identity`, the score itself.
-    score_init: how scores are drawn: a function of SCORES by name, or any importable one by its dotted path.
-    scale_fan: True: weights stand for a fan of keep * fan_in, so they are larger by sqrt(1 / keep).
-    min_keep: weights (a count) that every layer keeps at least; very small shares otherwise cut a layer off.
-    keep_warmup: optimiser steps over which the kept share falls linearly from 1 to `keep`; None: `keep` from the start.
+    """A random net whose weights are selected by trained scores, never trained themselves.
+
+    Args:
+        net: a backbone without biases and without affine norms; only its Linear and Conv weights are masked.
+        keep: share of the weights that stays: ceil(keep * n) of n, exactly.
+        scope: `layer` ranks within each layer (the paper), `global` over all of them.
+        score_map: rank by `abs`, |score| (the paper's code), or by `identity`, the score itself.
+        score_init: how scores are drawn: `kaiming_uniform` (the paper's code), `relu_uniform`, or any importable function
+            of one score tensor by its dotted path.
+        scale_fan: true: weights stand for a fan of keep * fan_in, so they are larger by sqrt(1 / keep).
+        min_keep: weights (a count) that every layer keeps at least; very small shares otherwise cut a layer off.
+        keep_warmup: optimiser steps over which the kept share falls linearly from 1 to `keep`; null: `keep` from the start.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        keep: float = 0.5,
-        scope: str = "layer",
-        score_map: str = "abs",
-        score_init: str = "kaiming_uniform",
+        keep: Keep = 0.5,
+        scope: Literal["layer", "global"] = "layer",
+        score_map: Literal["abs", "identity"] = "abs",
+        score_init: Literal["kaiming_uniform", "relu_uniform"] | Dotted = "kaiming_uniform",
         scale_fan: bool = False,
-        min_keep: int = 0,
-        keep_warmup: int | None = None,
+        min_keep: Whole = 0,
+        keep_warmup: Count | None = None,
     ) -> None:
         super().__init__(net)
-        if not 0 < keep <= 1:
-            raise UsageError(f"method.keep={keep} is the share that stays, above 0 and at most 1")
-        if scope not in ("layer", "global"):
-            raise UsageError(f"method.scope={scope} must be layer or global")
-        if score_map not in ("abs", "identity"):
-            raise UsageError(f"method.score_map={score_map} must be abs or identity")
-        if min_keep < 0 or (keep_warmup is not None and keep_warmup < 1):
-            raise UsageError("method.min_keep must be at least 0, and method.keep_warmup null or at least 1")
         self.keep, self.scope, self.min_keep, self.keep_warmup = keep, scope, min_keep, keep_warmup
         self.magnitude = score_map == "abs"
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
@@ -82,13 +77,13 @@ class EdgePopup(Method):
         return {name: masks.top_share(w, scores[name], cuts[name], self.magnitude) for name, w in self.w.items()}
 
     def cuts(self, scores: dict[str, Tensor]) -> dict[str, masks.Cut]:
-        """Where each layer's ranking is cut now."""
+        """Where the ranking of each layer's scores is cut at this step."""
         share = self.share()
         if self.scope == "layer":
             return {name: masks.cut(s, self.count(share, s.numel()), self.magnitude) for name, s in scores.items()}
         count = masks.kept_count(share, sum(s.numel() for s in scores.values()))
-        found = masks.cuts(list(scores.values()), count, self.min_keep, self.magnitude)
-        return dict(zip(scores, found, strict=True))
+        cuts = masks.cuts(list(scores.values()), count, self.min_keep, self.magnitude)
+        return dict(zip(scores, cuts, strict=True))
 
     def count(self, share: float, n: int) -> int:
         """Weights that a layer of n keeps."""
@@ -97,7 +92,7 @@ class EdgePopup(Method):
     def learn(self, stage: Stage, fit: Callable) -> None:
         start = {name: self.score(name).detach().clone() for name in self.w}
         fit(self, stage)
-        before, after = self.draw(start), self.draw({name: self.score(name) for name in self.w})
+        before, after = self.masks_of(start), self.masks_of({name: self.score(name) for name in self.w})
         self.flipped.fill_(masks.density(before[name] != after[name] for name in self.w))
         self.book.write(stage.index, after)
 
@@ -106,8 +101,8 @@ class EdgePopup(Method):
     def score(self, name: str) -> nn.Parameter:
         return self.scores[name.replace(".", "|")]
 
-    def draw(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The masks of these scores, bool."""
+    def masks_of(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The masks that these scores select, bool."""
         cuts = self.cuts(scores)
         return {name: masks.kept(score, cuts[name], self.magnitude) for name, score in scores.items()}
 
@@ -132,16 +127,16 @@ class EdgePopup(Method):
         return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
 
     def extra_metrics(self) -> dict[str, float]:
-        drawn = self.book.read(self.book.stages[-1])
-        layers = {f"density/{name.removesuffix('.weight')}": masks.density([m]) for name, m in drawn.items()}
-        return {"density": masks.density(drawn.values()), "mask_flipped": float(self.flipped)} | layers
+        last = self.book.read(self.book.stages[-1])
+        layers = {f"density/{name.removesuffix('.weight')}": masks.density([m]) for name, m in last.items()}
+        return {"density": masks.density(last.values()), "mask_flipped": float(self.flipped)} | layers
 
     def ticket(self) -> dict[str, Tensor]:
         """The random weights and the mask over them: a plain net that answers as this one does."""
         if not self.book.stages:
             return {}
-        drawn = self.book.read(self.book.stages[-1])
-        return dict(self.net.state_dict()) | {f"mask|{name}": m.to(torch.uint8) for name, m in drawn.items()}
+        last = self.book.read(self.book.stages[-1])
+        return dict(self.net.state_dict()) | {f"mask|{name}": m.to(torch.uint8) for name, m in last.items()}
 
 
 def kaiming_uniform(score: Tensor) -> None:

@@ -5,7 +5,7 @@ pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`
 """
 
 from collections.abc import Callable, Sequence
-from typing import Self, final
+from typing import Annotated, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -14,52 +14,55 @@ from torch.func import functional_call
 from maskbench import masks
 from maskbench.backbones import initial
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, Dotted, FunctionIn, OpenShare, Whole
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
 from maskbench.masks import criteria
 from maskbench.masks.stores import MaskBank, TensorStore
 from maskbench.methods.prune import actions
+from maskbench.methods.prune.actions import Mask0, Mask1
 from maskbench.training.method import Method
 
 
 @final
 class Lottery(Method):
-    """Args:
-    net: the backbone; its Linear and Conv weights are pruned, biases and norms never.
-    criterion: which weights stay: a function of maskbench.criteria by name, or any importable one by its dotted path.
-    rate, conv_rate, output_rate: share of what is left that a level prunes: of hidden Linear, convolutional and output
-        weights (None: `rate`, and half of it for the output).
-    scope: `layer` ranks within each layer, `global` over all of them (then `rate` alone counts).
-    dense: modules that are never pruned (`["head"]`).
-    mask1, mask0: actions on kept and on pruned weights (maskbench.actions).
-    rewind_step: the step whose weights kept ones go back to; training then goes on from that step of the schedule and of
-        the data order (arXiv 1912.05671; 0 is the original paper).
-    gradient_batch: images for the criteria that look at a gradient.
+    """A net that is trained, pruned and rewound, level after level.
+
+    Args:
+        net: the backbone; its Linear and Conv weights are pruned, biases and norms never.
+        criterion: which weights stay: a function of maskbench.masks.criteria by name, or any importable one by its dotted
+            path.
+        rate: share of what is left that a level prunes.
+        conv_rate: that share in convolutional layers; null: `rate`.
+        output_rate: that share in the output layer; null: half of `rate`.
+        scope: `layer` ranks within each layer, `global` over all of them (then `rate` alone counts).
+        dense: modules that are never pruned (`[head]`).
+        mask1: what kept weights become: `rewind` (their initial values), `reinit`, `permute`, `reshuffle`, `constant`, or one
+            of these with `signed_` before it; or any importable function of a Layer by its dotted path.
+        mask0: what pruned weights are frozen at: `zero`, `freeze_init`, or one of its variants and controls; or any
+            importable function of a Layer by its dotted path.
+        rewind_step: the step whose weights kept ones go back to; training then goes on from that step of the schedule and
+            of the data order (arXiv 1912.05671; 0 is the original paper).
+        gradient_batch: images for the criteria that use a gradient.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        criterion: str = "large_final",
-        rate: float = 0.2,
-        conv_rate: float | None = None,
-        output_rate: float | None = None,
-        scope: str = "layer",
+        criterion: Annotated[str, FunctionIn("maskbench.masks.criteria")] = "large_final",
+        rate: OpenShare = 0.2,
+        conv_rate: OpenShare | None = None,
+        output_rate: OpenShare | None = None,
+        scope: Literal["layer", "global"] = "layer",
         dense: Sequence[str] = (),
-        mask1: str = "rewind",
-        mask0: str = "zero",
-        rewind_step: int = 0,
-        gradient_batch: int = 128,
+        mask1: Mask1 | Dotted = "rewind",
+        mask0: Mask0 | Dotted = "zero",
+        rewind_step: Whole = 0,
+        gradient_batch: Count = 128,
     ) -> None:
         super().__init__(net)
         self.sites = masks.sites(net, skip=dense)
-        rates = {"rate": rate, "conv_rate": conv_rate, "output_rate": output_rate}
-        for name, value in rates.items():
-            if value is not None and not 0 < value < 1:
-                raise UsageError(f"method.{name}={value} is the share that goes, between 0 and 1")
-        if scope not in ("layer", "global"):
-            raise UsageError(f"method.scope={scope} must be layer or global")
         self.rate, self.scope = rate, scope
         self.conv_rate = rate if conv_rate is None else conv_rate
         self.output_rate = rate / 2 if output_rate is None else output_rate
@@ -120,7 +123,7 @@ class Lottery(Method):
 
     @torch.no_grad()
     def shrink(self, stage: Stage) -> None:
-        """Score what is alive, keep the best, act on the kept and on the pruned, and stand at the start again."""
+        """Prune one level: score what is alive, keep the best, act on the kept and on the pruned, and rewind."""
         before = {name: self.alive[name].bool() for name in self.sites}
         final = {name: self.net.get_parameter(name) for name in self.sites}
         kept = self.draw(stage, {name: self.start[name] for name in self.sites}, final, before, self.fewer(self.counts(before)))
@@ -134,7 +137,7 @@ class Lottery(Method):
         return counts if self.scope == "layer" else {"": sum(counts.values())}
 
     def fewer(self, counts: dict[str, int]) -> dict[str, int]:
-        """What is left of the counts one level on."""
+        """The counts that are left after one more level."""
         return {name: count - round(self.share(name) * count) for name, count in counts.items()}
 
     def share(self, name: str) -> float:
@@ -173,7 +176,10 @@ class Lottery(Method):
         return {name: part.reshape(alive[name].shape) for name, part in zip(self.sites, parts, strict=True)}
 
     def act(self, init: dict[str, Tensor], final: dict[str, Tensor], kept: dict[str, Tensor], before: dict[str, Tensor]) -> None:
-        """Set start, mask and held values. What was pruned before keeps the value it was given then."""
+        """Apply the mask-1 and mask-0 actions: set start values, masks, and values of what is pruned now.
+
+        What was pruned before keeps the value it was given then.
+        """
         fresh = self.fresh()
         for name in self.sites:
             layer = actions.Layer(init[name].clone(), final[name].detach(), kept[name], lambda n=name: fresh()[n])
@@ -187,7 +193,7 @@ class Lottery(Method):
         self.rewind()
 
     def gradient(self, stage: Stage) -> Callable[[], dict[str, Tensor]]:
-        """Makes the loss gradient of the dense net at its first weights on one random batch, once."""
+        """A function that makes the loss gradient of the dense net at its first weights on one random batch, once."""
         made: dict[str, Tensor] = {}
 
         def grads() -> dict[str, Tensor]:
@@ -204,7 +210,7 @@ class Lottery(Method):
         return grads
 
     def fresh(self) -> Callable[[], dict[str, Tensor]]:
-        """Makes a new draw of all weights from the initial distribution, once."""
+        """A function that draws all weights anew from the initial distribution, once."""
         made: dict[str, Tensor] = {}
 
         def values() -> dict[str, Tensor]:
@@ -236,7 +242,7 @@ class Lottery(Method):
             mask1, mask0: actions, applied once to the first start; moves are judged on the dense training.
         """
         everywhere = {name: torch.ones_like(self.alive[name]).bool() for name in self.sites}
-        first, begin = ({name: shelf[name] for name in self.sites} for shelf in (self.first, self.begin))
+        first, begin = ({name: store[name] for name in self.sites} for store in (self.first, self.begin))
         kept = {name: self.alive[name].bool() for name in self.sites}
         if mask == "random":
             kept = {n: masks.keep_best(torch.rand_like(self.alive[n]), everywhere[n], int(kept[n].sum())) for n in self.sites}

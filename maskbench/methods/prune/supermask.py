@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.common import streams
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank
 from maskbench.training.method import Method
@@ -21,20 +21,20 @@ from maskbench.training.method import Method
 
 @final
 class Supermask(Method):
-    """Args:
-    net: a backbone; its Linear and Conv weights are masked, everything else stays as it was drawn.
-    start: the logit every weight starts with; 0: in or out with equal chances. It moves the density; nothing sets it.
-    constant: weights are sign(w) * (deviation of the layer's weights) instead of w (the paper's signed constant).
-    rescale: weights times n / ones of the mask in use, layer by layer (the paper's dynamic weight rescaling).
-    samples: masks drawn to test with.
+    """A random net under masks that are drawn by learned probabilities.
+
+    Args:
+        net: a backbone; its Linear and Conv weights are masked, everything else stays as it was drawn.
+        start: the logit every weight starts with; 0: in or out with equal chances. It moves the density; nothing sets it.
+        constant: weights are sign(w) * (deviation of the layer's weights) instead of w (the paper's signed constant).
+        rescale: weights times n / ones of the mask in use, layer by layer (the paper's dynamic weight rescaling).
+        samples: masks drawn to test with.
     """
 
     def __init__(
-        self, net: nn.Module, *, start: float = 0.0, constant: bool = False, rescale: bool = False, samples: int = 10
+        self, net: nn.Module, *, start: float = 0.0, constant: bool = False, rescale: bool = False, samples: Count = 10
     ) -> None:
         super().__init__(net)
-        if samples < 1:
-            raise UsageError(f"method.samples={samples} must be at least 1")
         self.rescale, self.samples = rescale, samples
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         if constant:
@@ -56,11 +56,11 @@ class Supermask(Method):
             return self.masked({name: m.float() for name, m in self.book.read(stage.index).items()})
         return self.masked({name: masks.bernoulli(self.logit(name)) for name in self.w})
 
-    def masked(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+    def masked(self, mask: dict[str, Tensor]) -> dict[str, Tensor]:
         """w * m, rescaled by the inverse share of ones; the gradient goes through that share too."""
         if not self.rescale:
-            return {name: w * drawn[name] for name, w in self.w.items()}
-        return {name: w * drawn[name] * (w.numel() / drawn[name].sum().clamp(min=1)) for name, w in self.w.items()}
+            return {name: w * mask[name] for name, w in self.w.items()}
+        return {name: w * mask[name] * (w.numel() / mask[name].sum().clamp(min=1)) for name, w in self.w.items()}
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         fit(self, stage)
@@ -70,7 +70,7 @@ class Supermask(Method):
 
     def predict(self, x: Tensor, stage: Stage) -> Tensor:
         """One member per sampled mask, [samples, batch, outputs]. Sample i is the same mask for every batch and every
-        look, as far as the probabilities are the same: its noise is a stream of its own, which training never saw."""
+        evaluation, as far as the probabilities are the same: its noise is a stream of its own, which training never saw."""
         return torch.stack([self.answer(x, stage, self.sample(i)) for i in range(self.samples)])
 
     def predict_threshold(self, x: Tensor, stage: Stage) -> Tensor:
@@ -80,18 +80,19 @@ class Supermask(Method):
     def prediction_modes(self) -> dict[str, Callable[[Tensor, Stage], Tensor]]:
         return {"": self.predict, "threshold": self.predict_threshold}
 
-    def answer(self, x: Tensor, stage: Stage, drawn: dict[str, Tensor]) -> Tensor:
-        tensors = self.masked({name: m.float() for name, m in drawn.items()})
+    def answer(self, x: Tensor, stage: Stage, mask: dict[str, Tensor]) -> Tensor:
+        """Predictions [batch, outputs] under masks, bool by weight."""
+        tensors = self.masked({name: m.float() for name, m in mask.items()})
         return stage.link(functional_call(self.net, tensors, (x,)))
 
     def sample(self, number: int) -> dict[str, Tensor]:
         """Masks of sample `number`, bool."""
-        drawn = {}
+        mask = {}
         for name in self.w:
             stream = streams.generator(int(self.stream), "sample", number, name)
             noise = torch.rand(self.w[name].shape, generator=stream)
-            drawn[name] = noise.to(self.stream.device) < self.logit(name).sigmoid()
-        return drawn
+            mask[name] = noise.to(self.stream.device) < self.logit(name).sigmoid()
+        return mask
 
     def likely(self) -> dict[str, Tensor]:
         """Weights that are in with a probability above one half, bool."""
@@ -126,9 +127,9 @@ class Supermask(Method):
         """The weights as the threshold mask uses them (rescaled, where they are) and that mask."""
         if not self.book.stages:
             return {}
-        drawn = self.book.read(self.book.stages[-1])
+        mask = self.book.read(self.book.stages[-1])
         used = {name: w.clone() for name, w in self.w.items()}
         if self.rescale:
             for name, w in used.items():
-                w.mul_(w.numel() / drawn[name].sum().clamp(min=1))
-        return dict(self.net.state_dict()) | used | {f"mask|{name}": m.to(torch.uint8) for name, m in drawn.items()}
+                w.mul_(w.numel() / mask[name].sum().clamp(min=1))
+        return dict(self.net.state_dict()) | used | {f"mask|{name}": m.to(torch.uint8) for name, m in mask.items()}

@@ -105,7 +105,7 @@ def test_bytes_are_one_net_and_two_vectors_a_layer(trunk: str, shared: int) -> N
 
 def test_words_that_are_none_are_refused() -> None:
     net = MLP((1, 4, 4), 2, widths=[4])
-    with pytest.raises(UsageError, match="method.trunk 'frist'. Did you mean 'first'"):
+    with pytest.raises(UsageError, match="method.trunk=frist .* Did you mean 'first'"):
         BatchEnsemble(net, trunk="frist")
-    with pytest.raises(UsageError, match="inference rule 'lowest'"):
+    with pytest.raises(UsageError, match=r"method.inference=\[lowest\] must be"):
         BatchEnsemble(net, inference=["lowest"])

@@ -48,7 +48,7 @@ def test_bytes_are_one_trunk_and_a_head_per_stage(kind: str, shared: int) -> Non
 
 
 def test_a_trunk_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="Did you mean 'shared'"):
+    with pytest.raises(UsageError, match="method.trunk=share .*Did you mean 'shared'"):
         Heads(MLP((1, 4, 4), 2, widths=[4]), trunk="share")
 
 

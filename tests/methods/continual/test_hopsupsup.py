@@ -94,10 +94,10 @@ def test_it_needs_a_gate_per_hidden_layer() -> None:
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
-        ({"rule": "storky"}, "'storkey'"),
-        ({"recall_batch": 1}, "at least 2"),
-        ({"recall_settle": -1}, "number of steps"),
-        ({"recall_tries": 0}, "at least 1"),
+        ({"rule": "storky"}, "method.rule=storky .*'storkey'"),
+        ({"recall_batch": 1}, "method.recall_batch=1 .* at least 2"),
+        ({"recall_settle": -1}, "method.recall_settle=-1 .* at least 0"),
+        ({"recall_tries": 0}, "method.recall_tries=0 .* at least 1"),
     ],
 )
 def test_wrong_knobs_are_refused(knobs: dict, words: str) -> None:
@@ -110,11 +110,11 @@ def test_wrong_knobs_are_refused(knobs: dict, words: str) -> None:
 
 def test_a_mask_passes_its_gradient_straight_to_the_score() -> None:
     score = torch.tensor([-1.0, 0.0, 2.0], requires_grad=True)
-    m = hopsupsup.drawn(score)
+    m = hopsupsup.straight_through(score)
     assert m.tolist() == [0, 1, 1], "0 counts as kept"
     (grad,) = torch.autograd.grad((m * torch.tensor([3.0, 5.0, 7.0])).sum(), score)
     assert grad.tolist() == [3, 5, 7], "also where the unit is off"
-    (grad,) = torch.autograd.grad(((2 * hopsupsup.drawn(score) - 1) * torch.tensor([3.0, 5.0, 7.0])).sum(), score)
+    (grad,) = torch.autograd.grad(((2 * hopsupsup.straight_through(score) - 1) * torch.tensor([3.0, 5.0, 7.0])).sum(), score)
     assert grad.tolist() == [6, 10, 14]
 
 

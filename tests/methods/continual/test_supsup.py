@@ -169,7 +169,7 @@ def test_finding_works_without_gradients_around_it_and_leaves_none() -> None:
 
 
 def test_an_unknown_rule_is_the_users_to_mend() -> None:
-    with pytest.raises(UsageError, match="Did you mean 'one_shot_H'"):
+    with pytest.raises(UsageError, match="method.inference=.*Did you mean 'one_shot_H'"):
         SupSup(dense_net(), inference=["one_shot_h"])
 
 

@@ -27,7 +27,7 @@ def net(**knobs) -> nn.Module:
 
 
 def counts(method: EdgePopup) -> list[int]:
-    return [int(m.sum()) for m in method.draw({name: method.score(name) for name in method.w}).values()]
+    return [int(m.sum()) for m in method.masks_of({name: method.score(name) for name in method.w}).values()]
 
 
 # ---- the run as a whole
@@ -90,7 +90,7 @@ def test_a_step_is_the_papers_update(score_map: str, build: Callable) -> None:
     method, stage = bench.method, bench.stages[0]
     x, y = stage.train.tensors(first=16)
     before = {name: method.score(name).detach().clone() for name in method.w}
-    drawn = method.draw(before)
+    drawn = method.masks_of(before)
     z = x.flatten(1)
     for name in ("hidden.0.weight", "hidden.1.weight"):
         z = (z @ (method.w[name] * drawn[name]).T).relu()
@@ -112,7 +112,7 @@ def test_a_step_is_the_papers_update(score_map: str, build: Callable) -> None:
 def test_one_ranking_over_all_layers() -> None:
     method = EdgePopup(net(), keep=0.3, scope="global")
     total = sum(w.numel() for w in method.w.values())
-    drawn = method.draw({name: method.score(name) for name in method.w})
+    drawn = method.masks_of({name: method.score(name) for name in method.w})
     assert sum(counts(method)) == masks.kept_count(0.3, total)
     kept = torch.cat([method.score(n).abs()[m] for n, m in drawn.items()])
     gone = torch.cat([method.score(n).abs()[~m] for n, m in drawn.items()])
@@ -175,7 +175,7 @@ def test_scores_start_in_the_papers_range_and_signs_are_drawn_apart_from_them() 
     ],
 )
 def test_a_knob_out_of_range_is_refused_by_name(knobs: dict) -> None:
-    with pytest.raises(UsageError, match=next(iter(knobs))):
+    with pytest.raises(UsageError, match=f"method.{next(iter(knobs))}="):
         EdgePopup(net(), **knobs)
 
 

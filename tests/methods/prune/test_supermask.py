@@ -152,5 +152,5 @@ def test_start_sets_the_first_density() -> None:
 
 
 def test_no_samples_are_refused() -> None:
-    with pytest.raises(UsageError, match="samples"):
+    with pytest.raises(UsageError, match="method.samples=0 "):
         Supermask(net(), samples=0)
