@@ -82,7 +82,7 @@ def apart(ours: list[Tensor], theirs: list[Tensor]) -> float:
 def by_hand(method: Episodic, data: tuple[Tasks, Tensor], drawn: dict[str, Tensor] | None = None) -> Tensor:
     """The outer loss as one would write it: autograd, task by task, masks multiplied on, no functional transform."""
     (xs, support_y), ys = data
-    drawn, total = method.drawn() if drawn is None else drawn, 0.0
+    drawn, total = method.binary_masks() if drawn is None else drawn, 0.0
     for x, own, y in zip(xs, support_y, ys, strict=True):
         weights = dict(method.net.named_parameters())
         for _ in range(method.count):
@@ -129,7 +129,7 @@ def test_meta_gradients_are_the_slopes_of_the_outer_loss(name: str) -> None:
     """To the weights, and to masks taken as real numbers, which is what straight through means."""
     method = learner(name)
     found = dict(zip(names_of(method), gradients(method, method.loss(batch(), Question)), strict=True))
-    drawn = {n: m.detach() for n, m in method.drawn().items()}
+    drawn = {n: m.detach() for n, m in method.binary_masks().items()}
     own = {n: w.detach().clone() for n, w in method.net.named_parameters()}
     for target, gradient in found.items():
 
@@ -195,7 +195,7 @@ def test_score_gradients_of_one_inner_step_in_closed_form(first_order: bool) -> 
 def test_the_inner_loop_moves_what_is_selected_and_alive(name: str) -> None:
     method = learner(name, norm=True)
     (x, own), _ = batch(tasks=1)
-    start, drawn = method.start(), {n: m.detach() for n, m in method.drawn().items()}
+    start, drawn = method.start(), {n: m.detach() for n, m in method.binary_masks().items()}
     after = inner.adapted(
         lambda w: F.cross_entropy(method.output(w, drawn, x[0, :SUPPORT]), own[0]), start, method.rates, 2, first_order=True
     )
@@ -288,9 +288,10 @@ def test_masks_alone_may_tell() -> None:
         ({"dropped": 1.0}, "below 1"),
         ({"scores": "frozen"}, "learned or fixed"),
         ({"weights": "kaiming"}, "Did you mean 'kaiming_"),
-        ({"side_by_side": "yes"}, "true, false or auto"),
-        ({"steps": -1}, "at least 0"),
-        ({"rate": 0.0}, "above 0"),
+        ({"side_by_side": "yes"}, "true or false, or auto"),
+        ({"steps": -1}, "method.steps=-1"),
+        ({"test_steps": 1.5}, "method.test_steps=1.5"),
+        ({"rate": 0.0}, "method.rate=0.* above 0"),
     ],
 )
 def test_wrong_knobs_are_refused(knobs: dict, hint: str) -> None:
@@ -372,7 +373,7 @@ def test_two_optimisers_move_two_kinds_of_weights(build: Callable) -> None:
 
 def test_masks_of_the_method_are_those_it_computes_with(build: Callable) -> None:
     method = learner("meta_ticket")
-    drawn = method.drawn()
+    drawn = method.binary_masks()
     for name, mask in method.masks().items():
         assert torch.equal(drawn[name.removeprefix("0/")].bool(), mask)
     assert masks.density(method.masks().values()) == method.extra_metrics()["density"]

@@ -149,7 +149,7 @@ def test_only_chains_without_biases_are_targets() -> None:
 @pytest.mark.parametrize(
     "knobs",
     [{"width": 0}, {"width": 2.5}, {"eps_net": 0}, {"eps_weight": -1.0}, {"objective": "least"}, {"solver": "guess"},
-     {"solver": "greedy"}, {"pick": "best"}, {"inputs": "cube"}, {"storage": "sparse"}],
+     {"solver": "greedy"}, {"pick": "best"}, {"inputs": "cube"}, {"storage": "sparse"}, {"distribution": "gauss"}, {"strict": 1}],
 )  # fmt: skip
 def test_wrong_knobs_are_refused(knobs: dict) -> None:
     with pytest.raises(UsageError, match=f"method.{next(iter(knobs))}="):

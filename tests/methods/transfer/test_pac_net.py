@@ -167,7 +167,7 @@ def test_the_penalty_pulls_on_the_targets_weights_alone() -> None:
     method.ledger.open(method.trunk, 1, lambda w: w)
 
     class Stage:
-        index, question = 1, 0
+        index, label_space = 1, 0
 
     names = list(method.trunk)
     found = torch.autograd.grad(method.penalty(Stage), [method.trunk[name] for name in names])
@@ -224,6 +224,7 @@ def test_the_target_answers_with_all_weights(build: Callable) -> None:
         {"share": -1},
         {"lam": -0.1},
         {"reset": "one"},
+        {"lam": None},
     ],
 )
 def test_a_knob_that_does_not_work_is_refused(changes: dict) -> None:
@@ -233,5 +234,5 @@ def test_a_knob_that_does_not_work_is_refused(changes: dict) -> None:
 
 @pytest.mark.parametrize("policy", [{"bias": "train"}, {"bn": "free"}])
 def test_an_unknown_policy_is_refused(policy: dict) -> None:
-    with pytest.raises(UsageError, match="must be freeze or"):
+    with pytest.raises(UsageError, match=f"method.{next(iter(policy))}=.* freeze or "):
         PacNet(MLP((7,), 3, widths=[4]), **KNOBS, **policy)

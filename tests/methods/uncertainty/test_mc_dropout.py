@@ -272,7 +272,10 @@ def test_a_grid_needs_rows_to_choose_by() -> None:
         ({"where": "inputs"}, "where"),
         ({"passes": 0}, "passes"),
         ({"tau": 0.0}, "tau"),
-        ({"grid": {"drop": [0.1]}}, "grid"),
+        ({"grid": {"drop": [0.1]}}, "method.grid="),
+        ({"grid": {"drop": [1.0], "tau": [1.0]}}, "method.grid="),
+        ({"grid": {"drop": [0.1], "tau": [0]}}, "method.grid="),
+        ({"length_scale": -1.0}, "method.length_scale=-1"),
     ],
 )
 def test_wrong_knobs_are_refused_in_words(knobs: dict, words: str) -> None:
