@@ -1,6 +1,5 @@
-"""Data sets of episodes: N classes, K support and Q query inputs of each; sine waves.
-
-Imports common, masks and other rooms of data; no torch where files are only found (sources).
+"""Few-shot data: splits whose rows are episodes, of N classes with K support and Q query images each, or of one sine wave. May
+import maskbench.common and the other rooms of data.
 """
 
 from maskbench.common import moved

@@ -1,6 +1,5 @@
-"""Data sets of images: whole, split, permuted, rotated, in pairs; unknown classes and corruptions of them.
-
-Imports common, masks and other rooms of data; no torch where files are only found (sources).
+"""Data sets of images: whole, split, permuted, rotated, in pairs; with unknown classes and corruptions to test on. May import
+maskbench.common and the other rooms of data.
 """
 
 from maskbench.common import moved

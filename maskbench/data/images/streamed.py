@@ -114,7 +114,7 @@ class Streamed:
             yield self.inputs(pixels, device), self.y[i].to(device)
 
     def tensors(self, device: torch.device | str = "cpu", first: int | None = None) -> tuple[Tensor, Tensor]:
-        """(inputs, targets) of the whole split, or of its `first` rows, on `device`: to be asked for few rows."""
+        """(inputs, targets) of the whole split, or of its `first` rows, on `device`; they have to fit in memory."""
         x, y = zip(*self.batches(PIECE, device, first), strict=True)
         return torch.cat(x), torch.cat(y)
 

@@ -1,6 +1,5 @@
-"""Where files come from: folders, package clients, checksums; what is known of each set before it is here.
-
-Imports common, masks and other rooms of data; no torch where files are only found (sources).
+"""Where files come from: the data folder, downloads, packages, each file checked against a known checksum. May import
+maskbench.common, and torch (which data/stage.py brings) inside functions only, so that preflight and listings stay fast.
 """
 
 from maskbench.common import moved

@@ -1,6 +1,5 @@
-"""Data sets of rows: UCI tables in published divisions, and functions drawn on purpose.
-
-Imports common, masks and other rooms of data; no torch where files are only found (sources).
+"""Data sets of rows: UCI tables in their published divisions, and functions and dynamical systems with a known truth. May import
+maskbench.common and the other rooms of data.
 """
 
 from maskbench.common import moved

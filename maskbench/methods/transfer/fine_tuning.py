@@ -105,7 +105,9 @@ class FineTuning(Method):
             loss = stage.criterion(self.net(x), y)
         if self.delta:
             attention = {name: self.attention[name] for name in names}
-            loss = loss + self.delta * penalties.delta({name: features[name] for name in names}, self.source_features(x, names), attention)
+            loss = loss + self.delta * penalties.delta(
+                {name: features[name] for name in names}, self.source_features(x, names), attention
+            )
         if self.bss:
             loss = loss + self.bss * penalties.bss(features["head"], self.bss_k)
         return loss + self.penalty(stage) if self.l2 or self.l2_sp or self.head_l2 else loss

@@ -301,12 +301,11 @@ def test_the_criterion_keeps_folds_apart():
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"fold": 20}, "0 to 19"), ({"fold": -1}, "data.fold=-1"), ({"fold": 1, "folds": 2}, "leave one"),
-        ({"folds": 21}, "20 divisions"), ({"folds": 0}, "data.folds=0"), ({"val": 1.0}, "data.val=1.0"),
-        ({"val": "some"}, "data.val=some"), ({"val": 0.99}, "does not divide"),
+        ({"fold": 20}, "0 to 19"), ({"fold": 1, "folds": 2}, "leave one"),
+        ({"folds": 21}, "20 divisions"), ({"val": 0.99}, "does not divide"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_one_sentence(tmp_path, changes, word):
+def test_a_division_that_is_not_there_is_refused_in_one_sentence(tmp_path, changes, word):
     place(tmp_path / "mine")
     with pytest.raises(UsageError, match=word) as error:
         build("mine", tmp_path, **changes)
