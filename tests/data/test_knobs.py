@@ -1,4 +1,4 @@
-"""Every key of every data set has a type, a range and a meaning, and a value that does not work is refused before any file is read."""
+"""Every key of every data set has a type, a range and a meaning; a wrong value is refused before any file is read."""
 
 from pathlib import Path
 from typing import Any

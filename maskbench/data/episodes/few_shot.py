@@ -109,6 +109,7 @@ def load(base: str, size: int, root: Path, source: str) -> tuple[Banks, Origin]:
 
 
 def glyphs(base: str, size: int, root: Path, source: str) -> tuple[Banks, str]:
+    """Images of glyph28 by split, and where its fonts came from."""
     if size != 28:
         raise UsageError(f"glyph28 has 28 pixels a side: data.size={size} must be 28")
     images, where, _ = glyph28.load(root, source)
@@ -116,10 +117,16 @@ def glyphs(base: str, size: int, root: Path, source: str) -> tuple[Banks, str]:
 
 
 def made_up(base: str, size: int, root: Path, source: str) -> tuple[Banks, str]:
+    """Synthetic images by split."""
     return banks.synthetic(size), "synthetic"
 
 
 def from_folder(base: str, size: int, root: Path, source: str) -> tuple[Banks, str]:
+    """Images by split out of the data folder.
+
+    Raises:
+        UsageError: another source, or the folder is not complete.
+    """
     if source not in ("auto", "folder"):
         raise UsageError(f"{base} comes from the data folder only: take data.source=auto or folder")
     return {split: banks.bank(classes) for split, classes in read(base, size, root).items()}, "folder"

@@ -137,6 +137,7 @@ def fonts(root: Path, work: Path, source: str) -> tuple[Path, str]:
 
 
 def matplotlib_faces() -> list[glyphs.Face]:
+    """The fonts that come with matplotlib."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -144,6 +145,7 @@ def matplotlib_faces() -> list[glyphs.Face]:
 
 
 def nowhere(root: Path, reason: str) -> str:
+    """No fonts could be had: why, and what to put where."""
     files = " and ".join(f"{package}_{VERSION}_all.deb" for package in PACKAGES)
     return (
         f"The Noto fonts for glyph28 could not be had ({reason}): put Debian's {files} into {root / Glyph28.name}, or take "
@@ -173,6 +175,7 @@ def digest(by_split: Images) -> str:
 
 
 def cache(root: Path, make: str) -> Path:
+    """The file that keeps a make's images."""
     version = f"-{VERSION}" if make == "noto" else ""
     return root / Glyph28.name / f"{make}{version}-recipe{RECIPE}.npz"
 

@@ -39,6 +39,7 @@ class Waves(Episodes):
 
 
 def within(u: np.ndarray, low: float, high: float) -> np.ndarray:
+    """From uniform on [0, 1) to uniform on [low, high)."""
     return low + (high - low) * u
 
 

@@ -82,6 +82,7 @@ def glyph_scripts(
 
 
 def everything(root: Path, source: str) -> tuple[Classes, str, str]:
+    """(letters of all scripts, where the fonts came from, MD5 of the images) of glyph28."""
     splits, where, md5 = glyph28.load(root, source)
     return {name: images for own in splits.values() for name, images in own.items()}, where, md5
 

@@ -140,6 +140,7 @@ def alternating(some: Sequence[Face], count: int, draw: np.random.RandomState) -
 
 
 def distorted(ink: np.ndarray, draw: np.random.RandomState) -> np.ndarray:
+    """The letter under a random rotation, shear, scale and shift; uint8 [28, 28]."""
     angle, shear = np.deg2rad(draw.uniform(-ROTATION, ROTATION)), draw.uniform(-SHEAR, SHEAR)
     scale, shift = draw.uniform(*SCALE), draw.uniform(-SHIFT, SHIFT, 2)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -164,6 +164,7 @@ def survey(folder: Path) -> tuple[tuple[str, ...], list[tuple[Files, Tensor]], d
 
 
 def classes_of(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders, in order."""
     if not folder.is_dir():
         return ()
     return tuple(sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")))

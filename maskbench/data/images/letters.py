@@ -68,10 +68,12 @@ def status(root: Path) -> list[dict]:
 
 
 def drawn_by() -> str:
+    """The versions that decide every pixel."""
     return f"matplotlib {version('matplotlib')}, pillow {version('pillow')}"
 
 
 def kept_in(root: Path) -> Path:
+    """The file in the data folder that keeps the images."""
     return Path(root).expanduser() / NAME / f"{drawn_by().replace(', ', '-').replace(' ', '-')}.npz"
 
 
@@ -82,6 +84,8 @@ def kept(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def keep(file: Path, x: np.ndarray, y: np.ndarray) -> None:
+    """Write the images, or leave it where the folder cannot be written."""
+
     def write(path: Path) -> None:
         with open(path, "wb") as stream:
             np.savez_compressed(stream, x=x, y=y)

@@ -26,10 +26,10 @@ Shifted = Mapping[str, Callable[[], Split]]
 def shifted(
     wanted: bool | str | Sequence[str] | None, test: Split, labels: np.ndarray, scale: "Scale", root: Path
 ) -> tuple[Shifted, dict[str, str]]:
-    """The corrupted test splits that `data.shifted` names, by `<type>/<level>`, and what decides them, for the record.
+    """The corrupted test splits that `data.shifted` names, by `<type>/<level>`, and their checksums for the record.
 
     Args:
-        wanted: `data.shifted`: true (every type), a type, a list of them, or a folder in the layout of CIFAR-10-C; None or false: nothing.
+        wanted: true (every type), a type, a list of them, or a folder in the layout of CIFAR-10-C; None, false: nothing.
         test: the clean test split, whose tensor holds every test image.
         labels: of all these images, in their order.
         scale: how pixel values became inputs.

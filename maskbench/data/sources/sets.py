@@ -64,11 +64,13 @@ def parse(files: dict[str, bytes]) -> Raw:
 
 
 def cifar10(files: dict[str, bytes]) -> Raw:
+    """Arrays from the pickles of CIFAR-10."""
     batches = [f"data_batch_{i}" for i in range(1, 6)]
     return Raw(*cifar.images(files, batches, "labels"), *cifar.images(files, ["test_batch"], "labels"))
 
 
 def cifar100(files: dict[str, bytes]) -> Raw:
+    """Arrays from the pickles of CIFAR-100, with its 100 fine labels."""
     return Raw(*cifar.images(files, ["train"], "fine_labels"), *cifar.images(files, ["test"], "fine_labels"))
 
 

@@ -89,4 +89,5 @@ def co2(
 
 
 def digest(fold: Fold) -> str:
+    """MD5 of a fold's values."""
     return hashlib.md5(b"".join(array.tobytes() for part in fold if part for array in part), usedforsecurity=False).hexdigest()

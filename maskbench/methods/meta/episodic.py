@@ -106,6 +106,7 @@ class Episodic(Method):
         return (p for some in self.groups().values() for p in some)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
+        """What the outer loop learns, for an optimiser with a rate for each: `scores` and `weights`."""
         scores = list(self.scores.values()) if self.learned else []
         weights = [self.net.get_parameter(name) for name in self.outer]
         return {name: some for name, some in (("scores", scores), ("weights", weights)) if some}

@@ -66,6 +66,7 @@ class Target(nn.Module):
         return [self.net.get_parameter(name).detach().double() for name in self.sites]
 
     def norms(self) -> list[float]:
+        """Spectral norms of the layers."""
         return [certify.norm(w) for w in self.weights()]
 
     def unit(self) -> list[Tensor]:

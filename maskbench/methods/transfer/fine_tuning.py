@@ -97,6 +97,7 @@ class FineTuning(Method):
         yield from self.net.head.parameters() if head_only else self.net.parameters()
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        """The criterion; on the target, with the penalties of this method."""
         if stage.index == 0 or self.probing:
             return super().loss(batch, stage)
         x, y = batch

@@ -87,6 +87,7 @@ class PacNet(Method):
         self.ledger.claim(self.trunk, stage.index)
 
     def learn_source(self, stage: Stage, fit: Callable) -> None:
+        """Train, prune, and train the survivors on; then remember the other tensors as the source left them."""
         self.asked.fill_(stage.label_space)
         fit(self, stage, shared=self.net)  # 0 train
         self.dense = False
@@ -98,6 +99,7 @@ class PacNet(Method):
                 self.rest.put(name, value)
 
     def learn_target(self, stage: Stage, fit: Callable) -> None:
+        """Train what the source left free, from where `reset` puts it."""
         self.ledger.open(self.trunk, stage.index, self.refill)
         if self.own_head:
             self.net.head.reset_parameters()
@@ -117,6 +119,7 @@ class PacNet(Method):
                 log.warning("PAC-Net: prune.ratio=%s leaves nothing of %s, so nothing passes it", self.ratio, name)
 
     def kept(self, count: int) -> int:
+        """How many of so many weights stay."""
         return count - round(self.ratio * count)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:

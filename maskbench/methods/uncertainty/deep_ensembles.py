@@ -68,6 +68,7 @@ class DeepEnsembles(Method):
     # ---- the algorithm
 
     def learn(self, stage: Stage, fit: Callable) -> None:
+        """All members side by side in one phase, or each in a phase of its own."""
         if self.adversarial != "none":
             x, _ = stage.train.tensors()
             self.step = self.reach * (x.amax(0) - x.amin(0))  # follows from the stage
@@ -127,6 +128,7 @@ class DeepEnsembles(Method):
         return {name: self.w[key(name)] for name in self.names} | {name: self.still[name] for name in self.still.names()}
 
     def member(self, number: int) -> dict[str, Tensor]:
+        """Tensors of one member by the backbone's names."""
         return {name: value[number] for name, value in self.stacked().items()}
 
     # ---- for the record

@@ -78,6 +78,7 @@ class Masksembles(Method):
     # ---- the algorithm
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        """The criterion, with each example through the mask that `assign` gives it."""
         x, y = batch
         index = ASSIGN[self.assign](len(x), self.members, x.device)
         if (times := len(index) // len(x)) > 1:

@@ -166,6 +166,11 @@ class MCDropout(Method):
     # ---- choosing drop rate and tau
 
     def search(self, stage: Stage, fit: Callable) -> None:
+        """Train once for each drop rate, score every tau on validation rows, then train the best pair on all but the test rows.
+
+        Raises:
+            UsageError: no validation rows are held out.
+        """
         if not stage.holds_out:
             raise UsageError("method.grid chooses by validation rows, and none are held out: data.val=0.2")
         start = {name: value.clone() for name, value in self.net.state_dict().items()}
