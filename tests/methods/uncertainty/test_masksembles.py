@@ -106,8 +106,8 @@ def test_ends_of_the_scale() -> None:
 def test_scale_one_is_the_plain_net(net: Callable) -> None:
     plain, method = net(), Masksembles(net(), scale=1.0)
     x = torch.randn(5, *(IMAGE if net is lenet else (30,)))
-    found = method.predict(x, Stage)
-    assert torch.equal(found, plain(x).softmax(-1).expand(4, -1, -1))
+    predictions = method.predict(x, Stage)
+    assert torch.equal(predictions, plain(x).softmax(-1).expand(4, -1, -1))
 
 
 @pytest.mark.parametrize("scale", [2.0, float("inf")])
@@ -141,8 +141,8 @@ def test_disjoint_masks_train_as_separate_nets() -> None:
 def test_a_residual_net_has_members_but_none_to_take_out() -> None:
     torch.manual_seed(0)
     method = Masksembles(ResNet((3, 8, 8), 10, blocks=[1, 1], base=16).eval())
-    found = method.predict(torch.randn(3, 3, 8, 8), Stage)
-    assert found.shape == (4, 3, 10) and not torch.equal(found[0], found[1])
+    predictions = method.predict(torch.randn(3, 3, 8, 8), Stage)
+    assert predictions.shape == (4, 3, 10) and not torch.equal(predictions[0], predictions[1])
     for normed in (method, Masksembles(NormedMLP((30,), 10, widths=[20, 20]))):
         with pytest.raises(UsageError, match="feed-forward"):
             normed.subnetwork(0)
