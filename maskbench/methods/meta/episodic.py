@@ -37,8 +37,8 @@ class Episodic(Method):
         adapted: patterns of what the inner loop moves.
         masked: patterns of the Linear and Conv weights that are masked, each entry by a learnt score.
         rate: learning rate of the inner loop.
-        steps: of the inner loop, in training.
-        test_steps: of the inner loop, in testing.
+        steps: gradient steps of the inner loop in training.
+        test_steps: gradient steps of the inner loop in testing.
         first_order: gradients of the inner loop count as constants.
         dropped: share of each masked weight that is off at the start (p0 of the paper; 0: training starts dense).
         weights: how masked weights are drawn, by a rule of backbones/initial.py.

@@ -29,7 +29,7 @@ class MalachNeuron(Method):
     Args:
         net: the target's backbone.
         target: `random`: as the backbone was drawn; `trained`: within this run, first; or the run directory of a finished run.
-        neurons: of the random net.
+        neurons: how many the random net has.
         select: `greedy`: flips of single neurons until none helps; `rounding`: at random by the ridge coefficients.
         penalty: of the ridge regression, as a share of the features' mean square.
     """

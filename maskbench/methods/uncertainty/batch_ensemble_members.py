@@ -25,7 +25,7 @@ class BatchEnsembleMembers(Method):
 
     Args:
         net: any backbone. Norms, their statistics too, are shared by all members.
-        members: M.
+        members: M, how many.
         assign: which members an example trains: `chunk`, the batch in M consecutive parts, one for each (the cost of one
             net); `all`, every member, at M times the cost.
     """

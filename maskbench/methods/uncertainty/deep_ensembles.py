@@ -29,12 +29,12 @@ class DeepEnsembles(Method):
 
     Args:
         net: the backbone whose shape all members have.
-        members: M.
+        members: M, how many nets.
         together: whether members train side by side as one batched net. `auto`: where that pays, which on a CPU is fully
             connected nets of few weights (convolutions are slower so). Apart, each member is a phase of training of its own.
         adversarial: `none`; `sign`: loss(x) + loss(x'), x' = x + reach * sign(d loss / d x), the sum as in the paper;
             `random`: random signs, the paper's control.
-        reach: of x', as a share of each input's range in training.
+        reach: size of the adversary's move, as a share of each input's range in training.
     """
 
     def __init__(

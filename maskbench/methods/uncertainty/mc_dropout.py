@@ -37,11 +37,11 @@ class MCDropout(Method):
         drop: share of units dropped (the paper's p is the share kept): one for all gates, or one each in their order.
         where: `all`, before every weight layer, or `hidden`, after hidden activations only. After a convolution whole maps
             are dropped; of input images single pixels.
-        passes: T.
+        passes: T, stochastic passes of a prediction.
         tau: noise precision, in 1 / units of the target^2; null for classes without decay.
-        length_scale: l. The decay is on weight matrices, not biases, and added to the mean squared error without its
+        length_scale: l, of the prior; sets the weight decay. It is on weight matrices, not biases, and added to the mean squared error without its
             factor 1/2, as in the authors' code.
-        grid: {drop: [...], tau: [...]}: for each fold the pair with the best validation likelihood, then trained on all
+        grid: lists `drop` and `tau`; each fold takes the pair with the best validation likelihood, then trains on all
             but the test rows (the protocol of 2018). One training per drop rate, at the middle tau, which hardly matters
             there; each tau is scored on it. Inputs and targets stay standardised by the rows that trained at first.
 
