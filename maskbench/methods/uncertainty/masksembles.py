@@ -38,7 +38,8 @@ class Masksembles(Method):
         net: any backbone with gates; they stand after the hidden layers' activations (the authors' advice), so the output
             layer is not masked. Norm statistics are shared by all sub-networks. Weight decay also hits what is unused.
         members: M, the number of masks.
-        scale: S, which sets the overlap: from 1 (all masks alike: a single net) to infinity (disjoint masks: thin nets side by side).
+        scale: S, which sets the overlap: from 1 (all masks alike: a single net) to infinity (disjoint masks: thin nets side
+            by side).
         width: `fixed`, or `capacity_matched`, by which the config has widened `net` so that K is what its width was.
         assign: which mask an example meets in training: `chunk`, the batch in M consecutive parts (the code); `random` (the
             text); `all`, every example through every mask, at M times the cost.

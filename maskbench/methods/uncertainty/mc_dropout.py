@@ -39,8 +39,8 @@ class MCDropout(Method):
             are dropped; of input images single pixels.
         passes: T, stochastic passes of a prediction.
         tau: noise precision, in 1 / units of the target^2; null for classes without decay.
-        length_scale: l, of the prior; sets the weight decay. It is on weight matrices, not biases, and added to the mean squared error without its
-            factor 1/2, as in the authors' code.
+        length_scale: l, of the prior; sets the weight decay, which is on weight matrices, not biases, and is added to the mean
+            squared error without its factor 1/2, as in the authors' code.
         grid: lists `drop` and `tau`; each fold takes the pair with the best validation likelihood, then trains on all
             but the test rows (the protocol of 2018). One training per drop rate, at the middle tau, which hardly matters
             there; each tau is scored on it. Inputs and targets stay standardised by the rows that trained at first.
