@@ -170,7 +170,7 @@ def test_letters_are_kept_and_drawn_again_when_damaged(tmp_path, monkeypatch):
     x, y, sums = letters.glyphs(tmp_path)
     (file,) = (tmp_path / letters.NAME).iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(letters, "drawn", None)  # not called
+        patch.setattr(letters, "rendered", None)  # not called
         kept = letters.glyphs(tmp_path)
     assert np.array_equal(kept[0], x) and np.array_equal(kept[1], y) and kept[2] == sums
     content = bytearray(file.read_bytes())
@@ -183,7 +183,7 @@ def test_letters_are_kept_and_drawn_again_when_damaged(tmp_path, monkeypatch):
 
 def test_letters_need_no_folder(tmp_path, monkeypatch):
     small = letters.rendered(50)
-    monkeypatch.setattr(letters, "drawn", lambda: small)
+    monkeypatch.setattr(letters, "rendered", lambda: small)
     (tmp_path / "file").write_text("in the way")
     assert letters.glyphs(tmp_path / "file")[0] is small[0]
 

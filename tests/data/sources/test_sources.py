@@ -309,10 +309,8 @@ def test_status_tells_present_damaged_and_absent(tmp_path, tiny, clients):
 
 def test_sources_import_no_torch(tmp_path):
     code = f"""import sys
-from maskbench.data import clients as programs
-from maskbench.data import folder as disk
-from maskbench.data import sets, sources
-sources.status({str(tmp_path)!r})
+from maskbench.data.sources import clients, find, folder, sets
+find.status({str(tmp_path)!r})
 print('torch' in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
