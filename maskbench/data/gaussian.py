@@ -1,7 +1,7 @@
-"""Regression: what a net's outputs mean, what it is trained on, and scores of predictive mixtures of Gaussians.
+"""Regression with Gaussians: means and variances out of a net's outputs, the loss, and scores of predictive mixtures.
 
 A net states one mean per target value, or with twice as many outputs also a variance. Predictions are
-[members, n, (folds,) 2 * values]: means, then variances, in standardised units; a variance of 0 is one that nobody stated.
+[members, n, (folds,) 2 * values]: means, then variances, in standardised units; a variance of 0: the net states none.
 """
 
 import math
@@ -21,7 +21,7 @@ def split(outputs: Tensor, values: int) -> tuple[Tensor, Tensor | None]:
     """A net's outputs [..., values] -> (means, None), or [..., 2 * values] -> (means, variances).
 
     Raises:
-        UsageError: there are others than so many.
+        UsageError: another number of outputs.
     """
     if outputs.shape[-1] == values:
         return outputs, None
@@ -60,7 +60,7 @@ def loss(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def scores(members: Tensor, y: Tensor, units: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor | None]:
-    """What the mixture of all members says of the targets, a number a fold [folds], in original units.
+    """Scores of the uniform mixture of all members, one number for each fold [folds], in original units.
 
     `rmse` of the mean over members; `log_likelihood` of the mixture itself, the mean over rows of
     log (1/M) sum_m N(y; mean_m, variance_m); `nll_mixture` minus that; `nll` and `crps` of the one Gaussian with the

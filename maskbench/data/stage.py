@@ -1,7 +1,14 @@
-"""A stage is one lesson inside a run (a continual task, a source or a target, the one data set of pruning).
+"""What a data set is here: a list of stages, each with training, validation and test splits.
 
-Every data set is a list of stages. Images are held once for all stages; a stage says which rows are its own and how it
-sees them, and the whole tensor is made when the stage is used, never sample by sample.
+The words, from the outside in:
+
+- `Stage`: one learning problem of a run: a task of continual learning, the source or the target of transfer learning, or the
+  one data set of pruning and uncertainty. It has three splits, the loss, and the shapes that a net for it needs.
+- `Split`: the examples of one part, (inputs, targets): rows of a tensor that all stages share, with labels of this stage.
+  Splits of images on disk (images/streamed.py) and of few-shot episodes (episodes/stages.py) have the same methods.
+- `View`: a fixed transform by which a stage sees the shared inputs, such as its pixel permutation or rotation; applied to
+  the whole tensor when the split is used. An augmentation is a view too, applied at random to each training batch.
+- `Feed`: the training loop's source of batches, made of a split; a batch is named by its row numbers (`batches`).
 """
 
 import hashlib
@@ -18,7 +25,7 @@ from maskbench.common.streams import seed_for
 
 
 class View(Protocol):
-    """How a stage sees the images: a function of a tensor of them, with a name that tells two views apart."""
+    """A transform of inputs [rows, ...] to inputs of the same shape; views of equal `key` do the same."""
 
     key: str
 
@@ -27,7 +34,7 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a tensor shared by all stages, with this stage's labels.
+    """Training, validation or test examples in memory: rows of a tensor shared by all stages, with this stage's targets.
 
     Args:
         x: the shared inputs, [all rows, ...], float32, already normalised.
@@ -69,7 +76,7 @@ class Split:
         return (x if self.view is None else self.view(x)), self.y[index].to(device)
 
     def feed(self, device: torch.device | str = "cpu") -> "Feed":
-        """The whole split on `device`, ready to be asked for batches."""
+        """The whole split on `device`, to take training batches from."""
         return Feed(*self.tensors(device), self.augment)
 
     def update(self, digest: "hashlib._Hash") -> None:
@@ -82,9 +89,9 @@ class Split:
 
 
 class Feed:
-    """Batches for training. Here a batch is an index into tensors that stay in memory.
+    """Training batches of a split in memory: a batch is an index into tensors, without a DataLoader.
 
-    A split that streams from disk gives a feed of its own (streamed.py), whose `loader` turns the index batches into
+    A split that streams from disk has a feed of its own (images/streamed.py), whose `loader` turns the index batches into
     samples (by a DataLoader and its workers) and whose `take` passes them on.
     """
 
@@ -110,8 +117,11 @@ class Feed:
 class Origin:
     """Where the files of a data set came from, for the record.
 
-    `source` is one of folder, torchvision, npm, debian, sample, synthetic (or two joined by +); `checksums` maps file
-    name to MD5; `scale` says how pixel values became inputs.
+    Attributes:
+        name: of the data set.
+        source: one of folder, torchvision, npm, debian, sample, synthetic, generated and so on, or two joined by +.
+        checksums: file name -> MD5.
+        scale: how pixel values became inputs.
     """
 
     name: str
@@ -127,26 +137,26 @@ def probabilities(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One lesson: its data, and what a network must offer to answer it.
+    """One learning problem of a run: its splits, its loss, and the shapes that a net for it needs.
 
     Attributes:
         index: place in the run, from 0.
         total: how many stages the run has.
         name: short name for tables.
-        train, val, test: the splits; validation chooses, test is looked at for the report only.
-        classes: the original classes, in the order of the stage's own labels.
-        outputs: how many outputs the answer needs (labels lie in 0 .. outputs - 1; 1 or more reals for regression).
+        train, val, test: the splits. Models are chosen on validation; the test split is for the report only.
+        classes: the original classes, in the order of the stage's own labels; empty for regression.
+        outputs: of the net: classes (labels lie in 0 .. outputs - 1), or values of a regression target.
         shape: of one input, without the batch dimension.
         origin: where the files came from.
-        criterion: what is minimised, (network output, target) -> scalar.
-        link: network output -> prediction: softmax for classes, identity for reals.
-        ood: test inputs of unknown classes, by the name of their data set; no training split may share its classes.
-        shifted: the test split under a corruption, by `<type>/<level>`, each made when it is asked for.
+        criterion: the loss, (net output, target) -> scalar.
+        link: net output -> prediction: softmax for classes, identity for reals.
+        ood: out-of-distribution test inputs of unknown classes, by the name of their data set; no class is a known one.
+        shifted: the test split under a corruption, by `<type>/<level>`, each computed when it is used.
         folds: train/test divisions of one table that run side by side, for backbones that hold a net for each: inputs
             [rows, folds, ...] and targets [rows, folds, values] where there are more than one.
         units: (mean, deviation), each [folds, values], by which targets were standardised: value = mean + deviation * y.
-        measures: further numbers for the record, by name, each of what answers the stage: a function of inputs
-            [n, *shape] that gives values [n, outputs] in their own units.
+        measures: further metrics by name, each a function of the learnt model: of a function from inputs [n, *shape] to
+            values [n, outputs] in their own units.
     """
 
     index: int
@@ -179,7 +189,7 @@ class Stage:
 
     @property
     def label_space(self) -> int:
-        """A number that two stages share exactly when they ask for the same outputs: the same classes, or as many reals."""
+        """A number that two stages share exactly if they have the same outputs: the same classes, or as many reals."""
         return seed_for("question", *self.classes, self.outputs, self.regression)
 
     @property
@@ -189,6 +199,7 @@ class Stage:
 
     @property
     def last(self) -> bool:
+        """Whether no stage of the run follows."""
         return self.index == self.total - 1
 
     @cached_property
@@ -204,7 +215,7 @@ def batches(length: int, size: int, steps: range, order: Callable[[int], Tensor]
     """Index batches number `steps` of an endless walk over `length` rows, reshuffled each epoch.
 
     `order(epoch)` is that epoch's permutation, [length]. An epoch's last batch may be short. Only the numbers decide,
-    so a walk taken up in the middle gives the batches it would have given. A batch says its `epoch`.
+    so a walk resumed in the middle gives the batches it would have given. A batch has its `epoch`.
     """
     per_epoch = -(-length // size)
     epoch, permutation = -1, None
@@ -214,5 +225,5 @@ def batches(length: int, size: int, steps: range, order: Callable[[int], Tensor]
             permutation = order(epoch)
         start = step % per_epoch * size
         batch = permutation[start : start + size]
-        batch.epoch = epoch  # to name what is drawn for this batch, where a feed reads ahead of the training
+        batch.epoch = epoch  # names the augmentation of this batch, where a feed reads ahead of the training
         yield batch

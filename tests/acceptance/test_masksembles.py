@@ -33,7 +33,7 @@ def test_masks_have_the_formulas_width_and_overlap(columns, tolerance, members, 
     assert expected == pytest.approx(columns, abs=1)
     widths = [overlap.scattered(members, ones, line, np.random.default_rng(seed)).shape[1] for seed in range(300)]
     assert np.mean(widths) == pytest.approx(expected, abs=0.01 + 4 * np.std(widths) / 300**0.5)  # as drawn, before any repair
-    drawn = [overlap.drawn(columns, members, scale, np.random.default_rng(seed)) for seed in range(5)]
+    drawn = [overlap.repaired(columns, members, scale, np.random.default_rng(seed)) for seed in range(5)]
     assert all(masks.shape == (members, columns) and masks.any(0).all() for masks in drawn)
     assert np.mean([overlap.mean_iou(masks) for masks in drawn]) == pytest.approx(1 / (2 * scale - 1), abs=tolerance)
 

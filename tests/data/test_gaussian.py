@@ -57,8 +57,8 @@ def test_folds_add_up(outputs: int) -> None:
 def test_links() -> None:
     out = torch.randn(5, 2)
     assert torch.equal(gaussian.answer(out, 2), out), "values are what they are"
-    told = gaussian.answer(out, 1)
-    assert torch.equal(told[:, 0], out[:, 0]) and (told[:, 1] > 1e-6).all()
+    answer = gaussian.answer(out, 1)
+    assert torch.equal(answer[:, 0], out[:, 0]) and (answer[:, 1] > 1e-6).all()
     assert torch.equal(gaussian.moments(out, 2), torch.cat([out, torch.zeros(5, 2)], -1))
 
 
@@ -69,7 +69,7 @@ def test_links() -> None:
 def test_scores_against_scipy(folds: int | None) -> None:
     members, y = drawn(folds=folds)
     shift, scale = units(folds or 1, VALUES)
-    found = gaussian.scores(members, y, (shift, scale))
+    scores = gaussian.scores(members, y, (shift, scale))
     if folds is None:
         members, y = members[:, :, None], y[:, None]
     shift, scale = shift.double().numpy(), scale.double().numpy()
@@ -80,14 +80,14 @@ def test_scores_against_scipy(folds: int | None) -> None:
     spread = np.sqrt((deviation**2 + mean**2).mean(0) - centre**2)
     one = stats.norm(centre, spread)
     close = {"rel": 1e-5}
-    assert found["rmse"].numpy() == pytest.approx(np.sqrt(((truth - centre) ** 2).mean((0, 2))), **close)
-    assert found["log_likelihood"].numpy() == pytest.approx(np.log(density).mean(0), **close)
-    assert torch.equal(found["nll_mixture"], -found["log_likelihood"])
-    assert found["nll"].numpy() == pytest.approx(-one.logpdf(truth).sum(-1).mean(0), **close)
+    assert scores["rmse"].numpy() == pytest.approx(np.sqrt(((truth - centre) ** 2).mean((0, 2))), **close)
+    assert scores["log_likelihood"].numpy() == pytest.approx(np.log(density).mean(0), **close)
+    assert torch.equal(scores["nll_mixture"], -scores["log_likelihood"])
+    assert scores["nll"].numpy() == pytest.approx(-one.logpdf(truth).sum(-1).mean(0), **close)
     for level in (50, 90, 95):
         low, high = one.interval(level / 100)
-        assert found[f"coverage_{level}"].numpy() == pytest.approx(((truth >= low) & (truth <= high)).mean((0, 2)))
-        assert found[f"width_{level}"].numpy() == pytest.approx((high - low).mean((0, 2)), **close)
+        assert scores[f"coverage_{level}"].numpy() == pytest.approx(((truth >= low) & (truth <= high)).mean((0, 2)))
+        assert scores[f"width_{level}"].numpy() == pytest.approx((high - low).mean((0, 2)), **close)
 
 
 @pytest.mark.parametrize("y", [-2.0, 0.3, 4.0])
@@ -96,14 +96,14 @@ def test_crps_is_its_integral(y: float) -> None:
     cdf = stats.norm(mean, deviation).cdf
     below = integrate.quad(lambda t: cdf(t) ** 2, -30, y)[0]
     above = integrate.quad(lambda t: (1 - cdf(t)) ** 2, y, 30)[0]
-    found = gaussian.crps(*(torch.tensor(v, dtype=torch.float64) for v in (mean, deviation, y)))
-    assert found.item() == pytest.approx(below + above, rel=1e-6)
+    scores = gaussian.crps(*(torch.tensor(v, dtype=torch.float64) for v in (mean, deviation, y)))
+    assert scores.item() == pytest.approx(below + above, rel=1e-6)
 
 
 def test_a_mixture_of_one_is_its_gaussian() -> None:
     members, y = drawn()
-    found = gaussian.scores(members[:1], y)
-    torch.testing.assert_close(found["nll"], found["nll_mixture"], rtol=0, atol=1e-12)
+    scores = gaussian.scores(members[:1], y)
+    torch.testing.assert_close(scores["nll"], scores["nll_mixture"], rtol=0, atol=1e-12)
     mean, variance = gaussian.mixture_moments(*members[:1].split(VALUES, -1))
     assert torch.equal(mean, members[0, ..., :VALUES]) and torch.equal(variance, members[0, ..., VALUES:])
 
@@ -125,7 +125,7 @@ def test_what_no_stated_variance_defines_is_none() -> None:
 
 def test_quantiles_of_a_true_model_are_the_diagonal() -> None:
     y = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    told = torch.cat([torch.zeros_like(y), torch.ones_like(y)], -1)[None]
+    members = torch.cat([torch.zeros_like(y), torch.ones_like(y)], -1)[None]
     levels = [0.1, 0.5, 0.9]
-    assert gaussian.quantile_curve(told, y, levels) == pytest.approx(levels, abs=0.01)
-    assert gaussian.scores(told, y)["nll"].item() == pytest.approx(0.5 * math.log(2 * math.pi * math.e), abs=0.02)
+    assert gaussian.quantile_curve(members, y, levels) == pytest.approx(levels, abs=0.01)
+    assert gaussian.scores(members, y)["nll"].item() == pytest.approx(0.5 * math.log(2 * math.pi * math.e), abs=0.02)

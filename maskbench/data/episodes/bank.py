@@ -1,4 +1,4 @@
-"""Images by class, from which episodes are drawn: N classes, K support and Q query images of each. And made-up ones."""
+"""Images by class, from which episodes are drawn: N classes, K support and Q query images of each. And synthetic ones."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,10 +15,12 @@ from maskbench.data.episodes.stages import Episodes
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Images of classes, class after class.
+    """The images that episodes are drawn from, class after class.
 
     Attributes:
-        images: uint8 [rows, channels, height, width]. counts: images of each class, [classes]. names: of the classes.
+        images: uint8 [rows, channels, height, width].
+        counts: images of each class, [classes].
+        names: of the classes.
     """
 
     images: Tensor
@@ -105,7 +107,7 @@ class ImageEpisodes(Episodes):
 
 
 def first(lots: np.ndarray, count: int) -> np.ndarray:
-    """Places of the `count` least lots along the last dimension, least first."""
+    """Places of the `count` smallest numbers along the last dimension, smallest first: a draw without replacement."""
     if count < lots.shape[-1]:
         places = np.argpartition(lots, count - 1, -1)[..., :count]
     else:

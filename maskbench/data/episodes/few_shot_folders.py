@@ -2,7 +2,7 @@
 
 Classes fall to train, val and test, in this order of preference: by folders of these names; by the set's own lists of
 classes or images; by lists `splits/train.txt`, `val.txt`, `test.txt` of class names, which anyone can put there; and
-where there is no list, by a draw that is the same for everyone.
+where there is no list, at random, the same for everyone.
 """
 
 import csv
@@ -64,15 +64,16 @@ def read(base: str, size: int, root: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def by_split(folder: Path, layout: Layout) -> dict[str, Files]:
+    """split -> class -> its images, as far as they are there."""
     if all((folder / split).is_dir() for split in SPLITS):
         return {split: class_folders(folder / split) for split in SPLITS}
     files = layout.files(folder)
-    lists = layout.splits(folder) or text_lists(folder) or drawn(layout, sorted(files))
+    lists = layout.splits(folder) or text_lists(folder) or random_lists(layout, sorted(files))
     return {split: {name: files[name] for name in lists[split] if name in files} for split in SPLITS}
 
 
-def drawn(layout: Layout, names: list[str]) -> dict[str, list[str]]:
-    """Classes dealt in an order that depends on nothing but the data set."""
+def random_lists(layout: Layout, names: list[str]) -> dict[str, list[str]]:
+    """Classes of each split in a random order that depends on nothing but the data set."""
     random.Random(seed_for("few-shot split", layout.folder)).shuffle(names)
     train, val = layout.shares
     return {"train": names[:train], "val": names[train : train + val], "test": names[train + val :]}
@@ -87,6 +88,11 @@ def text_lists(folder: Path, *below: str) -> dict[str, list[str]]:
 
 
 def image(path: Path, size: int, layout: Layout) -> np.ndarray:
+    """uint8 [size, size] (grey) or [size, size, 3].
+
+    Raises:
+        UsageError: the file is no image.
+    """
     from PIL import Image
 
     try:
@@ -104,35 +110,37 @@ def image(path: Path, size: int, layout: Layout) -> np.ndarray:
 def class_folders(folder: Path) -> Files:
     """A folder of images for each class."""
     below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    found = {path.name: sorted(file for file in path.iterdir() if file.suffix.lower() in KINDS) for path in below}
-    return {name: files for name, files in found.items() if files}
+    by_name = {path.name: sorted(file for file in path.iterdir() if file.suffix.lower() in KINDS) for path in below}
+    return {name: files for name, files in by_name.items() if files}
 
 
 def alphabets(folder: Path) -> Files:
     """Omniglot: images_background and images_evaluation, in each a folder for every alphabet with one for every letter."""
-    found: Files = {}
+    by_class: Files = {}
     for part in ("images_background", "images_evaluation"):
         for alphabet in sorted((folder / part).iterdir()) if (folder / part).is_dir() else []:
             if alphabet.is_dir():
-                found |= {f"{alphabet.name}/{letter}": files for letter, files in class_folders(alphabet).items()}
-    return found
+                by_class |= {f"{alphabet.name}/{letter}": files for letter, files in class_folders(alphabet).items()}
+    return by_class
 
 
 def ravi(folder: Path) -> Files:
     """mini-ImageNet: one folder `images`, and train.csv, val.csv, test.csv with a row filename,label for each image."""
-    found: Files = {}
+    by_class: Files = {}
     for split in SPLITS:
         for filename, label in csv_rows(folder / f"{split}.csv"):
-            found.setdefault(label, []).append(folder / "images" / filename)
-    return found
+            by_class.setdefault(label, []).append(folder / "images" / filename)
+    return by_class
 
 
 def ravi_splits(folder: Path) -> dict[str, list[str]]:
+    """The classes of each split, out of the same csv files; none where one is missing."""
     lists = {split: list(dict.fromkeys(label for _, label in csv_rows(folder / f"{split}.csv"))) for split in SPLITS}
     return lists if all(lists.values()) else {}
 
 
 def csv_rows(path: Path) -> list[tuple[str, str]]:
+    """(file name, class) of each row; none if there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -141,13 +149,13 @@ def csv_rows(path: Path) -> list[tuple[str, str]]:
 
 def variants(folder: Path) -> Files:
     """FGVC-Aircraft: data/images, and data/images_variant_*.txt with lines `image variant`."""
-    found: Files = {}
+    by_class: Files = {}
     for part in ("train", "val", "test"):
         listed = folder / "data" / f"images_variant_{part}.txt"
         for line in listed.read_text().splitlines() if listed.is_file() else []:
             number, _, variant = line.partition(" ")
-            found.setdefault(variant, []).append(folder / "data" / "images" / f"{number}.jpg")
-    return found
+            by_class.setdefault(variant, []).append(folder / "data" / "images" / f"{number}.jpg")
+    return by_class
 
 
 def flowers(folder: Path) -> Files:
@@ -157,10 +165,10 @@ def flowers(folder: Path) -> Files:
         return {}
     from scipy.io import loadmat
 
-    found: Files = {}
+    by_class: Files = {}
     for number, label in enumerate(loadmat(labels)["labels"].ravel(), start=1):
-        found.setdefault(f"{label:03d}", []).append(folder / "jpg" / f"image_{number:05d}.jpg")
-    return found
+        by_class.setdefault(f"{label:03d}", []).append(folder / "jpg" / f"image_{number:05d}.jpg")
+    return by_class
 
 
 LAYOUTS = {

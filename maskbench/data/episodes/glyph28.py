@@ -2,7 +2,7 @@
 
 The fonts come as the Debian packages fonts-noto-core and fonts-noto-extra (SIL Open Font License), out of the data
 folder or through `apt-get download`; where neither is to be had, the few scripts in matplotlib's own fonts stand in and
-the record says `sample`. What is drawn (glyphs.py) is kept in the data folder. Imports no torch before it is needed.
+the record says `sample`. The images (glyphs.py) are kept in the data folder. Imports no torch before it is needed.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ class Glyph28:
 
 
 def load(root: Path, source: str = "auto") -> tuple[Images, str, str]:
-    """(images, where the fonts came from, MD5 of the images), drawn first if need be; that takes a minute, once.
+    """(images, where the fonts came from, MD5 of the images), rendered first if need be; that takes a minute, once.
 
     Raises:
         UsageError: no such source, no way to get the fonts, or no room to write.
@@ -84,8 +84,8 @@ def load(root: Path, source: str = "auto") -> tuple[Images, str, str]:
         raise UsageError(f"data.source={source} is not a source of glyph28: take one of {', '.join(CHOICES)}.{hint}")
     root = Path(root).expanduser()
     with usable(Glyph28, root), locked(Glyph28, root):
-        found, where = sample(root) if source == "sample" else noto(root, source)
-    return found, where, digest(found)
+        by_split, where = sample(root) if source == "sample" else noto(root, source)
+    return by_split, where, digest(by_split)
 
 
 def noto(root: Path, source: str) -> tuple[Images, str]:
@@ -137,6 +137,7 @@ def fonts(root: Path, work: Path, source: str) -> tuple[Path, str]:
 
 
 def matplotlib_faces() -> list[glyphs.Face]:
+    """The fonts that come with matplotlib."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -144,6 +145,7 @@ def matplotlib_faces() -> list[glyphs.Face]:
 
 
 def nowhere(root: Path, reason: str) -> str:
+    """No fonts could be had: why, and what to put where."""
     files = " and ".join(f"{package}_{VERSION}_all.deb" for package in PACKAGES)
     return (
         f"The Noto fonts for glyph28 could not be had ({reason}): put Debian's {files} into {root / Glyph28.name}, or take "
@@ -151,47 +153,48 @@ def nowhere(root: Path, reason: str) -> str:
     )
 
 
-# ---- drawn and kept
+# ---- rendered and kept
 
 
-def images(make: str, found: Sequence[glyphs.Face]) -> Images:
+def images(make: str, faces: Sequence[glyphs.Face]) -> Images:
     """All images of a make; a letter that looks like one of an earlier script of its split is left out."""
     splits = MAKES[make].splits
     scripts = [script for own in splits.values() for script in own]
-    classes = glyphs.letters(found, scripts, MAKES[make].least_faces)
+    classes = glyphs.letters(faces, scripts, MAKES[make].least_faces)
     kept = {split: glyphs.without_doubles(classes.get(script, []) for script in own) for split, own in splits.items()}
     return {split: {letter.name: glyphs.instances(letter) for letter in own} for split, own in kept.items()}
 
 
-def digest(found: Images) -> str:
+def digest(by_split: Images) -> str:
     """MD5 of the names and the pixels, in order."""
     total = hashlib.md5(usedforsecurity=False)
-    for split, classes in found.items():
+    for split, classes in by_split.items():
         for name, own in classes.items():
             total.update(f"{split} {name} ".encode() + own.tobytes())
     return total.hexdigest()
 
 
 def cache(root: Path, make: str) -> Path:
+    """The file that keeps a make's images."""
     version = f"-{VERSION}" if make == "noto" else ""
     return root / Glyph28.name / f"{make}{version}-recipe{RECIPE}.npz"
 
 
-def keep(root: Path, make: str, found: Images, where: str) -> tuple[Images, str]:
+def keep(root: Path, make: str, by_split: Images, where: str) -> tuple[Images, str]:
     """Write the images beside their source; say so where they are not those of record."""
-    if (known := MAKES[make].md5) and digest(found) != known:
+    if (known := MAKES[make].md5) and digest(by_split) != known:
         log.warning(
             "glyph28: these letters are not drawn bit for bit as those of record (another FreeType or Pillow, most likely); "
             "numbers may differ a little."
         )
     path = cache(root, make)
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = {f"{split}|{name}": own for split, classes in found.items() for name, own in classes.items()}
+    parts = {f"{split}|{name}": own for split, classes in by_split.items() for name, own in classes.items()}
     arrays = {
         "names": np.array(list(parts)),
         "images": np.stack(list(parts.values())),
         "source": np.array(where),
-        "md5": np.array(digest(found)),
+        "md5": np.array(digest(by_split)),
     }
 
     def write(temporary: Path) -> None:
@@ -199,7 +202,7 @@ def keep(root: Path, make: str, found: Images, where: str) -> tuple[Images, str]
             np.savez_compressed(file, **arrays)
 
     replace(path, write)
-    return found, where
+    return by_split, where
 
 
 def read(path: Path) -> tuple[Images, str] | None:
@@ -213,11 +216,11 @@ def read(path: Path) -> tuple[Images, str] | None:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError):
         log.warning(f"glyph28: {path} is damaged, drawing the letters again.")
         return None
-    found: Images = {}
+    by_split: Images = {}
     for name, own in zip(names, stacked, strict=True):
         split, _, letter = name.partition("|")
-        found.setdefault(split, {})[letter] = own
-    if digest(found) != expected:
+        by_split.setdefault(split, {})[letter] = own
+    if digest(by_split) != expected:
         log.warning(f"glyph28: {path} is damaged, drawing the letters again.")
         return None
-    return found, where
+    return by_split, where

@@ -1,19 +1,21 @@
-"""Sine waves to be told from a few points: the regression tasks of MAML (Finn et al. 2017, section 5.1).
+"""Sine waves, each to be regressed from a few points: the regression tasks of MAML (Finn et al. 2017, section 5.1).
 
 A task is y = A sin(x - phase) with A in U[0.1, 5] and phase in U[0, pi]; its points are x in U[-5, 5].
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskbench.common.knobs import Count, Within
 from maskbench.data.episodes.stages import ENDLESS, Episodes, EpisodeStage
-from maskbench.data.images.whole_sets import whole_number
 from maskbench.data.stage import Origin
 
 AMPLITUDE, PHASE, REACH = (0.1, 5.0), (0.0, math.pi), (-5.0, 5.0)
@@ -21,7 +23,7 @@ AMPLITUDE, PHASE, REACH = (0.1, 5.0), (0.0, math.pi), (-5.0, 5.0)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Waves(Episodes):
-    """Inputs [tasks, points, 1] and values [tasks, points, 1]."""
+    """Episodes of sine waves: inputs [tasks, points, 1] and values [tasks, points, 1]."""
 
     def draw(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         points = self.shots + self.queries
@@ -37,6 +39,7 @@ class Waves(Episodes):
 
 
 def within(u: np.ndarray, low: float, high: float) -> np.ndarray:
+    """From uniform on [0, 1) to uniform on [low, high)."""
     return low + (high - low) * u
 
 
@@ -45,10 +48,29 @@ def identity(values: Tensor) -> Tensor:
     return values
 
 
-def sinusoid(*, shots: int, queries: int | None, test_queries: int | None, test_shots: list[int], val: int, test: int,
-             root: Path, seed: int) -> list[EpisodeStage]:  # fmt: skip
-    """One stage of episodes. `queries` of None are as many as there are shots; `test_shots` are further test lists."""
-    shots = whole_number("data.shots", shots, least=1)
+def sinusoid(
+    *,
+    shots: Count,
+    queries: Count | None,
+    test_queries: Count | None,
+    test_shots: Sequence[Count],
+    val: Count,
+    test: Annotated[int, Within(least=2)],
+    root: Path,
+    seed: int,
+) -> list[EpisodeStage]:
+    """One stage of episodes of one wave each.
+
+    Args:
+        shots: K, support points.
+        queries: query points in training; None: as many as shots.
+        test_queries: query points in validation and testing; None: as many as shots.
+        test_shots: further test lists of other shots.
+        val: validation episodes.
+        test: test episodes.
+        root: the data folder, which is not needed.
+        seed: of the run, draws all episodes.
+    """
 
     def waves(name: str, count: int, shots: int, queries: int | None) -> Waves:
         queries = shots if queries is None else queries
@@ -61,11 +83,9 @@ def sinusoid(*, shots: int, queries: int | None, test_queries: int | None, test_
             total=1,
             name="sinusoid",
             train=train,
-            val=waves("val", whole_number("data.val", val, least=1), shots, test_queries),
-            test=waves("test", whole_number("data.test", test, least=2), shots, test_queries),
-            further={
-                f"{k}shot": waves(f"test {k}", test, whole_number("data.test_shots", k, 1), test_queries) for k in test_shots
-            },
+            val=waves("val", val, shots, test_queries),
+            test=waves("test", test, shots, test_queries),
+            further={f"{k}shot": waves(f"test {k}", test, k, test_queries) for k in test_shots},
             classes=(),
             outputs=1,
             shape=(1,),

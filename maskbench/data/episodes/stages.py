@@ -35,11 +35,12 @@ class Tasks(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Episodes(ABC):
-    """A split of `count` episodes, with the doors of `Split`; a subclass says what an episode of a number is.
+    """A split of `count` episodes, with the methods of `Split`; a subclass draws an episode from its number.
 
     Args:
-        count: episodes. shots, queries: rows of each class in the support and in the query set.
-        stream: the name that decides all draws.
+        count: how many episodes.
+        shots, queries: rows of each class in the support and in the query set.
+        stream: the name of the random stream of all draws.
     """
 
     count: int
@@ -100,11 +101,13 @@ class EpisodeFeed:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeStage(Stage):
-    """A stage whose rows are episodes.
+    """A few-shot problem: a stage whose rows are episodes.
 
     Attributes:
-        ways: classes of an episode; 1 for regression. shots: support rows of each. queries: of each, in training.
-        further: more test lists by name, of other shots or from another domain; they are looked at for the report only.
+        ways: classes of an episode; 1 for regression.
+        shots: support rows of each class.
+        queries: query rows of each class, in training.
+        further: more test splits by name, of other shots or from another domain, for the report only.
     """
 
     ways: int

@@ -1,4 +1,4 @@
-"""Random changes to training images, drawn for a whole batch at once from torch's global generator of the CPU."""
+"""Augmentation of training images, at random for a whole batch at once, from torch's global generator of the CPU."""
 
 from dataclasses import dataclass
 

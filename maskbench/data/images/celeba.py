@@ -1,7 +1,7 @@
 """CelebA (Liu et al. 2015) as a transfer pair: one attribute with much data, another with little.
 
 The layout is torchvision's: `img_align_celeba/*.jpg` and `list_attr_celeba.txt` in one folder. The images stay on disk
-(streamed.py). Half of them train and half test, as the PAC-Net paper has it, by a draw of the seed.
+(streamed.py). Half of them train and half test, as in the PAC-Net paper, at random by the seed.
 """
 
 import hashlib
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from maskbench.common import streams
 from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.knobs import Count, Whole
 from maskbench.data.images.pairs import few
 from maskbench.data.images.scale import Scale
 from maskbench.data.images.streamed import Crop, Files, Streamed, worker_count
-from maskbench.data.images.whole_sets import Splits, stage_of, whole_number
+from maskbench.data.images.whole_sets import Splits, stage_of
 from maskbench.data.stage import Origin, Stage
 
 SCALE = Scale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # fixed, so that no statistics come from a target of few images
@@ -43,21 +44,42 @@ class Faces:
         return self.attributes[:, self.names.index(name)].long()
 
 
-def celeba(*, folder: str, source_attribute: str, target_attribute: str, n_target: int | None, val: int, size: int,
-           resize: int, workers: int | None, root: Path, seed: int) -> list[Stage]:  # fmt: skip
-    """Source and target: does a face have an attribute? Both see the same division of the faces.
+def celeba(
+    *,
+    folder: str,
+    source_attribute: str,
+    target_attribute: str,
+    n_target: Count | None,
+    val: Count,
+    size: Count,
+    resize: Count,
+    workers: Whole | None,
+    root: Path,
+    seed: int,
+) -> list[Stage]:
+    """Source and target: does a face have an attribute? Both divide the faces alike.
 
     Args:
-        n_target: training images of each answer; None: all. val: images of the training half that validate.
-        size: of an input. resize: short side of an image before its middle is cut out.
+        folder: of the images and the table of attributes, in the data folder or anywhere.
+        source_attribute, target_attribute: two of CelebA's 40 attributes.
+        n_target: training images of the target with and as many without its attribute; None: all.
+        val: images of the training half that validate.
+        size: pixels of an input's side.
+        resize: short side of an image before its middle is cut out.
+        workers: processes that read; None: one per processor, 8 at most.
+        root: the data folder.
+        seed: of the run, divides the faces.
+
+    Raises:
+        UsageError: files are missing or damaged, an attribute is unknown, or sizes do not fit.
     """
-    if whole_number("data.resize", resize, least=1) < whole_number("data.size", size, least=1):
+    if resize < size:
         raise UsageError(f"data.resize={resize} is too small to cut out {size} x {size} pixels: take {size} or more.")
     faces = survey((Path(root).expanduser() / Path(folder).expanduser()).absolute())
     count = len(faces.files)
     order = torch.randperm(count, generator=streams.generator(seed, "celeba halves"))
     half = count // 2
-    if not 0 < whole_number("data.val", val, least=1) < half:
+    if val >= half:
         raise UsageError(f"data.val={val} leaves nothing to train on: {half} images are in the training half, take fewer.")
     rows = {"train": order[val:half], "val": order[:val], "test": order[half:]}
     origin = Origin("celeba", "folder", {TABLE: faces.checksum}, f"{size} of {resize} pixels")
@@ -76,7 +98,7 @@ def celeba(*, folder: str, source_attribute: str, target_attribute: str, n_targe
 
 @dataclass(frozen=True, eq=False)
 class Attribute:
-    """One attribute of all faces as a question of two classes."""
+    """One attribute of all faces as a problem of two classes."""
 
     faces: Faces
     name: str

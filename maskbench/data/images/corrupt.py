@@ -36,6 +36,7 @@ def corrupted(x: Tensor, kind: str, level: int) -> Tensor:
 
 
 def gaussian_noise(x: Tensor, deviation: float, draw: Generator) -> Tensor:
+    """Noise of this deviation on each value."""
     return x + deviation * torch.randn(x.shape, generator=draw)
 
 
@@ -54,6 +55,7 @@ def impulse_noise(x: Tensor, share: float, draw: Generator) -> Tensor:
 
 
 def gaussian_blur(x: Tensor, deviation: float, _: Generator) -> Tensor:
+    """A Gaussian of this deviation, in pixels of an image 28 wide."""
     deviation = deviation * x.shape[-1] / 28
     across, down = (bell(side, deviation) for side in reversed(x.shape[2:]))
     return down @ x @ across.T
@@ -79,10 +81,12 @@ def motion_blur(x: Tensor, length: float, draw: Generator) -> Tensor:
 
 
 def brightness(x: Tensor, more: float, _: Generator) -> Tensor:
+    """Every value grows by `more`."""
     return x + more
 
 
 def contrast(x: Tensor, kept: float, _: Generator) -> Tensor:
+    """This share of the distance from an image's mean is kept."""
     mean = x.mean((2, 3), keepdim=True)
     return mean + kept * (x - mean)
 
@@ -122,10 +126,12 @@ def warped(x: Tensor, turn: Tensor, move: Tensor | None = None) -> Tensor:
 
 
 def eye(n: int) -> Tensor:
+    """Identity matrices, [n, 2, 2]."""
     return torch.eye(2).repeat(n, 1, 1)
 
 
 def signs(draw: Generator, n: int) -> Tensor:
+    """Random signs, [n], -1 or 1."""
     return torch.randint(0, 2, (n,), generator=draw) * 2.0 - 1
 
 

@@ -52,18 +52,18 @@ class Letter:
 def faces(folder: Path, pattern: str = "*.ttf") -> list[Face]:
     """The faces in a folder of `Family-Style.ttf` files, in the order of their names."""
     named = [(*path.stem.partition("-")[::2], path) for path in sorted(folder.glob(pattern))]
-    found = [Face(family, style or "Regular", path) for family, style, path in named]
-    return [face for face in found if not any(word in face.family for word in NOT_LETTERS)]
+    all_faces = [Face(family, style or "Regular", path) for family, style, path in named]
+    return [face for face in all_faces if not any(word in face.family for word in NOT_LETTERS)]
 
 
-def letters(found: Sequence[Face], scripts: Sequence[str], least_faces: int) -> dict[str, list[Letter]]:
+def letters(faces: Sequence[Face], scripts: Sequence[str], least_faces: int) -> dict[str, list[Letter]]:
     """The classes of each script that has enough of them, in code-point order, look-alikes within a script left out.
 
     A letter counts for all faces of a family whose Regular has it, and is a class if these are at least `least_faces`.
     """
     have: dict[int, list[Face]] = {}
-    for family in dict.fromkeys(face.family for face in found):
-        members = [face for face in found if face.family == family]
+    for family in dict.fromkeys(face.family for face in faces):
+        members = [face for face in faces if face.family == family]
         regular = next((face for face in members if face.style == "Regular"), members[0])
         for code in codes(regular):
             have.setdefault(code, []).extend(members)
@@ -110,14 +110,14 @@ def without_doubles(classes: Iterable[list[Letter]]) -> list[Letter]:
     return kept
 
 
-# ---- drawn
+# ---- rendering
 
 
 def plain(letter: Letter) -> np.ndarray:
     """The letter in its regular face without distortion, [28, 28], 0 to 1."""
     key = (letter.regular.path, letter.code)
     if key not in _plain:
-        _plain[key] = placed(drawn(letter.regular, letter.code), BODY, np.eye(2), (0.0, 0.0)).astype(np.float32) / 255
+        _plain[key] = placed(ink(letter.regular, letter.code), BODY, np.eye(2), (0.0, 0.0)).astype(np.float32) / 255
     return _plain[key]
 
 
@@ -127,11 +127,11 @@ _plain: dict[tuple[Path, int], np.ndarray] = {}
 def instances(letter: Letter, count: int = INSTANCES) -> np.ndarray:
     """uint8 [count, 28, 28]: faces in turn over the families, each under a distortion of its own."""
     draw = np.random.RandomState(seed_for("glyph28", letter.name) % 2**32)  # its stream is frozen across versions of numpy
-    return np.stack([distorted(drawn(face, letter.code), draw) for face in alternating(letter.faces, count, draw)])
+    return np.stack([distorted(ink(face, letter.code), draw) for face in alternating(letter.faces, count, draw)])
 
 
 def alternating(some: Sequence[Face], count: int, draw: np.random.RandomState) -> Iterator[Face]:
-    """`count` faces: families in a drawn order, one face of each in turn, its faces in a drawn order, over again if need be."""
+    """`count` faces: families in a random order, one face of each in turn, its faces in a random order, over again if need be."""
     families = {family: [f for f in some if f.family == family] for family in dict.fromkeys(f.family for f in some)}
     piles = [[own[i] for i in draw.permutation(len(own))] for own in families.values()]
     piles = [piles[i] for i in draw.permutation(len(piles))]
@@ -140,6 +140,7 @@ def alternating(some: Sequence[Face], count: int, draw: np.random.RandomState) -
 
 
 def distorted(ink: np.ndarray, draw: np.random.RandomState) -> np.ndarray:
+    """The letter under a random rotation, shear, scale and shift; uint8 [28, 28]."""
     angle, shear = np.deg2rad(draw.uniform(-ROTATION, ROTATION)), draw.uniform(-SHEAR, SHEAR)
     scale, shift = draw.uniform(*SCALE), draw.uniform(-SHIFT, SHIFT, 2)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -160,17 +161,17 @@ def placed(ink: np.ndarray, side: float, linear: np.ndarray, shift: tuple[float,
     return ((cells + FINER * FINER // 2) // (FINER * FINER)).astype(np.uint8)
 
 
-def drawn(face: Face, code: int) -> np.ndarray:
+def ink(face: Face, code: int) -> np.ndarray:
     """The character in a face at 72 pixels, cropped to its ink with one pixel of air, uint8 [height, width]; 0 x 0 if blank."""
-    mask, (width, height) = _ink(face.path, code)
-    ink = np.frombuffer(mask, np.uint8).reshape(height, width)
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    mask, (width, height) = _rendered(face.path, code)
+    pixels = np.frombuffer(mask, np.uint8).reshape(height, width)
+    rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if not len(rows):
         return np.zeros((0, 0), np.uint8)
-    return np.pad(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    return np.pad(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
 
 
-def _ink(path: Path, code: int) -> tuple[bytes, tuple[int, int]]:
+def _rendered(path: Path, code: int) -> tuple[bytes, tuple[int, int]]:
     from PIL import ImageFont
 
     if path not in _fonts:

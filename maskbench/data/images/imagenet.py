@@ -1,4 +1,5 @@
-"""ImageNet, or any images in its layout (train/CLASS/*.JPEG, val/CLASS/*.JPEG): one stage, or classes dealt to stages.
+"""ImageNet, or any images in its layout (train/CLASS/*.JPEG, val/CLASS/*.JPEG): one stage, or classes divided
+among stages.
 
 The images stay on disk (streamed.py). The official validation images are the test split; what validates is taken from
 the training images.
@@ -9,15 +10,17 @@ import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, Whole
 from maskbench.data.images.split import dealt
 from maskbench.data.images.streamed import Crop, Files, Streamed, worker_count
-from maskbench.data.images.whole_sets import Scale, check_normalize, divide, scaled, stage_of, whole_number
+from maskbench.data.images.whole_sets import Scale, divide, scaled, stage_of
 from maskbench.data.stage import Origin, Stage
 
 STANDARD = Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -59,23 +62,66 @@ class Library:
         return Streamed(x, y[rows], rows, self.plain, self.scale, random, self.workers, self.seed)
 
 
-def whole(*, folder: str, val: int, augment: bool, size: int, resize: int, normalize: str, workers: int | None,
-          root: Path, seed: int) -> list[Stage]:  # fmt: skip
+def whole(
+    *,
+    folder: str,
+    val: Whole,
+    augment: bool,
+    size: Count,
+    resize: Count,
+    normalize: Literal["standard", "unit"],
+    workers: Whole | None,
+    root: Path,
+    seed: int,
+) -> list[Stage]:
     """One stage with every class.
 
     Args:
-        folder: of the images, in the data folder or anywhere. val: training images that validate.
+        folder: of the images, in the data folder or anywhere.
+        val: training images that validate.
         augment: train on random crops, mirrored at random.
-        size: of an input. resize: short side of an image before its middle is cut out.
+        size: pixels of an input's side.
+        resize: short side of an image before its middle is cut out.
+        normalize: `standard` (zero mean, unit deviation of each channel) or `unit` (0 to 1).
         workers: processes that read; None: one per processor, 8 at most.
+        root: the data folder.
+        seed: of the run, draws the validation images and the augmentation.
     """
     images = library(folder, size, resize, normalize, workers, root, seed)
     return [stage_of(images, divide(images, val, seed, augment), index=0, total=1, name=Path(folder).name)]
 
 
-def split(*, folder: str, stages: int, labels: str, order: str, val: int, augment: bool, size: int, resize: int,
-          normalize: str, workers: int | None, root: Path, seed: int) -> list[Stage]:  # fmt: skip
-    """`stages` stages of equally many classes; the other keys are those of `whole` and of split.split."""
+def split(
+    *,
+    folder: str,
+    stages: Count,
+    labels: Literal["shifted", "kept"],
+    order: Literal["consecutive", "random"],
+    val: Whole,
+    augment: bool,
+    size: Count,
+    resize: Count,
+    normalize: Literal["standard", "unit"],
+    workers: Whole | None,
+    root: Path,
+    seed: int,
+) -> list[Stage]:
+    """Stages of equally many classes.
+
+    Args:
+        folder: of the images, in the data folder or anywhere.
+        stages: how many; they have to divide the classes evenly.
+        labels: `shifted` gives the classes of every stage the labels 0 to k - 1; `kept` leaves them as they are.
+        order: of the classes: `consecutive` (0, 1, ...), or `random` by the seed.
+        val: training images of all stages together that validate.
+        augment: train on random crops, mirrored at random.
+        size: pixels of an input's side.
+        resize: short side of an image before its middle is cut out.
+        normalize: `standard` (zero mean, unit deviation of each channel) or `unit` (0 to 1).
+        workers: processes that read; None: one per processor, 8 at most.
+        root: the data folder.
+        seed: of the run, draws the validation images, the augmentation and a random order.
+    """
     images = library(folder, size, resize, normalize, workers, root, seed)
     return dealt(images, stages, labels, order, val, seed, augment)
 
@@ -84,14 +130,10 @@ def library(folder: str, size: int, resize: int, normalize: str, workers: int | 
     """The images of a folder, listed once per process.
 
     Raises:
-        UsageError: no such folder, not in this layout, or a key that does not work.
+        UsageError: no such folder, not in this layout, or sizes that do not fit.
     """
-    check_normalize(normalize)
-    size = whole_number("data.size", size, least=1)
-    if whole_number("data.resize", resize, least=1) < size:
+    if resize < size:
         raise UsageError(f"data.resize={resize} is too small to cut out {size} x {size} pixels: take {size} or more.")
-    if workers is not None:
-        whole_number("data.workers", workers, least=0)
     place = (Path(root).expanduser() / Path(folder).expanduser()).absolute()
     names, parts, checksums = survey(place)
     (train_x, train_y), (test_x, test_y) = parts
@@ -122,6 +164,7 @@ def survey(folder: Path) -> tuple[tuple[str, ...], list[tuple[Files, Tensor]], d
 
 
 def classes_of(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders, in order."""
     if not folder.is_dir():
         return ()
     return tuple(sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")))
@@ -136,10 +179,10 @@ def listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, Tensor, str]
     names, labels, digest = [], [], hashlib.md5(usedforsecurity=False)
     for label, name in enumerate(classes):
         images = (e for e in os.scandir(folder / name) if e.name.lower().endswith(ENDINGS) and e.name[0] != ".")
-        found = sorted((image.name, image.stat().st_size) for image in images)
-        if not found:
+        files = sorted((image.name, image.stat().st_size) for image in images)
+        if not files:
             raise UsageError(f"There is no image in {folder / name}: fill the folder, or delete it in train and val.")
-        digest.update("".join(f"{name}/{file} {size}\n" for file, size in found).encode(errors="surrogateescape"))
-        names += [os.fsencode(f"{name}/{file}") for file, _ in found]
-        labels.append(torch.full((len(found),), label))
+        digest.update("".join(f"{name}/{file} {size}\n" for file, size in files).encode(errors="surrogateescape"))
+        names += [os.fsencode(f"{name}/{file}") for file, _ in files]
+        labels.append(torch.full((len(files),), label))
     return Files(folder, np.array(names)), torch.cat(labels), digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Letters A to J drawn from matplotlib's fonts, as MNIST draws digits: unknown classes that look alike. Imports no torch.
+"""Letters A to J drawn from matplotlib's fonts, as MNIST draws digits: unknown classes of a similar look. Imports no torch.
 
 A stand-in for notMNIST (recipe of deep_ensembles, section 5): 22 fonts, 22 to 30 pixels, moved by up to 2 pixels and
 turned by up to 15 degrees, white on black.
@@ -44,7 +44,7 @@ def glyphs(root: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     try:
         x, y = kept(file)
     except DAMAGE:
-        x, y = drawn()
+        x, y = rendered()
         keep(file, x, y)
     return x, y, {f"{NAME} ({by})": md5(x.tobytes() + y.tobytes())}
 
@@ -68,10 +68,12 @@ def status(root: Path) -> list[dict]:
 
 
 def drawn_by() -> str:
+    """The versions that decide every pixel."""
     return f"matplotlib {version('matplotlib')}, pillow {version('pillow')}"
 
 
 def kept_in(root: Path) -> Path:
+    """The file in the data folder that keeps the images."""
     return Path(root).expanduser() / NAME / f"{drawn_by().replace(', ', '-').replace(' ', '-')}.npz"
 
 
@@ -82,6 +84,8 @@ def kept(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def keep(file: Path, x: np.ndarray, y: np.ndarray) -> None:
+    """Write the images, or leave it where the folder cannot be written."""
+
     def write(path: Path) -> None:
         with open(path, "wb") as stream:
             np.savez_compressed(stream, x=x, y=y)
@@ -90,10 +94,10 @@ def keep(file: Path, x: np.ndarray, y: np.ndarray) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         replace(file, write)
     except OSError:
-        return  # it is drawn again next time: seconds
+        return  # it is rendered again next time: seconds
 
 
-def drawn(count: int = COUNT) -> tuple[np.ndarray, np.ndarray]:
+def rendered(count: int = COUNT) -> tuple[np.ndarray, np.ndarray]:
     """As many of each letter, in random order."""
     from PIL import Image
 

@@ -32,21 +32,21 @@ PARTNERS = {  # what `auto` takes: sets of the same shape that can be had withou
 UNKNOWN = -1  # the label of every image of an unknown class
 
 
-def asked(wanted: object, base: str) -> tuple[str, ...]:
-    """The names of the sets that `data.ood` asks for beside `base`.
+def requested(ood: bool | str | Sequence[str] | None, base: str) -> tuple[str, ...]:
+    """The names of the sets in `data.ood`, which are unknown classes to `base`.
 
     Raises:
         UsageError: there is no such set, its shape differs, or it has classes of `base`.
     """
-    if wanted in (None, False):
+    if ood in (None, False):
         return ()
-    if wanted == "auto":
+    if ood == "auto":
         return PARTNERS.get(base, ())
-    listed = [wanted] if isinstance(wanted, str) else list(wanted) if isinstance(wanted, Sequence) else [str(wanted)]
+    listed = [ood] if isinstance(ood, str) else list(ood)
     for name in listed:
         choices = [letters.NAME, *SETS, *SYNTHETIC]
         if name not in choices:
-            hint = did_you_mean(str(name), choices)
+            hint = did_you_mean(name, choices)
             raise UsageError(f"data.ood names '{name}': take auto or a list of {', '.join(choices)}.{hint}")
         if name == base:
             raise UsageError(f"data.ood names {name}, which is what is learnt here: its classes are known, so take another set.")
@@ -70,21 +70,21 @@ def unknown(
     Args:
         known: all images of `base`, tensors [rows, *shape]; none of them may be among the unknown.
         inputs: raw images -> inputs, on the scale of `base`.
-        most: images of a set: as many as the test split has, drawn by the seed, so that shares mean the same everywhere.
+        most: images of a set: as many as the test split has, at random by the seed, so that shares mean the same everywhere.
 
     Raises:
         UsageError: files cannot be had, or an image is known.
     """
-    found, checksums, seen = {}, {}, fingerprints(known)
+    splits, checksums, known_images = {}, {}, fingerprints(known)
     for name in sets:
         raw, sums = test_images(name, base, root, source)
         x = inputs(raw)
-        if both := seen & fingerprints([x]):
+        if both := known_images & fingerprints([x]):
             raise UsageError(f"data.ood names {name}, which holds {len(both)} of the images of {base}: take another set.")
         rows = torch.randperm(len(x), generator=streams.generator(seed, "unknown", name))[:most]
-        found[name] = Split(x, torch.full((len(rows),), UNKNOWN), rows)
+        splits[name] = Split(x, torch.full((len(rows),), UNKNOWN), rows)
         checksums |= {f"{name}/{file}": md5 for file, md5 in sums.items()}
-    return found, checksums
+    return splits, checksums
 
 
 def test_images(name: str, base: str, root: Path, source: str) -> tuple[np.ndarray, dict[str, str]]:

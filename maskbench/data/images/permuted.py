@@ -4,13 +4,15 @@ import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskbench.common import streams
-from maskbench.data.images.whole_sets import Splits, divide, load, stage_of, whole_number
+from maskbench.common.knobs import Count, Whole
+from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
 
 
@@ -29,22 +31,38 @@ class Permute:
         return x.flatten(1).index_select(1, self.order.to(x.device)).view_as(x)
 
 
-def permuted(*, base: str, stages: int, legacy: bool, val: int, normalize: str, source: str, root: Path,
-             seed: int) -> list[Stage]:  # fmt: skip
-    """`stages` stages of all ten classes; a stage's permutation depends on the seed and its index alone.
+def permuted(
+    *,
+    base: str,
+    stages: Count,
+    legacy: bool,
+    val: Whole,
+    normalize: Literal["standard", "unit"],
+    source: Literal["auto", "folder", "torchvision", "package", "sample"],
+    root: Path,
+    seed: int,
+) -> list[Stage]:
+    """Stages of all classes; a stage's permutation depends on the seed and its index alone.
 
-    With `legacy` the permutation of stage i is what numpy draws from seed i + `seed`, as in the released SupSup code.
+    Args:
+        base: the data set, one that sources/sets.py knows.
+        stages: how many.
+        legacy: the permutation of stage i is numpy's from seed i + `seed`, as in the released SupSup code.
+        val: images that validate, the same in every stage.
+        normalize: `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+        source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
+        root: the data folder.
+        seed: of the run, draws the permutations and the validation images.
     """
-    total = whole_number("data.stages", stages, least=1)
     images = load(base, root, normalize, source)
     plain, pixels = divide(images, val, seed), math.prod(images.shape)
 
     def seen(view: Permute) -> Splits:  # rows and labels are shared by all stages
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
-    orders = [permutation(seed, i, legacy, pixels) for i in range(total)]
+    orders = [permutation(seed, i, legacy, pixels) for i in range(stages)]
     return [
-        stage_of(images, seen(Permute(order)), index=i, total=total, name=f"permutation {i}") for i, order in enumerate(orders)
+        stage_of(images, seen(Permute(order)), index=i, total=stages, name=f"permutation {i}") for i, order in enumerate(orders)
     ]
 
 

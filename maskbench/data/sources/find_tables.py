@@ -25,8 +25,8 @@ log = logging.getLogger("maskbench")
 CHOICES = ("auto", "folder", "package")  # of `data.source`
 
 
-class Found(NamedTuple):
-    """x [rows, features] and y [rows, values], float64; which rows train and test in each division; where from."""
+class TableData(NamedTuple):
+    """A table: x [rows, features], y [rows, values], float64; the rows that train and test in each division; its origin."""
 
     x: np.ndarray
     y: np.ndarray
@@ -34,10 +34,10 @@ class Found(NamedTuple):
     origin: "Origin"
 
 
-# ---- the door
+# ---- public
 
 
-def find(name: str, root: Path, source: str = "auto") -> Found:
+def find(name: str, root: Path, source: str = "auto") -> TableData:
     """The table `name`: one that is known, or a folder in the published layout, in the data folder or anywhere.
 
     `source` is `auto` (the folder, then packages), `folder` or `package`; what a package gave is kept in the folder.
@@ -130,6 +130,7 @@ def written(cells: np.ndarray) -> dict[str, bytes]:
 
 
 def nowhere(table: Table, place: Path, reasons: list[str]) -> str:
+    """No source could serve: why each failed, and what to put where."""
     tried = f" and could not be fetched ({'; '.join(reasons)})" if reasons else ""
     return (
         f"{table.title} is not in {place}{tried}: put data.txt there, with index_features.txt and index_target.txt as "
@@ -145,7 +146,7 @@ def intact(place: Path, table: Table) -> bool:
         return False
 
 
-def own(name: str, root: Path) -> Found:
+def own(name: str, root: Path) -> TableData:
     """A user's folder in the published layout."""
     here = [root / PUBLISHED / name, root / name]
     for place in (inner for outer in here for inner in (outer, outer / "data")):
@@ -155,7 +156,7 @@ def own(name: str, root: Path) -> Found:
     raise UsageError(f"There is no table '{name}': put data.txt into {here[0]}, or take one of {', '.join(TABLES)}.{hint}")
 
 
-def read(place: Path, title: str, table: Table | None, source: str) -> Found:
+def read(place: Path, title: str, table: Table | None, source: str) -> TableData:
     """The table in a folder.
 
     Raises:
@@ -173,12 +174,12 @@ def read(place: Path, title: str, table: Table | None, source: str) -> Found:
     target = places(place / "index_target.txt", cells.shape[1], [cells.shape[1] - 1])
     others = [column for column in range(cells.shape[1]) if column not in target]
     features = places(place / "index_features.txt", cells.shape[1], others)
-    given = list(listed(place, len(cells)))
+    given = list(published(place, len(cells)))
     divisions = given or (table.divide() if table else divide(len(cells), 20))
     if table and hashed(divisions) != table.dealt:
         raise UsageError(f"the index files in {place} are not the published divisions of {title}: replace or delete them.")
     sums = {f"{title} values": checksum(cells), f"{title} divisions": hashed(divisions)}
-    return Found(cells[:, features], cells[:, target], divisions, Origin(title, source, sums))
+    return TableData(cells[:, features], cells[:, target], divisions, Origin(title, source, sums))
 
 
 def numbers(file: Path) -> np.ndarray:
@@ -194,13 +195,13 @@ def places(file: Path, columns: int, otherwise: list[int]) -> list[int]:
     """The column or row numbers a file lists; `otherwise` if there is no such file."""
     if not file.is_file():
         return otherwise
-    found = numbers(file).flatten().astype(int).tolist()
-    if not found or min(found) < 0 or max(found) >= columns:
+    listed = numbers(file).flatten().astype(int).tolist()
+    if not listed or min(listed) < 0 or max(listed) >= columns:
         raise UsageError(f"{file} points outside of data.txt, which has 0 to {columns - 1}: replace it.")
-    return found
+    return listed
 
 
-def listed(place: Path, rows: int) -> Iterator[Division]:
+def published(place: Path, rows: int) -> Iterator[Division]:
     """The divisions that index files list, from 0 on.
 
     Raises:

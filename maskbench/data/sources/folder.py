@@ -37,7 +37,7 @@ class Held(NamedTuple):
 
 
 def read(folder: Path, checksums: dict[str, str]) -> Held:
-    """Look for each file, plain or ending in .gz, and check the MD5 of its uncompressed content."""
+    """Read each file, plain or ending in .gz, and check the MD5 of its uncompressed content."""
     held = Held({}, {})
     for file, expected in checksums.items():
         for path in (folder / file, folder / f"{file}.gz"):

@@ -1,4 +1,4 @@
-"""Data sets that nobody fetches for you: folders that have to be put into the data folder by hand. Imports no torch."""
+"""Data sets that no client fetches: folders that have to be put into the data folder by hand. Imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

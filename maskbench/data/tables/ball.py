@@ -2,29 +2,34 @@
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count
 from maskbench.common.streams import generator
-from maskbench.data.images.whole_sets import whole_number
 from maskbench.data.stage import Origin, Split, Stage
 
 
 def identity(x: Tensor) -> Tensor:
+    """The link of regression."""
     return x
 
 
-def points(*, dimension: int, outputs: int, rows: int, domain: str, root: Path, seed: int) -> list[Stage]:
-    """One stage of uniform points, `rows` in each split, of the `ball` or of its `nonnegative` part.
+def points(
+    *, dimension: Count, outputs: Count, rows: Count, domain: Literal["ball", "nonnegative"], root: Path, seed: int
+) -> list[Stage]:
+    """One stage of uniform points. There is nothing to learn: targets of the splits are zeros.
 
-    `outputs` is how many a target net has. There is nothing to learn here: targets of the splits are zeros.
+    Args:
+        dimension: of the ball.
+        outputs: of the target net.
+        rows: points in each split.
+        domain: the unit `ball`, or the part of it without negative coordinates (`nonnegative`).
+        root: the data folder, which is not needed.
+        seed: of the run, draws the points.
     """
-    dimension, outputs = whole_number("data.dimension", dimension, 1), whole_number("data.outputs", outputs, 1)
-    rows = whole_number("data.rows", rows, 1)
-    if domain not in ("ball", "nonnegative"):
-        raise UsageError(f"data.domain={domain} must be ball or nonnegative")
 
     def split(name: str) -> Split:
         source = generator(seed, "ball", name)

@@ -2,11 +2,12 @@
 
 import math
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, NonNegative, Within
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
 from maskbench.data.tables.generated import Truth, pair
@@ -32,17 +33,29 @@ def coefficients(distance: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return 1 + 0.1 * distance * draw[:4], 1 + 0.1 * distance * draw[4:9], 0.05 * distance * draw[9:]
 
 
-def friedman1_transfer(*, distance: float, n_source: int, n_target: int, val: int, test: int, noise: float, root: Path,
-                       seed: int) -> list[Stage]:  # fmt: skip
+def friedman1_transfer(
+    *,
+    distance: NonNegative,
+    n_source: Annotated[int, Within(least=2)],
+    n_target: Count,
+    val: Count,
+    test: Count,
+    noise: NonNegative,
+    root: Path,
+    seed: int,
+) -> list[Stage]:
     """Source and target on x in U[0, 1]^10. The seed draws the source's coefficients and all samples.
 
     Args:
         distance: d, how far the source's coefficients are from the target's; 0: the same function.
-        noise: deviation of what is added to training and validation targets.
+        n_source: training samples of the source.
+        n_target: training samples of the target; those of a smaller target are among those of a larger one.
+        val: noisy samples that validate, of source and target each.
+        test: samples without noise that test, of each.
+        noise: standard deviation of what is added to training and validation targets.
+        root: the data folder, which is not needed.
+        seed: of the run.
     """
-    for key, value in (("distance", distance), ("noise", noise)):
-        if not value >= 0:
-            raise UsageError(f"data.{key}={value} is a deviation: take 0 or more.")
     plain = torch.ones(4, dtype=torch.float64), torch.ones(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     disturbed = coefficients(distance, seed)
     return pair(

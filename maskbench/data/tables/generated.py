@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from maskbench.common.streams import generator
-from maskbench.data.images.whole_sets import whole_number
 from maskbench.data.stage import Origin, Split, Stage
 from maskbench.data.tables.regression import identity, squared_error
 
@@ -21,7 +20,7 @@ POOL = 1000  # target samples are the first of so many, so that a smaller sample
 
 @dataclass(frozen=True)
 class Truth:
-    """A function to be learnt: what it gives for x [rows, features], [rows, values], and what else is asked of its model."""
+    """A function to be learnt: `f` gives [rows, values] for x [rows, features]; `measures` are further scores of its model."""
 
     name: str
     f: Callable[[Tensor], Tensor]
@@ -48,9 +47,7 @@ def pair(
     that one is the same whatever the sizes of the others; the samples of a smaller `n_target` are among those of a
     larger. Without `standardize` targets stay in their own units.
     """
-    n_source = whole_number("data.n_source", n_source, least=2)
-    n_target = whole_number("data.n_target", n_target, least=1)
-    sizes = {"val": whole_number("data.val", val, least=1), "test": whole_number("data.test", test, least=1)}
+    sizes = {"val": val, "test": test}
 
     def draw(truth: Truth, role: str, part: str, rows: int) -> tuple[Tensor, Tensor]:
         pool = max(rows, POOL) if (role, part) == ("target", "train") else rows
@@ -73,7 +70,7 @@ def pair(
         return Split(x.float(), ((y - mean) / deviation).float())
 
     def stage(index: int, role: str, truth: Truth) -> Stage:
-        drawn = b"".join(t.numpy().tobytes() for part in ("train", "val", "test") for t in parts[role, part])
+        samples = b"".join(t.numpy().tobytes() for part in ("train", "val", "test") for t in parts[role, part])
         return Stage(
             index=index,
             total=2,
@@ -84,7 +81,7 @@ def pair(
             classes=(),
             outputs=y.shape[1],
             shape=tuple(parts[role, "train"][0].shape[1:]),
-            origin=Origin(name, "generated", {role: hashlib.md5(drawn, usedforsecurity=False).hexdigest()}),
+            origin=Origin(name, "generated", {role: hashlib.md5(samples, usedforsecurity=False).hexdigest()}),
             criterion=squared_error,
             link=identity,
             units=(mean[None].float(), deviation[None].float()),

@@ -1,17 +1,18 @@
 """Ordinary differential equations as transfer problems: learn the vector field of a system, then that of another.
 
-What is learnt is state -> its rate of change, from noisy samples of both. What the learnt field is worth is also said by
-rolling it out: the state's error along trajectories, and that of the energy.
+A net learns state -> its rate of change, from noisy samples of both. The learnt field is also judged by rolling it out:
+the state's error along trajectories, and that of the energy.
 """
 
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, NonNegative, Positive, Within
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
 from maskbench.data.tables.generated import Truth, pair
@@ -53,18 +54,37 @@ def turn(state: Tensor) -> Tensor:
     return torch.stack([theta, state[..., 1]], -1)
 
 
-def pendulum(*, source_damping: float, target_damping: float, gravity: float, n_source: int, n_target: int, val: int,
-             test: int, noise: float, standardize: bool, root: Path, seed: int) -> list[Stage]:  # fmt: skip
+def pendulum(
+    *,
+    source_damping: NonNegative,
+    target_damping: NonNegative,
+    gravity: Positive,
+    n_source: Annotated[int, Within(least=2)],
+    n_target: Count,
+    val: Count,
+    test: Count,
+    noise: NonNegative,
+    standardize: bool,
+    root: Path,
+    seed: int,
+) -> list[Stage]:
     """Source and target differ in damping; states in U[-pi, pi] x U[-3, 3].
 
     Measures of a model: `rollout_mse` over 25 trajectories of 200 steps (angles as points on a circle, so that a whole
     turn is no error), and `energy_error`, the mean absolute difference of energies along them.
+
+    Args:
+        source_damping, target_damping: beta, the damping of each.
+        gravity: g / L.
+        n_source: training samples of the source.
+        n_target: training samples of the target; those of a smaller target are among those of a larger one.
+        val: noisy samples that validate, of source and target each.
+        test: samples without noise that test, of each.
+        noise: standard deviation of what is added to training and validation targets.
+        standardize: whether targets are standardised by the source's mean and deviation.
+        root: the data folder, which is not needed.
+        seed: of the run, draws all samples.
     """
-    for key, value in (("source_damping", source_damping), ("target_damping", target_damping), ("noise", noise)):
-        if not value >= 0:
-            raise UsageError(f"data.{key}={value} does not work: take 0 or more.")
-    if not gravity > 0:
-        raise UsageError(f"data.gravity={gravity} is g / L: take a number above 0.")
     box = torch.tensor([math.pi, 3.0], dtype=torch.float64)
 
     def truth(name: str, damping: float) -> Truth:

@@ -37,8 +37,8 @@ def stage_of(name: str, folds: Sequence[Fold], origin: Origin) -> Stage:
 
     Features and targets of a fold are standardised by its own training part (a deviation of 0 counts as 1). One fold
     gives inputs [rows, features] and targets [rows, values], more give [rows, folds, features] and [rows, folds,
-    values]; `shape` is one row's. Where nothing is held out the validation split is the training split, so that what
-    looks at it finds numbers: they are then of training data.
+    values]; `shape` is one row's. Where nothing is held out the validation split is the training split, so that its
+    scores are those of training data.
     """
     scaled = [_standardised(fold) for fold in folds]
 

@@ -8,7 +8,7 @@ what is masked. A masked weight keeps its random initial value for ever; what is
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from torch.func import functional_call
 from maskbench import masks
 from maskbench.backbones.batch_statistics import by_first
 from maskbench.backbones.initial import RULES
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Positive, Share, Whole
 from maskbench.data.episodes.stages import EpisodeStage, Tasks
 from maskbench.methods.meta import inner
 from maskbench.methods.meta.inner import Weights
@@ -26,20 +27,27 @@ from maskbench.training.method import Method
 
 @final
 class Episodic(Method):
-    """Names of weights are selected by patterns: `["*"]` all, `["*", "!head.*"]` the body, `["head.*"]` the classifier.
+    """A meta-learner with an inner loop of gradient steps on each task, over weights or over masks of random weights.
+
+    Names of weights are selected by patterns: `["*"]` all, `["*", "!head.*"]` the body, `["head.*"]` the classifier.
 
     Args:
         net: a backbone that ends in `head`.
-        outer: what the outer loop learns, of the weights that are not masked.
-        adapted: what the inner loop moves. rate: of its steps.
-        masked: which of the Linear and Conv weights are masked, each by a learnt score.
-        steps, test_steps: of the inner loop, in training and in testing.
+        outer: patterns of what the outer loop learns, of the weights that are not masked.
+        adapted: patterns of what the inner loop moves.
+        masked: patterns of the Linear and Conv weights that are masked, each entry by a learnt score.
+        rate: learning rate of the inner loop.
+        steps: gradient steps of the inner loop in training.
+        test_steps: gradient steps of the inner loop in testing.
         first_order: gradients of the inner loop count as constants.
         dropped: share of each masked weight that is off at the start (p0 of the paper; 0: training starts dense).
         weights: how masked weights are drawn, by a rule of backbones/initial.py.
         scores: `learned`, or `fixed`: the mask of the start stays (the control of a random mask).
         side_by_side: tasks in one batched computation (vmap): true, false, or `auto`: unless the net has convolutions and
             runs on a CPU.
+
+    Raises:
+        UsageError: patterns fit no weight of the backbone.
     """
 
     def __init__(
@@ -49,32 +57,28 @@ class Episodic(Method):
         outer: Sequence[str],
         adapted: Sequence[str],
         masked: Sequence[str],
-        rate: float,
-        steps: int,
-        test_steps: int,
+        rate: Positive,
+        steps: Whole,
+        test_steps: Whole,
         first_order: bool = False,
-        dropped: float = 0.0,
-        weights: str = "kaiming_normal",
-        scores: str = "learned",
-        side_by_side: bool | str = "auto",
+        dropped: Share = 0.0,
+        weights: Literal[
+            "glorot_normal",
+            "glorot_uniform",
+            "glorot_signed_constant",
+            "kaiming_normal",
+            "kaiming_uniform",
+            "signed_constant",
+            "unsigned_constant",
+        ] = "kaiming_normal",
+        scores: Literal["learned", "fixed"] = "learned",
+        side_by_side: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(net)
-        if scores not in ("learned", "fixed"):
-            raise UsageError(f"method.scores={scores} must be learned or fixed")
-        if side_by_side not in (True, False, "auto"):
-            raise UsageError(f"method.side_by_side={side_by_side} must be true, false or auto")
-        if not 0 <= dropped < 1:
-            raise UsageError(f"method.dropped={dropped} must be at least 0 and below 1")
-        if weights not in RULES:
-            raise UsageError(f"no method.weights '{weights}'.{did_you_mean(str(weights), RULES)} Rules: {', '.join(RULES)}")
-        if min(steps, test_steps) < 0:
-            raise UsageError(f"method.steps={steps} and method.test_steps={test_steps} must be at least 0")
-        if rate <= 0:
-            raise UsageError(f"method.rate={rate} must be above 0; method.adapted says what the inner loop leaves alone")
         names = [name for name, _ in net.named_parameters()]
         self.masked = inner.selected(masks.sites(net), list(masked))
         self.outer = [n for n in inner.selected(names, list(outer)) if n not in self.masked]
-        self.rates = dict.fromkeys(chosen("adapted", names, adapted), rate)
+        self.rates = dict.fromkeys(matching("adapted", names, adapted), rate)
         if masked and not self.masked:
             raise UsageError(f"method.masked={list(masked)} fits no weight; there are {', '.join(masks.sites(net))}")
         self.count, self.test_count, self.first_order = steps, test_steps, first_order
@@ -102,6 +106,7 @@ class Episodic(Method):
         return (p for some in self.groups().values() for p in some)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
+        """What the outer loop learns, for an optimiser with a rate for each: `scores` and `weights`."""
         scores = list(self.scores.values()) if self.learned else []
         weights = [self.net.get_parameter(name) for name in self.outer]
         return {name: some for name, some in (("scores", scores), ("weights", weights)) if some}
@@ -113,14 +118,14 @@ class Episodic(Method):
     def loss(self, batch: tuple[Tasks, Tensor], stage: EpisodeStage) -> Tensor:
         """Mean over tasks of the query loss after the inner loop on the support set."""
         (x, support_y), y = batch
-        start, drawn, size = self.start(), self.drawn(), support_y.shape[1]
+        start, binary, size = self.start(), self.binary_masks(), support_y.shape[1]
 
         def one(x: Tensor, support_y: Tensor, y: Tensor) -> Tensor:
             def support_loss(weights: Weights) -> Tensor:
-                return stage.criterion(self.output(weights, drawn, x[:size]), support_y)
+                return stage.criterion(self.output(weights, binary, x[:size]), support_y)
 
             weights = inner.adapted(support_loss, start, self.rates, self.count, self.first_order)
-            return stage.criterion(self.output(weights, drawn, x[size:]), y)
+            return stage.criterion(self.output(weights, binary, x[size:]), y)
 
         return inner.over_tasks(one, x, support_y, y, side_by_side=self.side_by_side()).mean()
 
@@ -129,17 +134,17 @@ class Episodic(Method):
 
         Norms take their statistics from the query set (transductive), or `inductive` from the support set.
         """
-        start, drawn, size = self.start(), self.drawn(), tasks.y.shape[1]
+        start, binary, size = self.start(), self.binary_masks(), tasks.y.shape[1]
 
         def one(x: Tensor, support_y: Tensor) -> Tensor:
             def support_loss(weights: Weights) -> Tensor:
-                return stage.criterion(self.output(weights, drawn, x[:size]), support_y)
+                return stage.criterion(self.output(weights, binary, x[:size]), support_y)
 
             def query(weights: Weights) -> Tensor:
                 if not inductive:
-                    return self.output(weights, drawn, x[size:])
+                    return self.output(weights, binary, x[size:])
                 with by_first(self.net, size):
-                    return self.output(weights, drawn, x)[size:]
+                    return self.output(weights, binary, x)[size:]
 
             path = islice(inner.steps(support_loss, start, self.rates, first_order=True), max(counts) + 1)
             answers = {count: query(weights) for count, weights in enumerate(path) if count in set(counts)}
@@ -153,17 +158,17 @@ class Episodic(Method):
         """Where the inner loop begins, by name; masked weights without their mask."""
         return dict(self.net.named_parameters())
 
-    def drawn(self) -> Weights:
+    def binary_masks(self) -> Weights:
         """The masks, zeros and ones, straight through to the scores: d/dscore = d/dm."""
         pairs = {name: (self.score(name), self.threshold(name)) for name in self.masked}
         return {name: masks.threshold(torch.ones_like(score), score, theta) for name, (score, theta) in pairs.items()}
 
-    def output(self, weights: Weights, drawn: Weights, x: Tensor) -> Tensor:
-        return functional_call(self.net, inner.masked(weights, drawn), (x,))
+    def output(self, weights: Weights, binary: Weights, x: Tensor) -> Tensor:
+        return functional_call(self.net, inner.masked(weights, binary), (x,))
 
     def effective_weights(self, x: Tasks, stage: EpisodeStage) -> Weights:
         """What the inner loop starts from, masked."""
-        return inner.masked(self.start(), self.drawn())
+        return inner.masked(self.start(), self.binary_masks())
 
     def logits(self, x: Tasks, stage: EpisodeStage) -> Tensor:
         """Query outputs [tasks, queries, outputs] after the inner loop."""
@@ -189,19 +194,24 @@ class Episodic(Method):
     def extra_metrics(self) -> dict[str, float]:
         if not self.masked:
             return {}
-        drawn = {name.removeprefix("0/"): mask for name, mask in self.masks().items()}
-        layers = {f"density/{name.removesuffix('.weight')}": masks.density([m]) for name, m in drawn.items()}
-        return {"density": masks.density(drawn.values())} | layers
+        by_name = {name.removeprefix("0/"): mask for name, mask in self.masks().items()}
+        layers = {f"density/{name.removesuffix('.weight')}": masks.density([m]) for name, m in by_name.items()}
+        return {"density": masks.density(by_name.values())} | layers
 
     def ticket(self) -> dict[str, Tensor]:
         """The random weights and the masks over them: a plain net from which each task begins."""
         if not self.masked:
             return {}
-        drawn = {f"mask|{name.removeprefix('0/')}": mask.to(torch.uint8) for name, mask in self.masks().items()}
-        return dict(self.net.state_dict()) | drawn
+        bits = {f"mask|{name.removeprefix('0/')}": mask.to(torch.uint8) for name, mask in self.masks().items()}
+        return dict(self.net.state_dict()) | bits
 
 
-def chosen(key: str, names: list[str], patterns: Sequence[str]) -> list[str]:
-    if found := inner.selected(names, list(patterns)):
-        return found
+def matching(key: str, names: list[str], patterns: Sequence[str]) -> list[str]:
+    """The names that the patterns of a knob select.
+
+    Raises:
+        UsageError: they select none.
+    """
+    if selected := inner.selected(names, list(patterns)):
+        return selected
     raise UsageError(f"method.{key}={list(patterns)} fits no weight of the backbone; there are {', '.join(names)}")

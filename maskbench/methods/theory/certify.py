@@ -27,6 +27,7 @@ class Map(NamedTuple):
 
 
 def linear(w: Tensor) -> Map:
+    """A linear map as a `Map`."""
     return Map(w, -w)
 
 

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from maskbench.backbones.random_relu import Drawn, Linear, RandomReLU, Spread, Sums
-from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator
 from maskbench.methods.theory import subset_sums
 from maskbench.methods.theory.certify import Map
 
 DENSE = 32_000_000  # entries up to which storage=auto keeps the whole random net
 CHUNK = 2**20  # entries worked on at once, where a sum runs over candidates
-Watch = Callable[[int, int], None]  # told (weights done, of all)
+Watch = Callable[[int, int], None]  # called with (weights done, of all)
 
 # ---- rules: which candidates stand for a weight
 
@@ -43,6 +42,7 @@ class Rule(NamedTuple):
 
 
 def one(place: Tensor, n: int) -> Tensor:
+    """One-hot masks, bool [weights, n]."""
     return torch.nn.functional.one_hot(place, n).bool()
 
 
@@ -69,7 +69,7 @@ SOLVERS = {  # of `min_error`
 def subsets(objective: str = "min_error", solver: str = "meet_in_the_middle") -> Rule:
     """Any subset: of least error, or with `min_size` the smallest whose error is within the tolerance.
 
-    Only the 24 candidates with the largest |u| are looked at where there are more.
+    Where there are more than 24 candidates, only those with the 24 largest |u| count.
     """
     solve, words = SOLVERS[solver]
 
@@ -109,7 +109,7 @@ def formula_width(name: str, eps: float, weights: int, w: float = 0.1, miss: flo
 
 
 class Pairs(NamedTuple):
-    """What was drawn for one layer: u [N, inputs] and v [N, outputs, inputs]. A wider draw begins with a narrower one."""
+    """The random candidates of one layer: u [N, inputs] and v [N, outputs, inputs]. A wider draw begins with a narrower one."""
 
     u: Tensor
     v: Tensor
@@ -166,11 +166,11 @@ def effect(u: Tensor, v: Tensor, kept: Tensor, both: bool) -> Map:
     return Map(sides[0], sides[1] if both else None)
 
 
-# ---- what the two methods of drawing and keeping share: one target layer after another in a random net
+# ---- two plans of how a target layer becomes random layers: as in the theorems, and as in the authors' code
 
 
 class TwoLayers:
-    """A target layer becomes two random layers, of which a mask keeps the pairs that the rule chose.
+    """The theorems' plan: a target layer becomes two random layers, of which a mask keeps the pairs that the rule chose.
 
     `storage` dense keeps the whole first random matrix, block only the entries that a mask can keep, auto the whole one
     while the random net has at most 32 million entries. Both compute the same.
@@ -179,9 +179,6 @@ class TwoLayers:
     normalised = True  # targets are scaled to spectral norm 1
 
     def __init__(self, rule: Rule, distribution: str, storage: str) -> None:
-        for key, value, known in (("distribution", distribution, LAWS), ("storage", storage, ("auto", "dense", "block"))):
-            if value not in known:
-                raise UsageError(f"method.{key}={value} must be one of {', '.join(known)}")
         self.rule, self.distribution, self.storage = rule, distribution, storage
 
     def net(self, depth: int) -> RandomReLU:
@@ -196,11 +193,11 @@ class TwoLayers:
     def draw(self, w: Tensor, width: int, *stream: object) -> Pairs:
         return draw(tuple(w.shape), width, self.distribution, *stream)
 
-    def choose(self, w: Tensor, drawn: Pairs, both: bool, eps: float, watch: Watch = lambda *_: None) -> Tensor:
-        return choose(w, drawn, both, self.rule, eps, watch)
+    def choose(self, w: Tensor, pairs: Pairs, both: bool, eps: float, watch: Watch = lambda *_: None) -> Tensor:
+        return choose(w, pairs, both, self.rule, eps, watch)
 
-    def effect(self, drawn: Pairs, kept: Tensor, both: bool) -> Map:
-        return effect(*drawn, kept, both)
+    def effect(self, pairs: Pairs, kept: Tensor, both: bool) -> Map:
+        return effect(*pairs, kept, both)
 
     def dense(self, shapes: Sequence[tuple[int, int]], width: int) -> bool:
         return self.storage == "dense" or (self.storage == "auto" and self.entries(shapes, width) <= DENSE)
@@ -217,14 +214,14 @@ class TwoLayers:
         """Outputs of the random layers that stand for a target layer."""
         return [width * shape[1], shape[0]]
 
-    def tensors(self, drawn: Pairs, dense: bool, *stream: object) -> list[Tensor]:
+    def tensors(self, pairs: Pairs, dense: bool, *stream: object) -> list[Tensor]:
         """The weights of the random layers."""
-        (width, d_in), d_out = drawn.u.shape, drawn.v.shape[1]
-        second = drawn.v.transpose(0, 1).reshape(d_out, width * d_in).contiguous()
+        (width, d_in), d_out = pairs.u.shape, pairs.v.shape[1]
+        second = pairs.v.transpose(0, 1).reshape(d_out, width * d_in).contiguous()
         if not dense:
-            return [drawn.u[..., None].clone(), second]
+            return [pairs.u[..., None].clone(), second]
         first = LAWS[self.distribution](torch.rand(width, d_in, d_in, generator=generator(*stream, "rest")))
-        first.diagonal(dim1=1, dim2=2).copy_(drawn.u)
+        first.diagonal(dim1=1, dim2=2).copy_(pairs.u)
         return [first.view(width * d_in, d_in), second]
 
     def masks(self, kept: Tensor, dense: bool) -> list[Tensor]:
@@ -247,8 +244,8 @@ class TwoLayers:
 
 
 class SharedSums:
-    """What the public code of Pensia et al. does, kept for comparison: each weight is a sum of some of n uniform numbers on
-    the range of its layer's own weights, one set of n for a whole output. No single random net has such weights.
+    """The plan of Pensia et al.'s public code, kept for comparison: each weight is a sum of some of n uniform numbers on the
+    range of its layer's own weights, one set of n for a whole output. No single random net has such weights.
     """
 
     normalised = False
@@ -267,16 +264,16 @@ class SharedSums:
         uniform = torch.rand(width, w.shape[0], generator=generator(*stream, "coefficients")).T.double()
         return (w.min() + (w.max() - w.min()) * uniform).float()[:, None].expand(*w.shape, width)
 
-    def choose(self, w: Tensor, drawn: Tensor, both: bool, eps: float, watch: Watch = lambda *_: None) -> Tensor:
+    def choose(self, w: Tensor, numbers: Tensor, both: bool, eps: float, watch: Watch = lambda *_: None) -> Tensor:
         parts = []
-        for values, goal in zip(drawn.split(10), w.split(10), strict=True):
+        for values, goal in zip(numbers.split(10), w.split(10), strict=True):
             rows = values.double().flatten(0, 1)
             parts.append(self.rule.choose(torch.ones_like(rows), rows, goal.flatten(), eps).view(values.shape))
             watch(min(10 * len(parts), len(w)) * w.shape[1], w.numel())
         return torch.cat(parts)
 
-    def effect(self, drawn: Tensor, kept: Tensor, both: bool) -> Map:
-        return self.read([drawn], [kept], both)
+    def effect(self, numbers: Tensor, kept: Tensor, both: bool) -> Map:
+        return self.read([numbers], [kept], both)
 
     def dense(self, shapes: Sequence[tuple[int, int]], width: int) -> bool:
         return True
@@ -290,8 +287,8 @@ class SharedSums:
     def widths(self, shape: tuple[int, int], width: int) -> list[int]:
         return [shape[0]]
 
-    def tensors(self, drawn: Tensor, dense: bool, *stream: object) -> list[Tensor]:
-        return [drawn.contiguous()]
+    def tensors(self, numbers: Tensor, dense: bool, *stream: object) -> list[Tensor]:
+        return [numbers.contiguous()]
 
     def masks(self, kept: Tensor, dense: bool) -> list[Tensor]:
         return [kept]

@@ -1,4 +1,4 @@
-"""How near a masked random net came to its target: the certificate, errors of weights, sizes, for the record."""
+"""How near a masked random net comes to its target: the certificate, errors of weights, sizes, for the record."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ from maskbench.methods.theory import certify
 from maskbench.methods.theory.construct import formula_width
 from maskbench.methods.theory.strong_ticket import StrongTicket
 
-LISTED = 20  # weights that are named
+LISTED = 20  # weights that are named, at most
 
 
 class Judgement:
-    """Target and stand-in as they stand at the end, in float64, with what can be said of the distance between them."""
+    """Target and stand-in as they stand at the end, in float64, and the distance between them."""
 
     def __init__(self, ticket: StrongTicket) -> None:
         self.ticket, self.goals, self.maps = ticket, ticket.goals(), ticket.maps()
@@ -45,13 +45,17 @@ class Judgement:
             yield eps, torch.cat([side.abs().flatten() for side in sides])
 
     def check(self, fit: Callable) -> None:
-        """Raises UsageError where the certificate misses eps_net; it names a width that does not."""
+        """Refuse a stand-in that is not certified within eps_net, where that is required.
+
+        Raises:
+            UsageError: it is not; names a width that would be.
+        """
         ticket, width = self.ticket, int(self.ticket.book["width"])
         if not ticket.strict or self.certificate <= ticket.eps_net:
             return
-        found = ticket.search(max(width + 1, ticket.guess()), fit, floor=width)
-        mend = "no width that fits here would do" if found is None else (
-            f"method.width={found.width} would do (measured: {found.error:.3g})"
+        bracket = ticket.search(max(width + 1, ticket.guess()), fit, floor=width)
+        mend = "no width that fits here would do" if bracket is None else (
+            f"method.width={bracket.width} would do (measured: {bracket.error:.3g})"
         )  # fmt: skip
         raise UsageError(
             f"method.width={width} is too narrow for method.eps_net={ticket.eps_net}: the certificate is "
@@ -66,7 +70,7 @@ class Judgement:
         all_errors = torch.cat([errors for _, errors in per_layer])
         over = sum(int((errors > eps).sum()) for eps, errors in per_layer)
         kept = sum(int(mask.sum()) for mask in ticket.masks().values())
-        candidates, drawn = plan.candidates(shapes, width), plan.entries(shapes, width)
+        candidates, entries = plan.candidates(shapes, width), plan.entries(shapes, width)
         quantiles = {f"weight_error/q{round(100 * q)}": quantile(all_errors, q) for q in (0.5, 0.95, 0.99)}
         finest = min(eps for eps, _ in per_layer)
         bound = formula_width(plan.rule.name, finest, len(all_errors)) if plan.normalised else None
@@ -84,16 +88,16 @@ class Judgement:
             "kept": kept,
             "kept_per_target_weight": kept / weights,
             "kept_per_candidate": kept / candidates,
-            "kept_per_drawn": kept / drawn,
+            "kept_per_drawn": kept / entries,
             "candidates_per_target_weight": candidates / weights,
-            "drawn_per_target_weight": drawn / weights,
+            "drawn_per_target_weight": entries / weights,
         }
 
     def table(self) -> list[dict[str, Any]]:
         """A line for each target layer."""
         ticket, rows = self.ticket, []
         for layer, ((eps, errors), w) in enumerate(zip(self.errors(), self.goals, strict=True)):
-            drawn = [ticket.masks()[name] for name in ticket.plan.names(layer)]
+            layer_masks = [ticket.masks()[name] for name in ticket.plan.names(layer)]
             rows.append(
                 {
                     "layer": f"{w.shape[1]}-{w.shape[0]}",
@@ -103,41 +107,42 @@ class Judgement:
                     "tolerance": eps,
                     "over it": int((errors > eps).sum()),
                     "layer error": certify.layer_error(w, self.maps[layer]),
-                    "kept/weight": int(sum(mask.sum() for mask in drawn)) / w.numel(),
+                    "kept/weight": int(sum(mask.sum() for mask in layer_masks)) / w.numel(),
                 }
             )
         return rows
 
     def notes(self) -> list[str]:
+        """Sentences for the record."""
         ticket, plan = self.ticket, self.ticket.plan
         widths = [out for shape in ticket.shapes for out in plan.widths(shape, int(ticket.book["width"]))]
-        told = [f"Random net {'-'.join(map(str, [ticket.shapes[0][1], *widths]))}; solver: {plan.rule.solver}."]
+        sentences = [f"Random net {'-'.join(map(str, [ticket.shapes[0][1], *widths]))}; solver: {plan.rule.solver}."]
         if plan.normalised and not bool(ticket.book["dense"]):
-            told.append(
+            sentences.append(
                 "Of the first random layer of each pair only entries that a mask can keep are stored (storage=block); "
                 "drawn_per_target_weight counts the dense random net."
             )
         if ticket.eps_weight is not None:
-            told += self.exceptions()
+            sentences += self.exceptions()
         if not plan.normalised:
-            told.append(
+            sentences.append(
                 "faithful_code: candidates as in the authors' code, shared by an output's weights; no random net has these."
             )
-        return told
+        return sentences
 
     def exceptions(self) -> list[str]:
-        """The weights that are off by more than eps_weight, worst first, where that was asked for by itself."""
-        found = []
+        """The weights that are off by more than eps_weight, worst first."""
+        exceptions = []
         for layer, (eps, w, stand_in) in enumerate(zip(self.ticket.tolerances(), self.goals, self.maps, strict=True)):
             off = (stand_in.plus - w).abs()
             if stand_in.minus is not None:
                 off = torch.maximum(off, (stand_in.minus + w).abs())
             for j, i in (off > eps).nonzero().tolist():
-                found.append((off[j, i].item(), f"layer {layer + 1} [{j}, {i}] w = {w[j, i]:.4f} by {off[j, i]:.2g}"))
-        if not found:
+                exceptions.append((off[j, i].item(), f"layer {layer + 1} [{j}, {i}] w = {w[j, i]:.4f} by {off[j, i]:.2g}"))
+        if not exceptions:
             return []
-        listed = [words for _, words in sorted(found, reverse=True)[:LISTED]] + ["..."] * (len(found) > LISTED)
-        return [f"{len(found)} weights are off by more than eps_weight={self.ticket.eps_weight}: {'; '.join(listed)}"]
+        listed = [words for _, words in sorted(exceptions, reverse=True)[:LISTED]] + ["..."] * (len(exceptions) > LISTED)
+        return [f"{len(exceptions)} weights are off by more than eps_weight={self.ticket.eps_weight}: {'; '.join(listed)}"]
 
 
 def judge(ticket: StrongTicket, stage: Stage) -> Judgement:
@@ -153,5 +158,5 @@ def judge(ticket: StrongTicket, stage: Stage) -> Judgement:
 
 
 def quantile(values: Tensor, q: float) -> float:
-    """By selection: torch.quantile takes at most 16 million values."""
+    """The empirical quantile, by selection: torch.quantile takes at most 16 million values."""
     return values.kthvalue(max(1, math.ceil(q * len(values)))).values.item()

@@ -6,14 +6,14 @@ mask over weights with as many random neurons, which does what neuron masks cann
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from maskbench import masks
 from maskbench.backbones.random_relu import Linear, RandomReLU
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, Positive
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
@@ -21,25 +21,28 @@ from maskbench.methods.theory import certify, construct, neurons
 from maskbench.methods.theory.targets import Target
 from maskbench.training.method import Method
 
-SELECT = ("greedy", "rounding")
-
 
 @final
 class MalachNeuron(Method):
-    """Args:
-    net: the target's backbone. target: `random`, `trained`, or a run directory.
-    neurons: of the random net.
-    select: `greedy`: flips of single neurons until none helps; `rounding`: at random by the ridge coefficients.
-    penalty: of the ridge regression, as a share of the features' mean square.
+    """A target approximated by a random depth-two net from which a mask takes whole neurons.
+
+    Args:
+        net: the target's backbone.
+        target: `random`: as the backbone was drawn; `trained`: within this run, first; or the run directory of a finished run.
+        neurons: how many the random net has.
+        select: `greedy`: flips of single neurons until none helps; `rounding`: at random by the ridge coefficients.
+        penalty: of the ridge regression, as a share of the features' mean square.
     """
 
     def __init__(
-        self, net: nn.Module, *, target: str = "random", neurons: int = 1000, select: str = "greedy", penalty: float = 1e-4
+        self,
+        net: nn.Module,
+        *,
+        target: str = "random",
+        neurons: Count = 1000,
+        select: Literal["greedy", "rounding"] = "greedy",
+        penalty: Positive = 1e-4,
     ) -> None:
-        if select not in SELECT:
-            raise UsageError(f"method.select={select} must be one of {', '.join(SELECT)}")
-        if isinstance(neurons, bool) or not isinstance(neurons, int) or neurons < 1 or penalty <= 0:
-            raise UsageError("method.neurons must be a whole number of at least 1 and method.penalty above 0")
         goal = Target(net, target)
         super().__init__(RandomReLU([Linear(), Linear()]))
         self.target, self.book = goal, TensorStore()
@@ -70,7 +73,7 @@ class MalachNeuron(Method):
 
 
 class Neurons:
-    """The construction that task=theory works with: the random net, which neurons stay, and what came of it."""
+    """The construction that task=theory works with: the random net, which neurons stay, and the errors that leaves."""
 
     pieces = ("neurons",)
     certificate, scale = None, 1.0  # nothing is proved about the ball
@@ -95,8 +98,7 @@ class Neurons:
         """Choose the neurons on the training inputs."""
         fit.watch(piece, 0, 1, {})
         phi, v, y = self.features(stage.train.tensors()[0])
-        q, found = neurons.quadratic(phi, v, y), self.selections(phi, v, y)
-        kept = found[self.select]
+        q, kept = neurons.quadratic(phi, v, y), self.selections(phi, v, y)[self.select]
         fit.watch(piece, 1, 1, {})
         self.book.put("kept", masks.pack(kept))
         self.book.put("scalar", torch.tensor(q.scalar(kept.double()), dtype=torch.float32))
@@ -104,9 +106,9 @@ class Neurons:
 
     def selections(self, phi: Tensor, v: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The neurons, bool [k], that each way of selecting keeps."""
-        drawn = generator(self.root, "rounding")
+        stream = generator(self.root, "rounding")
         weights = neurons.ridge(phi, y, self.penalty)
-        return {"greedy": neurons.greedy(neurons.quadratic(phi, v, y)), "rounding": neurons.rounded(weights, v, drawn)}
+        return {"greedy": neurons.greedy(neurons.quadratic(phi, v, y)), "rounding": neurons.rounded(weights, v, stream)}
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(features [points, k], outgoing weights [k, outputs], what the target answers), float64."""
@@ -138,7 +140,7 @@ class Neurons:
     real_difference = difference
 
     def check(self, fit: Callable) -> None:
-        """Nothing was asked, as nothing can be promised."""
+        """Nothing to refuse, as no bound is promised."""
 
     def numbers(self) -> dict[str, float | None]:
         """Relative errors on test inputs: of the mask, of its ceiling, and of what it is compared with."""
@@ -172,8 +174,8 @@ class Neurons:
     def table(self) -> list[dict[str, Any]]:
         names = {"ridge": "random features, trained top layer (ceiling)", "greedy": "neuron mask, greedy flips",
                  "rounding": "neuron mask, rounded ridge", "weight_mask": "weight mask, as many random neurons"}  # fmt: skip
-        found = self.numbers()
-        return [{"what": words, "relative error": found[f"relative_error/{name}"]} for name, words in names.items()]
+        numbers = self.numbers()
+        return [{"what": words, "relative error": numbers[f"relative_error/{name}"]} for name, words in names.items()]
 
     def notes(self) -> list[str]:
         return []

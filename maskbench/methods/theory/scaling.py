@@ -11,7 +11,7 @@ from maskbench.methods.theory import certify, construct
 
 
 class Bracket(NamedTuple):
-    """The narrowest width found, what was measured there, and how many widths were tried."""
+    """The narrowest width that fits, its measured error, and how many widths were tried."""
 
     width: int
     error: float
@@ -31,7 +31,7 @@ def narrowest(
     """The narrowest width above `floor` with measure(width) <= eps, where the next narrower one that was tried fails.
 
     Grows or shrinks from `start` by the factor `growth` until the answer lies between two widths, then halves the gap until
-    it is one, or `resolution` times the width. Measured errors need only fall roughly: what is given was measured.
+    it is one, or `resolution` times the width. Measured errors need only fall roughly: what is returned was measured.
     None: even `most` fails.
     """
     tried: dict[int, float] = {}

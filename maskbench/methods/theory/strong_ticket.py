@@ -1,11 +1,11 @@
-"""A target net, a random net, and the masks that make the one of the other: what the constructive methods share.
+"""The construction of a strong lottery ticket: a target net, a random net, and the masks that make the one of the other.
 
-Their method registers the three as its own modules; this object works on them, layer by layer, and measures what came out.
+The method registers the three as its own modules; this object works on them, layer by layer, and measures the result.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +21,17 @@ from maskbench.methods.theory.scaling import Bracket, narrowest
 from maskbench.methods.theory.targets import Target
 
 MOST = 400_000_000  # candidate entries of the widest net that is tried
-INPUTS = ("auto", "ball", "nonnegative")
 
 
 class StrongTicket:
-    """Args:
-    net: the random net of `plan`, empty. target: what is approximated. book: an empty Shelf for what is kept.
-    plan: how layers are drawn, chosen and stored.
-    width: candidates N of each weight, or `auto`: the narrowest that is certified within eps_net.
-    eps_net: sup of the error over the unit ball that is asked of the net whose layers have spectral norm 1.
-    eps_weight: error of one weight that counts as within tolerance; None: what suffices for eps_net.
-    inputs: `ball`; `nonnegative`: the part of it without negative coordinates, which needs half of the pairs; `auto`: the
-        latter if no training input is negative.
-    strict: whether a width that is not certified within eps_net is an error.
+    """Masks over a random net that make it compute a target, built layer by layer, with a certificate of the error.
+
+    Args:
+        net: the random net of `plan`, empty.
+        target: what is approximated.
+        book: an empty TensorStore for widths and masks, part of the method's state.
+        plan: how layers are drawn, chosen and stored.
+        width, eps_net, eps_weight, inputs, strict: as of the method (strong_tickets.py).
     """
 
     def __init__(
@@ -43,25 +41,18 @@ class StrongTicket:
         book: TensorStore,
         plan: TwoLayers | SharedSums,
         *,
-        width: int | str,
+        width: int | Literal["auto"],
         eps_net: float,
         eps_weight: float | None,
-        inputs: str,
+        inputs: Literal["auto", "ball", "nonnegative"],
         strict: bool,
     ) -> None:
-        if width != "auto" and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
-            raise UsageError(f"method.width={width} must be auto or a whole number of at least 1")
-        for key, value in (("eps_net", eps_net), ("eps_weight", eps_weight)):
-            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise UsageError(f"method.{key}={value} must be above 0")
-        if inputs not in INPUTS:
-            raise UsageError(f"method.inputs={inputs} must be one of {', '.join(INPUTS)}")
         self.net, self.target, self.book, self.plan = net, target, book, plan
         self.width, self.eps_net, self.eps_weight, self.inputs, self.strict = width, eps_net, eps_weight, inputs, strict
         self.root = int(torch.randint(2**62, (1,)))  # names the streams of the random weights
         self.pieces = [f"layer {layer + 1}" for layer in range(target.depth)]
 
-    # ---- what is known once it is aimed
+    # ---- target and tolerances
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -78,7 +69,7 @@ class StrongTicket:
         return all(f"bits/{name}" in self.book for layer in range(self.target.depth) for name in self.plan.names(layer))
 
     def trainable(self) -> list[nn.Parameter]:
-        """What may move now: a target that is to be trained first."""
+        """A target that is to be trained before anything else; nothing later."""
         return list(self.target.parameters()) if self.target.source == "trained" and "width" not in self.book else []
 
     def goals(self) -> list[Tensor]:
@@ -87,7 +78,7 @@ class StrongTicket:
 
     @property
     def scale(self) -> float:
-        """What the error of the approximated target times this is, is the error of the target itself."""
+        """Factor from the error of the approximated target to that of the target itself."""
         return math.prod(self.target.norms()) if self.plan.normalised else 1.0
 
     def tolerances(self) -> list[float]:
@@ -100,7 +91,11 @@ class StrongTicket:
     # ---- step 1: the target, and how wide
 
     def aim(self, stage: Stage, fit: Callable, train: Callable[[], Any]) -> dict[str, Any]:
-        """Settle target and width. `train` trains the target, where the method was asked to."""
+        """Settle target and width; `train` trains the target, where `target=trained`.
+
+        Raises:
+            UsageError: inputs are negative where that was excluded, or no width is certified within eps_net.
+        """
         self.target.prepare(stage, train)
         smallest = min(float(x.min()) for x, _ in stage.train.batches(10_000))
         if self.inputs == "nonnegative" and smallest < 0:
@@ -111,10 +106,10 @@ class StrongTicket:
         self.book.put("both", torch.tensor(both))
         width, tried = self.width, 0
         if width == "auto":
-            found = self.search(self.guess(), fit)
-            if found is None:
+            bracket = self.search(self.guess(), fit)
+            if bracket is None:
                 raise UsageError(f"no random net that fits here is certified within method.eps_net={self.eps_net}: ask for less")
-            width, tried = found.width, found.tried
+            width, tried = bracket.width, bracket.tried
         self.book.put("width", torch.tensor(width))
         self.book.put("dense", torch.tensor(self.plan.dense(self.shapes, width)))
         return {"widths_tried": tried, "headline": {"width": width, "weights": self.target.size}}
@@ -145,13 +140,14 @@ class StrongTicket:
         """The certificate of a random net of this width, without building it."""
         goals, maps = self.goals(), []
         for layer, w in enumerate(goals):
-            drawn, kept = self.choose(layer, w, width, watch)
-            maps.append(self.plan.effect(drawn, kept, self.both[layer]))
+            candidates, kept = self.choose(layer, w, width, watch)
+            maps.append(self.plan.effect(candidates, kept, self.both[layer]))
         return certify.certificate(goals, maps)
 
     def choose(self, layer: int, w: Tensor, width: int, watch: Watch) -> tuple[Any, Tensor]:
-        drawn = self.plan.draw(w, width, self.root, layer)
-        return drawn, self.plan.choose(w, drawn, self.both[layer], self.tolerances()[layer], watch)
+        """(random candidates of the layer, which of them are kept), as the plan has them."""
+        candidates = self.plan.draw(w, width, self.root, layer)
+        return candidates, self.plan.choose(w, candidates, self.both[layer], self.tolerances()[layer], watch)
 
     # ---- step 2: a layer
 
@@ -159,33 +155,33 @@ class StrongTicket:
         """Draw a target layer's random layers and their masks; the numbers of the layer."""
         layer, width, dense = self.pieces.index(piece), int(self.book["width"]), bool(self.book["dense"])
         w = self.goals()[layer]
-        drawn, kept = self.choose(layer, w, width, lambda done, total: fit.watch(piece, done, total, {}))
-        tensors, drawn_masks = self.plan.tensors(drawn, dense, self.root, layer), self.plan.masks(kept, dense)
-        for name, weight, mask in zip(self.plan.names(layer), tensors, drawn_masks, strict=True):
+        candidates, kept = self.choose(layer, w, width, lambda done, total: fit.watch(piece, done, total, {}))
+        tensors, layer_masks = self.plan.tensors(candidates, dense, self.root, layer), self.plan.masks(kept, dense)
+        for name, weight, mask in zip(self.plan.names(layer), tensors, layer_masks, strict=True):
             self.net.get_submodule(name.removesuffix(".weight")).weight = weight
             self.book.put(f"bits/{name}", masks.pack(mask))
-        error = certify.layer_error(w, self.plan.effect(drawn, kept, self.both[layer]))
-        return {"headline": {"layer_error": error, "kept": int(sum(mask.sum() for mask in drawn_masks)) / w.numel()}}
+        error = certify.layer_error(w, self.plan.effect(candidates, kept, self.both[layer]))
+        return {"headline": {"layer_error": error, "kept": int(sum(mask.sum() for mask in layer_masks)) / w.numel()}}
 
-    # ---- what came out, read back from the random net and the masks
+    # ---- the result, read back from the random net and the masks
 
     def masks(self) -> dict[str, Tensor]:
         """Bool, by the random net's own names."""
         held = [name for name in self.book.names() if name.startswith("bits/")]
-        found = {name.removeprefix("bits/"): self.book[name] for name in held}
-        return {name: masks.unpack(bits, self.net.get_buffer(name).shape) for name, bits in found.items()}
+        packed = {name.removeprefix("bits/"): self.book[name] for name in held}
+        return {name: masks.unpack(bits, self.net.get_buffer(name).shape) for name, bits in packed.items()}
 
     def effective_weights(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         return {name: self.net.get_buffer(name).to(dtype) * mask for name, mask in self.masks().items()}
 
     def maps(self) -> list[Map]:
         """What each masked layer computes, as matrices."""
-        drawn, found = self.masks(), []
+        by_name, maps = self.masks(), []
         for layer in range(self.target.depth):
             names = self.plan.names(layer)
             weights = [self.net.get_buffer(name) for name in names]
-            found.append(self.plan.read(weights, [drawn[name] for name in names], self.both[layer]))
-        return found
+            maps.append(self.plan.read(weights, [by_name[name] for name in names], self.both[layer]))
+        return maps
 
     def outputs(self, x: Tensor) -> Tensor:
         """The masked random net itself in float64, [points, outputs]."""

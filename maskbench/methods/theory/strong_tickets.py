@@ -7,11 +7,12 @@ function of the seed and the target.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, final
+from typing import Any, Literal, final
 
 from torch import Tensor, nn
 
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, Positive
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
 from maskbench.methods.theory import construct
@@ -19,20 +20,32 @@ from maskbench.methods.theory.strong_ticket import StrongTicket
 from maskbench.methods.theory.targets import Target
 from maskbench.training.method import Method
 
-OBJECTIVES = ("min_size", "min_error")
-
 
 @final
 class StrongTickets(Method):
-    """Args:
-    net: the target's backbone: one neuron, one layer or a whole net. target: `random`, `trained`, or a run directory.
-    pick: one product for each weight. `two_coordinate`: the pair nearest to (|w|, sign w), as in the proof; `product`: the
-        pair whose product is nearest. None: any subset of the products, by `objective` and `solver`.
-    objective: `min_size`: the smallest subset within the tolerance of a weight; `min_error`: the one of least error.
-    solver: meet_in_the_middle (exact), milp (scipy, a check), greedy (a heuristic, min_error only).
-    faithful_code: draw what the authors' public code draws instead: n uniform numbers on the range of a layer's weights,
-        shared by an output's weights. It shows their numbers, not their theorem: no random net has such weights.
-    width, eps_net, eps_weight, inputs, strict: of StrongTicket. distribution, storage: of TwoLayers.
+    """A target net approximated by masking a random net, which is never trained.
+
+    Args:
+        net: the target's backbone: one neuron, one layer or a whole net.
+        target: `random`: as the backbone was drawn; `trained`: within this run, first; or the run directory of a finished run.
+        width: candidates N of each weight, or `auto`: the narrowest that is certified within eps_net.
+        eps_net: bound on the error over the unit ball, of the net whose layers have spectral norm 1.
+        eps_weight: error of one weight that counts as within tolerance; None: what suffices for eps_net.
+        pick: one product for each weight. `two_coordinate`: the pair nearest to (|w|, sign w), as in the proof; `product`:
+            the pair whose product is nearest. None: any subset of the products, by `objective` and `solver`.
+        objective: `min_size`: the smallest subset within the tolerance of a weight; `min_error`: the one of least error.
+        solver: meet_in_the_middle (exact), milp (scipy, a check), greedy (a heuristic, min_error only).
+        distribution: of the random weights: `uniform` on [-1, 1], or standard `normal`.
+        inputs: `ball`; `nonnegative`: the part of it without negative coordinates, which needs half of the pairs; `auto`: the
+            latter if no training input is negative.
+        storage: `dense` keeps the whole random net, `block` only the entries that a mask can keep; `auto`: dense up to
+            32 million entries.
+        strict: whether a width that is not certified within eps_net is an error.
+        faithful_code: draw what the authors' public code draws instead: n uniform numbers on the range of a layer's weights,
+            shared by an output's weights. It shows their numbers, not their theorem: no random net has such weights.
+
+    Raises:
+        UsageError: the greedy solver with objective min_size, or a target that does not fit (targets.py).
     """
 
     def __init__(
@@ -40,27 +53,20 @@ class StrongTickets(Method):
         net: nn.Module,
         *,
         target: str = "random",
-        width: int | str = "auto",
-        eps_net: float = 0.1,
-        eps_weight: float | None = None,
-        pick: str | None = None,
-        objective: str = "min_size",
-        solver: str = "meet_in_the_middle",
-        distribution: str = "uniform",
-        inputs: str = "auto",
-        storage: str = "auto",
+        width: Count | Literal["auto"] = "auto",
+        eps_net: Positive = 0.1,
+        eps_weight: Positive | None = None,
+        pick: Literal["two_coordinate", "product"] | None = None,
+        objective: Literal["min_size", "min_error"] = "min_size",
+        solver: Literal["meet_in_the_middle", "milp", "greedy"] = "meet_in_the_middle",
+        distribution: Literal["uniform", "normal"] = "uniform",
+        inputs: Literal["auto", "ball", "nonnegative"] = "auto",
+        storage: Literal["auto", "dense", "block"] = "auto",
         strict: bool = True,
         faithful_code: bool = False,
     ) -> None:
-        for key, value, choices in (
-            ("pick", pick, (None, *construct.PICKS)),
-            ("objective", objective, OBJECTIVES),
-            ("solver", solver, construct.SOLVERS),
-        ):
-            if value not in choices:
-                raise UsageError(f"method.{key}={value} must be one of {', '.join(filter(None, choices))}")
         if solver == "greedy" and objective == "min_size":
-            raise UsageError("method.solver=greedy looks for a small error only: add method.objective=min_error")
+            raise UsageError("method.solver=greedy finds small errors only: add method.objective=min_error")
         rule = construct.subsets(objective, solver) if pick is None else construct.PICKS[pick]
         plan = construct.SharedSums(rule) if faithful_code else construct.TwoLayers(rule, distribution, storage)
         goal = Target(net, target)

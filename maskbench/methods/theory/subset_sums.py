@@ -17,29 +17,29 @@ BLOCK = 2**18  # numbers of one working array: 2 MB, which stays in a core's cac
 SMALL = 3  # sizes that `smallest` enumerates before it meets in the middle
 
 
-class Found(NamedTuple):
-    """kept: bool [rows, goals, n]. error: |sum of what is kept - goal|, [rows, goals]."""
+class Subsets(NamedTuple):
+    """Chosen subsets. kept: bool [rows, goals, n]. error: |sum of what is kept - goal|, [rows, goals]."""
 
     kept: Tensor
     error: Tensor
 
 
-def found(values: Tensor, goal: Tensor, kept: Tensor) -> Found:
+def with_error(values: Tensor, goal: Tensor, kept: Tensor) -> Subsets:
     """The error of given subsets, summed anew."""
-    return Found(kept, ((values[:, None] * kept).sum(-1) - goal).abs())
+    return Subsets(kept, ((values[:, None] * kept).sum(-1) - goal).abs())
 
 
 # ---- exact
 
 
-def brute_force(values: Tensor, goal: Tensor) -> Found:
-    """The least error by looking at all 2^n subsets: for tests."""
+def brute_force(values: Tensor, goal: Tensor) -> Subsets:
+    """The least error, out of all 2^n subsets: for tests."""
     sums = subset_sums(values)  # [rows, 2^n]
     best = (sums[:, None] - goal[..., None]).abs().argmin(-1)
-    return found(values, goal, members(best, values.shape[1]))
+    return with_error(values, goal, members(best, values.shape[1]))
 
 
-def meet_in_the_middle(values: Tensor, goal: Tensor) -> Found:
+def meet_in_the_middle(values: Tensor, goal: Tensor) -> Subsets:
     """The least error: for every sum of one half, the nearest completion among the sorted sums of the other.
 
     Raises:
@@ -48,7 +48,7 @@ def meet_in_the_middle(values: Tensor, goal: Tensor) -> Found:
     return _pieces(values, goal, _nearest)
 
 
-def smallest(values: Tensor, goal: Tensor, eps: float) -> Found:
+def smallest(values: Tensor, goal: Tensor, eps: float) -> Subsets:
     """A subset of least size among those with error <= eps; where there is none, the one of least error.
 
     Sizes 0 to 3 are enumerated, which settles most goals when eps is coarse. The rest meets in the middle: all sums of the
@@ -69,13 +69,13 @@ def smallest(values: Tensor, goal: Tensor, eps: float) -> Found:
     if len(where):
         rest = _pieces(values[row], flat[where][:, None], lambda v, g: _fewest(v, g, eps))
         kept[where] = rest.kept[:, 0]
-    return found(values, goal, kept.unflatten(0, goal.shape))
+    return with_error(values, goal, kept.unflatten(0, goal.shape))
 
 
 # ---- checks and heuristics
 
 
-def milp(values: Tensor, goal: Tensor, eps: float | None = None, seconds: float = 60.0) -> Found:
+def milp(values: Tensor, goal: Tensor, eps: float | None = None, seconds: float = 60.0) -> Subsets:
     """Mixed-integer programming by HiGHS (scipy), one goal after another: least error, or with `eps` least size within it.
 
     Milliseconds to seconds a goal; HiGHS' own tolerances (1e-6 to 1e-7) bound how exact it can be. A goal that no subset
@@ -88,7 +88,7 @@ def milp(values: Tensor, goal: Tensor, eps: float | None = None, seconds: float 
             x = _program(row, aim, eps, seconds)
             if x is not None:
                 kept[r, g] = torch.from_numpy(x[:n] > 0.5)
-    return found(values, goal, kept)
+    return with_error(values, goal, kept)
 
 
 def _program(row: list[float], aim: float, eps: float | None, seconds: float) -> np.ndarray | None:
@@ -109,7 +109,7 @@ def _program(row: list[float], aim: float, eps: float | None, seconds: float) ->
     return answer.x
 
 
-def greedy(values: Tensor, goal: Tensor) -> Found:
+def greedy(values: Tensor, goal: Tensor) -> Subsets:
     """A heuristic, orders of magnitude worse than the exact solvers: the largest first, if it brings the sum closer."""
     kept = torch.zeros(*goal.shape, values.shape[1], dtype=torch.bool)
     left = goal.clone()
@@ -118,7 +118,7 @@ def greedy(values: Tensor, goal: Tensor) -> Found:
         take = (left - value).abs() < left.abs()
         left = torch.where(take, left - value, left)
         kept.scatter_(2, j[:, None, None].expand(*goal.shape, 1), take[..., None])
-    return found(values, goal, kept)
+    return with_error(values, goal, kept)
 
 
 def cut(score: Tensor, most: int = MOST) -> Tensor:
@@ -142,7 +142,7 @@ def members(places: Tensor, n: int) -> Tensor:
     return (places[..., None] >> torch.arange(n)) & 1 == 1
 
 
-def _pieces(values: Tensor, goal: Tensor, solve: Callable[[Tensor, Tensor], Tensor]) -> Found:
+def _pieces(values: Tensor, goal: Tensor, solve: Callable[[Tensor, Tensor], Tensor]) -> Subsets:
     """`solve` on pieces of rows and goals that fit BLOCK; it gives the places of whole subsets [rows, goals]."""
     n = values.shape[1]
     if n > MOST:
@@ -155,7 +155,7 @@ def _pieces(values: Tensor, goal: Tensor, solve: Callable[[Tensor, Tensor], Tens
         for v, piece in zip(values.split(rows), goal.split(rows), strict=True)
     ]
     places = torch.cat(parts) if parts else goal.new_zeros(goal.shape, dtype=torch.long)
-    return found(values, goal, members(places, n))
+    return with_error(values, goal, members(places, n))
 
 
 def _sorted(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +186,7 @@ def _nearest(values: Tensor, goal: Tensor) -> Tensor:
 
 
 def _joined(best: Tensor, at: Tensor, upper_at: Tensor, lower_at: Tensor, half: int) -> Tensor:
-    """Places of whole subsets [rows, goals]: the `best` lower sum of each goal, and the upper one found for it."""
+    """Places of whole subsets [rows, goals]: the `best` lower sum of each goal, and its upper one."""
     upper = at.unflatten(1, (best.shape[1], -1)).gather(2, best[..., None]).squeeze(2)
     return lower_at.gather(1, best) + (upper_at.gather(1, upper) << half)
 

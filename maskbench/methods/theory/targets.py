@@ -1,4 +1,4 @@
-"""The net that a random one is to stand in for: drawn, trained here, or read from the run directory of an earlier run."""
+"""The target net that a random one approximates: random itself, trained here, or read from an earlier run's directory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +66,7 @@ class Target(nn.Module):
         return [self.net.get_parameter(name).detach().double() for name in self.sites]
 
     def norms(self) -> list[float]:
+        """Spectral norms of the layers."""
         return [certify.norm(w) for w in self.weights()]
 
     def unit(self) -> list[Tensor]:
@@ -73,7 +74,11 @@ class Target(nn.Module):
         return [w / certify.norm(w) for w in self.weights()]
 
     def prepare(self, stage: Stage, train: Callable) -> None:
-        """Train it, if that was asked, and see whether it belongs to this data."""
+        """Train it where `source` says so, and check that it belongs to this data.
+
+        Raises:
+            UsageError: it was trained on other inputs, or a layer is zero.
+        """
         data = self.config.get("data", {})
         own = (stage.origin.name, stage.origin.scale)
         if self.config and (data.get("base"), data.get("normalize")) != own:
@@ -87,7 +92,11 @@ class Target(nn.Module):
             raise UsageError("a layer of the target is zero, so there is nothing to approximate")
 
     def read(self, folder: Path) -> None:
-        """Take the weights that a finished run left."""
+        """Take the weights of a finished run.
+
+        Raises:
+            UsageError: there is no such run, or its net is another than this run's backbone.
+        """
         about = read_json(folder / "run.json") or {}
         if not (folder / "result.json").is_file() or not (folder / "weights.safetensors").is_file():
             raise UsageError(

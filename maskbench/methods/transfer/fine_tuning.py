@@ -7,7 +7,7 @@ arXiv 1901.09229) or BSS (Chen et al. 2019, NeurIPS), which add up where several
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Self, final
+from typing import Literal, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -15,54 +15,51 @@ from torch.func import functional_call
 
 from maskbench.backbones.features import layers, tapped
 from maskbench.backbones.norm import freeze_batchnorm
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, NonNegative
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
 from maskbench.methods.transfer import penalties
 from maskbench.training.method import Method
 
-CHOICES = {"start": ("source", "init"), "moves": ("all", "head"), "bn": ("train", "freeze")}
-
 
 @final
 class FineTuning(Method):
-    """Args:
-    net: a backbone whose last layer is called `head`.
-    start: the target starts from the `source` solution, or from the `init`ial weights.
-    moves: `all` weights move on the target, or the `head`.
-    bn: running statistics of batch norms `train` with the target, or they are the source's and `freeze`.
-    l2: strength of sum w^2 over all that moves.
-    l2_sp: strength of sum (w - w_S)^2; a fresh head has no w_S and gets `head_l2` times its sum of squares.
-    delta: strength of the attention-weighted distance between feature maps of the net and of the source's net.
-    bss: strength of the sum of the `bss_k` smallest squared singular values of the features before the head.
+    """Train on the source, then on the target, with any of the usual regularisers of fine-tuning.
 
-    No strength has a 1/2 in it (penalties.py). A target that asks for other classes gets a fresh head.
+    No strength has a 1/2 in it (penalties.py). A target with other classes than the source gets a fresh head.
+
+    Args:
+        net: a backbone whose last layer is called `head`.
+        start: the target starts from the `source` solution, or from the `init`ial weights.
+        moves: `all` weights move on the target, or the `head` alone.
+        bn: running statistics of batch norms `train` with the target, or they are the source's and `freeze`.
+        l2: strength of sum w^2 over all that moves.
+        l2_sp: strength of sum (w - w_S)^2 over all but a fresh head, which has no w_S.
+        head_l2: strength of sum w^2 of a fresh head.
+        delta: strength of the attention-weighted distance between feature maps of the net and of the source's net.
+        bss: strength of the sum of the `bss_k` smallest squared singular values of the features before the head.
+        bss_k: how many of these singular values.
+
+    Raises:
+        UsageError: `delta` with a backbone that has no gates to compare features at.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        start: str = "source",
-        moves: str = "all",
-        bn: str = "train",
-        l2: float = 0.0,
-        l2_sp: float = 0.0,
-        head_l2: float = 0.0,
-        delta: float = 0.0,
-        bss: float = 0.0,
-        bss_k: int = 1,
+        start: Literal["source", "init"] = "source",
+        moves: Literal["all", "head"] = "all",
+        bn: Literal["train", "freeze"] = "train",
+        l2: NonNegative = 0.0,
+        l2_sp: NonNegative = 0.0,
+        head_l2: NonNegative = 0.0,
+        delta: NonNegative = 0.0,
+        bss: NonNegative = 0.0,
+        bss_k: Count = 1,
     ) -> None:
         super().__init__(net)
-        for key, value in {"start": start, "moves": moves, "bn": bn}.items():
-            if value not in CHOICES[key]:
-                hint = did_you_mean(str(value), CHOICES[key])
-                raise UsageError(f"method.{key}={value} must be {' or '.join(CHOICES[key])}.{hint}")
-        for key, value in {"l2": l2, "l2_sp": l2_sp, "head_l2": head_l2, "delta": delta, "bss": bss}.items():
-            if not value >= 0:
-                raise UsageError(f"method.{key}={value} is the strength of a penalty: 0 or more.")
-        if not bss_k >= 1:
-            raise UsageError(f"method.bss_k={bss_k} counts singular values: 1 or more.")
         if delta and not layers(net):
             raise UsageError("method.delta needs a backbone with a gate after each hidden layer; try backbone=mlp_100x3.")
         self.start, self.moves, self.bn = start, moves, bn
@@ -73,8 +70,8 @@ class FineTuning(Method):
                 self.initial.put(name, value)
         self.source = copy.deepcopy(net) if l2_sp or delta else None  # w_S, once it is known
         self.attention = TensorStore()  # by layer
-        self.register_buffer("asked", torch.tensor(0))  # what the source asks for
-        self.register_buffer("answers", torch.tensor(0))  # what the head answers now
+        self.register_buffer("asked", torch.tensor(0))  # label space of the source
+        self.register_buffer("answers", torch.tensor(0))  # label space that the head answers now
         self.stage, self.probing = 0, False  # follow from the stage that learns and the phase it is in
 
     def learn(self, stage: Stage, fit: Callable) -> None:
@@ -100,21 +97,24 @@ class FineTuning(Method):
         yield from self.net.head.parameters() if head_only else self.net.parameters()
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        """The criterion; on the target, with the penalties of this method."""
         if stage.index == 0 or self.probing:
             return super().loss(batch, stage)
         x, y = batch
         names = list(self.attention.names()) if self.delta else []
-        with tapped(self.net, names, head=self.bss > 0) as seen:
+        with tapped(self.net, names, head=self.bss > 0) as features:
             loss = stage.criterion(self.net(x), y)
         if self.delta:
             attention = {name: self.attention[name] for name in names}
-            loss = loss + self.delta * penalties.delta({name: seen[name] for name in names}, self.features(x, names), attention)
+            loss = loss + self.delta * penalties.delta(
+                {name: features[name] for name in names}, self.source_features(x, names), attention
+            )
         if self.bss:
-            loss = loss + self.bss * penalties.bss(seen["head"], self.bss_k)
+            loss = loss + self.bss * penalties.bss(features["head"], self.bss_k)
         return loss + self.penalty(stage) if self.l2 or self.l2_sp or self.head_l2 else loss
 
     def penalty(self, stage: Stage) -> Tensor:
-        """What depends on the weights alone: l2 * sum w^2 + l2_sp * sum (w - w_S)^2 + head_l2 * sum of a fresh head's w^2."""
+        """The penalties of the weights alone: l2 * sum w^2 + l2_sp * sum (w - w_S)^2 + head_l2 * sum of a fresh head's w^2."""
         terms = []
         if self.l2:
             terms.append(self.l2 * penalties.l2(self.trainable_parameters()))
@@ -141,9 +141,9 @@ class FineTuning(Method):
         x, y = stage.train.tensors(next(self.net.parameters()).device)
         names = layers(self.net)
         with torch.no_grad():
-            with tapped(self.net, names) as seen:
+            with tapped(self.net, names) as features:
                 self.net(x)
-            for name, channels in {name: seen[name].shape[1] for name in names}.items():
+            for name, channels in {name: features[name].shape[1] for name in names}.items():
 
                 def loss(j: int | None, name: str = name, channels: int = channels) -> Tensor:
                     gain = torch.ones(channels, device=x.device)
@@ -154,11 +154,11 @@ class FineTuning(Method):
                 self.attention.put(name, penalties.channel_attention(loss, channels))
 
     @torch.no_grad()
-    def features(self, x: Tensor, names: list[str]) -> dict[str, Tensor]:
-        """Feature maps of the source's net."""
-        with tapped(self.source, names) as seen:
+    def source_features(self, x: Tensor, names: list[str]) -> dict[str, Tensor]:
+        """Feature maps of the source's net, by layer."""
+        with tapped(self.source, names) as features:
             self.source(x)
-        return seen
+        return features
 
     # ---- what stays as it is
 

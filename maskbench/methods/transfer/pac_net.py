@@ -8,14 +8,15 @@ on the same ledger.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from maskbench import masks
 from maskbench.backbones.norm import BATCH_NORMS, freeze_batchnorm
-from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.errors import UsageError
+from maskbench.common.knobs import NonNegative, Share, mistake
 from maskbench.data.stage import Stage
 from maskbench.masks.owners import WeightOwners
 from maskbench.masks.stores import TensorStore
@@ -26,23 +27,32 @@ log = logging.getLogger("maskbench")
 
 CRITERIA = {"magnitude": torch.abs, "random": torch.rand_like}  # the highest stay
 REFILLS = {"zero": nn.init.zeros_, "keep": lambda w: w}  # what the free weights start the target from
-BIAS, NORM = ("freeze", "free"), ("freeze", "train")
+STEPS = {  # knobs of the three steps, a mapping each
+    "prune": {"ratio": Share, "scope": Literal["global", "layerwise"], "criterion": Literal["magnitude", "random"]},
+    "allocate": {"share": NonNegative},
+    "calibrate": {"lam": NonNegative, "reset": Literal["zero", "keep"]},
+}
 
 
 @final
 class PacNet(Method):
-    """Args:
-    net: a backbone whose last layer is called `head`.
-    prune: `ratio` of all weights that goes, by one ranking of the whole net (`scope` global) or of each layer
-        (layerwise); `criterion` magnitude or random.
-    allocate: `share` of the budget's steps that the survivors train on the source again, without rewinding; 0: not.
-    calibrate: `lam` times the sum of squares of the target's own weights is added to its loss; `reset` zero starts
-        them at zero (the paper's figure), keep at the values they were pruned at.
-    bias: all that is not pruned but for norms is trained with the source, then it has to `freeze` or is `free`.
-    bn: gains, shifts and running statistics of batch norms have to `freeze`, or `train` with the target too.
+    """Prune the source's net, train the survivors on, and give the freed weights to the target.
 
-    A target that asks for other classes gets a fresh head, which is neither masked nor penalised; else the head is
-    pruned and shared like any layer.
+    A target with other classes than the source gets a fresh head, which is neither masked nor penalised; else the head
+    is pruned and shared like any layer.
+
+    Args:
+        net: a backbone whose last layer is called `head`.
+        prune: `ratio` of all weights that goes, by one ranking of the whole net (`scope` global) or of each layer
+            (layerwise); `criterion` magnitude or random.
+        allocate: `share` of the budget's steps that the survivors train on the source again, without rewinding; 0 skips it.
+        calibrate: `lam` times the sum of squares of the target's own weights is added to its loss; `reset` zero starts
+            them at zero (the paper's figure), keep at the values they were pruned at.
+        bias: after the source, all that is neither pruned nor a norm has to `freeze`, or is `free` to move.
+        bn: gains, shifts and running statistics of batch norms have to `freeze`, or `train` with the target too.
+
+    Raises:
+        UsageError: a knob of a step is missing, unknown or of a value that does not work.
     """
 
     def __init__(
@@ -52,33 +62,19 @@ class PacNet(Method):
         prune: Mapping[str, Any],
         allocate: Mapping[str, Any],
         calibrate: Mapping[str, Any],
-        bias: str = "freeze",
-        bn: str = "freeze",
+        bias: Literal["freeze", "free"] = "freeze",
+        bn: Literal["freeze", "train"] = "freeze",
     ) -> None:
         super().__init__(net)
+        check_steps({"prune": prune, "allocate": allocate, "calibrate": calibrate})
         self.ratio, self.scope, self.criterion = prune["ratio"], prune["scope"], prune["criterion"]
-        self.allocate, self.lam, reset = allocate["share"], calibrate["lam"], calibrate["reset"]
-        for key, value, choices in (
-            ("prune.scope", self.scope, ("global", "layerwise")),
-            ("prune.criterion", self.criterion, tuple(CRITERIA)),
-            ("calibrate.reset", reset, tuple(REFILLS)),
-            ("bias", bias, BIAS),
-            ("bn", bn, NORM),
-        ):
-            if value not in choices:
-                hint = did_you_mean(str(value), choices)
-                raise UsageError(f"method.{key}={value} must be {' or '.join(choices)}.{hint}")
-        if not 0 <= self.ratio < 1:
-            raise UsageError(f"method.prune.ratio={self.ratio} is the part of the weights that goes: 0 or more and below 1.")
-        for key, value in (("allocate.share", self.allocate), ("calibrate.lam", self.lam)):
-            if not value >= 0:
-                raise UsageError(f"method.{key}={value} must be 0 or more.")
-        self.bias, self.bn, self.refill = bias, bn, REFILLS[reset]
+        self.allocate, self.lam = allocate["share"], calibrate["lam"]
+        self.bias, self.bn, self.refill = bias, bn, REFILLS[calibrate["reset"]]
         self.trunk = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.ledger = WeightOwners(self.trunk)
         self.rest = TensorStore()  # biases, norms and statistics as the source left them
         self.norms = {f"{n}.{k}" for n, m in net.named_modules() if isinstance(m, BATCH_NORMS) for k in m.state_dict()}
-        self.register_buffer("asked", torch.tensor(0))  # what the source asks for
+        self.register_buffer("asked", torch.tensor(0))  # label space of the source
         # in training; follow from the stage that learns and the phase it is in
         self.stage, self.dense, self.own_head = 0, True, False
 
@@ -91,6 +87,7 @@ class PacNet(Method):
         self.ledger.claim(self.trunk, stage.index)
 
     def learn_source(self, stage: Stage, fit: Callable) -> None:
+        """Train, prune, and train the survivors on; then remember the other tensors as the source left them."""
         self.asked.fill_(stage.label_space)
         fit(self, stage, shared=self.net)  # 0 train
         self.dense = False
@@ -102,6 +99,7 @@ class PacNet(Method):
                 self.rest.put(name, value)
 
     def learn_target(self, stage: Stage, fit: Callable) -> None:
+        """Train what the source left free, from where `reset` puts it."""
         self.ledger.open(self.trunk, stage.index, self.refill)
         if self.own_head:
             self.net.head.reset_parameters()
@@ -121,6 +119,7 @@ class PacNet(Method):
                 log.warning("PAC-Net: prune.ratio=%s leaves nothing of %s, so nothing passes it", self.ratio, name)
 
     def kept(self, count: int) -> int:
+        """How many of so many weights stay."""
         return count - round(self.ratio * count)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
@@ -170,3 +169,14 @@ class PacNet(Method):
         kept = {name: self.ledger.mask(name, 0) for name in self.trunk}
         layers = {f"density/{name.removesuffix('.weight')}": masks.density([mask]) for name, mask in kept.items()}
         return {"density": masks.density(kept.values())} | layers
+
+
+def check_steps(steps: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse the first knob of a step, by step and name, that is missing, unknown or of a wrong value."""
+    for step, given in steps.items():
+        kinds = STEPS[step]
+        if set(given) != set(kinds):
+            raise UsageError(f"method.{step} has {', '.join(given) or 'nothing'} and takes {', '.join(kinds)}.")
+        for name, kind in kinds.items():
+            if message := mistake(f"method.{step}.{name}", given[name], kind):
+                raise UsageError(message)

@@ -5,7 +5,7 @@ over inputs. Masksembles' baseline of one net; like there, each example trains o
 """
 
 from collections.abc import Iterator
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones.fold import FoldLinear
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
 from maskbench.training.method import Method
@@ -21,19 +21,17 @@ from maskbench.training.method import Method
 
 @final
 class BatchEnsembleMembers(Method):
-    """Args:
-    net: any backbone. Norms, their statistics too, are shared by all members.
-    members: M.
-    assign: which members an example trains: `chunk`, the batch in M consecutive parts, one for each (the cost of one
-        net); `all`, every member, at M times the cost.
+    """An ensemble of M members that share their weights up to a rank-one factor for each member and layer.
+
+    Args:
+        net: any backbone. Norms, their statistics too, are shared by all members.
+        members: M, how many.
+        assign: which members an example trains: `chunk`, the batch in M consecutive parts, one for each (the cost of one
+            net); `all`, every member, at M times the cost.
     """
 
-    def __init__(self, net: nn.Module, *, members: int = 4, assign: str = "chunk") -> None:
+    def __init__(self, net: nn.Module, *, members: Count = 4, assign: Literal["chunk", "all"] = "chunk") -> None:
         super().__init__(net)
-        if isinstance(members, bool) or not isinstance(members, int) or members < 1:
-            raise UsageError(f"method.members={members} must be a whole number of at least 1")
-        if assign not in ("chunk", "all"):
-            raise UsageError(f"method.assign={assign} must be one of chunk, all")
         self.members, self.assign = members, assign
         self.layers = {name: net.get_submodule(name) for name in layers(net)}
         self.own = TensorStore(moving=True)  # s/<layer>, t/<layer>, bias/<layer>: [members, ...]
@@ -51,7 +49,7 @@ class BatchEnsembleMembers(Method):
         parts = [(x, y)] * self.members
         if self.assign == "chunk":
             parts = list(zip(x.tensor_split(self.members), y.tensor_split(self.members), strict=True))
-        # of fewer examples than members some part is empty: then lot decides whose
+        # of fewer examples than members some parts are empty: then it is random whose
         owners = torch.randperm(self.members).tolist() if len(x) < self.members else range(self.members)
         losses = [
             len(some) * stage.criterion(functional_call(self.net, self.member(m), (some,)), theirs)
@@ -61,7 +59,7 @@ class BatchEnsembleMembers(Method):
         return sum(losses) / sum(len(some) for some, _ in parts)
 
     def member(self, number: int) -> dict[str, Tensor]:
-        """What stands in for the backbone's weights and biases."""
+        """A member's weights and biases, by the backbone's names."""
         tensors = {}
         for name, layer in self.layers.items():
             tensors[f"{name}.weight"] = layer.weight * self.own[f"s/{name}"][number] * self.own[f"t/{name}"][number]
@@ -70,13 +68,13 @@ class BatchEnsembleMembers(Method):
         return tensors
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """The shared weights and norms, and every member's factors and biases; the backbone's own biases stand for none."""
+        """The shared weights and norms, and every member's factors and biases, which replace the backbone's biases."""
         replaced = {f"{name}.bias" for name in self.layers}
         yield from (p for name, p in self.net.named_parameters() if name not in replaced)
         yield from self.own.parameters()
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        """The first member: where one net is asked."""
+        """The first member's, for what takes a single net."""
         return self.member(0)
 
     def predict(self, x: Tensor, stage: Stage) -> Tensor:

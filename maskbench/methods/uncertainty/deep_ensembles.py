@@ -5,7 +5,7 @@ optionally also on inputs moved against it. The prediction is the uniform mixtur
 """
 
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -13,47 +13,40 @@ from torch.func import functional_call, vmap
 
 from maskbench.backbones.initial import fresh
 from maskbench.backbones.norm import BATCH_NORMS
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, NonNegative
 from maskbench.common.streams import seed_for, seeded, under_way
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
 from maskbench.training.method import Method
 
-ADVERSARIES = ("none", "sign", "random")
 SMALL = 20_000  # weights; beyond that a batched product is no faster than one after another, on a core at batch 128
 APART = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Dropout, BATCH_NORMS)  # slower side by side, or not possible
 
 
 @final
 class DeepEnsembles(Method):
-    """Args:
-    net: the backbone whose shape all members have.
-    members: M.
-    together: whether members train side by side as one batched net. `auto`: where that pays, which on a CPU is fully
-        connected nets of few weights (convolutions are slower so). Apart, each member is a phase of training of its own.
-    adversarial: `none`; `sign`: loss(x) + loss(x'), x' = x + reach * sign(d loss / d x), the sum as in the paper;
-        `random`: signs by lot, the paper's control.
-    reach: of x', as a share of each input's range in training.
+    """M independently trained nets, averaged, with or without adversarial training.
+
+    Args:
+        net: the backbone whose shape all members have.
+        members: M, how many nets.
+        together: whether members train side by side as one batched net. `auto`: where that pays, which on a CPU is fully
+            connected nets of few weights (convolutions are slower so). Apart, each member is a phase of training of its own.
+        adversarial: `none`; `sign`: loss(x) + loss(x'), x' = x + reach * sign(d loss / d x), the sum as in the paper;
+            `random`: random signs, the paper's control.
+        reach: size of the adversary's move, as a share of each input's range in training.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        members: int = 5,
-        together: bool | str = "auto",
-        adversarial: str = "none",
-        reach: float = 0.01,
+        members: Count = 5,
+        together: bool | Literal["auto"] = "auto",
+        adversarial: Literal["none", "sign", "random"] = "none",
+        reach: NonNegative = 0.01,
     ) -> None:
         super().__init__(net)
-        if isinstance(members, bool) or not isinstance(members, int) or members < 1:
-            raise UsageError(f"method.members={members} must be a whole number of at least 1")
-        if together not in (True, False, "auto"):
-            raise UsageError(f"method.together={together} must be auto, true or false")
-        if adversarial not in ADVERSARIES:
-            raise UsageError(f"method.adversarial={adversarial} must be one of {', '.join(ADVERSARIES)}")
-        if not reach >= 0:
-            raise UsageError(f"method.reach={reach} must be at least 0")
         self.members, self.adversarial, self.reach = members, adversarial, reach
         self.step: Tensor | None = None  # how far an adversary moves each input
         self.together = small(net) if together == "auto" else bool(together)
@@ -75,6 +68,7 @@ class DeepEnsembles(Method):
     # ---- the algorithm
 
     def learn(self, stage: Stage, fit: Callable) -> None:
+        """All members side by side in one phase, or each in a phase of its own."""
         if self.adversarial != "none":
             x, _ = stage.train.tensors()
             self.step = self.reach * (x.amax(0) - x.amin(0))  # follows from the stage
@@ -120,13 +114,13 @@ class DeepEnsembles(Method):
         return vmap(one, in_dims=(0, 1, 1), randomness="different")(self.stacked(), x, y).sum()
 
     def predict(self, x: Tensor, stage: Stage) -> Tensor:
-        """[members, batch, outputs]; while a member trains by itself, looks are at it alone: [1, batch, outputs]."""
+        """[members, batch, outputs]; while a member trains by itself, validation sees it alone: [1, batch, outputs]."""
         if self.alone is not None:
             return stage.link(self.net(x))[None]
         return torch.stack([stage.link(functional_call(self.net, self.member(m), (x,))) for m in range(self.members)])
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        """The first member: where one net is asked."""
+        """The first member's, for what takes a single net."""
         return self.member(0)
 
     def stacked(self) -> dict[str, Tensor]:
@@ -134,6 +128,7 @@ class DeepEnsembles(Method):
         return {name: self.w[key(name)] for name in self.names} | {name: self.still[name] for name in self.still.names()}
 
     def member(self, number: int) -> dict[str, Tensor]:
+        """Tensors of one member by the backbone's names."""
         return {name: value[number] for name, value in self.stacked().items()}
 
     # ---- for the record

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from maskbench.backbones.initial import fresh
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count
 from maskbench.common.streams import seeded, under_way
 from maskbench.data.stage import Stage
 from maskbench.training.method import Method
@@ -20,15 +20,15 @@ from maskbench.training.method import Method
 
 @final
 class EnsembleOf(Method):
-    """Args:
-    net: the backbone whose shape all nets have.
-    of: what makes a method of a net.
-    nets: how many. The first ones of a larger ensemble are those of a smaller one.
+    """Several nets, each trained by another method, all of whose members make one uniform mixture.
+
+    Args:
+        net: the backbone whose shape all nets have.
+        of: what makes a method of a net, with that method's own knobs.
+        nets: how many. The first ones of a larger ensemble are those of a smaller one.
     """
 
-    def __init__(self, net: nn.Module, *, of: Callable[[nn.Module], Method], nets: int = 3) -> None:
-        if isinstance(nets, bool) or not isinstance(nets, int) or nets < 1:
-            raise UsageError(f"method.nets={nets} must be a whole number of at least 1")
+    def __init__(self, net: nn.Module, *, of: Callable[[nn.Module], Method], nets: Count = 3) -> None:
         stream, made = under_way(), []
         for number in range(nets):
             with seeded(stream, "net", number):
@@ -53,7 +53,7 @@ class EnsembleOf(Method):
         return torch.cat([method.predict(x, stage) for method in self.each])
 
     def logits(self, x: Tensor, stage: Stage) -> Tensor:
-        """Of the first net: where one net is asked."""
+        """Of the first net, for what takes a single net."""
         return self.each[0].logits(x, stage)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
@@ -63,24 +63,25 @@ class EnsembleOf(Method):
 
     def masks(self) -> dict[str, Tensor]:
         """Named `<member>/<gate>`, members counted over all nets as `predict` has them."""
-        found: dict[str, Tensor] = {}
+        masks: dict[str, Tensor] = {}
         before = 0
         for method in self.each:
             own = {tuple(name.split("/", 1)): mask for name, mask in method.masks().items()}
-            found |= {f"{before + int(member)}/{gate}": mask for (member, gate), mask in own.items()}
+            masks |= {f"{before + int(member)}/{gate}": mask for (member, gate), mask in own.items()}
             before += len({member for member, _ in own})
-        return found
+        return masks
 
     def memory(self) -> dict[str, int]:
         return {"shared": sum(method.memory()["shared"] for method in self.each), "stage": 0}
 
     def extra_metrics(self) -> dict[str, float]:
-        """How many nets, and the facts of each as `<name>/<net>`."""
-        told = [method.extra_metrics() for method in self.each]
-        return {"nets": len(told)} | {f"{name}/{n}": value for n, facts in enumerate(told) for name, value in facts.items()}
+        """How many nets, and the metrics of each as `<name>/<net>`."""
+        by_net = [method.extra_metrics() for method in self.each]
+        named = {f"{name}/{n}": value for n, metrics in enumerate(by_net) for name, value in metrics.items()}
+        return {"nets": len(by_net)} | named
 
     def fingerprints(self) -> dict[str, dict]:
-        """The marks of each net."""
+        """The fingerprints of each net, by its number."""
         return {f"net {number}": method.fingerprints() for number, method in enumerate(self.each)}
 
 

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from maskbench import masks
 from maskbench.backbones.gate import gates_of
 from maskbench.backbones.norm import BATCH_NORMS
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count
 from maskbench.common.streams import seed_for, under_way
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
@@ -26,45 +27,48 @@ from maskbench.methods.uncertainty import overlap
 from maskbench.training.method import Method
 
 log = logging.getLogger("maskbench")
-GENERATORS = {"repaired": overlap.drawn, "original": overlap.original}
+GENERATORS = {"repaired": overlap.repaired, "original": overlap.original}
 
 
 @final
 class Masksembles(Method):
-    """Args:
-    net: any backbone with gates; they stand after the hidden layers' activations (the authors' advice), so the output
-        layer is not masked. Norm statistics are shared by all sub-networks. Weight decay also hits what is unused.
-    members: M. scale: S from 1 (all masks alike: a single net) to infinity (disjoint masks: thin nets side by side).
-    width: `fixed`, or `capacity_matched`, by which the config has widened `net` so that K is what its width was.
-    assign: which mask an example meets in training: `chunk`, the batch in M consecutive parts (the code); `random` (the
-        text); `all`, every example through every mask, at M times the cost.
-    generator: `repaired` always ends; `original` draws as the authors' package does and may fail.
+    """One net whose M fixed masks over hidden units make an ensemble of overlapping sub-networks.
+
+    Args:
+        net: any backbone with gates; they stand after the hidden layers' activations (the authors' advice), so the output
+            layer is not masked. Norm statistics are shared by all sub-networks. Weight decay also hits what is unused.
+        members: M, the number of masks.
+        scale: S, which sets the overlap: from 1 (all masks alike: a single net) to infinity (disjoint masks: thin nets side
+            by side).
+        width: `fixed`, or `capacity_matched`, by which the config has widened `net` so that K is what its width was.
+        assign: which mask an example meets in training: `chunk`, the batch in M consecutive parts (the code); `random` (the
+            text); `all`, every example through every mask, at M times the cost.
+        generator: `repaired` always ends; `original` draws as the authors' package does and may fail.
+
+    Raises:
+        UsageError: S below 1, a backbone without gates, or masks that `original` does not find.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        members: int = 4,
+        members: Count = 4,
         scale: float = 2.0,
-        width: str = "fixed",
-        assign: str = "chunk",
-        generator: str = "repaired",
+        width: Literal["fixed", "capacity_matched"] = "fixed",
+        assign: Literal["chunk", "random", "all"] = "chunk",
+        generator: Literal["repaired", "original"] = "repaired",
     ) -> None:
         super().__init__(net)
-        overlap.width_factor(members, scale, width)  # refuses what does not work
-        for key, value, choices in (("assign", assign, ASSIGN), ("generator", generator, GENERATORS)):
-            if value not in choices:
-                raise UsageError(f"method.{key}={value} must be one of {', '.join(choices)}")
+        overlap.check(members, scale)
         self.members, self.scale, self.assign = members, scale, assign
         self.gates = gates_of(net)
         if not self.gates:
             raise UsageError(
                 f"method=masksembles needs a backbone with gates, and {type(net).__name__} has none: backbone=lenet5"
             )
-        self.drawn = (
-            TensorStore()
-        )  # bool [members, units], by gate; in the state, so that a run restored has the masks it trained with
+        # bool [members, units], by gate; in the state, so that a run restored has the masks it trained with
+        self.drawn = TensorStore()
         for name, gate in self.gates.items():
             units, rng = gate.shape[-1], np.random.default_rng(seed_for(under_way(), "masks", name))
             if units < 10:
@@ -75,6 +79,7 @@ class Masksembles(Method):
     # ---- the algorithm
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        """The criterion, with each example through the mask that `assign` gives it."""
         x, y = batch
         index = ASSIGN[self.assign](len(x), self.members, x.device)
         if (times := len(index) // len(x)) > 1:
@@ -82,7 +87,7 @@ class Masksembles(Method):
         return stage.criterion(functional_call(self.net, self.gains(index), (x,)), y)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        """The first mask: where one sub-network is asked. Training gives each example its own, `predict` asks them all."""
+        """The first mask, for what takes a single net. Training gives each example its own mask, `predict` uses them all."""
         return self.member(0)
 
     def member(self, number: int) -> dict[str, Tensor]:
@@ -134,31 +139,32 @@ class Masksembles(Method):
         return {f"{m}/{name}": self.drawn[name][m] for m in range(self.members) for name in self.gates}
 
     def extra_metrics(self) -> dict[str, float]:
-        """Asked and effective S, the mean IoU of pairs, K / C and its inverse."""
-        drawn = {name: self.drawn[name].cpu().numpy() for name in self.gates}
-        ious = [overlap.mean_iou(m) for m in drawn.values()]
-        keep = sum(m.mean() for m in drawn.values()) / len(drawn)
-        facts = {"scale": float(self.scale), "mask_keep": keep, "width_factor": 1 / keep}
+        """S as given and as drawn, the mean IoU of pairs, K / C and its inverse."""
+        by_gate = {name: self.drawn[name].cpu().numpy() for name in self.gates}
+        ious = [overlap.mean_iou(m) for m in by_gate.values()]
+        keep = sum(m.mean() for m in by_gate.values()) / len(by_gate)
+        metrics = {"scale": float(self.scale), "mask_keep": keep, "width_factor": 1 / keep}
         if self.members > 1:
             iou = sum(ious) / len(ious)
-            facts |= {"mask_iou": iou, "scale_effective": overlap.effective_scale(iou)}
-        return {name: float(value) for name, value in facts.items() if math.isfinite(value)}
+            metrics |= {"mask_iou": iou, "scale_effective": overlap.effective_scale(iou)}
+        return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of all masks, gate by gate, a byte a unit."""
-        drawn = b"".join(self.drawn[name].cpu().numpy().tobytes() for name in self.gates)
-        return {"masks_sha256": hashlib.sha256(drawn).hexdigest()}
+        content = b"".join(self.drawn[name].cpu().numpy().tobytes() for name in self.gates)
+        return {"masks_sha256": hashlib.sha256(content).hexdigest()}
 
 
 def chunk(batch: int, members: int, device: torch.device) -> Tensor:
-    """Consecutive parts, as equal as they can be: [batch]; by lot where there are fewer examples than masks, or some masks
-    would never be trained."""
+    """The mask of each example, [batch]: consecutive parts, as equal as they can be; at random where there are fewer examples
+    than masks, or some masks would never be trained."""
     if batch < members:
         return torch.randperm(members, device=device)[:batch]
     return torch.arange(batch, device=device) * members // batch
 
 
 def random(batch: int, members: int, device: torch.device) -> Tensor:
+    """A mask at random for each example, [batch]."""
     return torch.randint(members, (batch,), device=device)
 
 

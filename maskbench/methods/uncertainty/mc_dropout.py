@@ -6,7 +6,7 @@ for regression the noise precision tau and the length scale l set the weight dec
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from maskbench.backbones.gate import gates_of
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, NonNegative, Positive, Share
 from maskbench.common.streams import generator, seed_for, under_way
 from maskbench.data import gaussian
 from maskbench.data.stage import Stage
@@ -25,41 +26,41 @@ NUMBERS = ROWS * 28 * 28  # of inputs at once, at most: images larger than MNIST
 
 @final
 class MCDropout(Method):
-    """Dropout is a gain on gates, so no switch to evaluation turns it off, and none touches a norm.
+    """A net with dropout in training and prediction: T stochastic passes are T members.
 
-    In training each example has a mask of its own. In prediction a pass has one mask for all examples: member t is one
-    net, the same for every batch and every look. (What a single example is told has the same distribution either way.)
+    Dropout is a gain on gates, so no switch to evaluation turns it off, and none touches a norm. In training each example
+    has a mask of its own. In prediction a pass has one mask for all examples: member t is one net, the same for every batch
+    and every evaluation. (A single example's prediction has the same distribution either way.)
 
     Args:
         net: any backbone with gates.
         drop: share of units dropped (the paper's p is the share kept): one for all gates, or one each in their order.
         where: `all`, before every weight layer, or `hidden`, after hidden activations only. After a convolution whole maps
             are dropped; of input images single pixels.
-        passes: T.
+        passes: T, stochastic passes of a prediction.
         tau: noise precision, in 1 / units of the target^2; null for classes without decay.
-        length_scale: l. The decay is on weight matrices, not biases, and added to the mean squared error without its
-            factor 1/2, as in the authors' code.
-        grid: {drop: [...], tau: [...]}: for each fold the pair with the best validation likelihood, then trained on all
+        length_scale: l, of the prior; sets the weight decay, which is on weight matrices, not biases, and is added to the mean
+            squared error without its factor 1/2, as in the authors' code.
+        grid: lists `drop` and `tau`; each fold takes the pair with the best validation likelihood, then trains on all
             but the test rows (the protocol of 2018). One training per drop rate, at the middle tau, which hardly matters
             there; each tau is scored on it. Inputs and targets stay standardised by the rows that trained at first.
+
+    Raises:
+        UsageError: the backbone has no gates where they are needed, or `drop` or `grid` does not fit.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        drop: float | Sequence[float] = 0.5,
-        where: str = "all",
-        passes: int = 100,
-        tau: float | None = None,
-        length_scale: float = 0.01,
-        grid: Mapping[str, Sequence[float]] | None = None,
+        drop: Share | Sequence[Share] = 0.5,
+        where: Literal["all", "hidden"] = "all",
+        passes: Count = 100,
+        tau: Positive | None = None,
+        length_scale: NonNegative = 0.01,
+        grid: Mapping[Literal["drop", "tau"], Sequence[NonNegative]] | None = None,
     ) -> None:
         super().__init__(net)
-        if where not in ("all", "hidden"):
-            raise UsageError(f"method.where={where} must be all or hidden")
-        if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
-            raise UsageError(f"method.passes={passes} must be a whole number of at least 1")
         self.gates = gates_of(net, inlets=where == "all")
         if not self.gates:
             raise UsageError(f"method=mc_dropout needs a backbone with gates, and {type(net).__name__} has none: backbone=lenet5")
@@ -69,11 +70,9 @@ class MCDropout(Method):
             )
         self.passes, self.length_scale, self.grid = passes, length_scale, check_grid(grid)
         drops = [drop] * len(self.gates) if isinstance(drop, int | float) else list(drop)
-        if len(drops) != len(self.gates) or not all(0 <= p < 1 for p in drops):
+        if len(drops) != len(self.gates):
             at = ", ".join(name.removesuffix(".gain") for name in self.gates)
-            raise UsageError(f"method.drop={drop} must be shares from 0 to below 1: one, or one for each of {at}")
-        if tau is not None and not tau > 0:
-            raise UsageError(f"method.tau={tau} must be above 0, or null")
+            raise UsageError(f"method.drop={drop} must be one share, or one for each of {at}")
         folds = max(gate.shape[0] if len(gate.shape) > 1 else 1 for gate in self.gates.values())
         self.decays = tau is not None or self.grid is not None
         self.weights = [w for name, w in net.named_parameters() if name.endswith("weight") and w.ndim > 1]
@@ -107,7 +106,7 @@ class MCDropout(Method):
         return self.length_scale**2 * (1 - self.rates.mean(0)) / (2 * rows * self.tau)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        """A mask for each example in training; in evaluation nothing is dropped (`predict` draws for itself)."""
+        """A mask for each example in training; in evaluation nothing is dropped (`predict` draws masks of its own)."""
         if not self.training:
             return {}
         return {
@@ -167,6 +166,11 @@ class MCDropout(Method):
     # ---- choosing drop rate and tau
 
     def search(self, stage: Stage, fit: Callable) -> None:
+        """Train once for each drop rate, score every tau on validation rows, then train the best pair on all but the test rows.
+
+        Raises:
+            UsageError: no validation rows are held out.
+        """
         if not stage.holds_out:
             raise UsageError("method.grid chooses by validation rows, and none are held out: data.val=0.2")
         start = {name: value.clone() for name, value in self.net.state_dict().items()}
@@ -207,21 +211,27 @@ class MCDropout(Method):
 
     def extra_metrics(self) -> dict[str, float]:
         """Mean drop rate; tau (mean over folds); of a grid, what each fold chose."""
-        facts = {"drop": self.rates.mean().item(), "passes": float(self.passes)}
-        facts |= {"tau": self.tau.mean().item()} if self.decays else {}
+        metrics = {"drop": self.rates.mean().item(), "passes": float(self.passes)}
+        metrics |= {"tau": self.tau.mean().item()} if self.decays else {}
         for fold in range(len(self.tau)) if self.grid else ():
-            facts |= {f"chosen/drop/{fold}": self.rates[0, fold].item(), f"chosen/tau/{fold}": self.tau[fold].item()}
-        return facts
+            metrics |= {f"chosen/drop/{fold}": self.rates[0, fold].item(), f"chosen/tau/{fold}": self.tau[fold].item()}
+        return metrics
 
 
 def check_grid(grid: Mapping[str, Sequence[float]] | None) -> dict[str, list[float]] | None:
+    """The grid as plain lists.
+
+    Raises:
+        UsageError: a list is missing or empty, a drop rate is 1 or more, or a tau is 0.
+    """
     if grid is None:
         return None
-    fits = set(grid) == {"drop", "tau"} and all(len(values) for values in grid.values())
-    if not fits or not all(0 <= p < 1 for p in grid["drop"]) or not all(tau > 0 for tau in grid["tau"]):
+    complete = set(grid) == {"drop", "tau"} and all(len(values) for values in grid.values())
+    if not complete or max(grid["drop"]) >= 1 or min(grid["tau"]) <= 0:
         raise UsageError(f"method.grid={dict(grid)} must be {{drop: [shares below 1], tau: [values above 0]}}")
     return {name: list(values) for name, values in grid.items()}
 
 
 def middle(values: Sequence[float]) -> float:
+    """The upper median."""
     return sorted(values)[len(values) // 2]

@@ -33,8 +33,13 @@ def width_factor(members: int, scale: float, width: str) -> float:
 
 
 def check(members: int, scale: float) -> None:
+    """Refuse numbers of which no masks can be drawn; a config may ask for a width before it makes the method.
+
+    Raises:
+        UsageError: members below 1, or a scale below 1.
+    """
     if isinstance(members, bool) or not isinstance(members, int) or members < 1:
-        raise UsageError(f"method.members={members} must be a whole number of at least 1")
+        raise UsageError(f"method.members={members} must be a whole number at least 1")
     if not scale >= 1:
         raise UsageError(f"method.scale={scale} must be at least 1; 1 gives one net, larger values less overlap")
 
@@ -44,7 +49,7 @@ def ones_of(columns: int, members: int, scale: float) -> int:
     return min(columns, max(round(columns / spread(members, scale)), -(-columns // members)))
 
 
-def drawn(columns: int, members: int, scale: float, rng: "np.random.Generator") -> "np.ndarray":
+def repaired(columns: int, members: int, scale: float, rng: "np.random.Generator") -> "np.ndarray":
     """Masks [members, columns], bool: every one has equally many ones, every column has at least one. Always ends.
 
     Drawn as the paper does, on the line for which E[C] is `columns`; then single ones of a mask move, from columns with
@@ -55,18 +60,18 @@ def drawn(columns: int, members: int, scale: float, rng: "np.random.Generator") 
     ones = ones_of(columns, members, scale)
     if ones == columns:
         return np.ones((members, columns), dtype=bool)
-    found = scattered(members, ones, positions(columns, members, ones), rng)
-    while found.shape[1] > columns:  # take one column away: its one goes to another column of the same mask
-        rare = found.sum(0).argmin()
-        rest = np.delete(found, rare, 1)
-        for mask in found[:, rare].nonzero()[0]:
+    masks = scattered(members, ones, positions(columns, members, ones), rng)
+    while masks.shape[1] > columns:  # take one column away: its one goes to another column of the same mask
+        rare = masks.sum(0).argmin()
+        rest = np.delete(masks, rare, 1)
+        for mask in masks[:, rare].nonzero()[0]:
             rest[mask, rng.choice((~rest[mask]).nonzero()[0])] = True
-        found = rest
-    while found.shape[1] < columns:  # add one: a mask's one comes from a column that keeps another
-        mask, column = _choice(found & (found.sum(0) > 1), rng)
-        found = np.concatenate([found, np.zeros((members, 1), dtype=bool)], 1)
-        found[mask, column], found[mask, -1] = False, True
-    return found[:, rng.permutation(columns)]
+        masks = rest
+    while masks.shape[1] < columns:  # add one: a mask's one comes from a column that keeps another
+        mask, column = _choice(masks & (masks.sum(0) > 1), rng)
+        masks = np.concatenate([masks, np.zeros((members, 1), dtype=bool)], 1)
+        masks[mask, column], masks[mask, -1] = False, True
+    return masks[:, rng.permutation(columns)]
 
 
 def scattered(members: int, ones: int, line: int, rng: "np.random.Generator") -> "np.ndarray":
@@ -97,8 +102,8 @@ def positions(columns: int, members: int, ones: int) -> int:
 
 
 def original(columns: int, members: int, scale: float, rng: "np.random.Generator") -> "np.ndarray":
-    """Masks as the authors' package draws them, from its description: the scale is corrected between 0.8 and 1.2 of the
-    asked one by bisection, with a new draw at each step, until the width is right.
+    """Masks as the authors' package draws them, from its description: the scale is corrected between 0.8 and 1.2 of
+    the given one by bisection, with a new draw at each step, until the width is right.
 
     Raises:
         UsageError: it does not get there, or refuses the numbers.
@@ -113,10 +118,10 @@ def original(columns: int, members: int, scale: float, rng: "np.random.Generator
     low, high = max(0.8 * scale, 1.0), 1.2 * scale
     for _ in range(TRIES):
         middle = (low + high) / 2
-        found = scattered(members, ones, max(ones, int(ones * middle)), rng)
-        if found.shape[1] == columns:
-            return found
-        low, high = (middle, high) if found.shape[1] < columns else (low, middle)
+        masks = scattered(members, ones, max(ones, int(ones * middle)), rng)
+        if masks.shape[1] == columns:
+            return masks
+        low, high = (middle, high) if masks.shape[1] < columns else (low, middle)
     raise UsageError(
         f"method.generator=original found no {members} masks for {columns} units at scale {scale}; method.generator=repaired does"
     )

@@ -163,8 +163,6 @@ def test_bank_of_colour_images_and_of_rare_classes() -> None:
     ("changes", "hint"),
     [
         ({"ways": 13}, "has only 12 such classes"),
-        ({"ways": 1}, "data.ways"),
-        ({"shots": 0}, "data.shots"),
         ({"test_queries": 30}, "has only 0 such classes"),
         ({"base": "glyph82"}, "Did you mean 'glyph28'"),
         ({"base": "omniglot", "root": Path("nowhere")}, "put images_background"),

@@ -89,26 +89,26 @@ def small_shares(monkeypatch) -> None:
 @pytest.mark.parametrize("name", MAKERS)
 def test_layouts_are_read(name: str, tmp_path: Path, small_shares) -> None:
     MAKERS[name](tmp_path)
-    found = folders.read(name, 6, tmp_path)
-    classes = [set(found[split]) for split in ("train", "val", "test")]
+    by_split = folders.read(name, 6, tmp_path)
+    classes = [set(by_split[split]) for split in ("train", "val", "test")]
     assert all(len(own) >= 1 for own in classes)
     assert len(set.union(*classes)) == sum(map(len, classes)), "no class is in two splits"
     expected = {"omniglot": 20, "aircraft": 9}.get(name, 12)
     assert sum(map(len, classes)) == expected
-    for own in found.values():
+    for own in by_split.values():
         for images in own.values():
             assert images.dtype == np.uint8 and images.shape[1:3] == (6, 6)
             assert images.shape[0] == (6 if name == "aircraft" else 4)
             assert images.ndim == (3 if name == "omniglot" else 4)
     again = folders.read(name, 6, tmp_path)
-    assert [list(again[split]) for split in again] == [list(found[split]) for split in found]
+    assert [list(again[split]) for split in again] == [list(by_split[split]) for split in by_split]
 
 
 def test_lists_of_the_set_itself_say_what_trains(tmp_path: Path) -> None:
     cifar_fs(tmp_path)
-    found = folders.read("cifar_fs", 6, tmp_path)
-    assert list(found["val"]) == ["006.kind", "007.kind", "008.kind"]
-    assert abs(found["val"]["007.kind"][0, 0, 0].astype(int) - [140, 0, 115]).max() <= 3
+    by_split = folders.read("cifar_fs", 6, tmp_path)
+    assert list(by_split["val"]) == ["006.kind", "007.kind", "008.kind"]
+    assert abs(by_split["val"]["007.kind"][0, 0, 0].astype(int) - [140, 0, 115]).max() <= 3
 
 
 def test_folders_named_train_val_and_test_win(tmp_path: Path) -> None:

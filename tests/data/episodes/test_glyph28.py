@@ -17,13 +17,13 @@ FREETYPE, MATPLOTLIB = "2.14.3", "3.11.2"  # with which the hashes of record wer
 
 
 @pytest.fixture(scope="module")
-def found() -> list[glyphs.Face]:
+def faces() -> list[glyphs.Face]:
     return glyph28.matplotlib_faces()
 
 
 @pytest.fixture(scope="module")
-def hebrew(found) -> list[glyphs.Letter]:
-    return glyphs.letters(found, ("HEBREW", "OGHAM"), 4)["HEBREW"]
+def hebrew(faces) -> list[glyphs.Letter]:
+    return glyphs.letters(faces, ("HEBREW", "OGHAM"), 4)["HEBREW"]
 
 
 def as_recorded() -> bool:
@@ -36,9 +36,9 @@ def as_recorded() -> bool:
 # ---- the recipe
 
 
-def test_letters_are_drawn_bit_for_bit(found) -> None:
+def test_letters_are_drawn_bit_for_bit(faces) -> None:
     """Two scripts, twelve letters each, four instances: their hash is known for one version of the drawing library."""
-    some = glyphs.letters(found, ("HEBREW", "OGHAM"), 4)
+    some = glyphs.letters(faces, ("HEBREW", "OGHAM"), 4)
     parts = [letter.name.encode() + glyphs.instances(letter, 4).tobytes() for own in some.values() for letter in own[:12]]
     again = [letter.name.encode() + glyphs.instances(letter, 4).tobytes() for own in some.values() for letter in own[:12]]
     assert parts == again
@@ -47,8 +47,8 @@ def test_letters_are_drawn_bit_for_bit(found) -> None:
     assert hashlib.md5(b"".join(parts)).hexdigest() == "5ed56d69d7b614e9f90167aa19a0c8d7"
 
 
-def test_images_of_a_letter_depend_on_its_own_name_only(found, hebrew) -> None:
-    alone = glyphs.letters(found, ("HEBREW",), 4)["HEBREW"]
+def test_images_of_a_letter_depend_on_its_own_name_only(faces, hebrew) -> None:
+    alone = glyphs.letters(faces, ("HEBREW",), 4)["HEBREW"]
     assert [letter.name for letter in alone] == [letter.name for letter in hebrew]
     letter = alone[5]
     before = glyphs.instances(letter)
@@ -78,9 +78,9 @@ def test_what_counts_as_a_letter() -> None:
         assert glyphs.script_of(character) is None, "accented, presentation forms, other categories"
 
 
-def test_look_alikes_are_dropped_within_a_script_and_within_a_split(found) -> None:
+def test_look_alikes_are_dropped_within_a_script_and_within_a_split(faces) -> None:
     scripts = ("LATIN", "GREEK", "CYRILLIC")
-    classes = glyphs.letters(found, scripts, 4)
+    classes = glyphs.letters(faces, scripts, 4)
     for own in classes.values():
         images = np.stack([glyphs.plain(letter).ravel() for letter in own])
         apart = np.sqrt(np.square(images[:, None] - images[None]).sum(-1))[np.triu_indices(len(own), 1)]
@@ -91,13 +91,13 @@ def test_look_alikes_are_dropped_within_a_script_and_within_a_split(found) -> No
     assert len(together) < sum(map(len, classes.values()))
 
 
-def test_faces_alternate_over_families(found) -> None:
+def test_faces_alternate_over_families(faces) -> None:
     draw = np.random.RandomState(0)
-    twelve = list(glyphs.alternating(found, 12, draw))
+    twelve = list(glyphs.alternating(faces, 12, draw))
     assert len(set(twelve)) == 12 and len({face.family for face in twelve[:6]}) == 6
-    more = list(glyphs.alternating(found, 30, draw))
+    more = list(glyphs.alternating(faces, 30, draw))
     assert more[:6] == more[12:18], "faces come again when all were there"
-    assert {face.style for face in found} >= {"Regular", "Bold", "Oblique"}
+    assert {face.style for face in faces} >= {"Regular", "Bold", "Oblique"}
 
 
 # ---- kept

@@ -1,4 +1,4 @@
-"""CelebA's layout, on a few made-up files: halves, attributes, few target images, and what is wrong said in a sentence."""
+"""CelebA's layout, on a few made-up files: halves, attributes, few target images, and errors in one sentence."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def test_a_run_on_it(method: str, root: Path, build) -> None:
     assert method != "pac_net" or metrics["unload_drift"] == 0.0
 
 
-def test_what_is_wrong_is_said(root: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_one_sentence(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no CelebA in"):
         pair(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="Did you mean 'Smiling'"):

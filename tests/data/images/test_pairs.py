@@ -66,7 +66,7 @@ def test_another_data_set_is_seen_on_the_sources_scale(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     "changes",
-    [{"source_classes": [0, 0]}, {"source_classes": [3]}, {"target_classes": [0, 10]}, {"n_target": 0}, {"n_target": 1000}],
+    [{"source_classes": [0, 0]}, {"source_classes": [3]}, {"target_classes": [0, 10]}, {"n_target": 1000}],
 )
 def test_what_does_not_work_is_refused(changes: dict) -> None:
     with pytest.raises(UsageError, match=f"data.{next(iter(changes))}="):

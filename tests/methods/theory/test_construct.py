@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator
 from maskbench.methods.theory import certify, construct
 
@@ -89,7 +88,7 @@ def test_t7_errors_by_rule_for_equal_candidates() -> None:
     assert (errors["product"] <= errors["two_coordinate"] + 1e-15).all()
 
 
-def test_beyond_24_candidates_the_largest_u_are_looked_at() -> None:
+def test_beyond_24_candidates_the_largest_u_count() -> None:
     u, v = torch.rand(3, 40, dtype=torch.float64), torch.rand(3, 40, dtype=torch.float64) - 0.5
     kept = construct.subsets().choose(u, v, torch.tensor([0.1, 0.2, -0.3], dtype=torch.float64), 0.0)
     low = u.sort(1, descending=True).values[:, 23:24]
@@ -116,10 +115,3 @@ def test_the_faithful_code_shares_its_numbers_within_an_output() -> None:
     x = torch.rand(4, 5, dtype=torch.float64)
     answer = functional_call(net, {"layers.0.weight": drawn.double() * kept}, (x,))
     assert torch.allclose(answer, plan.effect(drawn, kept, False)(x)) and torch.allclose(answer, x @ w.T, atol=0.03)
-
-
-def test_wrong_words_are_refused() -> None:
-    with pytest.raises(UsageError, match="uniform, normal"):
-        construct.TwoLayers(RULES["product"], "gauss", "auto")
-    with pytest.raises(UsageError, match="auto, dense, block"):
-        construct.TwoLayers(RULES["product"], "uniform", "sparse")

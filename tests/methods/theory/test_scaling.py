@@ -18,24 +18,24 @@ def test_the_narrowest_width_is_found_from_any_start(needed: int, start: int, gr
         tried.append(width)
         return 0.5 if width >= needed else 2.0
 
-    found = scaling.narrowest(measure, 1.0, start, growth=growth, most=5000)
-    assert found.width == needed and found.error == 0.5 and found.tried == len(tried)
+    bracket = scaling.narrowest(measure, 1.0, start, growth=growth, most=5000)
+    assert bracket.width == needed and bracket.error == 0.5 and bracket.tried == len(tried)
     assert needed == 1 or needed - 1 in tried, "the next narrower one was seen to fail"
 
 
 def test_a_coarse_search_ends_early_and_a_hopeless_one_with_none() -> None:
-    found = scaling.narrowest(lambda width: 100 / width, 1.0, 7, growth=2.0, most=10**6, resolution=0.1)
-    assert 100 <= found.width <= 111
-    found = scaling.narrowest(lambda width: 100 / width, 1.0, 7, growth=2.0, most=10**6, floor=120)
-    assert found.width == 121, "what is known to fail is not tried again"
+    bracket = scaling.narrowest(lambda width: 100 / width, 1.0, 7, growth=2.0, most=10**6, resolution=0.1)
+    assert 100 <= bracket.width <= 111
+    bracket = scaling.narrowest(lambda width: 100 / width, 1.0, 7, growth=2.0, most=10**6, floor=120)
+    assert bracket.width == 121, "what is known to fail is not tried again"
     assert scaling.narrowest(lambda width: 2.0, 1.0, 7, growth=2.0, most=1000) is None
 
 
 def test_slopes_and_their_interval() -> None:
     x = [0.0, 1.0, 2.0]
-    found = scaling.slope([(x, [a + b * v for v in x]) for a, b in ((0, 1.0), (5, 2.0), (-3, 3.0))])
-    assert found.slope == pytest.approx(2)
-    assert found.high - 2 == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)  # t with 2 degrees of freedom
+    bracket = scaling.slope([(x, [a + b * v for v in x]) for a, b in ((0, 1.0), (5, 2.0), (-3, 3.0))])
+    assert bracket.slope == pytest.approx(2)
+    assert bracket.high - 2 == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)  # t with 2 degrees of freedom
     assert scaling.slope([(x, x)]).low == -math.inf
 
 

@@ -29,9 +29,9 @@ def products(seed: int, rows: int, n: int) -> tuple[Tensor, Tensor]:
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 3))
 def test_meet_in_the_middle_equals_brute_force(seed: int, n: int, goals: int) -> None:
     values, goal = case(seed, 5, n, goals)
-    found, best = subset_sums.meet_in_the_middle(values, goal), subset_sums.brute_force(values, goal)
-    assert torch.allclose(found.error, best.error, rtol=0, atol=1e-15)
-    assert torch.equal(found.error, ((values[:, None] * found.kept).sum(-1) - goal).abs())
+    subsets, best = subset_sums.meet_in_the_middle(values, goal), subset_sums.brute_force(values, goal)
+    assert torch.allclose(subsets.error, best.error, rtol=0, atol=1e-15)
+    assert torch.equal(subsets.error, ((values[:, None] * subsets.kept).sum(-1) - goal).abs())
 
 
 @given(st.integers(0, 10**6), st.integers(1, 11), st.sampled_from([0.2, 0.02, 0.002]))
@@ -40,11 +40,11 @@ def test_smallest_is_smallest_and_best_where_nothing_is_within_the_tolerance(see
     sums, sizes = subset_sums.subset_sums(values), subset_sums.members(torch.arange(2**n), n).sum(-1)
     within = (sums[:, None] - goal[..., None]).abs() <= eps
     least = torch.where(within, sizes, n + 1).amin(-1)
-    found, possible = subset_sums.smallest(values, goal, eps), within.any(-1)
-    assert torch.equal(found.kept.sum(-1)[possible], least[possible])
-    assert (found.error[possible] <= eps * (1 + 1e-9)).all()
+    subsets, possible = subset_sums.smallest(values, goal, eps), within.any(-1)
+    assert torch.equal(subsets.kept.sum(-1)[possible], least[possible])
+    assert (subsets.error[possible] <= eps * (1 + 1e-9)).all()
     best = subset_sums.brute_force(values, goal)
-    assert torch.allclose(found.error[~possible], best.error[~possible], rtol=0, atol=1e-15)
+    assert torch.allclose(subsets.error[~possible], best.error[~possible], rtol=0, atol=1e-15)
 
 
 def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +77,9 @@ def test_t8_programming_agrees_within_its_gap() -> None:
 def test_greedy_is_a_heuristic_far_from_the_best() -> None:
     """Specification section 4: median .038 at n = 14, against 9e-5."""
     values, goal = case(4, 1000, 14)
-    found = subset_sums.greedy(values, goal)
-    assert (found.error >= subset_sums.meet_in_the_middle(values, goal).error - 1e-15).all()
-    assert 0.02 <= found.error.median() <= 0.06
+    subsets = subset_sums.greedy(values, goal)
+    assert (subsets.error >= subset_sums.meet_in_the_middle(values, goal).error - 1e-15).all()
+    assert 0.02 <= subsets.error.median() <= 0.06
 
 
 def test_t1_errors_fall_by_a_bit_a_candidate() -> None:

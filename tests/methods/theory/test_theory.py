@@ -35,15 +35,15 @@ IMAGES = (
 def test_a_run_is_certified_within_what_was_asked_and_attained_below_that(build: Callable, method: str, storage: str) -> None:
     eps = 1.5 if "two_coordinate" in method else 0.3
     bench = build(*SMALL, *method.split(), f"method.eps_net={eps}", f"method.storage={storage}").go()
-    found = bench.metrics
-    assert 0 < found["attained"] <= found["certificate"] <= eps
-    assert found["attained"] == max(found["attained/sampling"], found["attained/ascent"])
-    assert found["data_sup"] <= found["certificate"]
-    assert found["kept"] == sum(int(mask.sum()) for mask in bench.method.masks().values())
-    assert found["kept_per_candidate"] < 1 and found["kept_per_drawn"] < found["kept_per_candidate"]
-    assert found["kept"] == round(found["kept_per_target_weight"] * (8 * 6 + 6 * 4))
-    assert found["drawn_per_target_weight"] * 72 == found["width"] * (8 * 14 + 6 * 10)
-    assert found["accuracy"] is None, "points of the ball have no labels"
+    metrics = bench.metrics
+    assert 0 < metrics["attained"] <= metrics["certificate"] <= eps
+    assert metrics["attained"] == max(metrics["attained/sampling"], metrics["attained/ascent"])
+    assert metrics["data_sup"] <= metrics["certificate"]
+    assert metrics["kept"] == sum(int(mask.sum()) for mask in bench.method.masks().values())
+    assert metrics["kept_per_candidate"] < 1 and metrics["kept_per_drawn"] < metrics["kept_per_candidate"]
+    assert metrics["kept"] == round(metrics["kept_per_target_weight"] * (8 * 6 + 6 * 4))
+    assert metrics["drawn_per_target_weight"] * 72 == metrics["width"] * (8 * 14 + 6 * 10)
+    assert metrics["accuracy"] is None, "points of the ball have no labels"
 
 
 def test_random_weights_stay_as_drawn_and_the_mask_follows_from_seed_and_target(build: Callable) -> None:
@@ -69,8 +69,8 @@ def test_too_narrow_is_refused_with_a_width_that_does(build: Callable) -> None:
     with pytest.raises(UsageError, match="method.width=8 is too narrow for method.eps_net=0.2") as refusal:
         build(*SMALL, "method.width=8", "method.eps_net=0.2").go()
     width = str(refusal.value).split("; method.width=")[1].split(" ")[0]
-    found = build(*SMALL, f"method.width={width}", "method.eps_net=0.2", folder="mended").go().metrics
-    assert found["certificate"] <= 0.2
+    metrics = build(*SMALL, f"method.width={width}", "method.eps_net=0.2", folder="mended").go().metrics
+    assert metrics["certificate"] <= 0.2
     measured = build(*SMALL, "method.width=8", "method.eps_net=0.2", "method.strict=false", folder="loose").go().metrics
     assert measured["certificate"] > 0.2 and measured["attained"] <= measured["certificate"]
 
@@ -90,13 +90,13 @@ def test_one_side_suffices_for_inputs_that_are_not_negative(build: Callable) -> 
 def test_a_target_trained_first_is_what_training_alone_gives(build: Callable) -> None:
     words = ("method=subset_sum", *IMAGES, "backbone.widths=[12]", "method.width=40", "method.strict=false", "task.ascent=5")
     bench = build(*words, "method.target=trained").go()
-    found = bench.metrics
-    assert found["target_accuracy"] > 0.4 and abs(found["accuracy_gap"]) <= 0.02 and found["agreement"] > 0.95
+    metrics = bench.metrics
+    assert metrics["target_accuracy"] > 0.4 and abs(metrics["accuracy_gap"]) <= 0.02 and metrics["agreement"] > 0.95
     x, y = bench.stages[0].test.tensors()
     with torch.no_grad():
-        assert found["target_accuracy"] == (bench.method.target.net(x).argmax(1) == y).double().mean().item()
+        assert metrics["target_accuracy"] == (bench.method.target.net(x).argmax(1) == y).double().mean().item()
     drawn = build(*words, folder="random").go()
-    assert drawn.metrics["target_accuracy"] < found["target_accuracy"], "an untrained target knows nothing"
+    assert drawn.metrics["target_accuracy"] < metrics["target_accuracy"], "an untrained target knows nothing"
 
 
 def test_interrupted_while_its_target_trains_and_while_it_prunes(build: Callable, relay: Callable, same: Callable) -> None:
@@ -116,9 +116,9 @@ def test_a_target_from_the_run_directory_of_dense(cli: Callable, tmp_path: Path,
     done = cli(*words)
     assert done.returncode == 0, done.stderr
     (made,) = tmp_path.glob("outputs/subset_sum-mnist/*")
-    found, dense = (json.loads((folder / "result.json").read_text())["metrics"] for folder in (made, run))
-    assert found["target_accuracy"] == pytest.approx(dense["accuracy"], abs=1e-9)
-    assert abs(found["accuracy_gap"]) <= 0.02
+    metrics, dense = (json.loads((folder / "result.json").read_text())["metrics"] for folder in (made, run))
+    assert metrics["target_accuracy"] == pytest.approx(dense["accuracy"], abs=1e-9)
+    assert abs(metrics["accuracy_gap"]) <= 0.02
     drawn = masks.load(made / "masks.safetensors")
     assert {name: mask.dtype for name, mask in drawn.items()} == {f"0/layers.{i}.weight": torch.bool for i in range(4)}
 
@@ -129,8 +129,8 @@ def test_a_target_from_the_run_directory_of_dense(cli: Callable, tmp_path: Path,
         (*words[:-2], "method.target=nowhere"): "method.target=nowhere",
     }.items():
         assert program.main(list(wrong)) == 2
-        told = capsys.readouterr().err
-        assert named in told and "Traceback" not in told
+        message = capsys.readouterr().err
+        assert named in message and "Traceback" not in message
 
 
 def test_only_chains_without_biases_are_targets() -> None:
@@ -149,7 +149,7 @@ def test_only_chains_without_biases_are_targets() -> None:
 @pytest.mark.parametrize(
     "knobs",
     [{"width": 0}, {"width": 2.5}, {"eps_net": 0}, {"eps_weight": -1.0}, {"objective": "least"}, {"solver": "guess"},
-     {"solver": "greedy"}, {"pick": "best"}, {"inputs": "cube"}, {"storage": "sparse"}],
+     {"solver": "greedy"}, {"pick": "best"}, {"inputs": "cube"}, {"storage": "sparse"}, {"distribution": "gauss"}, {"strict": 1}],
 )  # fmt: skip
 def test_wrong_knobs_are_refused(knobs: dict) -> None:
     with pytest.raises(UsageError, match=f"method.{next(iter(knobs))}="):
@@ -159,9 +159,9 @@ def test_wrong_knobs_are_refused(knobs: dict) -> None:
 def test_one_neuron_and_one_layer(build: Callable) -> None:
     for outputs in (1, 3):
         words = ("method=malach", "backbone.widths=[]", f"data.outputs={outputs}", "method.eps_net=0.2", "task.ascent=10")
-        found = build(*words, folder=str(outputs)).go().metrics
-        assert found["attained"] <= found["certificate"] <= 0.2
-        assert found["kept"] <= 2 * 2 * 8 * outputs, "a pair for each weight and side"
+        metrics = build(*words, folder=str(outputs)).go().metrics
+        assert metrics["attained"] <= metrics["certificate"] <= 0.2
+        assert metrics["kept"] <= 2 * 2 * 8 * outputs, "a pair for each weight and side"
 
 
 def test_the_least_error_is_below_that_of_the_smallest_subsets_and_these_keep_less(build: Callable) -> None:
@@ -175,8 +175,8 @@ def test_the_least_error_is_below_that_of_the_smallest_subsets_and_these_keep_le
 def test_the_faithful_code(build: Callable) -> None:
     words = ("method=subset_sum", *IMAGES, "backbone.widths=[6]", "method.faithful_code=true", "method.width=16")
     bench = build(*words, "method.eps_weight=0.01", "method.strict=false", "method.target=trained", "task.ascent=5").go()
-    found = bench.metrics
-    assert found["weights_over_tolerance"] < 0.05 and found["certificate"] == found["certificate_original"]
+    metrics = bench.metrics
+    assert metrics["weights_over_tolerance"] < 0.05 and metrics["certificate"] == metrics["certificate_original"]
     assert {name: tuple(mask.shape) for name, mask in bench.method.masks().items()} == {
         "0/layers.0.weight": (6, 784, 16), "0/layers.1.weight": (10, 6, 16)
     }  # fmt: skip
@@ -189,13 +189,13 @@ def test_widths_over_errors_and_sizes_and_their_figures(build: Callable, tmp_pat
     asked = "{shape: [4, 6, 2], errors: {product: [1, 0.5, 0.25], subset_sum: [1, 0.25, 0.06]}, sizes: [4, 8], "
     asked += "size_errors: {product: 0.5}, replicates: 3}"
     bench = build(*SMALL, f"task.scaling={asked}").go()
-    found, points = bench.metrics, bench.outcome.curves
+    metrics, points = bench.metrics, bench.outcome.curves
     assert len(points) == 3 * (3 + 3 + 2) and all(p["certificate"] <= p["eps"] for p in points)
-    low, high = (found[f"width_exponent_in_inverse_eps/{name}"] for name in ("subset_sum", "product"))
-    assert low < 0.5 < high and found["width_exponent_in_size/product"] is not None
+    low, high = (metrics[f"width_exponent_in_inverse_eps/{name}"] for name in ("subset_sum", "product"))
+    assert low < 0.5 < high and metrics["width_exponent_in_size/product"] is not None
     result = {"method": "subset_sum", "data": "ball", "task": "theory", "seed": 0, "source": "synthetic", "key": "k"}
     (tmp_path / "curves.json").write_text(json.dumps(points))
-    made = figures.draw([figures.read(tmp_path, result | {"metrics": found, "matrices": {}, "table": []})])
+    made = figures.draw([figures.read(tmp_path, result | {"metrics": metrics, "matrices": {}, "table": []})])
     assert set(made) == {"width_errors", "width_sizes", "width_per_bit"}
     (panel,) = made["width_errors"].axes
     line = next(one for one in panel.get_lines() if one.get_label().startswith("product, exponent"))
@@ -242,8 +242,8 @@ def test_greedy_neurons_are_a_local_optimum_that_brute_force_confirms() -> None:
 
 
 def test_neuron_masks_are_no_better_than_random_features_and_far_worse_than_weight_masks(build: Callable) -> None:
-    found = build("method=malach_neuron", "data.rows=2000", "method.neurons=600", "task.samples=500").go().metrics
-    assert found["certificate"] is None
-    assert found["relative_error/ridge"] < min(found["relative_error/greedy"], found["relative_error/rounding"])
-    assert found["relative_error/weight_mask"] < 0.1 * found["relative_error/greedy"]
-    assert found["kept"] == found["neurons_kept"] * 11
+    metrics = build("method=malach_neuron", "data.rows=2000", "method.neurons=600", "task.samples=500").go().metrics
+    assert metrics["certificate"] is None
+    assert metrics["relative_error/ridge"] < min(metrics["relative_error/greedy"], metrics["relative_error/rounding"])
+    assert metrics["relative_error/weight_mask"] < 0.1 * metrics["relative_error/greedy"]
+    assert metrics["kept"] == metrics["neurons_kept"] * 11

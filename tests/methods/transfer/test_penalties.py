@@ -14,8 +14,8 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def gradient(value: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    (found,) = torch.autograd.grad(value, w)
-    return found
+    (result,) = torch.autograd.grad(value, w)
+    return result
 
 
 def test_l2_is_a_plain_sum_of_squares() -> None:
@@ -64,6 +64,6 @@ def test_delta_adds_layers_and_takes_units_without_places() -> None:
 
 def test_attention_is_the_softmax_of_what_losing_a_channel_costs() -> None:
     costs = [0.1, 2.0, -0.3]
-    found = penalties.channel_attention(lambda j: torch.tensor(1.0 if j is None else 1.0 + costs[j]), 3)
-    assert torch.allclose(found, torch.tensor(costs).softmax(0))
-    assert found.sum().item() == pytest.approx(1)
+    result = penalties.channel_attention(lambda j: torch.tensor(1.0 if j is None else 1.0 + costs[j]), 3)
+    assert torch.allclose(result, torch.tensor(costs).softmax(0))
+    assert result.sum().item() == pytest.approx(1)

@@ -37,14 +37,14 @@ def drawn(method: BatchEnsembleMembers) -> BatchEnsembleMembers:
 def test_a_layer_scales_its_inputs_and_its_outputs() -> None:
     """Equation 5 of the paper: ((x * t) W^T) * s + b."""
     method, x = drawn(mlp()), torch.randn(5, 30).double()
-    found = method.predict(x, Stage)
+    predictions = method.predict(x, Stage)
     for m in range(4):
         h = x
         for name, layer in method.layers.items():
             s, t, bias = (method.own[f"{kind}/{name}"][m] for kind in ("s", "t", "bias"))
             h = linear(h * t[0], layer.weight) * s[:, 0] + bias
             h = h if name == "head" else relu(h)
-        torch.testing.assert_close(found[m], h.softmax(-1))
+        torch.testing.assert_close(predictions[m], h.softmax(-1))
 
 
 def test_a_convolution_scales_its_maps() -> None:
@@ -80,8 +80,8 @@ def test_factors_start_as_signs_and_members_differ() -> None:
     method = mlp()
     factors = torch.cat([method.own[f"{kind}/{name}"].flatten() for kind in "st" for name in method.layers])
     assert set(factors.tolist()) == {-1.0, 1.0}
-    found = method.predict(torch.randn(3, 30).double(), Stage)
-    assert all(not torch.equal(found[0], found[m]) for m in range(1, 4))
+    predictions = method.predict(torch.randn(3, 30).double(), Stage)
+    assert all(not torch.equal(predictions[0], predictions[m]) for m in range(1, 4))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 10])

@@ -87,8 +87,8 @@ def test_one_member_is_the_first_of_several(build: Callable) -> None:
     one = build(*TINY, "method.members=1", "method.together=false", folder="one").go()
     many = build(*TINY, "method.members=3", "method.together=false", folder="many").go()
     stage = one.stages[0]
-    found, _ = evaluate.members(one.method, stage, stage.test)
-    assert len(found) == 1 and torch.equal(found[0], evaluate.members(many.method, stage, stage.test)[0][0])
+    result, _ = evaluate.members(one.method, stage, stage.test)
+    assert len(result) == 1 and torch.equal(result[0], evaluate.members(many.method, stage, stage.test)[0][0])
     assert one.metrics["nll"] == pytest.approx(one.metrics["member_nll"], abs=1e-12)
     assert one.metrics["mutual_information"] is None
     rows = [row for row in many.outcome.curves if row["kind"] == "members"]
@@ -101,8 +101,8 @@ def test_looks_during_training_see_the_member_that_trains(build: Callable) -> No
     bench = build(*TINY, *looks, "budget.steps=30").go()
     rows = [line.split(",") for line in bench.rows.decode().splitlines()]
     for member in range(2):
-        told = [float(row[-1]) for row in rows if row[1] == f"member {member}" and row[3] == "val_loss"]
-        assert len(told) >= 5 and len(set(told)) == len(told) and told[-1] < told[0]
+        losses = [float(row[-1]) for row in rows if row[1] == f"member {member}" and row[3] == "val_loss"]
+        assert len(losses) >= 5 and len(set(losses)) == len(losses) and losses[-1] < losses[0]
     assert bench.method.alone is None
 
 
@@ -151,11 +151,11 @@ def test_the_attack_is_not_differentiated_through() -> None:
     one = learnt(ensemble(adversarial="sign"), stage)
     x, y = side_by_side(stage, 3, torch.arange(10))
     w = one.w["hidden|0|weight"]
-    (found,) = torch.autograd.grad(one.loss((x.clone(), y), stage), w)
+    (result,) = torch.autograd.grad(one.loss((x.clone(), y), stage), w)
     moving = x.clone().requires_grad_()
     (slope,) = torch.autograd.grad(one.plain_loss(moving, y, stage), moving)
     (wanted,) = torch.autograd.grad(by_hand(one, stage, x, y, slope.sign().detach()), w)
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(result, wanted)
 
 
 def test_the_control_moves_by_lot() -> None:

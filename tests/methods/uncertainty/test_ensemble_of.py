@@ -33,10 +33,10 @@ def test_members_are_those_of_each_net_in_turn(name: str, build: Callable) -> No
     (stage,) = bench.stages
     x, _ = stage.test.tensors(first=5)
     method = bench.method.eval()
-    found = method.predict(x, stage)
+    predictions = method.predict(x, stage)
     apart = [one.predict(x, stage) for one in method.each]
-    assert len(found) == sum(map(len, apart)) and len({len(part) for part in apart}) == 1
-    assert torch.equal(found, torch.cat(apart))
+    assert len(predictions) == sum(map(len, apart)) and len({len(part) for part in apart}) == 1
+    assert torch.equal(predictions, torch.cat(apart))
     assert not torch.equal(apart[0], apart[1])
     assert bench.metrics["nll"] <= bench.metrics["member_nll"]  # Jensen
     assert bench.metrics["nets"] == 3
@@ -74,8 +74,8 @@ def test_the_record_has_the_hash_of_each_nets_masks(cli: Callable, tmp_path: Pat
     marks = json.loads(path.read_text())["fingerprints"]
     hashes = [marks[f"net {number}"]["masks_sha256"] for number in range(2)]
     assert len(set(hashes)) == 2 and all(len(own) == 64 for own in hashes)
-    told = cli("show", str(path.parent)).stdout
-    assert all(own in told for own in hashes)
+    output = cli("show", str(path.parent)).stdout
+    assert all(own in output for own in hashes)
 
 
 def test_no_net_is_refused_in_words(build: Callable) -> None:

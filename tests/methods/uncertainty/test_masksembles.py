@@ -51,7 +51,7 @@ class Stage:
 
 @given(st.integers(2, 60), st.integers(1, 8), st.floats(1, 50), st.integers(0, 1000))
 def test_the_generator_always_ends_with_equal_masks_that_cover_every_unit(columns, members, scale, seed) -> None:
-    drawn = overlap.drawn(columns, members, scale, rng(seed))
+    drawn = overlap.repaired(columns, members, scale, rng(seed))
     assert drawn.shape == (members, columns) and drawn.dtype == bool
     assert drawn.any(0).all() and set(drawn.sum(1)) == {overlap.ones_of(columns, members, scale)}
 
@@ -60,13 +60,13 @@ def test_the_generator_always_ends_with_equal_masks_that_cover_every_unit(column
     "columns, members, scale", [(16, 4, 3), (16, 4, 4), (16, 8, 6), (800, 8, 1.0), (1600, 8, 1.0), (6, 4, 2)]
 )
 def test_sizes_at_which_published_generators_fail_or_hang(columns: int, members: int, scale: float) -> None:
-    assert overlap.drawn(columns, members, scale, rng()).shape == (members, columns)
+    assert overlap.repaired(columns, members, scale, rng()).shape == (members, columns)
 
 
 @pytest.mark.parametrize("scale", [1.1, 1.5, 2, 3, 4, 6])
 @pytest.mark.parametrize("members", [4, 8])
 def test_overlap_and_share_follow_the_formulas(scale: float, members: int) -> None:
-    drawn = overlap.drawn(500, members, scale, rng())
+    drawn = overlap.repaired(500, members, scale, rng())
     assert overlap.mean_iou(drawn) == pytest.approx(1 / (2 * scale - 1), abs=0.02)
     assert drawn.mean() == pytest.approx(1 / (scale * (1 - (1 - 1 / scale) ** members)), abs=0.002)
     assert overlap.effective_scale(1 / (2 * scale - 1)) == pytest.approx(scale)
@@ -94,8 +94,8 @@ def test_the_original_generator_refuses_and_fails_in_words() -> None:
 
 
 def test_ends_of_the_scale() -> None:
-    assert overlap.drawn(50, 4, 1.0, rng()).all() and overlap.drawn(50, 1, 3.0, rng()).all()
-    apart = overlap.drawn(48, 4, float("inf"), rng())
+    assert overlap.repaired(50, 4, 1.0, rng()).all() and overlap.repaired(50, 1, 3.0, rng()).all()
+    apart = overlap.repaired(48, 4, float("inf"), rng())
     assert (apart.sum(0) == 1).all() and overlap.mean_iou(apart) == 0 and overlap.effective_scale(0) == np.inf
 
 
@@ -106,8 +106,8 @@ def test_ends_of_the_scale() -> None:
 def test_scale_one_is_the_plain_net(net: Callable) -> None:
     plain, method = net(), Masksembles(net(), scale=1.0)
     x = torch.randn(5, *(IMAGE if net is lenet else (30,)))
-    found = method.predict(x, Stage)
-    assert torch.equal(found, plain(x).softmax(-1).expand(4, -1, -1))
+    predictions = method.predict(x, Stage)
+    assert torch.equal(predictions, plain(x).softmax(-1).expand(4, -1, -1))
 
 
 @pytest.mark.parametrize("scale", [2.0, float("inf")])
@@ -141,8 +141,8 @@ def test_disjoint_masks_train_as_separate_nets() -> None:
 def test_a_residual_net_has_members_but_none_to_take_out() -> None:
     torch.manual_seed(0)
     method = Masksembles(ResNet((3, 8, 8), 10, blocks=[1, 1], base=16).eval())
-    found = method.predict(torch.randn(3, 3, 8, 8), Stage)
-    assert found.shape == (4, 3, 10) and not torch.equal(found[0], found[1])
+    predictions = method.predict(torch.randn(3, 3, 8, 8), Stage)
+    assert predictions.shape == (4, 3, 10) and not torch.equal(predictions[0], predictions[1])
     for normed in (method, Masksembles(NormedMLP((30,), 10, widths=[20, 20]))):
         with pytest.raises(UsageError, match="feed-forward"):
             normed.subnetwork(0)

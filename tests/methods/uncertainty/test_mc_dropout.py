@@ -54,12 +54,12 @@ def mean_of(x: Tensor, values: int = 1) -> Tensor:
 def test_passes_differ_and_come_out_the_same_every_time() -> None:
     stage, one = table(), method().eval()
     x, _ = stage.test.tensors()
-    found = one.predict(x, stage)
-    assert found.shape == (30, 40, FOLDS, 2)
-    assert len({tuple(p.flatten().tolist()) for p in found}) == 30, "dropout is live"
+    predictions = one.predict(x, stage)
+    assert predictions.shape == (30, 40, FOLDS, 2)
+    assert len({tuple(p.flatten().tolist()) for p in predictions}) == 30, "dropout is live"
     torch.manual_seed(5)
-    assert torch.equal(one.predict(x, stage), found)
-    assert torch.equal(one.train().predict(x, stage), found), "and no mode of the module matters"
+    assert torch.equal(one.predict(x, stage), predictions)
+    assert torch.equal(one.train().predict(x, stage), predictions), "and no mode of the module matters"
 
 
 @pytest.mark.parametrize("size", [1, 7, 128])
@@ -73,14 +73,14 @@ def test_predictions_do_not_depend_on_the_batch(size: int) -> None:
 def test_a_pass_is_the_net_with_its_units_scaled_by_hand() -> None:
     stage, one = table(), method()
     x, _ = stage.test.tensors()
-    gains, found = one.sampled(), one.predict(x, stage)
+    gains, predictions = one.sampled(), one.predict(x, stage)
     assert all(gain.unique().tolist() == [0.0, pytest.approx(1.25)] for gain in gains.values())
     for t in (0, 7):
         w1, b1, w2, b2 = (p.detach() for p in one.net.parameters())
         for fold in range(FOLDS):
             z0, z1 = gains["inlet.gain"][t, fold], gains["gates.0.gain"][t, fold]
             hidden = torch.relu(x[:, fold] * z0 @ w1[fold].T + b1[fold]) * z1
-            torch.testing.assert_close(found[t, :, fold, :1], hidden @ w2[fold].T + b2[fold])
+            torch.testing.assert_close(predictions[t, :, fold, :1], hidden @ w2[fold].T + b2[fold])
 
 
 def test_the_share_dropped_is_the_rate() -> None:
@@ -99,9 +99,9 @@ def test_the_standard_answer_is_the_whole_net() -> None:
 
 def test_nothing_dropped_leaves_equal_passes_and_the_noise_alone() -> None:
     stage, one = table(), method(drop=0.0, tau=16.0)
-    found = one.predict(stage.test.tensors()[0], stage)
-    assert (found == found[:1]).all()
-    _, variance = gaussian.mixture_moments(*found.split(1, -1))
+    predictions = one.predict(stage.test.tensors()[0], stage)
+    assert (predictions == predictions[:1]).all()
+    _, variance = gaussian.mixture_moments(*predictions.split(1, -1))
     assert (variance == 1 / (16 * 2**2)).all(), "1 / tau is in units^2, the deviation is 2"
 
 
@@ -113,8 +113,8 @@ def test_nothing_dropped_on_images_leaves_equal_passes() -> None:
         replace(table(1), link=lambda outputs: outputs.softmax(-1), criterion=None),
     )
     stage = replace(stage, train=Split(torch.randn(2, 1, 28, 28), torch.zeros(2).long()))
-    found = one.predict(torch.randn(5, 1, 28, 28), stage)
-    assert found.shape == (3, 5, 10) and (found == found[:1]).all()
+    predictions = one.predict(torch.randn(5, 1, 28, 28), stage)
+    assert predictions.shape == (3, 5, 10) and (predictions == predictions[:1]).all()
 
 
 def test_before_every_weight_layer_means_the_pixels_too() -> None:
@@ -126,8 +126,8 @@ def test_before_every_weight_layer_means_the_pixels_too() -> None:
         assert "inlet.gain" not in MCDropout(net, where="hidden").gates
         x = torch.randn(3, 1, 28, 28)
         gain = one.sampled()["inlet.gain"][:3]
-        found = functional_call(net.eval(), {"inlet.gain": gain}, (x,))
-        torch.testing.assert_close(found, net(x * gain.reshape(3, 1, 28, 28)))
+        predictions = functional_call(net.eval(), {"inlet.gain": gain}, (x,))
+        torch.testing.assert_close(predictions, net(x * gain.reshape(3, 1, 28, 28)))
 
     class Hidden(nn.Module):
         def __init__(self) -> None:
@@ -158,8 +158,8 @@ def test_norms_keep_their_statistics_while_units_drop() -> None:
     one = MCDropout(Normed(), drop=0.5, where="hidden", passes=5).eval()
     before = one.net.norm.running_mean.clone()
     stage = replace(table(1), link=lambda outputs: outputs.softmax(-1), train=Split(torch.randn(9, 6), torch.zeros(9).long()))
-    found = one.predict(torch.randn(9, 6), stage)
-    assert torch.equal(one.net.norm.running_mean, before) and not torch.equal(found[0], found[1])
+    predictions = one.predict(torch.randn(9, 6), stage)
+    assert torch.equal(one.net.norm.running_mean, before) and not torch.equal(predictions[0], predictions[1])
 
 
 # ---- training
@@ -272,7 +272,10 @@ def test_a_grid_needs_rows_to_choose_by() -> None:
         ({"where": "inputs"}, "where"),
         ({"passes": 0}, "passes"),
         ({"tau": 0.0}, "tau"),
-        ({"grid": {"drop": [0.1]}}, "grid"),
+        ({"grid": {"drop": [0.1]}}, "method.grid="),
+        ({"grid": {"drop": [1.0], "tau": [1.0]}}, "method.grid="),
+        ({"grid": {"drop": [0.1], "tau": [0]}}, "method.grid="),
+        ({"length_scale": -1.0}, "method.length_scale=-1"),
     ],
 )
 def test_wrong_knobs_are_refused_in_words(knobs: dict, words: str) -> None:
@@ -298,6 +301,6 @@ def test_a_net_that_states_variances_keeps_its_own() -> None:
 
 def test_a_run_on_images(build: Callable) -> None:
     bench = build("method=mc_dropout", "data.base=synthetic", "budget.steps=20", "budget.epochs=null", "method.passes=6").go()
-    told = bench.metrics
-    assert told["mutual_information"] > 0 and told["disagreement"] > 0 and told["accuracy_standard"] is not None
-    assert told["nll"] <= told["member_nll"]
+    metrics = bench.metrics
+    assert metrics["mutual_information"] > 0 and metrics["disagreement"] > 0 and metrics["accuracy_standard"] is not None
+    assert metrics["nll"] <= metrics["member_nll"]
