@@ -43,7 +43,6 @@ LAZY = {
     ("cli.launch", "cli.command_line cli.preflight report.runs runs"): "hydra and torch, only once a job runs",
     ("cli.main", "cli.command_line cli.commands cli.preflight"): "one sub-command imports no other's needs, and help no hydra",
     ("cli.preloaded", ""): "a process that runs are forked from imports every module there is",
-    ("common.knobs", "common.moved"): "only a `_target_` that is not found asks where it went",
     ("data.sources.find", "data.stage"): "torch, which a list of the data sets does without",
     ("data.sources.find_tables", "data.stage"): "torch, which a list of the data sets does without",
     ("report.figures", "report"): "each family of figures is found by its file, so that a new one changes no other",
