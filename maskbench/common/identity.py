@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.common import moved
 
 ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "experiment", "trainer"}  # not part of the question
-WORDS = {"about", "tasks", "workers"}  # descriptions, and who reads files: not knobs
+WORDS = {"about", "tasks", "needs", "gives", "workers"}  # descriptions, contracts, and who reads files: not knobs
 
 
 def conf_dir() -> Path:
