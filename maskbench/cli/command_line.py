@@ -80,7 +80,7 @@ def parse(argv: list[str]) -> Command:
     """
     parser = get_args_parser()
     parser.error = _refuse
-    _stop_at_apart(argv)
+    stop_at_words_apart(argv)
     argv = [_at_home(word) for word in argv]
     args = parser.parse_intermixed_args(argv)
     folders = [identity.conf_dir()]
@@ -93,7 +93,7 @@ def parse(argv: list[str]) -> Command:
     return _one_budget(_swept(Command(args, _overrides_first(argv, args.overrides), folders, loader, overrides)))
 
 
-def _stop_at_apart(argv: list[str]) -> None:
+def stop_at_words_apart(argv: list[str]) -> None:
     """
     Raises:
         UsageError: a choice or a key is written as a flag or as a word of its own, `--method supsup` or `method supsup`.

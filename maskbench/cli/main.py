@@ -102,7 +102,7 @@ def _dispatch(argv: list[str]) -> int:
     elif "=" not in argv[0] and not argv[0].startswith(("-", "~")):
         from maskbench.cli import command_line
 
-        command_line.parse(argv[:2])  # says so where it is a key and its value
+        command_line.stop_at_words_apart(argv)
         known = ", ".join(COMMANDS)
         raise UsageError(f"unknown command '{argv[0]}'.{did_you_mean(argv[0], COMMANDS)} Commands: {known}.")
     elif argv == ["--version"]:

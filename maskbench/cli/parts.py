@@ -127,7 +127,7 @@ def task_mistakes(method: Mapping[str, Any], task: Mapping[str, Any], folders: S
     task's contract says.
     """
     name, able, needs = task.get("name"), method.get("tasks"), task.get("needs")
-    ours = not needs or name in choices([identity.conf_dir()], "task")
+    ours = not needs or name in choices([identity.conf_dir()], "task")  # or from outside without a contract
     if able is not None and name not in able and ours:
         others = [other for other, node in methods(folders).items() if name in (node.get("tasks") or [])]
         does = " or ".join(f"task={one}" for one in able)
@@ -135,7 +135,8 @@ def task_mistakes(method: Mapping[str, Any], task: Mapping[str, Any], folders: S
         yield f"method={method.get('name')} cannot do task={name}: it does {does}, and task={name} {done}."
     elif needs:
         for what, missing in fulfilment.unmet(needs, task, str(method.get("_target_"))):
-            can = [other for other, node in methods(folders).items() if not fulfilment.lacking(str(node["_target_"]), missing)]
+            others = {n: node for n, node in methods(folders).items() if not ours or name in (node.get("tasks") or [name])}
+            can = [n for n, node in others.items() if not fulfilment.lacking(str(node["_target_"]), missing)]
             have = f"method={', '.join(can[:SHOWN])}" if can else "no method here"
             verbs = fulfilment.named(missing)
             yield f"{what} needs a method with {verbs}, which method={method.get('name')} has not; {have} would do."
@@ -144,15 +145,15 @@ def task_mistakes(method: Mapping[str, Any], task: Mapping[str, Any], folders: S
 def methods(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Each method's own settings, read from its file; of one that is made from another, with those of the other below."""
     files = choices(list(folders), "method")
-    return {name: node for name in files if "_target_" in (node := _own(files, name, "method"))}
+    return {name: node for name in files if "_target_" in (node := own(files, name, "method"))}
 
 
-def _own(files: Mapping[str, Path], name: str, group: str) -> dict[str, Any]:
+def own(files: Mapping[str, Path], name: str, group: str) -> dict[str, Any]:
     """The settings of one choice of a group, unresolved: its file's, over those of the choices its defaults list names."""
     content = yaml.load(files[name].read_text(), Loader=LOADER) or {}
     below = [entry for entry in content.get("defaults", ()) if isinstance(entry, str) and entry in files and entry != name]
-    settings = {key: value for entry in below for key, value in _own(files, entry, group).items()}
-    return settings | (content.get(group, content) or {})
+    settings = {key: value for entry in below for key, value in own(files, entry, group).items()}
+    return settings | {key: value for key, value in (content.get(group, content) or {}).items() if key != "defaults"}
 
 
 def data_mistake(task: Mapping[str, Any], data: Mapping[str, Any], folders: Sequence[Path]) -> str | None:
@@ -161,7 +162,7 @@ def data_mistake(task: Mapping[str, Any], data: Mapping[str, Any], folders: Sequ
     if contract is None or kinds is None or not (wrong := fulfilment.mismatch(contract.takes, *kinds)):
         return None
     files = choices(list(folders), "data")
-    others = [name for name in files if (its := fulfilment.kinds(_own(files, name, "data")))
+    others = [name for name in files if (its := fulfilment.kinds(own(files, name, "data")))
               and fulfilment.mismatch(contract.takes, *its) is None]  # fmt: skip
     more = ", ..." if len(others) > SHOWN else ""
     would = f"data={', '.join(others[:SHOWN])}{more} would do" if others else "no data here would do"

@@ -26,6 +26,7 @@ from maskbench.runs.console import Console
 from maskbench.runs.finished import earlier, main_process, tell, title
 from maskbench.runs.loggers import FailSafeLogger, no_logger
 from maskbench.runs.record import History, Record
+from maskbench.tasks.fulfilment import require
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
 from maskbench.training.fit import Fit
@@ -54,6 +55,7 @@ class Run:
 
     def go(self) -> float:
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
+        require(OmegaConf.to_container(self.cfg.task, resolve=True), str(self.cfg.method._target_))  # before data are read
         if self.main:
             self.record.acquire()
             if (known := earlier(self.cfg)) is not None:  # another process ended it between our look and our lock

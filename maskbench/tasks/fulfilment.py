@@ -4,11 +4,13 @@ Imports no torch.
 """
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from maskbench.common import signatures
+from maskbench.common.errors import UsageError
 
 MODULE = "torch.nn.modules.module.Module"  # what every method is made from; read only where something seems to be missing
 AMOUNTS = {"one": "data of one stage", "pair": "a source and a target"}
@@ -56,10 +58,11 @@ def lacking(target: str, members: Sequence[str], imported: bool = False) -> list
         return [name for name in missing if not hasattr(get_class(target), name)] if classes else []
     if not whole:
         return []
-    (plain, *_), _ = signatures.ancestry(MODULE)
-    return [name for name in missing if name not in _offered(plain[0])]
+    module, _ = signatures.ancestry(MODULE)
+    return [name for name in missing if not any(name in _offered(node) for node, _ in module)]
 
 
+@functools.lru_cache(maxsize=512)
 def _offered(node: ast.ClassDef) -> set[str]:
     """Names of a class: what its body defines, and what its functions set on `self`."""
     names = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
@@ -94,6 +97,16 @@ def unmet(needs: str, task: Mapping[str, Any], target: str, imported: bool = Fal
         more = asked(further) if task.get(key) else None
         if more and (missing := lacking(target, more.members, imported)):
             yield f"task.{key}", missing
+
+
+def require(task: Mapping[str, Any], target: str) -> None:
+    """Ask the class of a method, which is imported for it, whether it can do a task.
+
+    Raises:
+        UsageError: it lacks a member that the task's contract asks.
+    """
+    for what, missing in unmet(str(task.get("needs")), task, target, imported=True):
+        raise UsageError(f"{what} needs a method with {named(missing)}, and {target} has none")
 
 
 def named(members: Sequence[str]) -> str:
