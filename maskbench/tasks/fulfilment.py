@@ -30,7 +30,7 @@ def asked(contract: str) -> Asked | None:
     classes, whole = signatures.ancestry(contract)
     if not whole:
         return None
-    members = dict.fromkeys(name for node, _ in classes for name in _offered(node) if not name.startswith("_"))
+    members = dict.fromkeys(name for node, _ in classes for name in sorted(_offered(node)) if not name.startswith("_"))
     takes: tuple[str, ...] = ()
     when: dict[str, str] = {}
     for node, module in reversed(classes):
