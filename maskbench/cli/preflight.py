@@ -123,7 +123,7 @@ def _stray_sweeps(overrides: list[Override]) -> Iterator[str]:
 
 
 def _combination_mistakes(command: Command, starts: bool) -> Iterator[str]:
-    """All mistakes in all combinations of group choices; one that every combination makes is told once."""
+    """All mistakes in all combinations of group choices; one that several make is said once, with their names."""
     groups = [o for o in command.overrides if o.is_hydra_override() or command.is_group(o)]
     keys = [o for o in command.overrides if o not in groups]
     swept = [spread(o) for o in groups if o.key_or_group != "hydra.mode"]
@@ -135,8 +135,8 @@ def _combination_mistakes(command: Command, starts: bool) -> Iterator[str]:
             labels_by_mistake.setdefault(mistake, []).append(label)
     for mistake, labels in labels_by_mistake.items():
         plain = len(labels) == total or all(word in mistake for label in labels for word in label.split())
-        shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
-        yield mistake if plain else f"{shown}: {mistake}"
+        where = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+        yield mistake if plain else f"{where}: {mistake}"
 
 
 def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts: bool) -> Iterator[str]:
@@ -157,8 +157,9 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
         except (HydraException, OmegaConfBaseException) as error:
             yield one_line(error)
             return
-        yield from _config_mistakes(cfg, said, command.folders, command.multirun)
-        if starts and number == 0:
+        wrong = list(_config_mistakes(cfg, said, command.folders, command.multirun))
+        yield from wrong
+        if starts and number == 0 and not wrong:
             yield from _folder_mistakes(cfg, command.multirun)
 
 
