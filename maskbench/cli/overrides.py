@@ -15,7 +15,6 @@ from maskbench.cli.command_line import values
 from maskbench.common.errors import did_you_mean
 
 
-
 def key_mistakes(override: Override, base: DictConfig, groups: Iterable[str]) -> Iterator[str]:
     key = override.key_or_group
     if override.is_delete() or override.package:
@@ -24,13 +23,14 @@ def key_mistakes(override: Override, base: DictConfig, groups: Iterable[str]) ->
     if node is None and not ((override.is_add() or override.is_force_add()) and key.partition(".")[0] in parts.PARTS):
         yield _unknown(key, base, groups)
         return
-    free = node is None or (override.is_force_add() and not _typed(node))
-    free = free or (parts.by_signature(base, key) and not _typed(node))
+    part, _, name = key.partition(".")
+    free = node is None or (not _typed(node) and (override.is_force_add() or name in parts.kinds(base, part)))
+    by_signature = parts.judge(base, key)
     for value in values(override):
         if is_reference(value):
             continue
         mistake = None if free else type_mistake(key, value, node)
-        mistake = mistake or parts.value_mistake(base, key, value) or schema.out_of_range(key, value)
+        mistake = mistake or by_signature(value) or schema.out_of_range(key, value)
         if mistake:
             yield mistake + _sweep_hint(key, value)
 

@@ -3,8 +3,7 @@
 Imports no torch: signatures and contracts are read from files (common/signatures.py, tasks/fulfilment.py).
 """
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +64,10 @@ def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
         yield f"{part}.{name} is set by the program itself; leave it out."
         del node[name]
     yield from knobs.mistakes(part, node, WORDS)
+    for name, group in node.items():  # parts by name inside a key, such as the recipes of several optimisers
+        for word, inner in group.items() if isinstance(group, Mapping) and "_target_" not in group else ():
+            if isinstance(inner, Mapping) and "_target_" in inner:
+                yield from knobs.mistakes(f"{part}.{name}.{word}", inner, WORDS)
     for knob in (knobs.read(str(node["_target_"])) or ()) if part in COMPLETE else ():
         if knob.default is knobs.NOTHING and knob.name not in {None, "outputs", *handed, *node}:
             yield f"{part}.{knob.name} is missing: {knobs.words(knob.kind)}."
@@ -72,33 +75,40 @@ def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
         yield f"{part}.name is missing: a word that runs are filed under."
 
 
-def value_mistake(cfg: DictConfig, key: str, value: object) -> str | None:
-    """What is wrong with one value for a key of a part, by the part's signature."""
-    part, _, rest = key.partition(".")
-    if part not in PARTS or not rest:
-        return None
+def judge(cfg: DictConfig, key: str) -> Callable[[object], str | None]:
+    """What says what is wrong with a value for a key of a part, by the part's signature; many values are judged quickly."""
+    part, _, name = key.partition(".")
+    if part not in PARTS or not name:
+        return lambda value: None
     try:
         node = plain(cfg, part)
-    except UsageError:
-        return None  # the whole config is judged later, with all that the user set
-    *path, name = rest.split(".")
-    inner = node = copy.deepcopy(node)
-    for word in path:
-        inner = inner.setdefault(word, {})
-        if not isinstance(inner, dict):
-            return None
-    inner[name] = value
-    first = f"{part}.{(path or [name])[0]}"
-    return next((text for text in part_mistakes(part, node) if f"'{first}'" in text or text.startswith(first)), None)
+    except UsageError:  # said of the whole config, with all that the user set
+        return lambda value: None
+    if (kind := kinds(cfg, part).get(name)) is not None and name not in HANDED.get(part, ()):
+        return lambda value: knobs.mistake(key, value, kind)
+    first = f"{part}.{name.partition('.')[0]}"  # a mistake of what stands below it counts, those of other keys do not
+
+    def by_part(value: object) -> str | None:
+        wrong = part_mistakes(part, with_value(node, name.split("."), value))
+        return next((text for text in wrong if f"'{first}" in text or text.startswith(first)), None)
+
+    return by_part
 
 
-def by_signature(cfg: DictConfig, key: str) -> bool:
-    """Whether the type of a key follows from a signature."""
-    part, _, name = key.partition(".")
+def with_value(node: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
+    """A copy of nested mappings with a value at a path."""
+    name, *rest = path
+    if not rest:
+        return {**node, name: value}
+    inner = node.get(name)
+    return {**node, name: with_value(inner if isinstance(inner, Mapping) else {}, rest, value)}
+
+
+def kinds(cfg: DictConfig, part: str) -> dict[str | None, Any]:
+    """Name -> what it takes, of the arguments of a part that tell."""
     node = cfg.get(part) if part in PARTS else None
     target = TRAINER if part == "trainer" else node.get("_target_") if isinstance(node, DictConfig) else None
-    found = knobs.read(str(target)) if target else None
-    return any(knob.name == name and knob.kind is not Any for knob in found or ())
+    return {knob.name: knob.kind for knob in (knobs.read(str(target)) if target else None) or () if knob.kind is not Any}
 
 
 # ---- what parts ask of each other
@@ -158,8 +168,8 @@ def own(files: Mapping[str, Path], name: str, group: str) -> dict[str, Any]:
 
 def data_mistake(task: Mapping[str, Any], data: Mapping[str, Any], folders: Sequence[Path]) -> str | None:
     """Why a task cannot take data of that kind, by what their files say."""
-    contract, kinds = fulfilment.asked(str(task.get("needs"))), fulfilment.kinds(data)
-    if contract is None or kinds is None or not (wrong := fulfilment.mismatch(contract.takes, *kinds)):
+    contract, given = fulfilment.asked(str(task.get("needs"))), fulfilment.kinds(data)
+    if contract is None or given is None or not (wrong := fulfilment.mismatch(contract.takes, *given)):
         return None
     files = choices(list(folders), "data")
     others = [name for name in files if (its := fulfilment.kinds(own(files, name, "data")))

@@ -43,9 +43,7 @@ def run(
     lessons: list[dict[str, Any]] = []
     for stage in stages:
         lessons.append(journal.part(stage.name, partial(learn, method, stages, stage, lessons, fit, matrix, probe)))
-    inferred = [
-        journal.part(f"infer {stage.name}", partial(infer, method, stages, stage, trials)) for stage in stages if infers
-    ]
+    inferred = [journal.part(f"infer {stage.name}", partial(infer, method, stages, stage, trials)) for stage in stages if infers]
     recalled = [journal.part(f"recall {stage.name}", partial(recall, method, stages, stage)) for stage in stages if recalls]
     return report(method, stages, lessons, inferred, recalled, start)
 

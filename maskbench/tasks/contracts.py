@@ -153,4 +153,3 @@ class Constructs(Protocol):
     """task=theory: a method that builds its mask, and trains no weight of the net it masks."""
 
     construction: Construction
-

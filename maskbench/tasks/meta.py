@@ -136,7 +136,9 @@ def notes(method: Method, stage: EpisodeStage) -> list[str]:
         f"tested with {stage.test.queries} (per class, where there are classes)."
     ]
     if uses_batches(method.net):
-        lines.append("Norms use the statistics of the query set (transductive); `inductive` numbers use those of the support set.")
+        lines.append(
+            "Norms use the statistics of the query set (transductive); `inductive` numbers use those of the support set."
+        )
     else:
         lines.append("The net has no norm over batches: transductive and inductive answers are the same.")
     return lines

@@ -23,9 +23,7 @@ from maskbench.training.journal import Journal
 from maskbench.training.method import Method
 
 
-def run(
-    method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, target_share: Positive, probe: Whole
-) -> Outcome:
+def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, target_share: Positive, probe: Whole) -> Outcome:
     """Inductive transfer: learn the source and test on both, learn the target and test on both.
 
     Args:
@@ -142,7 +140,7 @@ def measured(method: Method, stage: Stage) -> dict[str, float]:
 
 
 def best_point(curve: Sequence[dict[str, float]], stage: Stage) -> float | None:
-    """The test score at the evaluation that validated best; None without evaluations on both (budget.validate_every, test_curve)."""
+    """The test score at the evaluation that validated best; None without evaluations on both (validate_every, test_curve)."""
     points = [point for point in curve if "test_loss" in point]
     if not points:
         return None

@@ -35,7 +35,7 @@ GOOD = [
     "budget.epochs=2",  # and over the data's steps
     "+optimizer.dampening=0.1 optimizer=sgd",  # an argument that the file leaves out
     "method=meta_ticket optimizer=meta_ticket_sinusoid",  # optimisers inside an optimiser
-    "method=supermask data=cubic task=uncertainty ~data.normalize budget.epochs=2",  # a key that the method's file sets and the data have not
+    "method=supermask data=cubic task=uncertainty ~data.normalize budget.epochs=2",  # no key of the data
     "method=supsup data=splitmnist data.stages=1 +data.augment=true",
     "trainer.devices=auto trainer.precision=bf16-mixed +trainer.max_time=1",
     "trainer=ddp hydra.run.dir=outputs/x hydra.job.name=train_ddp_process_1 hydra.output_subdir=null",
@@ -110,6 +110,7 @@ BAD = {
     "task.matrix=x": "task.matrix=x must be one of seen, full, final.",
     "task.probe=-1": "task.probe=-1 must be a whole number at least 0.",
     "trainer.detect_anomaly=[1,2]": "trainer.detect_anomaly=[1,2] must be true or false",
+    "method=meta_ticket optimizer=meta_ticket_sinusoid +optimizer.recipes.scores.foo=1": "key 'optimizer.recipes.scores.foo'",
     "method=masksembles_ensemble method.of.members=x": "method.of.members=x must be a whole number",
     "-m method=edge_popup method.keep=0.5,x": "method.keep=x must be a number",
     "-m task.matrix=seen,x,final": "task.matrix=x must be one of",
@@ -125,7 +126,7 @@ BAD = {
     "method=pac_net data=mnist": "takes a source and a target, and this data has 1",
     "method=packnet data=cubic": "the targets of this data are numbers",
     "method=dense data=splitmnist": "takes data of one stage, and this data has 5",
-    "method=edge_popup task.levels=2": "task.levels needs a method with shrink, which method=edge_popup has not; method=lottery would do",
+    "method=edge_popup task.levels=2": "task.levels needs a method with shrink, which method=edge_popup has not; method=lottery",
     "method=dense task=prune '++task.branches={a: {mask: random}}'": "task.branches needs a method with branch",
     # the cure in the sentence
     "--method supsup": "'--method' is no flag: write method=supsup.",

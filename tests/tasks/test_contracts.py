@@ -50,6 +50,16 @@ def test_a_method_fulfils_the_contracts_of_the_tasks_it_lists(name: str) -> None
         assert list(fulfilment.unmet(settings["needs"], settings, method["_target_"])) == []
 
 
+HIDDEN = """
+class Base:
+    def shrink(self): ...
+
+hidden = [Base][0]
+
+class Wonder(hidden):
+    def __init__(self):
+        self.depth = 1
+"""
 LACKING = [
     ("maskbench.methods.dense.Dense", ["after", "shrink", "learn", "state_dict", "net"], ["after", "shrink"]),
     ("maskbench.methods.lottery.Lottery", ["shrink", "branch", "after"], ["after"]),  # by the name it had
@@ -68,9 +78,7 @@ def test_what_a_method_lacks(target: str, members: list[str], missing: list[str]
 
 
 def test_a_class_whose_base_cannot_be_read_is_asked_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "wonder_of_mine.py").write_text(
-        "class Base:\n    def shrink(self): ...\n\nhidden = [Base][0]\n\nclass Wonder(hidden):\n    def __init__(self):\n        self.depth = 1\n"
-    )
+    (tmp_path / "wonder_of_mine.py").write_text(HIDDEN)
     monkeypatch.syspath_prepend(str(tmp_path))
     members = ["shrink", "depth", "after"]
     assert fulfilment.lacking("wonder_of_mine.Wonder", members) == []

@@ -26,7 +26,10 @@ PLAIN = "~data.normalize"
         ("method=dense data=friedman1_transfer", "takes data of one stage, and this data has 2"),
         (f"method=supermask data=boston task=uncertainty backbone=fold_mlp {PLAIN}", "FoldMLP has no layer whose weights"),
         ("method=edge_popup data=boston task=uncertainty", "backbone=fold_mlp, or one division with data.fold=0"),
-        ("method=supermask data=cubic task=uncertainty", "'data.normalize'. It takes rows, val, grid, reach, noise; ~data.normalize removes"),
+        (
+            "method=supermask data=cubic task=uncertainty",
+            "'data.normalize'. It takes rows, val, grid, reach, noise; ~data.normalize removes",
+        ),
         ("method=edge_popup backbone=fold_mlp +backbone.colour=1", "~backbone.colour removes"),
     ],
 )

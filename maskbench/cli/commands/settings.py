@@ -28,7 +28,9 @@ def show(group: str, name: str, folders: Sequence[Path]) -> None:
         UsageError: there is no such choice, or its group configures nothing by a signature.
     """
     if group not in parts.PARTS:
-        raise UsageError(f"settings are listed of {', '.join(parts.PARTS)}; maskbench show {group}={name} shows the whole config.")
+        raise UsageError(
+            f"settings are listed of {', '.join(parts.PARTS)}; maskbench show {group}={name} shows the whole config."
+        )
     files = command_line.choices(list(folders), group)
     if name not in files:
         raise UsageError(f"no {group} '{name}'.{did_you_mean(name, files)} Choices: {', '.join(files)}.")
