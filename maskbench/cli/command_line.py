@@ -117,7 +117,7 @@ def _at_home(word: str) -> str:
 
 
 def _one_budget(command: Command) -> Command:
-    """With steps or epochs at null where the user gave a number of the other alone: what is said wins over what files set."""
+    """With steps or epochs at null where the user gave a number of the other alone, which wins over what files set."""
     steps, epochs = ([o for o in command.overrides if o.key_or_group == f"budget.{unit}"] for unit in ("steps", "epochs"))
     if not command.ours or bool(steps) == bool(epochs):
         return command
@@ -141,10 +141,10 @@ def _swept(command: Command) -> Command:
             raise UsageError(
                 f"{chosen[-1]} needs one of Hydra's plugins that is not here: pip install 'maskbench[sweep]'."
             ) from None
-        return command  # a wrong choice, which is told with the right ones beside it
-    said = {o.key_or_group for o in command.overrides}
+        return command  # a wrong choice, which is reported with the right ones beside it
+    given = {o.key_or_group for o in command.overrides}
     params = OmegaConf.to_container(hydra.sweeper).get("params") or {}
-    brought = [_override(f"{key}={value}", command.loader) for key, value in params.items() if key not in said]
+    brought = [_override(f"{key}={value}", command.loader) for key, value in params.items() if key not in given]
     mode = str(hydra.get("mode"))
     return dataclasses.replace(command, overrides=[*brought, *command.overrides], sweeps=mode.endswith("MULTIRUN"))
 
@@ -189,7 +189,7 @@ def _overrides_first(argv: list[str], overrides: list[str]) -> list[str]:
 
 def one_line(error: BaseException) -> str:
     """The message of one of Hydra's or OmegaConf's errors, and of its cause, as one sentence; ours stand as they are."""
-    if ours := next((e for e in _behind(error) if isinstance(e, UsageError)), None):  # what a resolver said
+    if ours := next((e for e in _behind(error) if isinstance(e, UsageError)), None):  # what a resolver raised
         return str(ours)
     texts = [str(error)] + ([str(error.__cause__)] if isinstance(error.__cause__, OmegaConfBaseException) else [])
     lines = [line.strip() for text in texts for line in text.splitlines()]

@@ -82,7 +82,7 @@ def judge(cfg: DictConfig, key: str) -> Callable[[object], str | None]:
         return lambda value: None
     try:
         node = plain(cfg, part)
-    except UsageError:  # said of the whole config, with all that the user set
+    except UsageError:  # reported of the whole config, with all that the user set
         return lambda value: None
     if (kind := kinds(cfg, part).get(name)) is not None and name not in HANDED.get(part, ()):
         return lambda value: knobs.mistake(key, value, kind)
@@ -168,8 +168,8 @@ def own(files: Mapping[str, Path], name: str, group: str) -> dict[str, Any]:
 
 def data_mistake(task: Mapping[str, Any], data: Mapping[str, Any], folders: Sequence[Path]) -> str | None:
     """Why a task cannot take data of that kind, by what their files say."""
-    contract, given = fulfilment.asked(str(task.get("needs"))), fulfilment.kinds(data)
-    if contract is None or given is None or not (wrong := fulfilment.mismatch(contract.takes, *given)):
+    contract, kinds_given = fulfilment.read(str(task.get("needs"))), fulfilment.kinds(data)
+    if contract is None or kinds_given is None or not (wrong := fulfilment.mismatch(contract.takes, *kinds_given)):
         return None
     files = choices(list(folders), "data")
     others = [name for name in files if (its := fulfilment.kinds(own(files, name, "data")))

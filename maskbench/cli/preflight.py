@@ -46,13 +46,13 @@ def check(argv: list[str], starts: bool = True) -> Command:
     return command
 
 
-def check_config(cfg: DictConfig, said: Iterable[str] = ()) -> None:
-    """Judge one composed config; `said` are the keys the user set.
+def check_config(cfg: DictConfig, given: Iterable[str] = ()) -> None:
+    """Judge one composed config; `given` are the keys the user set.
 
     Raises:
         UsageError: the first mistake.
     """
-    _stop(itertools.islice(_config_mistakes(cfg, set(said), []), 1))
+    _stop(itertools.islice(_config_mistakes(cfg, set(given), []), 1))
 
 
 def _stop(mistakes: Iterable[str]) -> None:
@@ -123,7 +123,7 @@ def _stray_sweeps(overrides: list[Override]) -> Iterator[str]:
 
 
 def _combination_mistakes(command: Command, starts: bool) -> Iterator[str]:
-    """All mistakes in all combinations of group choices; one that several make is said once, with their names."""
+    """All mistakes in all combinations of group choices; one that several make is reported once, with their names."""
     groups = [o for o in command.overrides if o.is_hydra_override() or command.is_group(o)]
     keys = [o for o in command.overrides if o not in groups]
     swept = [spread(o) for o in groups if o.key_or_group != "hydra.mode"]
@@ -149,7 +149,7 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
     bad = {o.input_line: list(key_mistakes(o, base, command.groups)) for o in keys}
     yield from itertools.chain(*bad.values())
     keys = [o for o in keys if not bad[o.input_line]]
-    said = {o.key_or_group for o in command.overrides}
+    given = {o.key_or_group for o in command.overrides}
     for number, chosen_values in enumerate(itertools.islice(_cross_values(keys), COMBINATIONS)):
         cfg = copy.deepcopy(base)
         try:
@@ -157,7 +157,7 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
         except (HydraException, OmegaConfBaseException) as error:
             yield one_line(error)
             return
-        wrong = list(_config_mistakes(cfg, said, command.folders, command.multirun))
+        wrong = list(_config_mistakes(cfg, given, command.folders, command.multirun))
         yield from wrong
         if starts and number == 0 and not wrong:
             yield from _folder_mistakes(cfg, command.multirun)
@@ -177,25 +177,25 @@ def _cross_values(keys: list[Override]) -> Iterator[tuple[Override, ...]]:
 # ---- one config
 
 
-def _config_mistakes(cfg: DictConfig, said: set[str], folders: list[Path], multirun: bool = False) -> Iterator[str]:
+def _config_mistakes(cfg: DictConfig, given: set[str], folders: list[Path], multirun: bool = False) -> Iterator[str]:
     wrong = list(parts.signature_mistakes(cfg))
     for key in schema.RANGES:
         value = OmegaConf.select(cfg, key, throw_on_missing=False)
         if (mistake := schema.out_of_range(key, value)) and not any(text.startswith(f"{key}=") for text in wrong):
             wrong.append(mistake)
     yield from wrong
-    yield from filter(None, [_budget_mistake(cfg, said), _ddp_mistake(cfg, multirun)])
+    yield from filter(None, [_budget_mistake(cfg, given), _ddp_mistake(cfg, multirun)])
     if not wrong:
         yield from parts.pair_mistakes(cfg, folders)
 
 
-def _budget_mistake(cfg: DictConfig, said: set[str]) -> str | None:
+def _budget_mistake(cfg: DictConfig, given: set[str]) -> str | None:
     steps, epochs = cfg.budget.steps, cfg.budget.epochs
     if (steps is None) != (epochs is None):
         return None
     if steps is None:
         return "budget.steps and budget.epochs are both null; give one of them."
-    other = {"budget.steps", "budget.epochs"} - said
+    other = {"budget.steps", "budget.epochs"} - given
     mend = f"add {other.pop()}=null" if len(other) == 1 else "set one of them to null"
     return f"budget.steps={steps} and budget.epochs={epochs} are both set; {mend}."
 

@@ -221,8 +221,8 @@ def ancestry(target: str) -> tuple[list[tuple[ast.ClassDef, str]], bool]:
         return [], False
     classes, whole = [(made, module)], True
     for base in (dotted(module, base) for base in made.bases):
-        further, found = ([], True) if base in PLAIN_BASES else ancestry(base)
-        classes, whole = [*classes, *further], whole and found
+        further, all_read = ([], True) if base in PLAIN_BASES else ancestry(base)
+        classes, whole = [*classes, *further], whole and all_read
     return classes, whole
 
 

@@ -25,7 +25,7 @@ class Asked:
     when: tuple[tuple[str, str], ...] = ()  # (key, dotted name of a contract)
 
 
-def asked(contract: str) -> Asked | None:
+def read(contract: str) -> Asked | None:
     """What the contract of a dotted name asks; None where it cannot be read."""
     classes, whole = signatures.ancestry(contract)
     if not whole:
@@ -88,13 +88,13 @@ def unmet(needs: str, task: Mapping[str, Any], target: str, imported: bool = Fal
     Args:
         needs: the contract's dotted name. task: its keys. target: the method's class.
     """
-    contract = asked(needs)
+    contract = read(needs)
     if contract is None:
         return
     if missing := lacking(target, contract.members, imported):
         yield f"task={task.get('name')}", missing
     for key, further in contract.when:
-        more = asked(further) if task.get(key) else None
+        more = read(further) if task.get(key) else None
         if more and (missing := lacking(target, more.members, imported)):
             yield f"task.{key}", missing
 

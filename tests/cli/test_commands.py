@@ -87,7 +87,7 @@ def test_show_of_a_config_says_who_set_what(capsys) -> None:
     assert status == 0
     budget = next(line for line in out.splitlines() if line.startswith("#   budget"))
     files = ["conf/config.yaml", "conf/data/permutedmnist.yaml", "conf/tuned/packnet_permutedmnist.yaml"]
-    assert budget.split()[2:] == " < ".join([*files, "budget.steps=7"]).split()
+    assert budget.split()[2:] == " < ".join([*files, "budget.steps=7", "budget.epochs=null"]).split()
     import yaml
 
     assert yaml.safe_load(out)["budget"]["steps"] == 7
@@ -183,7 +183,7 @@ LISTED = {  # what one choice's listing has on one line, words in this order
     "method lottery": [["+method.gradient_batch", "128", "a whole number"], ["method.rate", "0.2"]],
     "data splitmnist": [["gives stages one after another, classes"], ["data.stages", "5", "a whole number"]],
     "backbone conv2": [["backbone.widths", "[256,256]", "a list"], ["multiplies every channel and width"]],
-    "task prune": [["task.levels", "0", "a whole number at least 0"], ["task.levels asks of it shrink"], ["takes one stage, classes"]],
+    "task prune": [["task.levels", "0", "a whole number at least 0"], ["task.levels asks of it shrink"], ["takes one stage"]],
     "task meta": [["asks of a method after"]],
     "optimizer adam": [["optimizer.lr", "1e-3", "a number"], ["+optimizer.eps", "1e-08"]],
 }

@@ -31,7 +31,7 @@ GOOD = [
     "method=packnet data=permutedmnist method.prune=[0.5,1]",  # and the other way round
     "method=dense backbone.outputs=12",  # null by default, free
     "data.source=folder",
-    "data=mnist method=dense budget.steps=5",  # what is said wins over the data's epochs
+    "data=mnist method=dense budget.steps=5",  # what the user gives wins over the data's epochs
     "budget.epochs=2",  # and over the data's steps
     "+optimizer.dampening=0.1 optimizer=sgd",  # an argument that the file leaves out
     "method=meta_ticket optimizer=meta_ticket_sinusoid",  # optimisers inside an optimiser
@@ -146,13 +146,13 @@ BAD = {
 
 @pytest.mark.parametrize("line", BAD)
 def test_refused(line: str) -> None:
-    found = mistakes(line)
-    assert len(found) == 1 and BAD[line] in found[0], found
+    sentences = mistakes(line)
+    assert len(sentences) == 1 and BAD[line] in sentences[0], sentences
 
 
 def test_a_sweep_tells_all_bad_combinations_at_once() -> None:
-    found = mistakes("-m method=supsup,packnet,dense task=continual,uncertainty seed=0,-1")
-    assert sorted(line.split(":")[0] for line in found) == [
+    sentences = mistakes("-m method=supsup,packnet,dense task=continual,uncertainty seed=0,-1")
+    assert sorted(line.split(":")[0] for line in sentences) == [
         "method=dense cannot do task=continual",
         "method=packnet cannot do task=uncertainty",
         "method=supsup cannot do task=uncertainty",
@@ -177,9 +177,9 @@ def test_a_sweep_of_thousands_is_checked_in_a_few_compositions(monkeypatch: pyte
 
 
 def test_a_task_mistake_names_what_would_work() -> None:
-    (found,) = mistakes("method=supsup task=uncertainty")
-    assert "it does task=continual" in found
-    assert "dense" in found.split("task=uncertainty is done by method=")[1]
+    (sentences,) = mistakes("method=supsup task=uncertainty")
+    assert "it does task=continual" in sentences
+    assert "dense" in sentences.split("task=uncertainty is done by method=")[1]
 
 
 def test_jobs_are_those_of_hydras_sweeper() -> None:
@@ -206,10 +206,10 @@ def test_groups_of_an_outside_folder(tmp_path: Path) -> None:
     assert ", wonder." in mistakes("-cd mine method=zzz")[0]
 
 
-@pytest.mark.parametrize(("said", "other"), [("budget.steps=30", "budget.epochs"), ("budget.epochs=2", "budget.steps")])
-def test_a_budget_alone_is_the_one_that_counts(said: str, other: str) -> None:
+@pytest.mark.parametrize(("given", "other"), [("budget.steps=30", "budget.epochs"), ("budget.epochs=2", "budget.steps")])
+def test_a_budget_alone_is_the_one_that_counts(given: str, other: str) -> None:
     for words in (["method=dense", "data=mnist"], ["method=maml"]):
-        alone, both = (command_line.parse([*words, said, *more]) for more in ([], [f"{other}=null"]))
+        alone, both = (command_line.parse([*words, given, *more]) for more in ([], [f"{other}=null"]))
         keys = [preflight.identity.key(c.compose([o.input_line for o in c.overrides])) for c in (alone, both)]
         assert keys[0] == keys[1] and f"{other}=null" in alone.argv
 
@@ -270,8 +270,8 @@ def test_a_task_from_outside_says_what_it_needs(words: str, needs: str, sentence
     (tmp_path / "conf" / "task").mkdir(parents=True)
     (tmp_path / "conf" / "task" / "robust.yaml").write_text(TASK.format(needs=needs))
     (tmp_path / "mine.py").write_text(CODE)
-    found = mistakes(f"--config-dir conf task=robust {words}")
-    assert (len(found) == 1 and sentence in found[0]) if sentence else found == []
+    sentences = mistakes(f"--config-dir conf task=robust {words}")
+    assert (len(sentences) == 1 and sentence in sentences[0]) if sentence else sentences == []
 
 
 @pytest.mark.parametrize("group", ["data", "backbone", "optimizer", "schedule", "task", "logger"])

@@ -20,11 +20,11 @@ FOLDERS = [identity.conf_dir()]
 
 
 def test_each_task_names_the_contract_that_is_read_from_its_file() -> None:
-    asked = {
-        name: fulfilment.asked(parts.own(choices(FOLDERS, "task"), name, "task")["needs"]) for name in choices(FOLDERS, "task")
+    by_task = {
+        name: fulfilment.read(parts.own(choices(FOLDERS, "task"), name, "task")["needs"]) for name in choices(FOLDERS, "task")
     }
     more = (("levels", f"{HERE}.Shrinks"), ("branches", f"{HERE}.Branches"), ("supermasks", f"{HERE}.Branches"))
-    assert asked == {
+    assert by_task == {
         "continual": Asked((), ("classes",)),
         "prune": Asked((), ("one", "classes"), more),
         "uncertainty": Asked((), ("one",)),
@@ -36,10 +36,10 @@ def test_each_task_names_the_contract_that_is_read_from_its_file() -> None:
 
 @pytest.mark.parametrize("contract", [*contracts.TAKES, contracts.Shrinks, contracts.InfersStage, contracts.Recalls])
 def test_a_file_and_the_class_say_the_same_of_a_contract(contract: type) -> None:
-    asked = fulfilment.asked(f"{HERE}.{contract.__name__}")
-    assert set(asked.members) == set(needs.members(contract))
-    assert asked.takes == contracts.TAKES.get(contract, ())
-    assert dict(asked.when) == {key: f"{HERE}.{c.__name__}" for key, c in contracts.WHEN.get(contract, {}).items()}
+    contract_read = fulfilment.read(f"{HERE}.{contract.__name__}")
+    assert set(contract_read.members) == set(needs.members(contract))
+    assert contract_read.takes == contracts.TAKES.get(contract, ())
+    assert dict(contract_read.when) == {key: f"{HERE}.{c.__name__}" for key, c in contracts.WHEN.get(contract, {}).items()}
 
 
 @pytest.mark.parametrize("name", choices(FOLDERS, "method"))
@@ -66,7 +66,7 @@ LACKING = [
     ("maskbench.methods.meta.episodic.Episodic", ["after", "test_count", "net"], []),
     ("maskbench.methods.continual.supsup.SupSup", ["infer", "inference_rules", "recall"], ["recall"]),
     ("maskbench.methods.theory.strong_tickets.StrongTickets", ["construction"], []),
-    ("nowhere.Wonder", ["after"], []),  # what cannot be read is asked later
+    ("nowhere.Wonder", ["after"], []),  # what cannot be read is checked later
 ]
 
 
@@ -123,9 +123,9 @@ def test_data_give_what_they_say(name: str, compose: Callable) -> None:
 
     cfg = compose(f"data={name}")
     stages = make(cfg.data, root=Path(cfg.paths.data), seed=0)
-    said, count = fulfilment.kinds(parts.plain(cfg, "data"))
-    assert (said - {"episodes"} <= needs.kinds(stages)) and count == len(stages)
-    assert ("episodes" in said) == ("episodes" in needs.kinds(stages))
+    words, count = fulfilment.kinds(parts.plain(cfg, "data"))
+    assert (words - {"episodes"} <= needs.kinds(stages)) and count == len(stages)
+    assert ("episodes" in words) == ("episodes" in needs.kinds(stages))
 
 
 def test_every_data_set_says_what_it_gives() -> None:

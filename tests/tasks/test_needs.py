@@ -11,7 +11,7 @@ PLAIN = "~data.normalize"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "sentence"),
     [
         ("method=packnet data=cubic", NUMBERS),
         ("method=hopsupsup data=friedman1_transfer", NUMBERS),
@@ -33,10 +33,10 @@ PLAIN = "~data.normalize"
         ("method=edge_popup backbone=fold_mlp +backbone.colour=1", "~backbone.colour removes"),
     ],
 )
-def test_what_does_not_go_together_is_refused(words: str, told: str, build: Callable) -> None:
+def test_what_does_not_go_together_is_refused(words: str, sentence: str, build: Callable) -> None:
     with pytest.raises(UsageError) as caught:
         build(*words.split(), "budget.steps=1", "budget.epochs=null").go()
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", ["supermask", "edge_popup"])

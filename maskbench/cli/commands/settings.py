@@ -56,12 +56,12 @@ def facts(node: dict[str, Any]) -> Iterator[str]:
         yield f"does {', '.join(f'task={task}' for task in node['tasks'])}"
     if node.get("gives"):
         yield f"gives {', '.join(ARRANGED.get(kind, kind) for kind in node['gives'])}"
-    if contract := fulfilment.asked(str(node.get("needs"))):
+    if contract := fulfilment.read(str(node.get("needs"))):
         takes = ", ".join(ARRANGED.get(kind, kind) for kind in contract.takes)
         asks = fulfilment.named(contract.members) if contract.members else "no more than every method has"
         yield f"takes {takes}; asks of a method {asks}"
         for key, further in contract.when:
-            if more := fulfilment.asked(further):
+            if more := fulfilment.read(further):
                 yield f"task.{key} asks of it {fulfilment.named(more.members)}"
 
 
