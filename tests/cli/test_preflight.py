@@ -28,7 +28,7 @@ GOOD = [
     "budget.validate_every=10",  # null by default, an int by schema
     "loop.progress=true",  # a word that may be a switch
     "method=packnet method.prune=equal_share",  # a list that may be a word
-    "method=packnet data=permutedmnist method.prune=[0.5,1]",  # and the other way round
+    "method=packnet data=permutedmnist method.prune=[0.5,0]",  # and the other way round
     "method=dense backbone.outputs=12",  # null by default, free
     "data.source=folder",
     "data=mnist method=dense budget.steps=5",  # what the user gives wins over the data's epochs
@@ -76,7 +76,7 @@ BAD = {
     "optimizer.lr=nan": "optimizer.lr=nan must be above 0.",
     "optimizer.lr=0": "optimizer.lr=0 must be above 0.",
     "optimizer.weight_decay=-1": "optimizer.weight_decay=-1 must be at least 0.",
-    "data.val=-1": "data.val=-1 must be at least 0.",
+    "data.val=-1": "data.val=-1 must be ",
     "data.val=null": "data.val=null must be a whole number",
     "++data.val=null": "data.val=null must be a whole number",
     "budget.steps=0": "budget.steps=0 must be at least 1.",
