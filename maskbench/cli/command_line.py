@@ -24,12 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli import schema
-from maskbench.cli.overrides import VALUES, spread
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
 
 SWEEP = "sweep"  # the group whose files say which values to run through
 NOT_GROUPS = {"hydra", "table"}  # folders of conf/ that are no choices
+VALUES = 10_000  # of one swept key, or jobs of one sweep
 
 
 @dataclass
@@ -80,6 +80,8 @@ def parse(argv: list[str]) -> Command:
     """
     parser = get_args_parser()
     parser.error = _refuse
+    stop_at_words_apart(argv)
+    argv = [_at_home(word) for word in argv]
     args = parser.parse_intermixed_args(argv)
     folders = [identity.conf_dir()]
     if args.config_dir:
@@ -88,7 +90,43 @@ def parse(argv: list[str]) -> Command:
             raise UsageError(f"--config-dir: there is no folder {args.config_dir}.")
     loader = _loader(folders)
     overrides = [_override(text, loader) for text in args.overrides]
-    return _swept(Command(args, _overrides_first(argv, args.overrides), folders, loader, overrides))
+    return _one_budget(_swept(Command(args, _overrides_first(argv, args.overrides), folders, loader, overrides)))
+
+
+def stop_at_words_apart(argv: list[str]) -> None:
+    """
+    Raises:
+        UsageError: a choice or a key is written as a flag or as a word of its own, `--method supsup` or `method supsup`.
+    """
+    for word, after in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        name, _, value = word.removeprefix("--").partition("=")
+        known = (identity.conf_dir() / name).is_dir() if name.isidentifier() else name.partition(".")[0] in schema.DECLARED
+        if known or name in schema.DECLARED:
+            if word.startswith("--"):
+                raise UsageError(f"'{word}' is no flag: write {name}={value or after or 'VALUE'}.")
+            if "=" not in word and after and "=" not in after and not after.startswith("-"):
+                raise UsageError(f"'{word} {after}' is written as one word: {name}={after}.")
+
+
+def _at_home(word: str) -> str:
+    """`paths.output=~/runs` with the home folder in the place of `~`, which shells leave alone behind an equals sign."""
+    key, equals, path = word.partition("=")
+    if equals and key.lstrip("+").startswith("paths.") and (path == "~" or path.startswith("~/")):
+        return f"{key}={Path(path).expanduser()}"
+    return word
+
+
+def _one_budget(command: Command) -> Command:
+    """With steps or epochs at null where the user gave a number of the other alone, which wins over what files set."""
+    steps, epochs = ([o for o in command.overrides if o.key_or_group == f"budget.{unit}"] for unit in ("steps", "epochs"))
+    if not command.ours or bool(steps) == bool(epochs):
+        return command
+    given, other = (steps, "epochs") if steps else (epochs, "steps")
+    if given[0].is_delete() or any(value is None for value in values(given[-1])):
+        return command
+    text = f"budget.{other}=null"
+    overrides = [*command.overrides, _override(text, command.loader)]
+    return dataclasses.replace(command, overrides=overrides, argv=[text, *command.argv])
 
 
 def _swept(command: Command) -> Command:
@@ -97,17 +135,17 @@ def _swept(command: Command) -> Command:
     if not chosen or not command.ours:
         return command
     try:
-        told = command.compose(chosen).hydra
+        hydra = command.compose(chosen).hydra
     except UsageError as error:
         if "Could not" in str(error) and "hydra/" in str(error):
             raise UsageError(
                 f"{chosen[-1]} needs one of Hydra's plugins that is not here: pip install 'maskbench[sweep]'."
             ) from None
-        return command  # a wrong choice, which is told with the right ones beside it
-    said = {o.key_or_group for o in command.overrides}
-    params = OmegaConf.to_container(told.sweeper).get("params") or {}
-    brought = [_override(f"{key}={value}", command.loader) for key, value in params.items() if key not in said]
-    mode = str(told.get("mode"))
+        return command  # a wrong choice, which is reported with the right ones beside it
+    given = {o.key_or_group for o in command.overrides}
+    params = OmegaConf.to_container(hydra.sweeper).get("params") or {}
+    brought = [_override(f"{key}={value}", command.loader) for key, value in params.items() if key not in given]
+    mode = str(hydra.get("mode"))
     return dataclasses.replace(command, overrides=[*brought, *command.overrides], sweeps=mode.endswith("MULTIRUN"))
 
 
@@ -151,7 +189,7 @@ def _overrides_first(argv: list[str], overrides: list[str]) -> list[str]:
 
 def one_line(error: BaseException) -> str:
     """The message of one of Hydra's or OmegaConf's errors, and of its cause, as one sentence; ours stand as they are."""
-    if ours := next((e for e in _behind(error) if isinstance(e, UsageError)), None):  # what a resolver said
+    if ours := next((e for e in _behind(error) if isinstance(e, UsageError)), None):  # what a resolver raised
         return str(ours)
     texts = [str(error)] + ([str(error.__cause__)] if isinstance(error.__cause__, OmegaConfBaseException) else [])
     lines = [line.strip() for text in texts for line in text.splitlines()]
@@ -167,6 +205,26 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
 
 
 # ---- sweeps
+
+
+def spread(override: Override) -> list[str]:
+    """The override once for each value it sweeps; itself alone otherwise; nothing for a sweeper's open interval."""
+    if not override.is_sweep_override():
+        return [override.input_line]
+    if not override.is_discrete_sweep():
+        return []
+    swept = itertools.islice(override.sweep_string_iterator(), VALUES)
+    return [f"{override.get_key_element()}={value}" for value in swept]
+
+
+def values(override: Override) -> Iterator[object]:
+    """Each value the override gives its key, as Python objects; none for a sweeper's open interval."""
+    if not override.is_sweep_override():
+        yield override.value()
+        return
+    parser = OverridesParser.create()
+    for text in spread(override):
+        yield parser.parse_override(text).value()
 
 
 def jobs(command: Command) -> Iterator[list[str]]:
@@ -192,5 +250,5 @@ def groups(folders: list[Path]) -> list[str]:
 def choices(folders: list[Path], group: str) -> dict[str, Path]:
     """Choice -> file of one group, over all folders, those below it spelled `below/choice`."""
     files = [(folder / group, path) for folder in folders for path in sorted((folder / group).rglob("*.yaml"))]
-    found = {path.relative_to(top).with_suffix("").as_posix(): path for top, path in files}
-    return {name: path for name, path in sorted(found.items()) if not path.name.startswith("_")}
+    by_name = {path.relative_to(top).with_suffix("").as_posix(): path for top, path in files}
+    return {name: path for name, path in sorted(by_name.items()) if not path.name.startswith("_")}

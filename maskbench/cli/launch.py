@@ -117,7 +117,7 @@ def job(cfg: DictConfig) -> float | None:
         from maskbench.cli import preflight
         from maskbench.runs.finished import earlier
 
-        preflight.check_config(cfg, said=[text.lstrip("+").partition("=")[0] for text in overrides])
+        preflight.check_config(cfg, given=[text.lstrip("+").partition("=")[0] for text in overrides])
         if (known := earlier(cfg)) is not None:
             return known
         objective = importlib.import_module("maskbench.runs.assemble").run(cfg)

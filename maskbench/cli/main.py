@@ -53,6 +53,9 @@ def _dispatch(argv: list[str]) -> int:
     elif argv[0] in COMMANDS:
         return importlib.import_module(f"maskbench.cli.commands.{argv[0]}").main(argv[1:])
     elif "=" not in argv[0] and not argv[0].startswith(("-", "~")):
+        from maskbench.cli import command_line
+
+        command_line.stop_at_words_apart(argv)
         known = ", ".join(COMMANDS)
         raise UsageError(f"unknown command '{argv[0]}'.{did_you_mean(argv[0], COMMANDS)} Commands: {known}.")
     elif argv == ["--version"]:

@@ -3,39 +3,16 @@
 The parts of Hydra and OmegaConf used are internal to their pinned versions.
 """
 
-import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import Node
 
-from maskbench.cli import schema
+from maskbench.cli import parts, schema
+from maskbench.cli.command_line import values
 from maskbench.common.errors import did_you_mean
-
-VALUES = 10_000  # of one swept key, or jobs of one sweep
-FREE = ("trainer.",)  # Lightning's own keys take several types
-
-
-def spread(override: Override) -> list[str]:
-    """The override once for each value it sweeps; itself alone otherwise; nothing for a sweeper's open interval."""
-    if not override.is_sweep_override():
-        return [override.input_line]
-    if not override.is_discrete_sweep():
-        return []
-    swept = itertools.islice(override.sweep_string_iterator(), VALUES)
-    return [f"{override.get_key_element()}={value}" for value in swept]
-
-
-def values(override: Override) -> Iterator[object]:
-    """Each value the override gives its key, as Python objects; none for a sweeper's open interval."""
-    if not override.is_sweep_override():
-        yield override.value()
-        return
-    parser = OverridesParser.create()
-    for text in spread(override):
-        yield parser.parse_override(text).value()
 
 
 def key_mistakes(override: Override, base: DictConfig, groups: Iterable[str]) -> Iterator[str]:
@@ -43,15 +20,27 @@ def key_mistakes(override: Override, base: DictConfig, groups: Iterable[str]) ->
     if override.is_delete() or override.package:
         return  # left to Hydra
     node = _find(base, key)
-    if node is None and not (override.is_add() or override.is_force_add()):
+    if node is None and not ((override.is_add() or override.is_force_add()) and key.partition(".")[0] in parts.PARTS):
         yield _unknown(key, base, groups)
         return
-    free = key.startswith(FREE) or node is None or (override.is_force_add() and not _typed(node))
+    part, _, name = key.partition(".")
+    free = node is None or (not _typed(node) and (override.is_force_add() or name in parts.kinds(base, part)))
+    by_signature = parts.judge(base, key)
     for value in values(override):
+        if is_reference(value):
+            continue
         mistake = None if free else type_mistake(key, value, node)
-        mistake = mistake or schema.out_of_range(key, None if is_reference(value) else value)
+        mistake = mistake or by_signature(value) or schema.out_of_range(key, value)
         if mistake:
-            yield mistake
+            yield mistake + _sweep_hint(key, value)
+
+
+def _sweep_hint(key: str, value: object) -> str:
+    """The cure for `seed=0-3`."""
+    ends = re.fullmatch(r"(\d+)(?:-|\.\.|:)(\d+)", value) if isinstance(value, str) else None
+    if ends is None or not int(ends[1]) < int(ends[2]) < int(ends[1]) + 100:
+        return ""
+    return f" For one run each: -m {key}={','.join(map(str, range(int(ends[1]), int(ends[2]) + 1)))}."
 
 
 def _find(cfg: DictConfig, key: str) -> Node | None:

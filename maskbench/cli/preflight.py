@@ -17,13 +17,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from maskbench.cli import schema
-from maskbench.cli.command_line import Command, choices, one_line, parse
-from maskbench.cli.overrides import key_mistakes, shown, spread, values
+from maskbench.cli import parts, schema
+from maskbench.cli.command_line import Command, choices, one_line, parse, spread, values
+from maskbench.cli.overrides import key_mistakes, shown
 from maskbench.common import identity
 from maskbench.common.errors import UsageError, did_you_mean
 
 COMBINATIONS = 128  # group choices of a sweep that are composed here; what is beyond is checked as each job starts
+SHOWN = 6  # combinations that are named with a mistake they share
 CROSS = {"budget.steps", "budget.epochs", "trainer.strategy"}  # keys that are judged together
 
 
@@ -45,13 +46,13 @@ def check(argv: list[str], starts: bool = True) -> Command:
     return command
 
 
-def check_config(cfg: DictConfig, said: Iterable[str] = ()) -> None:
-    """Judge one composed config; `said` are the keys the user set.
+def check_config(cfg: DictConfig, given: Iterable[str] = ()) -> None:
+    """Judge one composed config; `given` are the keys the user set.
 
     Raises:
         UsageError: the first mistake.
     """
-    _stop(itertools.islice(_config_mistakes(cfg, set(said), []), 1))
+    _stop(itertools.islice(_config_mistakes(cfg, set(given), []), 1))
 
 
 def _stop(mistakes: Iterable[str]) -> None:
@@ -64,7 +65,12 @@ def _choice_mistakes(command: Command) -> Iterator[str]:
         return  # places that only Hydra knows
     standing = _standing_groups()
     for override in command.overrides:
-        if override.is_hydra_override() or override.is_delete() or not command.is_group(override):
+        if override.is_hydra_override():
+            continue
+        if override.is_delete():
+            yield from filter(None, [_delete_mistake(override, command.groups)])
+            continue
+        if not command.is_group(override):
             continue
         known = choices(command.folders, override.key_or_group)
         if mistake := _plus_mistake(override, standing):
@@ -75,7 +81,19 @@ def _choice_mistakes(command: Command) -> Iterator[str]:
                 if group == "experiment" and name in (now := moved_presets()):
                     yield f"experiment={name} is now: {now[name]} (the same run, with the same key)."
                     continue
-                yield f"no {group} '{name}'.{did_you_mean(name, known)} Choices: {', '.join(known) or 'none'}."
+                hint = did_you_mean(name.lower().replace("-", "_"), known)
+                yield f"no {group} '{name}'.{hint} Choices: {', '.join(known) or 'none'}."
+
+
+def _delete_mistake(override: Override, groups: set[str]) -> str | None:
+    """No run is without its parts, nor without the keys that schema.py declares."""
+    key = override.key_or_group
+    first, _, rest = key.partition(".")
+    if key in parts.PARTS and key in groups:
+        return f"~{key}: no run is without it; choose {'logger=none' if key == 'logger' else f'one with {key}=NAME'}."
+    if first in schema.DECLARED and first not in parts.PARTS and first not in groups:
+        return f"~{key}: every run has it; set {key if rest or first not in schema.SECTIONS else f'{key}.KEY'}=VALUE instead."
+    return None
 
 
 def moved_presets() -> dict[str, str]:
@@ -113,19 +131,20 @@ def _stray_sweeps(overrides: list[Override]) -> Iterator[str]:
 
 
 def _combination_mistakes(command: Command, starts: bool) -> Iterator[str]:
-    """All mistakes in all combinations of group choices; one that every combination makes is told once."""
+    """All mistakes in all combinations of group choices; one that several make is reported once, with their names."""
     groups = [o for o in command.overrides if o.is_hydra_override() or command.is_group(o)]
     keys = [o for o in command.overrides if o not in groups]
     swept = [spread(o) for o in groups if o.key_or_group != "hydra.mode"]
-    found: dict[str, list[str]] = {}
+    labels_by_mistake: dict[str, list[str]] = {}
     total = 0
     for total, chosen in enumerate(itertools.islice(itertools.product(*swept), COMBINATIONS), 1):
         label = " ".join(text for text, options in zip(chosen, swept, strict=True) if len(options) > 1)
         for mistake in dict.fromkeys(_mistakes(command, list(chosen), keys, starts and total == 1)):
-            found.setdefault(mistake, []).append(label)
-    for mistake, labels in found.items():
+            labels_by_mistake.setdefault(mistake, []).append(label)
+    for mistake, labels in labels_by_mistake.items():
         plain = len(labels) == total or all(word in mistake for label in labels for word in label.split())
-        yield from [mistake] if plain else [f"{label}: {mistake}" for label in labels]
+        where = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+        yield mistake if plain else f"{where}: {mistake}"
 
 
 def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts: bool) -> Iterator[str]:
@@ -138,7 +157,7 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
     bad = {o.input_line: list(key_mistakes(o, base, command.groups)) for o in keys}
     yield from itertools.chain(*bad.values())
     keys = [o for o in keys if not bad[o.input_line]]
-    said = {o.key_or_group for o in command.overrides}
+    given = {o.key_or_group for o in command.overrides}
     for number, chosen_values in enumerate(itertools.islice(_cross_values(keys), COMBINATIONS)):
         cfg = copy.deepcopy(base)
         try:
@@ -146,8 +165,9 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
         except (HydraException, OmegaConfBaseException) as error:
             yield one_line(error)
             return
-        yield from _config_mistakes(cfg, said, command.folders, command.multirun)
-        if starts and number == 0:
+        wrong = list(_config_mistakes(cfg, given, command.folders, command.multirun))
+        yield from wrong
+        if starts and number == 0 and not wrong:
             yield from _folder_mistakes(cfg, command.multirun)
 
 
@@ -165,42 +185,27 @@ def _cross_values(keys: list[Override]) -> Iterator[tuple[Override, ...]]:
 # ---- one config
 
 
-def _config_mistakes(cfg: DictConfig, said: set[str], folders: list[Path], multirun: bool = False) -> Iterator[str]:
+def _config_mistakes(cfg: DictConfig, given: set[str], folders: list[Path], multirun: bool = False) -> Iterator[str]:
+    wrong = list(parts.signature_mistakes(cfg))
     for key in schema.RANGES:
         value = OmegaConf.select(cfg, key, throw_on_missing=False)
-        if mistake := schema.out_of_range(key, value):
-            yield mistake
-    yield from filter(None, [_budget_mistake(cfg, said), _task_mistake(cfg, folders), _ddp_mistake(cfg, multirun)])
+        if (mistake := schema.out_of_range(key, value)) and not any(text.startswith(f"{key}=") for text in wrong):
+            wrong.append(mistake)
+    yield from wrong
+    yield from filter(None, [_budget_mistake(cfg, given), _ddp_mistake(cfg, multirun)])
+    if not wrong:
+        yield from parts.pair_mistakes(cfg, folders)
 
 
-def _budget_mistake(cfg: DictConfig, said: set[str]) -> str | None:
+def _budget_mistake(cfg: DictConfig, given: set[str]) -> str | None:
     steps, epochs = cfg.budget.steps, cfg.budget.epochs
     if (steps is None) != (epochs is None):
         return None
     if steps is None:
         return "budget.steps and budget.epochs are both null; give one of them."
-    other = {"budget.steps", "budget.epochs"} - said
+    other = {"budget.steps", "budget.epochs"} - given
     mend = f"add {other.pop()}=null" if len(other) == 1 else "set one of them to null"
     return f"budget.steps={steps} and budget.epochs={epochs} are both set; {mend}."
-
-
-def _task_mistake(cfg: DictConfig, folders: list[Path]) -> str | None:
-    able, task = OmegaConf.select(cfg, "method.tasks"), OmegaConf.select(cfg, "task.name")
-    if able is None or task is None or task in able:
-        return None
-    method = OmegaConf.select(cfg, "method.name")
-    others = [name for name, tasks in method_tasks(folders or [identity.conf_dir()]).items() if task in tasks]
-    does = " or ".join(f"task={name}" for name in able)
-    return (
-        f"method={method} cannot do task={task}: it does {does}, "
-        f"and task={task} is done by {'method=' + ', '.join(others) if others else 'no method here'}."
-    )
-
-
-def method_tasks(folders: list[Path]) -> dict[str, list[str]]:
-    """Method -> the tasks it can do, read from its file."""
-    files = choices(folders, "method")
-    return {name: OmegaConf.select(OmegaConf.load(path), "method.tasks") or [] for name, path in files.items()}
 
 
 def _ddp_mistake(cfg: DictConfig, multirun: bool) -> str | None:

@@ -5,7 +5,7 @@ A key that is not named here stays free: its type is that of its default. Import
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -103,6 +103,10 @@ class Config:
     logger: dict[str, Any] = field(default_factory=dict)
 
 
+DECLARED = {one.name for one in fields(Config)}
+SECTIONS = {"budget", "loop", "paths"}  # all of whose keys are declared here
+
+
 def register() -> None:
     """Give Hydra the types, under names with a leading underscore, which no listing shows."""
     store = ConfigStore.instance()
@@ -120,6 +124,10 @@ def _at_least(low: float) -> Rule:
 
 def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 _share: Rule = (lambda v: _number(v) and 0 <= v < 1, "at least 0 and below 1")
@@ -147,11 +155,7 @@ RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is 
     "data.stages": _count,
     "data.val": _some,
     "backbone.width": _positive,
-    "backbone.outputs": _count,
-    "task.bins": _count,
-    "task.probe": _some,
-    "task.trials": _some,
-    "task.target_share": _positive,
+    "backbone.outputs": (lambda v: _whole(v) and v >= 1, "a whole number, at least 1"),
 }
 
 

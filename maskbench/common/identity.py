@@ -20,7 +20,7 @@ from maskbench.common import moved
 from maskbench.common.errors import UsageError
 
 ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "experiment", "trainer"}  # not part of the question
-WORDS = {"about", "tasks", "workers"}  # descriptions, and who reads files: not knobs
+WORDS = {"about", "tasks", "needs", "gives", "workers"}  # descriptions, contracts, and who reads files: not knobs
 
 
 def conf_dir() -> Path:

@@ -93,7 +93,13 @@ Whole = Annotated[int, Within(least=0)]
 Dotted = Annotated[str, FunctionIn()]  # beside a Literal of ours: one of the user's own
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
-HANDED_OVER = {"backbone": {"shape", "outputs"}, "data": {"root", "seed"}}  # by the program, whatever a config says
+HANDED_OVER = {  # by the program, whatever a config says
+    "backbone": {"shape", "outputs"},
+    "data": {"root", "seed"},
+    "task": {"method", "stages", "fit", "journal"},
+    "optimizer": {"params"},
+    "logger": {"run_dir", "run_id", "name", "group", "job_type", "config"},
+}
 
 
 # ---- what a value must be
@@ -183,8 +189,9 @@ def mistakes(prefix: str, node: Mapping[str, Any], own: Iterable[str] = ()) -> I
         elif name in by_name:
             yield from filter(None, [mistake(key, value, by_name[name].kind)])
         elif not takes_any:
-            takes = f"It takes {', '.join(by_name)}" if by_name else "It takes none"
-            yield f"unknown key '{key}'.{did_you_mean(name, by_name)} {takes}; ~{key} removes it where a file sets it."
+            settable = [known for known in by_name if known not in HANDED_OVER.get(prefix, ())]
+            takes = f"It takes {', '.join(settable)}" if settable else "It takes none"
+            yield f"unknown key '{key}'.{did_you_mean(name, settable)} {takes}; ~{key} removes it where a file sets it."
 
 
 def checked(init: Callable) -> Callable:

@@ -205,3 +205,30 @@ def _literal(default: ast.expr | None) -> Any:
         return ast.literal_eval(default)
     except ValueError:
         return ast.unparse(default)
+
+
+# ---- classes and the classes they are made from
+
+PLAIN_BASES = {"object", "torch.nn.Module", "typing.Protocol", "typing.Generic", "abc.ABC"}  # nothing is looked for in them
+
+
+def ancestry(target: str) -> tuple[list[tuple[ast.ClassDef, str]], bool]:
+    """A class and those it is made from, itself first, each with its module; and whether all of them could be read."""
+    module, name = _place(target)
+    made, _ = _definition(module, name)
+    if not isinstance(made, ast.ClassDef):
+        return [], False
+    classes, whole = [(made, module)], True
+    for base in (dotted(module, base) for base in made.bases):
+        further, all_read = ([], True) if base in PLAIN_BASES else ancestry(base)
+        classes, whole = [*classes, *further], whole and all_read
+    return classes, whole
+
+
+def dotted(module: str, expression: ast.expr) -> str:
+    """The full name of what an expression such as `nn.Module` or `Method` stands for in a module."""
+    words = ast.unparse(expression.value if isinstance(expression, ast.Subscript) else expression).split(".")
+    tree = _parsed(module)
+    own = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)} if tree else set()
+    first = f"{module}.{words[0]}" if words[0] in own else (_Names(tree).origin(words[0]) if tree else "") or words[0]
+    return ".".join([first, *words[1:]])

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, did_you_mean
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # whose weights can be masked
 
@@ -15,9 +15,15 @@ def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
     `skip` names modules left out (`["head"]`).
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or a name of `skip` is no module's.
     """
-    layers = [name for name, module in net.named_modules() if isinstance(module, LAYERS) and name not in set(skip)]
+    modules = dict(net.named_modules())
+    for name in skip:
+        if name not in modules:
+            layers = [own for own, module in modules.items() if isinstance(module, LAYERS)]
+            hint = did_you_mean(name, layers)
+            raise UsageError(f"no layer of {type(net).__name__} is called '{name}'.{hint} Layers: {', '.join(layers)}.")
+    layers = [name for name, module in modules.items() if isinstance(module, LAYERS) and name not in set(skip)]
     if not layers:
         raise UsageError(
             f"{type(net).__name__} has no layer whose weights this method could mask: take another backbone, such as "

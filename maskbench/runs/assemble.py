@@ -26,6 +26,7 @@ from maskbench.runs.console import Console
 from maskbench.runs.finished import earlier, main_process, tell, title
 from maskbench.runs.loggers import FailSafeLogger, no_logger
 from maskbench.runs.record import History, Record
+from maskbench.tasks.fulfilment import require
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
 from maskbench.training.fit import Fit
@@ -55,6 +56,7 @@ class Run:
     def go(self) -> float:
         """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
+        require(OmegaConf.to_container(self.cfg.task, resolve=True), str(self.cfg.method._target_))  # before data are read
         if self.main:
             self.record.acquire()
             if (known := earlier(self.cfg)) is not None:  # another process ended it between our reading and our lock

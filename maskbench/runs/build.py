@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.common import knobs
 from maskbench.common.errors import UsageError
 
-WORDS = {"name", "about", "tasks"}  # in every group's file, for people and for the record
+WORDS = {"name", "about", "tasks", "needs", "gives"}  # for people, for the record, and for what fits together
 
 
 def make(node: DictConfig, *args: Any, **parts: Any) -> Any:

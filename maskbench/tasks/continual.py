@@ -1,12 +1,14 @@
-"""Continual learning: stages one after another, old ones looked at again and never trained again."""
+"""Continual learning: stages one after another, old ones tested again after each and never trained again."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from maskbench.common.knobs import Whole
 from maskbench.data.stage import Stage
+from maskbench.tasks.contracts import Continual, InfersStage, Recalls
 from maskbench.tasks.metrics import continual as metrics
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
@@ -17,29 +19,38 @@ from maskbench.training.method import Method
 GROUP = 128  # images that share one inference of their stage (the SupSup paper's protocol)
 
 
-def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, matrix: str, probe: int, trials: int) -> Outcome:
-    """Learn every stage in order; after each, test the stages seen (`matrix`: seen | full | final).
+Which = Literal["seen", "full", "final"]
 
-    `probe` test inputs of each stage keep their logits to measure drift; `trials` single images per stage and rule
-    measure task inference.
+
+def run(
+    method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, matrix: Which, probe: Whole, trials: Whole
+) -> Outcome:
+    """Continual learning: learn every stage in order; after each, test those seen.
+
+    Args:
+        matrix: entries of the accuracy matrix R[i, j] after stage i that are measured: `seen`: j <= i; `full`: every j whose
+            answer is defined; `final`: only the last row.
+        probe: test inputs of each stage whose logits are kept, to measure drift bit for bit.
+        trials: single images per stage and rule by which task inference is measured.
     """
-    need("continual", stages, classes=True, instead="data=splitmnist")
-    journal.expected = len(stages) * (1 + bool(method.inference_rules) + method.recalls) + (matrix == "full")
+    need("continual", Continual, method, stages, instead="data=splitmnist")
+    infers = bool(rules_of(method))
+    recalls = isinstance(method, Recalls)
+    journal.expected = len(stages) * (1 + infers + recalls) + (matrix == "full")
     start: list[float | None] = [None] * len(stages)
     if matrix == "full":
         start = journal.part("untrained", partial(untrained, method, stages))["accuracy"]
     lessons: list[dict[str, Any]] = []
     for stage in stages:
         lessons.append(journal.part(stage.name, partial(learn, method, stages, stage, lessons, fit, matrix, probe)))
-    found = [
-        journal.part(f"infer {stage.name}", partial(infer, method, stages, stage, trials))
-        for stage in stages
-        if method.inference_rules
-    ]
-    recalled = [
-        journal.part(f"recall {stage.name}", partial(recall, method, stages, stage)) for stage in stages if method.recalls
-    ]
-    return report(method, stages, lessons, found, recalled, start)
+    inferred = [journal.part(f"infer {stage.name}", partial(infer, method, stages, stage, trials)) for stage in stages if infers]
+    recalled = [journal.part(f"recall {stage.name}", partial(recall, method, stages, stage)) for stage in stages if recalls]
+    return report(method, stages, lessons, inferred, recalled, start)
+
+
+def rules_of(method: Method) -> tuple[str, ...]:
+    """The rules by which a method finds the stage of unlabelled inputs, the one that counts first; none: it has to be told."""
+    return method.inference_rules if isinstance(method, InfersStage) else ()
 
 
 def untrained(method: Method, stages: list[Stage]) -> dict[str, Any]:
@@ -49,7 +60,7 @@ def untrained(method: Method, stages: list[Stage]) -> dict[str, Any]:
 
 
 def learn(
-    method: Method, stages: list[Stage], stage: Stage, before: list[dict], fit: Callable, matrix: str, probe: int
+    method: Method, stages: list[Stage], stage: Stage, before: list[dict], fit: Callable, matrix: Which, probe: int
 ) -> dict[str, Any]:
     """One lesson: learn the stage, then test it and the others; the row R[stage, :] and the largest logit change so far."""
     seconds = fit.cpu_seconds
@@ -88,10 +99,10 @@ def infer(method: Method, stages: list[Stage], stage: Stage, trials: int) -> dic
     rates, confusion = {}, []
     for rule in method.inference_rules:
         for images in (singles, groups):
-            found = method.infer(images, rule)
-            rates[f"{rule}_{images.shape[1]}"] = (found == stage.index).double().mean().item()
+            answers = method.infer(images, rule)
+            rates[f"{rule}_{images.shape[1]}"] = (answers == stage.index).double().mean().item()
             if rule == first and images is singles:
-                confusion = [(found == other.index).sum().item() for other in stages]
+                confusion = [(answers == other.index).sum().item() for other in stages]
     answered = method.infer(x[::GROUP, None], first).repeat_interleave(GROUP)[: len(x)]
     right = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     with torch.no_grad():
@@ -109,7 +120,7 @@ def infer(method: Method, stages: list[Stage], stage: Stage, trials: int) -> dic
 
 
 def recall(method: Method, stages: list[Stage], stage: Stage) -> dict[str, Any]:
-    """How well the method answers the test set of a stage that it is not told, by the mask it recalls from that test set
+    """How well the method answers the test set of a stage that is not named to it, by the mask it recalls from that test set
     without labels; and in how many bits that mask differs from each stage's own, and from the true one on the way.
     """
     method.eval()
@@ -117,12 +128,12 @@ def recall(method: Method, stages: list[Stage], stage: Stage) -> dict[str, Any]:
     path, answer = method.recall(x)
     own = method.masks()
 
-    def distance(drawn: dict[str, torch.Tensor], other: Stage) -> int:
-        return sum(int((mask != own[f"{other.index}/{name}"]).sum()) for name, mask in drawn.items())
+    def distance(masks: dict[str, torch.Tensor], other: Stage) -> int:
+        return sum(int((mask != own[f"{other.index}/{name}"]).sum()) for name, mask in masks.items())
 
     with torch.no_grad():
         outputs = torch.cat([answer(part) for part in x.split(evaluate.BATCH)])
-    accuracy, curve = (outputs.argmax(-1) == y).double().mean().item(), [distance(drawn, stage) for drawn in path]
+    accuracy, curve = (outputs.argmax(-1) == y).double().mean().item(), [distance(masks, stage) for masks in path]
     return {
         "accuracy": accuracy,
         "distances": [distance(path[-1], other) for other in stages],
@@ -135,7 +146,7 @@ def report(
     method: Method,
     stages: list[Stage],
     lessons: list[dict],
-    found: list[dict],
+    inferred: list[dict],
     recalled: list[dict],
     start: list[float | None],
 ) -> Outcome:
@@ -156,14 +167,14 @@ def report(
     }
     numbers |= lessons[-1]["extra_metrics"]
     notes, matrices = [], {"accuracy": matrix}
-    if found:
-        rates = {rule: _mean([f["rates"][rule] for f in found]) for rule in found[0]["rates"]}
+    if inferred:
+        rates = {rule: _mean([row["rates"][rule] for row in inferred]) for rule in inferred[0]["rates"]}
         first = f"{method.inference_rules[0]}_1"
-        numbers["average_accuracy_inferred"] = _mean([f["unshared"] for f in found])
-        numbers["average_accuracy_inferred_shared"] = _mean([f["shared"] for f in found])
+        numbers["average_accuracy_inferred"] = _mean([row["unshared"] for row in inferred])
+        numbers["average_accuracy_inferred_shared"] = _mean([row["shared"] for row in inferred])
         numbers["task_inference_accuracy"] = rates[first]
         numbers |= {f"task_inference_accuracy/{rule}": rate for rule, rate in rates.items()}
-        matrices["stages_inferred"] = [f["confusion"] for f in found]  # counts of single images, [true, inferred]
+        matrices["stages_inferred"] = [row["confusion"] for row in inferred]  # counts of single images, [true, inferred]
         if rates[first] < 0.9:
             notes.append(
                 f"The stage is found from one image in {rates[first]:.1%} of trials (chance {1 / len(stages):.0%}): these "
@@ -185,7 +196,7 @@ def report(
             "accuracy when learnt": matrix[stage.index][stage.index],
             "accuracy at the end": matrix[-1][stage.index],
         }
-        | ({"accuracy, stage inferred": found[stage.index]["unshared"]} if found else {})
+        | ({"accuracy, stage inferred": inferred[stage.index]["unshared"]} if inferred else {})
         | ({"accuracy, mask recalled": recalled[stage.index]["accuracy"], "bits off": off[stage.index]} if recalled else {})
         for stage in stages
     ]

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from maskbench.backbones.batch_statistics import uses_batches
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Length, Whole
 from maskbench.data.episodes.stages import Episodes, EpisodeStage
+from maskbench.tasks.contracts import Adapts
+from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 from maskbench.training.evaluate import BATCH, device_of
 from maskbench.training.journal import Journal
@@ -18,32 +20,37 @@ from maskbench.training.method import Method
 
 
 def run(
-    method: Method, stages: list[EpisodeStage], fit: Callable, journal: Journal, *, steps: Sequence[int], curve: int
+    method: Method,
+    stages: list[EpisodeStage],
+    fit: Callable,
+    journal: Journal,
+    *,
+    steps: Annotated[Sequence[Whole], Length(least=1)],
+    curve: Whole,
 ) -> Outcome:
-    """Train, then look at the test episodes after each of `steps` inner steps; `curve`: after every one up to so many.
+    """Few-shot learning: train on episodes, then test on episodes of unseen classes after some numbers of inner steps.
 
-    The last state of training is tested; looks at the validation episodes choose nothing.
+    The last state of training is tested; the validation episodes choose nothing.
+
+    Args:
+        steps: inner steps after which test episodes are scored; those of the method are among them always.
+        curve: and after every step up to this one, for the figure.
     """
-    if len(stages) != 1 or not isinstance(stages[0], EpisodeStage):
-        raise UsageError("task=meta takes data that come as episodes; try data=sinusoid or data=glyph28")
-    if not hasattr(method, "after"):
-        raise UsageError(f"{type(method).__name__} has no inner loop: take method=maml or another that does task=meta")
-    if not steps or min(steps) < 0 or curve < 0:
-        raise UsageError(f"task.steps={list(steps)} and task.curve={curve} must be counts of inner steps, one at least")
+    need("meta", Adapts, method, stages, instead="data=sinusoid or data=glyph28")
     (stage,) = stages
     steps = sorted({*steps, method.test_count})
     lists = {"": stage.test} | dict(stage.further)
     journal.expected = 1 + len(lists)
     trained = journal.part("train", partial(train, method, stage, fit))
-    looked = {name: journal.part(f"test {name}".strip(), partial(test, method, stage, split, steps, curve))
+    tested = {name: journal.part(f"test {name}".strip(), partial(test, method, stage, split, steps, curve))
               for name, split in lists.items()}  # fmt: skip
-    return report(method, stage, trained, looked, steps)
+    return report(method, stage, trained, tested, steps)
 
 
 def train(method: Method, stage: EpisodeStage, fit: Callable) -> dict[str, Any]:
     method.learn(stage, fit)
-    facts = method.extra_metrics()
-    return {"extra_metrics": facts, "cpu_seconds": fit.cpu_seconds, "curve": fit.curve, "headline": facts}
+    metrics = method.extra_metrics()
+    return {"extra_metrics": metrics, "cpu_seconds": fit.cpu_seconds, "curve": fit.curve, "headline": metrics}
 
 
 def test(method: Method, stage: EpisodeStage, split: Episodes, steps: list[int], curve: int) -> dict[str, Any]:
@@ -63,24 +70,24 @@ def test(method: Method, stage: EpisodeStage, split: Episodes, steps: list[int],
 def scored(method: Method, stage: EpisodeStage, split: Episodes, counts: list[int], inductive: bool = False) -> dict[int, Tensor]:
     """Mean over its queries of each episode's accuracy or squared error, [episodes], after each count of steps."""
     method.eval()
-    found = []
+    scores = []
     for tasks, y in split.batches(BATCH, device_of(method)):
         answers = method.after(tasks, stage, counts, inductive)  # [counts, tasks, queries, outputs]
         hit = (answers - y).square() if stage.regression else (answers.argmax(-1) == y)
-        found.append(hit.double().flatten(2).mean(2).cpu())
-    return dict(zip(counts, torch.cat(found, 1), strict=True))
+        scores.append(hit.double().flatten(2).mean(2).cpu())
+    return dict(zip(counts, torch.cat(scores, 1), strict=True))
 
 
 # ---- the record
 
 
 def report(
-    method: Method, stage: EpisodeStage, trained: dict[str, Any], looked: dict[str, dict[str, Any]], steps: list[int]
+    method: Method, stage: EpisodeStage, trained: dict[str, Any], tested: dict[str, dict[str, Any]], steps: list[int]
 ) -> Outcome:
     """`<measure>/<steps>`, for a further list `<measure>/<steps>/<its name>`, each with `_ci95` beside."""
     numbers: dict[str, float | None] = {}
     table, curves = [], []
-    for name, result in looked.items():
+    for name, result in tested.items():
         for measure, scores in result["scores"].items():
             for count in steps:
                 mean, half = interval(scores[count])
@@ -118,18 +125,20 @@ def path(scores: dict[str, dict[int, Tensor]]) -> dict[str, Any]:
     """What the curve over inner steps is drawn from."""
     made: dict[str, Any] = {}
     for measure, own in scores.items():
-        found = [interval(scores) for scores in own.values()]
-        made[measure] = {"steps": list(own), "mean": [mean for mean, _ in found], "ci95": [half for _, half in found]}
+        intervals = [interval(scores) for scores in own.values()]
+        made[measure] = {"steps": list(own), "mean": [mean for mean, _ in intervals], "ci95": [half for _, half in intervals]}
     return made
 
 
 def notes(method: Method, stage: EpisodeStage) -> list[str]:
-    told = [
+    lines = [
         f"Intervals are over {len(stage.test)} test episodes of this one training seed. Trained with {stage.queries} queries, "
         f"tested with {stage.test.queries} (per class, where there are classes)."
     ]
     if uses_batches(method.net):
-        told.append("Norms use the statistics of the query set (transductive); `inductive` numbers use those of the support set.")
+        lines.append(
+            "Norms use the statistics of the query set (transductive); `inductive` numbers use those of the support set."
+        )
     else:
-        told.append("The net has no norm over batches: transductive and inductive answers are the same.")
-    return told
+        lines.append("The net has no norm over batches: transductive and inductive answers are the same.")
+    return lines

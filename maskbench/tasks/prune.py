@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from maskbench.common.errors import UsageError
+from maskbench.common.knobs import Count, Probability, Whole
 from maskbench.data.stage import Stage
+from maskbench.tasks.contracts import Prunes
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
@@ -22,22 +23,25 @@ def run(
     fit: Callable,
     journal: Journal,
     *,
-    levels: int,
+    levels: Whole,
     branches: Mapping[str, Mapping[str, Any]],
-    branch_levels: Sequence[int] | None,
+    branch_levels: Sequence[Whole] | None,
     supermasks: Mapping[str, Mapping[str, Any]],
-    supermask_levels: int | None,
-    fast: float,
+    supermask_levels: Count | None,
+    fast: Probability,
 ) -> Outcome:
-    """Train the dense net (level 0), then prune and retrain `levels` times.
+    """Iterative pruning: train the dense net (level 0), then prune and retrain it level by level.
 
-    `branches` are controls: by name, what the method's `branch` takes; each is trained at `branch_levels` (None: all
-    pruned ones). `supermasks` are one-shot masks that are looked at and never trained, at the counts of
-    `supermask_levels` levels (None: `levels`). `fast` is the validation accuracy whose first step measures speed.
+    Args:
+        levels: prunings after the first training.
+        branches: controls trained from a level's mask: by name, what the method's `branch` takes.
+        branch_levels: levels they are trained at (None: all pruned ones).
+        supermasks: one-shot masks that are tested at every level's counts and never trained: by name, what `branch` takes.
+        supermask_levels: how many levels of them (None: `levels`).
+        fast: validation accuracy whose first step measures speed.
     """
-    need("prune", stages, count=1, classes=True, instead="data=mnist")
-    if levels and not hasattr(method, "shrink"):
-        raise UsageError(f"{type(method).__name__} draws its mask at once: set task.levels=0")
+    keys = {"levels": levels, "branches": branches, "supermasks": supermasks}
+    need("prune", Prunes, method, stages, **keys, instead="data=mnist")
     stage, at = stages[0], range(1, levels + 1) if branch_levels is None else branch_levels
     journal.expected = 1 + levels + len(branches) * len([n for n in range(levels + 1) if n in at]) + bool(supermasks)
     rows: list[dict[str, Any]] = []
@@ -110,10 +114,10 @@ def untrained(method: Method, stage: Stage, levels: int, supermasks: Mapping[str
 
 
 def early_stop(curve: list[dict[str, float]], fast: float) -> dict[str, Any]:
-    """From the looks during training: the step of minimum validation loss, the test accuracy there, and the first step
-    at which validation accuracy reaches `fast`. None where nothing was looked at, or it was never reached."""
-    best = min(curve, key=lambda look: look["val_loss"], default={})
-    reached = [look["step"] for look in curve if look["val_accuracy"] >= fast]
+    """From the evaluations during training: the step of minimum validation loss, the test accuracy there, and the first
+    step at which validation accuracy reaches `fast`. None where nothing was evaluated, or it was never reached."""
+    best = min(curve, key=lambda point: point["val_loss"], default={})
+    reached = [point["step"] for point in curve if point["val_accuracy"] >= fast]
     return {
         "early_stop_step": best.get("step"),
         "early_stop_accuracy": best.get("test_accuracy"),
@@ -147,9 +151,9 @@ def report(rows: list[dict[str, Any]], notes: list[str]) -> Outcome:
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One line a level: density, then the accuracy of the ticket and of each branch."""
     branches = list(dict.fromkeys(row["branch"] for row in rows if "val_accuracy" not in row))
-    found = {(row["level"], row["branch"]): row for row in rows}
+    measured = {(row["level"], row["branch"]): row for row in rows}
     return [
-        {"level": level, "density": found[level, TICKET]["extra_metrics"].get("density", 1.0)}
-        | {branch: found[level, branch]["accuracy"] if (level, branch) in found else None for branch in branches}
+        {"level": level, "density": measured[level, TICKET]["extra_metrics"].get("density", 1.0)}
+        | {branch: measured[level, branch]["accuracy"] if (level, branch) in measured else None for branch in branches}
         for level in dict.fromkeys(row["level"] for row in rows if row["branch"] == TICKET)
     ]

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 
 from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.knobs import Count, Whole
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
-from maskbench.methods.theory import certify, construct, judgement, scaling
+from maskbench.methods.theory import certify, construct, scaling
+from maskbench.tasks.contracts import Constructs
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
@@ -32,21 +34,21 @@ def run(
     fit: Callable,
     journal: Journal,
     *,
-    starts: int,
-    ascent: int,
-    samples: int,
+    starts: Count,
+    ascent: Whole,
+    samples: Count,
     scaling: Mapping[str, Any] | None,
 ) -> Outcome:
-    """Settle target and width, build the layers one after another, then judge.
+    """Strong lottery tickets by construction: settle target and width, build the layers one after another, then judge.
 
-    `starts` points climb for `ascent` steps of projected gradient ascent, beside `samples` random unit vectors. `scaling`
-    adds curves of the width needed against the error and the size of random targets; see `curves`.
+    Args:
+        starts: points that climb the error.
+        ascent: steps of their projected gradient ascent.
+        samples: random unit vectors beside them.
+        scaling: curves of the width needed against the error and the size of random targets (see `planned`); None: none.
     """
-    work = getattr(method, "construction", None)
-    if work is None:
-        raise UsageError(f"task=theory needs a method that constructs a mask, and {type(method).__name__} does not")
-    need("theory", stages, count=1, instead="data=ball or data=mnist")
-    stage, plans = stages[0], planned(scaling)
+    need("theory", Constructs, method, stages, instead="data=ball or data=mnist")
+    work, stage, plans = method.construction, stages[0], planned(scaling)
     journal.expected = 2 + len(work.pieces) + len(plans)
     clock = partial(timed, fit)
     parts = [journal.part("target", clock(lambda: work.aim(stage, fit, lambda: fit(method, stage, name="target"))))]
@@ -78,7 +80,7 @@ def verify(method: Method, work: Any, stage: Stage, fit: Callable, starts: int, 
     Raises:
         UsageError: an error was asked for, and the net is too narrow to be certified within it.
     """
-    judge = judgement.judge(work, stage)
+    judge = work.judge(stage)
     judge.check(fit)
     fit.watch("verify", 0, 2, {})
     numbers = {"certificate": judge.certificate} | below(judge, starts, ascent, samples)
@@ -95,12 +97,12 @@ def verify(method: Method, work: Any, stage: Stage, fit: Callable, starts: int, 
 def below(judge: Any, starts: int, ascent: int, samples: int) -> dict[str, float]:
     """The largest |difference|_2 that was met: points are found through matrices, and what counts is what the masked random
     net itself answers there."""
-    drawn = partial(certify.sphere, dimension=judge.dimension, nonnegative=judge.nonnegative)
+    points_on_sphere = partial(certify.sphere, dimension=judge.dimension, nonnegative=judge.nonnegative)
     stream = generator(0, "verification", judge.dimension)  # the same points for all nets of one input dimension
     met = {}
     for name, points in {
-        "sampling": certify.highest(judge.difference, drawn(points=samples, generator=stream), starts),
-        "ascent": certify.ascend(judge.difference, drawn(points=starts, generator=stream), ascent, judge.nonnegative),
+        "sampling": certify.highest(judge.difference, points_on_sphere(points=samples, generator=stream), starts),
+        "ascent": certify.ascend(judge.difference, points_on_sphere(points=starts, generator=stream), ascent, judge.nonnegative),
     }.items():
         with torch.no_grad():
             met[f"attained/{name}"] = judge.real_difference(points).norm(dim=1).max().item()
@@ -119,7 +121,7 @@ def on_data(method: Method, judge: Any, stage: Stage) -> dict[str, float | None]
     target = torch.cat([judge.target(part) for part in x.split(evaluate.BATCH)])
     largest = (answer.double() - target.double()).abs().max().item()
     radius = max(1.0, x.flatten(1).norm(dim=1).max().item())
-    found: dict[str, float | None] = {
+    numbers: dict[str, float | None] = {
         "data_sup": largest / radius,
         "data_sup_original": largest * judge.scale,
         "data_radius": radius,
@@ -128,12 +130,12 @@ def on_data(method: Method, judge: Any, stage: Stage) -> dict[str, float | None]
         "target_accuracy": None,
     }
     if answer.shape[1] > 1:
-        found["agreement"] = (answer.argmax(-1) == target.argmax(-1)).double().mean().item()
+        numbers["agreement"] = (answer.argmax(-1) == target.argmax(-1)).double().mean().item()
     if not stage.regression:
-        found["accuracy"] = (answer.argmax(-1) == y).double().mean().item()
-        found["target_accuracy"] = (target.argmax(-1) == y).double().mean().item()
-        found["accuracy_gap"] = found["target_accuracy"] - found["accuracy"]
-    return found
+        numbers["accuracy"] = (answer.argmax(-1) == y).double().mean().item()
+        numbers["target_accuracy"] = (target.argmax(-1) == y).double().mean().item()
+        numbers["accuracy_gap"] = numbers["target_accuracy"] - numbers["accuracy"]
+    return numbers
 
 
 # ---- curves of the width needed
@@ -174,10 +176,10 @@ def measure(
     rows, width = [], NARROW
     for number, (shape, eps) in enumerate(cells):
         fit.watch(step, number, len(cells), {})
-        found = scaling.width_needed(shape, RULES[rule], eps, width, seed, "scaling", replicate)
-        if found is None:
+        bracket = scaling.width_needed(shape, RULES[rule], eps, width, seed, "scaling", replicate)
+        if bracket is None:
             raise UsageError(f"task.scaling: {rule} needs more memory than there is for eps={eps} on {shape}; ask for less")
-        width = found.width
+        width = bracket.width
         layers = [(d_out, d_in) for d_in, d_out in pairwise(shape)]
         e = min(certify.tolerances(eps, layers, [True] + [False] * (len(layers) - 1)))
         rows.append(
@@ -188,7 +190,7 @@ def measure(
                 "size": shape[0],
                 "eps": eps,
                 "width": width,
-                "certificate": found.error,
+                "certificate": bracket.error,
                 "bound": construct.formula_width(rule, e, sum(d_out * d_in for d_out, d_in in layers)),
             }
         )
@@ -209,20 +211,20 @@ def slopes(points: list[dict[str, Any]]) -> dict[str, float | None]:
                     lines.setdefault(p["replicate"], []).append(p)
             if any(len(line) < 2 for line in lines.values()):
                 continue
-            made |= told(
+            made |= slope_with_interval(
                 f"width_exponent_in_{word}/{name}",
                 scaling.slope([([x(p) for p in line], [math.log(p["width"]) for p in line]) for line in lines.values()]),
             )
             if kind == "errors":
                 bits = [([-math.log2(p["eps"]) for p in line], [p["width"] for p in line]) for line in lines.values()]
-                made |= told(f"width_per_bit/{name}", scaling.slope(bits))
+                made |= slope_with_interval(f"width_per_bit/{name}", scaling.slope(bits))
     return made
 
 
-def told(name: str, found: scaling.Slope) -> dict[str, float | None]:
+def slope_with_interval(name: str, slope: scaling.Slope) -> dict[str, float | None]:
     """Undefined interval ends (a single replicate) are None."""
-    ends = {f"{name}_ci95_low": found.low, f"{name}_ci95_high": found.high}
-    return {name: found.slope} | {key: value if math.isfinite(value) else None for key, value in ends.items()}
+    ends = {f"{name}_ci95_low": slope.low, f"{name}_ci95_high": slope.high}
+    return {name: slope.slope} | {key: value if math.isfinite(value) else None for key, value in ends.items()}
 
 
 def report(parts: list[dict[str, Any]], judged: dict[str, Any], points: list[dict[str, Any]]) -> Outcome:

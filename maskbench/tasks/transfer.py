@@ -2,7 +2,7 @@
 
 Numbers are test accuracies of classes, and of reals root mean squared errors in their own units. A method that keeps the
 source apart answers it even after the target is learnt (`unloaded`); what the target's own net makes of the source's data
-is told beside it (`after`).
+is recorded beside it (`after`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskbench.common.knobs import Positive, Whole
 from maskbench.data.stage import Split, Stage
+from maskbench.tasks.contracts import Penalises, Transfers
 from maskbench.tasks.metrics import continual as metrics
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
@@ -21,12 +23,14 @@ from maskbench.training.journal import Journal
 from maskbench.training.method import Method
 
 
-def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, target_share: float, probe: int) -> Outcome:
-    """Learn the source, look at both; learn the target with `target_share` of the budget's steps, look at both.
+def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, target_share: Positive, probe: Whole) -> Outcome:
+    """Inductive transfer: learn the source and test on both, learn the target and test on both.
 
-    `probe` test inputs of the source keep their logits, to measure whether unloading the target brings them back.
+    Args:
+        target_share: of the budget's steps, for the target.
+        probe: test inputs of the source whose logits are kept, to measure whether unloading the target brings them back.
     """
-    need("transfer", stages, count=2, instead="data=mnist2fashion")
+    need("transfer", Transfers, method, stages, instead="data=mnist2fashion")
     source, target = stages
     journal.expected = 2
     first = journal.part("source", partial(learn_source, method, source, target, fit, probe))
@@ -37,7 +41,7 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
 class Lesson:
     """Fit as a method sees it in one lesson: `share` times as long; after each phase the stage's test score is noted.
 
-    `curve` are the looks of the last phase.
+    `curve` are the evaluations during the last phase.
     """
 
     def __init__(self, fit: Callable, share: float = 1.0) -> None:
@@ -78,13 +82,13 @@ def learn_target(method: Method, source: Stage, target: Stage, fit: Callable, sh
     method.learn(target, lesson)
     own = score(method, target, target.test)
     facts = method.extra_metrics()
-    if hasattr(method, "penalty"):
+    if isinstance(method, Penalises):
         with torch.no_grad():
             facts["weight_penalty"] = method.penalty(target).item()
     return {
         "score": own,
         "phases": lesson.scores,
-        "best": best_look(lesson.curve, target),
+        "best": best_point(lesson.curve, target),
         "on_source": score(method, target, source.test) if asks_alike else None,
         "unloaded": score(method, source, source.test) if method.has_learned(source) else None,
         "drift": drift(method, source, before) if method.has_learned(source) else None,
@@ -135,14 +139,14 @@ def measured(method: Method, stage: Stage) -> dict[str, float]:
     return {name: measure(answer) for name, measure in stage.measures.items()}
 
 
-def best_look(curve: Sequence[dict[str, float]], stage: Stage) -> float | None:
-    """The test score at the look that validated best; None without looks at both (budget.validate_every, test_curve)."""
-    looks = [look for look in curve if "test_loss" in look]
-    if not looks:
+def best_point(curve: Sequence[dict[str, float]], stage: Stage) -> float | None:
+    """The test score at the evaluation that validated best; None without evaluations on both (validate_every, test_curve)."""
+    points = [point for point in curve if "test_loss" in point]
+    if not points:
         return None
     if not stage.regression:
-        return max(looks, key=lambda look: look["val_accuracy"])["test_accuracy"]
-    loss = min(looks, key=lambda look: look["val_loss"])["test_loss"]
+        return max(points, key=lambda point: point["val_accuracy"])["test_accuracy"]
+    loss = min(points, key=lambda point: point["val_loss"])["test_loss"]
     deviations = [1.0] if stage.units is None else stage.units[1].unique().tolist()
     return loss**0.5 * deviations[0] if len(deviations) == 1 else None  # over values of several units a loss has none
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from maskbench.common.knobs import Count
 from maskbench.data import gaussian
 from maskbench.data.stage import Split, Stage
+from maskbench.tasks.contracts import Predicts
 from maskbench.tasks.metrics import uncertainty
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
@@ -29,27 +31,29 @@ Numbers = dict[str, float | None]
 Rows = list[dict[str, Any]]
 
 
-def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, bins: int) -> Outcome:
-    """Learn the one stage, look once at its test split, its unknown classes and its shifted test splits.
+def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, bins: Count) -> Outcome:
+    """Predictive uncertainty: learn the one stage, then judge the predictions on its test split, on unknown classes and on
+    shifted test splits.
 
-    `bins` of the calibration errors.
+    Args:
+        bins: of the calibration errors: equal width (ece) and equal count (ece_adaptive).
     """
-    need("uncertainty", stages, count=1, instead="data=mnist")
+    need("uncertainty", Predicts, method, stages, instead="data=mnist")
     (stage,) = stages
     kinds = [(kind, list(names)) for kind, names in groupby(stage.shifted, lambda name: name.rsplit("/", 1)[0])]
     journal.expected = 1 + len(kinds)
-    found = journal.part(stage.name, partial(learn, method, stage, fit, bins))
+    learnt = journal.part(stage.name, partial(learn, method, stage, fit, bins))
     for kind, names in kinds:
         rows = journal.part(f"shifted {kind}", partial(shift, method, stage, names, bins))["rows"]
-        found["curves"] += rows
-    numbers = found["metrics"] | shifted([row for row in found["curves"] if row["kind"] == "shifted"])
-    numbers |= found["extra_metrics"] | {"train_cpu_seconds_per_stage": found["cpu_seconds"]}
+        learnt["curves"] += rows
+    numbers = learnt["metrics"] | shifted([row for row in learnt["curves"] if row["kind"] == "shifted"])
+    numbers |= learnt["extra_metrics"] | {"train_cpu_seconds_per_stage": learnt["cpu_seconds"]}
     objective = "accuracy"
     if stage.regression:
         numbers["negative_rmse"], objective = -numbers["rmse"], "negative_rmse"  # what a sweep maximises
     if numbers.get("log_likelihood") is not None:
         objective = "log_likelihood"
-    return Outcome(numbers, objective, found["table"], curves=found["curves"])
+    return Outcome(numbers, objective, learnt["table"], curves=learnt["curves"])
 
 
 def learn(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, Any]:
@@ -58,8 +62,8 @@ def learn(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, A
     seconds = fit.cpu_seconds - seconds
     numbers, curves, table = regress(method, stage) if stage.regression else classify(method, stage, bins)
     headline = {name: numbers[name] for name in (("rmse", "log_likelihood") if stage.regression else ("accuracy", "nll"))}
-    told = {"metrics": numbers, "curves": curves, "table": table, "headline": headline}
-    return told | {"cpu_seconds": seconds, "extra_metrics": method.extra_metrics()}
+    scores = {"metrics": numbers, "curves": curves, "table": table, "headline": headline}
+    return scores | {"cpu_seconds": seconds, "extra_metrics": method.extra_metrics()}
 
 
 def need_finite(members: torch.Tensor) -> None:
@@ -84,8 +88,8 @@ def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Ro
     numbers |= tempered(method, stage, members, y, bins)
     for mode in method.prediction_modes():
         if mode:
-            told = uncertainty.calibration(*evaluate.members(method, stage, stage.test, mode=mode), bins)
-            numbers |= {f"{name}_{mode}": value for name, value in told.items()}
+            scores = uncertainty.calibration(*evaluate.members(method, stage, stage.test, mode=mode), bins)
+            numbers |= {f"{name}_{mode}": value for name, value in scores.items()}
     curves = named("members", uncertainty.by_members(members, y, bins))
     curves += named("reliability", uncertainty.reliability(sure, right, bins))
     curves += named("confidence", uncertainty.by_confidence(sure, right, THRESHOLDS), data=stage.name)
@@ -109,8 +113,8 @@ def tempered(method: Method, stage: Stage, members: torch.Tensor, y: torch.Tenso
         return dict.fromkeys(("temperature", "nll_temperature", "ece_temperature"))
     theirs, truth = evaluate.members(method, stage, stage.val)
     t = uncertainty.temperature(theirs.mean(0), truth)
-    told = uncertainty.calibration(uncertainty.tempered(members.mean(0), t)[None], y, bins)
-    return {"temperature": t, "nll_temperature": told["nll"], "ece_temperature": told["ece"]}
+    scores = uncertainty.calibration(uncertainty.tempered(members.mean(0), t)[None], y, bins)
+    return {"temperature": t, "nll_temperature": scores["nll"], "ece_temperature": scores["ece"]}
 
 
 def histogram(members: torch.Tensor, data: str) -> dict[str, Any]:
@@ -124,9 +128,9 @@ def shift(method: Method, stage: Stage, names: list[str], bins: int) -> dict[str
     """Calibration on the test split under one type of corruption, level by level."""
     rows = []
     for name in names:
-        told = uncertainty.calibration(*evaluate.members(method, stage, stage.shifted[name]()), bins)
+        scores = uncertainty.calibration(*evaluate.members(method, stage, stage.shifted[name]()), bins)
         kind, level = name.rsplit("/", 1)
-        rows.append({"kind": "shifted", "type": kind, "level": int(level)} | told)
+        rows.append({"kind": "shifted", "type": kind, "level": int(level)} | scores)
     return {"rows": rows, "headline": {"accuracy": mean(row["accuracy"] for row in rows)}}
 
 
@@ -159,15 +163,15 @@ def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
     for mode in method.prediction_modes():
         if mode:
             theirs, _ = evaluate.members(method, stage, stage.test, mode=mode)
-            told = over_folds(gaussian.scores(full(theirs, y), y, stage.units))
-            numbers |= {f"{name}_{mode}": told[name] for name in TABLE}
+            scores = over_folds(gaussian.scores(full(theirs, y), y, stage.units))
+            numbers |= {f"{name}_{mode}": scores[name] for name in TABLE}
     alone = [gaussian.scores(one[None], y, stage.units) for one in members[:SINGLES]]
     numbers |= {f"member_{name}": over_folds(average(alone))[name] for name in TABLE}
     curves = []
     for count in uncertainty.counts_of(len(members)):
-        told = over_folds(gaussian.scores(members[:count], y, stage.units))
-        spread = {f"{name}_se": told.get(f"{name}_se") for name in CURVE}
-        curves.append({"kind": "members", "members": count} | {name: told[name] for name in CURVE} | spread)
+        scores = over_folds(gaussian.scores(members[:count], y, stage.units))
+        spread = {f"{name}_se": scores.get(f"{name}_se") for name in CURVE}
+        curves.append({"kind": "members", "members": count} | {name: scores[name] for name in CURVE} | spread)
     below = gaussian.quantile_curve(members, y, QUANTILES)
     curves += [{"kind": "quantile", "level": q, "below": share} for q, share in zip(QUANTILES, below or (), strict=False)]
     table = [
@@ -214,8 +218,8 @@ def picture(method: Method, stage: Stage) -> tuple[Rows, float | None]:
     members = evaluate.members(method, stage, Split(x, y))[0].cpu()
     centre, spread = gaussian.mixture_moments(*gaussian.in_units(full(members, y), y, stage.units)[:2])
     mean_of, deviation = centre[:, 0, 0].tolist(), spread[:, 0, 0].sqrt()
-    drawn = zip(x[:GRID, 0].tolist(), mean_of, deviation.tolist(), strict=False)
-    rows = [{"kind": "line", "x": at, "mean": value, "sd": sd} for at, value, sd in drawn]
+    points = zip(x[:GRID, 0].tolist(), mean_of, deviation.tolist(), strict=False)
+    rows = [{"kind": "line", "x": at, "mean": value, "sd": sd} for at, value, sd in points]
     for name, (inputs, targets) in parts.items():
         values = gaussian.in_units(full(members, y)[:1, :1], targets, stage.units)[2][:, 0, 0].tolist()
         pairs = zip(inputs[:, 0].tolist(), values, strict=True)

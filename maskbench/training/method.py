@@ -166,25 +166,6 @@ class Method(nn.Module):
         """Whether an answer on `stage` is defined now; a mask method has none before it drew that stage's mask."""
         return True
 
-    def infer(self, groups: Tensor, rule: str) -> Tensor:
-        """Which finished stage does each group of inputs come from? [groups, images, ...] -> stage indices [groups].
-
-        `rule` is one of `inference_rules`; a method without rules needs to be told the stage.
-        """
-        raise LookupError(f"{type(self).__name__} needs to be told the stage")
-
-    inference_rules: tuple[str, ...] = ()  # the first is the one whose answers count as 'inferred' accuracy
-
-    recalls = False  # whether `recall` is offered
-
-    def recall(self, x: Tensor) -> tuple[list[dict[str, Tensor]], Callable[[Tensor], Tensor]]:
-        """Which masks answer the unlabelled inputs x [images, ...], all from one finished stage that is not named?
-
-        Returns the masks (bool, by weight) as they stood at the start and after each step of the search, and the
-        answer under the last ones: inputs -> outputs [batch, outputs].
-        """
-        raise LookupError(f"{type(self).__name__} does not recall masks")
-
     def masks(self) -> dict[str, Tensor]:
         """The finished masks as bool tensors, named `<stage>/<weight>`; they are saved one bit a weight."""
         return {}

@@ -108,7 +108,7 @@ def test_show_of_a_config_says_who_set_what(capsys) -> None:
     assert status == 0
     budget = next(line for line in out.splitlines() if line.startswith("#   budget"))
     files = ["conf/config.yaml", "conf/data/permutedmnist.yaml", "conf/pair/packnet_permutedmnist.yaml"]
-    assert budget.split()[2:] == " < ".join([*files, "budget.steps=7"]).split()
+    assert budget.split()[2:] == " < ".join([*files, "budget.steps=7", "budget.epochs=null"]).split()
     import yaml
 
     assert yaml.safe_load(out)["budget"]["steps"] == 7
@@ -209,3 +209,37 @@ def test_every_command_has_help(command: str, capsys) -> None:
 
 def test_the_help_names_every_command(capsys) -> None:
     assert [name for name in cli.COMMANDS if f"maskbench {name}" not in call("--help", capsys)[1]] == []
+
+
+LISTED = {  # what one choice's listing has on one line, words in this order
+    "method edge_popup": [["method.keep", "0.5", "a number"], ["does task=prune, task=uncertainty"], ["share"]],
+    "method lottery": [["+method.gradient_batch", "128", "a whole number"], ["method.rate", "0.2"]],
+    "data splitmnist": [["gives stages one after another, classes"], ["data.stages", "5", "a whole number"]],
+    "backbone conv2": [["backbone.widths", "[256,256]", "a list"], ["multiplies every channel and width"]],
+    "task prune": [["task.levels", "0", "a whole number at least 0"], ["task.levels asks of it shrink"], ["takes one stage"]],
+    "task meta": [["asks of a method after"]],
+    "optimizer adam": [["optimizer.lr", "1e-3", "a number"], ["+optimizer.eps", "1e-08"]],
+}
+
+
+@pytest.mark.parametrize("words", LISTED)
+def test_list_of_one_choice_shows_its_settings(words: str, capsys) -> None:
+    status, out, _ = call(f"list {words}", capsys)
+    assert status == 0 and out.startswith(words.replace(" ", "="))
+    for parts in LISTED[words]:
+        assert any(all(part in line for part in parts) for line in out.splitlines()), parts
+    assert "_target_" not in out and ".name" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("list method supsupp", "no method 'supsupp'. Did you mean 'supsup'?"),
+        ("list sweep seeds", "settings are listed of method, data,"),
+        ("compare supsup packnet", "'supsup' is a method: write method=supsup."),
+        ("method supsup", "'method supsup' is written as one word: method=supsup."),
+    ],
+)
+def test_the_cure_is_in_the_sentence(words: str, sentence: str, capsys) -> None:
+    status, _, err = call(words, capsys)
+    assert status == 2 and sentence in err

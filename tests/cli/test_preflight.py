@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from omegaconf import OmegaConf
 
-from maskbench.cli import command_line, preflight
+from maskbench.cli import command_line, parts, preflight
 from maskbench.common.errors import UsageError
 
 
@@ -27,13 +28,18 @@ GOOD = [
     "budget.validate_every=10",  # null by default, an int by schema
     "loop.progress=true",  # a word that may be a switch
     "method=packnet method.prune=equal_share",  # a list that may be a word
-    "method=packnet data=permutedmnist method.prune=[0.5,1]",  # and the other way round
+    "method=packnet data=permutedmnist method.prune=[0.5,0]",  # and the other way round
     "method=dense backbone.outputs=12",  # null by default, free
-    "++data.val=null data.source=folder",
+    "data.source=folder",
+    "data=mnist method=dense budget.steps=5",  # what the user gives wins over the data's epochs
+    "budget.epochs=2",  # and over the data's steps
+    "+optimizer.dampening=0.1 optimizer=sgd",  # an argument that the file leaves out
+    "method=meta_ticket optimizer=meta_ticket_sinusoid",  # optimisers inside an optimiser
+    "method=supermask data=cubic task=uncertainty ~data.normalize budget.epochs=2",  # no key of the data
+    "method=supsup data=splitmnist data.stages=1 +data.augment=true",
     "trainer.devices=auto trainer.precision=bf16-mixed +trainer.max_time=1",
     "trainer=ddp hydra.run.dir=outputs/x hydra.job.name=train_ddp_process_1 hydra.output_subdir=null",
     "seed=${oc.env:SEED}",
-    "~logger",
     "'backbone={bias: false}'",
     "-m method=supsup,packnet seed=0,1,2 data=splitmnist",
     "method=supsup -m seed=range(0,3)",
@@ -56,29 +62,78 @@ BAD = {
     "optimizer.lrr=1": "unknown key 'optimizer.lrr'. Did you mean 'optimizer.lr'?",
     "lr=1": "unknown key 'lr'. Did you mean 'optimizer.lr'?",
     "qqqq=1": "unknown key 'qqqq'. Groups: backbone, data,",
-    "data.stages=abc": "data.stages=abc must be a whole number (it is 5).",
+    "data.stages=abc": "data.stages=abc must be a whole number",
     "seed=x": "seed=x must be a whole number (it is 0).",
     "seed=1.5": "seed=1.5 must be a whole number",
     "seed=true": "seed=true must be a whole number",
     "seed=-1": "seed=-1 must be at least 0.",
     "force=maybe": "force=maybe must be true or false",
     "backbone.bias=3": "backbone.bias=3 must be true or false",
-    "backbone.widths=[300,x]": "backbone.widths=[300,x]: x must be a whole number",
-    "method=packnet method.prune=0.5": "method.prune=0.5 must be a list such as [1,2] (it is [0.5,0.75]).",
+    "backbone.widths=[300,x]": "backbone.widths=[300,x] must be a list, each a whole number",
+    "method=packnet method.prune=0.5": "method.prune=0.5 must be ",
     "budget=3": "budget=3 must be a mapping",
     "optimizer.lr=null": "optimizer.lr=null must be a number",
     "optimizer.lr=nan": "optimizer.lr=nan must be above 0.",
     "optimizer.lr=0": "optimizer.lr=0 must be above 0.",
     "optimizer.weight_decay=-1": "optimizer.weight_decay=-1 must be at least 0.",
-    "data.val=-1": "data.val=-1 must be at least 0.",
-    "data.val=null": "or ++data.val=null to insist",
+    "data.val=-1": "data.val=-1 must be ",
+    "data.val=null": "data.val=null must be a whole number",
+    "++data.val=null": "data.val=null must be a whole number",
     "budget.steps=0": "budget.steps=0 must be at least 1.",
     "budget.batch_size=0": "budget.batch_size=0 must be at least 1.",
     "loop.block=0": "loop.block=0 must be at least 1.",
     "loop.progress=maybe": "loop.progress=maybe must be auto, true or false.",
     "budget.steps=null": "budget.steps and budget.epochs are both null",
     "budget.steps=5 budget.epochs=5": "are both set; set one of them to null",
-    "data=mnist method=dense budget.steps=5": "budget.steps=5 and budget.epochs=3 are both set; add budget.epochs=null",
+    "data=mnist method=dense budget.steps=5 budget.epochs=3": "are both set; set one of them to null",
+    # a key that nothing reads
+    "+zzz=3": "unknown key 'zzz'.",
+    "+budget.foo=3": "unknown key 'budget.foo'.",
+    "+debug=fdr": "unknown key 'debug'.",
+    "+optimizer.foo=1": "unknown key 'optimizer.foo'. It takes lr,",
+    "+method.zzz=1": "unknown key 'method.zzz'.",
+    "+logger.foo=1": "unknown key 'logger.foo'.",
+    "+trainer.foo=1": "unknown key 'trainer.foo'.",
+    "+trainer.max_epochs=1": "trainer.max_epochs is set by the program itself",
+    "+data.seed=3": "data.seed is set by the program itself",
+    "~optimizer": "~optimizer: no run is without it; choose one with optimizer=NAME.",
+    "~data": "~data: no run is without it",
+    "~logger": "choose logger=none.",
+    "~budget.steps": "set budget.steps=VALUE instead",
+    "~data.val": "data.val is missing: a whole number",
+    "~method.name": "method.name is missing",
+    # types and allowed values, by the signature of what is configured
+    "backbone.outputs=1e3": "backbone.outputs=1000.0 must be a whole number",
+    "backbone.init=[]": "backbone.init=[] must be ",
+    "backbone.widths=auto": "backbone.widths=auto must be a list",
+    "method=edge_popup method.keep_warmup=None": "method.keep_warmup=None must be a whole number",
+    "task.matrix=x": "task.matrix=x must be one of seen, full, final.",
+    "task.probe=-1": "task.probe=-1 must be a whole number at least 0.",
+    "trainer.detect_anomaly=[1,2]": "trainer.detect_anomaly=[1,2] must be true or false",
+    "method=meta_ticket optimizer=meta_ticket_sinusoid +optimizer.recipes.scores.foo=1": "key 'optimizer.recipes.scores.foo'",
+    "method=masksembles_ensemble method.of.members=x": "method.of.members=x must be a whole number",
+    "-m method=edge_popup method.keep=0.5,x": "method.keep=x must be a number",
+    "-m task.matrix=seen,x,final": "task.matrix=x must be one of",
+    "method=lottery data=cubic": "~data.normalize removes it where a file sets it.",
+    # what contradicts
+    "method=lottery method.rewind_step=50 budget.steps=20": "method.rewind_step=50 and budget.steps=20",
+    "method=packnet init=ticket:/does/not/exist": "method=packnet starts from no ticket; method=dense would.",
+    "method=finetune init=ticket:/does/not/exist": "method=finetune starts from no ticket",
+    "method=dense init=ticket:/does/not/exist": "there is no file /does/not/exist.",
+    "method=dense init=model.pt": "init=model.pt must be ticket:FILE",
+    "method=maml data=mnist": "data=mnist: task=meta takes data that come as episodes; data=aircraft,",
+    "method=dense data=glyph28": "takes no data that come as episodes",
+    "method=pac_net data=mnist": "takes a source and a target, and this data has 1",
+    "method=packnet data=cubic": "the targets of this data are numbers",
+    "method=dense data=splitmnist": "takes data of one stage, and this data has 5",
+    "method=edge_popup task.levels=2": "task.levels needs a method with shrink, which method=edge_popup has not; method=lottery",
+    "method=dense task=prune '++task.branches={a: {mask: random}}'": "task.branches needs a method with branch",
+    # the cure in the sentence
+    "--method supsup": "'--method' is no flag: write method=supsup.",
+    "--optimizer.lr=3": "write optimizer.lr=3.",
+    "method supsup": "is written as one word: method=supsup.",
+    "data=SplitMNIST": "Did you mean 'splitmnist'?",
+    "seed=0-3": "For one run each: -m seed=0,1,2,3.",
     "method=supsup,packnet": "'method=supsup,packnet' is a sweep: add -m",
     "logger=null": "no logger 'null'. Choices: csv, none,",
     "pair=nothing": "no pair 'nothing'.",
@@ -93,13 +148,13 @@ BAD = {
 
 @pytest.mark.parametrize("line", BAD)
 def test_refused(line: str) -> None:
-    found = mistakes(line)
-    assert len(found) == 1 and BAD[line] in found[0], found
+    sentences = mistakes(line)
+    assert len(sentences) == 1 and BAD[line] in sentences[0], sentences
 
 
 def test_a_sweep_tells_all_bad_combinations_at_once() -> None:
-    found = mistakes("-m method=supsup,packnet,dense task=continual,uncertainty seed=0,-1")
-    assert sorted(line.split(":")[0] for line in found) == [
+    sentences = mistakes("-m method=supsup,packnet,dense task=continual,uncertainty seed=0,-1")
+    assert sorted(line.split(":")[0] for line in sentences) == [
         "method=dense cannot do task=continual",
         "method=packnet cannot do task=uncertainty",
         "method=supsup cannot do task=uncertainty",
@@ -124,9 +179,9 @@ def test_a_sweep_of_thousands_is_checked_in_a_few_compositions(monkeypatch: pyte
 
 
 def test_a_task_mistake_names_what_would_work() -> None:
-    (found,) = mistakes("method=supsup task=uncertainty")
-    assert "it does task=continual" in found
-    assert "dense" in found.split("task=uncertainty is done by method=")[1]
+    (sentences,) = mistakes("method=supsup task=uncertainty")
+    assert "it does task=continual" in sentences
+    assert "dense" in sentences.split("task=uncertainty is done by method=")[1]
 
 
 def test_jobs_are_those_of_hydras_sweeper() -> None:
@@ -151,6 +206,83 @@ def test_groups_of_an_outside_folder(tmp_path: Path) -> None:
     assert "must be a whole number" in mistakes("--config-dir mine method=wonder method.depth=x")[0]
     assert "method=wonder cannot do task=uncertainty" in mistakes("method=wonder task=uncertainty -cd mine")[0]
     assert ", wonder." in mistakes("-cd mine method=zzz")[0]
+
+
+@pytest.mark.parametrize(("given", "other"), [("budget.steps=30", "budget.epochs"), ("budget.epochs=2", "budget.steps")])
+def test_a_budget_alone_is_the_one_that_counts(given: str, other: str) -> None:
+    for words in (["method=dense", "data=mnist"], ["method=maml"]):
+        alone, both = (command_line.parse([*words, given, *more]) for more in ([], [f"{other}=null"]))
+        keys = [preflight.identity.key(c.compose([o.input_line for o in c.overrides])) for c in (alone, both)]
+        assert keys[0] == keys[1] and f"{other}=null" in alone.argv
+
+
+def test_a_swept_budget_with_null_is_left_as_it_is() -> None:
+    assert command_line.parse(["-m", "budget.steps=null,5"]).argv == ["budget.steps=null,5", "-m"]
+
+
+def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    command = command_line.parse(["paths.output=~/x", "seed=1"])
+    assert command.argv == [f"paths.output={tmp_path}/x", "seed=1"]
+    assert command.compose(command.argv).paths.output == f"{tmp_path}/x"
+
+
+def test_a_mistake_that_combinations_share_is_said_once() -> None:
+    (mistake,) = mistakes("-m method=supsup data=splitmnist,splitfashion optimizer=adam,sgd optimizer.momentum=0.5 seed=0,1")
+    where, _, text = mistake.partition(": ")
+    assert where == "data=splitmnist optimizer=adam, data=splitfashion optimizer=adam" and text.startswith("unknown key")
+
+
+TASK = """# Accuracy after something else.
+_target_: mine.run
+name: robust
+needs: {needs}
+sigma: 0.1
+"""
+CODE = """
+import torch
+from typing import Protocol
+from maskbench.tasks.contracts import takes
+
+@takes("one", "classes")
+class Peels(Protocol):
+    depth: int
+    def shrink(self, stage): ...
+    def state_dict(self): ...
+
+def run(method, stages, fit, journal, *, sigma: float): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "needs", "sentence"),
+    [
+        ("method=supsup data=mnist", "maskbench.tasks.contracts.Predicts", ""),
+        ("method=mc_dropout", "maskbench.tasks.contracts.Predicts", ""),
+        ("method=mc_dropout task.sigma=x", "maskbench.tasks.contracts.Predicts", "task.sigma=x must be a number"),
+        ("method=supsup", "maskbench.tasks.contracts.Predicts", "takes data of one stage, and this data has 5"),
+        ("method=dense", "maskbench.tasks.contracts.Adapts", "task=robust needs a method with after and test_count"),
+        ("method=maml data=glyph28", "maskbench.tasks.contracts.Adapts", ""),
+        ("method=dense", "mine.Peels", "needs a method with depth and shrink, which method=dense has not"),
+        ("method=dense", "null", "task=robust is done by no method here"),
+    ],
+)
+def test_a_task_from_outside_says_what_it_needs(words: str, needs: str, sentence: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "conf" / "task").mkdir(parents=True)
+    (tmp_path / "conf" / "task" / "robust.yaml").write_text(TASK.format(needs=needs))
+    (tmp_path / "mine.py").write_text(CODE)
+    sentences = mistakes(f"--config-dir conf task=robust {words}")
+    assert (len(sentences) == 1 and sentence in sentences[0]) if sentence else sentences == []
+
+
+@pytest.mark.parametrize("group", ["data", "backbone", "optimizer", "schedule", "task", "logger"])
+def test_no_packaged_choice_is_refused(group: str) -> None:
+    for name, path in command_line.choices([preflight.identity.conf_dir()], group).items():
+        content = OmegaConf.to_container(OmegaConf.load(path))
+        node = {key: value for key, value in content.get(group, content).items() if key != "defaults" and "${" not in str(value)}
+        wrong = [text for text in parts.part_mistakes(group, node) if "is missing" not in text]
+        assert wrong == [], name
 
 
 def test_every_packaged_method_composes_without_a_mistake() -> None:

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 from maskbench import masks
+from maskbench.common.errors import UsageError
 
 SHAPES = st.lists(st.integers(0, 9), max_size=3).map(tuple)
 SEEDS = st.integers(0, 2**31)
@@ -33,6 +34,8 @@ def test_sites_are_linear_and_conv_weights_in_forward_order() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), *hidden, nn.Linear(4, 2))
     assert masks.sites(net) == ["0.weight", "3.weight", "5.weight"]
     assert masks.sites(net, skip=["3"]) == ["0.weight", "5.weight"]
+    with pytest.raises(UsageError, match="no layer of Sequential is called 'haed'. Layers: 0, 3, 5"):
+        masks.sites(net, skip=["haed"])
 
 
 # ---- drawn

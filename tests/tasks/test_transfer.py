@@ -16,28 +16,28 @@ TINY = (
 IMAGES = ("data.base=synthetic", "data.n_target=3", "budget.steps=20", "backbone=lenet_300_100", "backbone.widths=[24,12]")
 
 
-def error(method, asked, told) -> float:
+def error(method, stage, tested) -> float:
     """By hand, in original units: the answer under one stage on another's test data."""
-    x, y = told.test.tensors()
+    x, y = tested.test.tensors()
     method.eval()
     with torch.no_grad():
-        mean, deviation = told.units
-        gap = (method.logits(x, asked) * deviation + mean) - (y * deviation + mean)
+        mean, deviation = tested.units
+        gap = (method.logits(x, stage) * deviation + mean) - (y * deviation + mean)
     return gap.double().square().mean().sqrt().item()
 
 
 @pytest.fixture(params=["pac_net", "transfer_finetune"])
 def finished(request: pytest.FixtureRequest, build: Callable):
     """(bench, errors by hand after the source, after the target)."""
-    bench, found = build(f"method={request.param}", *TINY), []
+    bench, errors = build(f"method={request.param}", *TINY), []
     source, target = bench.stages
 
-    def look(*_) -> None:
-        asked = [(source, source), (source, target)] + [(target, target), (target, source)] * bool(found)
-        found.append({(a.index, t.index): error(bench.method, a, t) for a, t in asked})
+    def measure(*_) -> None:
+        pairs = [(source, source), (source, target)] + [(target, target), (target, source)] * bool(errors)
+        errors.append({(a.index, t.index): error(bench.method, a, t) for a, t in pairs})
 
-    bench.journal.on_part = look
-    return bench.go(), *found
+    bench.journal.on_part = measure
+    return bench.go(), *errors
 
 
 def test_every_number_is_of_the_net_and_the_data_it_names(finished) -> None:
@@ -62,8 +62,8 @@ def test_a_sweep_maximises_what_is_better(finished, build: Callable) -> None:
 
 
 def test_one_net_cannot_unload(build: Callable) -> None:
-    found = build("method=transfer_finetune", *TINY).go().metrics
-    assert found["source_rmse_unloaded"] == found["source_rmse_after"] and found["unload_drift"] > 0
+    metrics = build("method=transfer_finetune", *TINY).go().metrics
+    assert metrics["source_rmse_unloaded"] == metrics["source_rmse_after"] and metrics["unload_drift"] > 0
 
 
 def test_the_target_trains_for_its_share(build: Callable) -> None:
@@ -74,8 +74,8 @@ def test_the_target_trains_for_its_share(build: Callable) -> None:
 def test_last_and_best_by_validation(build: Callable) -> None:
     bench = build("method=transfer_finetune", *TINY, "budget.validate_every=5", "budget.test_curve=true").go()
     curve = bench.outcome.curves[1]["curve"]
-    assert bench.outcome.curves[1]["stage"] == "target" and [look["step"] for look in curve] == [5, 10, 15, 20, 25, 30]
-    best = min(curve, key=lambda look: look["val_loss"])
+    assert bench.outcome.curves[1]["stage"] == "target" and [point["step"] for point in curve] == [5, 10, 15, 20, 25, 30]
+    best = min(curve, key=lambda point: point["val_loss"])
     deviation = bench.stages[1].units[1].item()
     assert bench.metrics["target_rmse_best"] == pytest.approx(best["test_loss"] ** 0.5 * deviation)
     assert bench.metrics["target_rmse"] == pytest.approx(curve[-1]["test_loss"] ** 0.5 * deviation)
@@ -85,14 +85,14 @@ def test_best_by_validation_of_classes(build: Callable) -> None:
     words = ("method=transfer_finetune", "data=mnist2rotated", *IMAGES, "budget.validate_every=5", "budget.test_curve=true")
     bench = build(*words).go()
     curve = bench.outcome.curves[1]["curve"]
-    assert bench.metrics["target_accuracy_best"] == max(curve, key=lambda look: look["val_accuracy"])["test_accuracy"]
+    assert bench.metrics["target_accuracy_best"] == max(curve, key=lambda point: point["val_accuracy"])["test_accuracy"]
 
 
 def test_what_cannot_be_compared_is_undefined(build: Callable) -> None:
-    found = build("method=pac_net", "data=digits_split", *IMAGES).go().metrics
+    metrics = build("method=pac_net", "data=digits_split", *IMAGES).go().metrics
     for name in ("target_accuracy_source_model", "source_accuracy_after", "source_forgetting", "target_accuracy_best"):
-        assert found[name] is None
-    assert found["source_accuracy_unloaded"] == found["source_accuracy"]
+        assert metrics[name] is None
+    assert metrics["source_accuracy_unloaded"] == metrics["source_accuracy"]
 
 
 def test_a_stages_own_measures_are_told_of_both_nets(build: Callable) -> None:

@@ -32,20 +32,22 @@ def judged(build: Callable) -> Callable:
 
 
 def test_names_of_a_classifier(judged: Callable) -> None:
-    told = judged("method=deep_ensembles", "method.members=3", *IMAGES).metrics
+    metrics = judged("method=deep_ensembles", "method.members=3", *IMAGES).metrics
     known = {"accuracy", "nll", "brier", "ece", "ece_adaptive", "aurc", "risk_80", "temperature", "nll_temperature", "member_nll",
              "mutual_information", "disagreement", "variation_ratio"}  # fmt: skip
     unknown = {f"{what}_{score}/synthetic_other" for what in ("auroc", "aupr", "fpr95") for score in ("entropy", "mi", "maxprob")}
-    assert known | unknown <= set(told) and all(told[name] is not None for name in known | unknown)
-    assert told["nll"] <= told["member_nll"]
+    assert known | unknown <= set(metrics) and all(metrics[name] is not None for name in known | unknown)
+    assert metrics["nll"] <= metrics["member_nll"]
 
 
 def test_a_single_net_has_no_members_to_compare(judged: Callable) -> None:
-    told = judged("method=dense", *IMAGES).metrics
+    metrics = judged("method=dense", *IMAGES).metrics
     names = ("mutual_information", "disagreement", "variation_ratio", "auroc_mi/synthetic_other", "fpr95_mi/synthetic_other")
-    assert all(told[name] is None for name in names)
-    assert told["accuracy"] == pytest.approx(told["member_accuracy"]) and told["nll"] == pytest.approx(told["member_nll"])
-    assert told["auroc_entropy/synthetic_other"] == pytest.approx(told["member_auroc_entropy/synthetic_other"])
+    assert all(metrics[name] is None for name in names)
+    assert metrics["accuracy"] == pytest.approx(metrics["member_accuracy"]) and metrics["nll"] == pytest.approx(
+        metrics["member_nll"]
+    )
+    assert metrics["auroc_entropy/synthetic_other"] == pytest.approx(metrics["member_auroc_entropy/synthetic_other"])
 
 
 def test_numbers_are_those_of_the_predictions(judged: Callable) -> None:
@@ -56,8 +58,8 @@ def test_numbers_are_those_of_the_predictions(judged: Callable) -> None:
         members, y, 15
     )
     theirs, _ = evaluate.members(bench.method, stage, stage.ood["synthetic_other"])
-    found = uncertainty.outside(members, theirs)
-    assert all(bench.metrics[f"{name}/synthetic_other"] == value for name, value in found.items())
+    scores = uncertainty.outside(members, theirs)
+    assert all(bench.metrics[f"{name}/synthetic_other"] == value for name, value in scores.items())
     assert bench.metrics["mask_iou"] == bench.method.extra_metrics()["mask_iou"]
     rows = [row for row in bench.outcome.curves if row["kind"] == "members"]
     assert [row["members"] for row in rows] == [1, 2, 3, 4] and rows[-1]["nll"] == bench.metrics["nll"]
@@ -93,7 +95,7 @@ def test_the_temperature_is_fitted_on_validation_rows_only(judged: Callable) -> 
 
 
 def test_shifted_test_sets_by_type_and_level(judged: Callable, build: Callable) -> None:
-    stage = build("method=dense", *IMAGES, folder="look").stages[0]
+    stage = build("method=dense", *IMAGES, folder="shape").stages[0]
     x, y = stage.test.tensors()
     made = []
 
@@ -102,13 +104,13 @@ def test_shifted_test_sets_by_type_and_level(judged: Callable, build: Callable) 
 
     sets = {f"noise/{level}": noisy(level) for level in (1, 2)} | {f"more/{level}": noisy(level) for level in (1, 2)}
     bench = judged("method=dense", *IMAGES, shifted=sets)
-    told = bench.metrics
+    metrics = bench.metrics
     assert made == [1, 2, 1, 2], "each made when it is asked for, once"
     assert bench.journal.done == [stage.name, "shifted noise", "shifted more"]
-    cells = [told[f"accuracy_shifted/{kind}/{level}"] for kind in ("noise", "more") for level in (1, 2)]
-    assert told["accuracy_shifted"] == pytest.approx(sum(cells) / 4)
-    assert told["accuracy_shifted/1"] == pytest.approx((cells[0] + cells[2]) / 2)
-    assert told["accuracy_shifted/1"] > told["accuracy_shifted/2"]
+    cells = [metrics[f"accuracy_shifted/{kind}/{level}"] for kind in ("noise", "more") for level in (1, 2)]
+    assert metrics["accuracy_shifted"] == pytest.approx(sum(cells) / 4)
+    assert metrics["accuracy_shifted/1"] == pytest.approx((cells[0] + cells[2]) / 2)
+    assert metrics["accuracy_shifted/1"] > metrics["accuracy_shifted/2"]
 
 
 # ---- reals
@@ -119,19 +121,21 @@ def test_shifted_test_sets_by_type_and_level(judged: Callable, build: Callable) 
 def test_every_method_answers_in_reals(method: str, outputs: int, judged: Callable) -> None:
     more = ("method.tau=0.1", "method.where=all", "method.passes=8") if method == "mc_dropout" else ()
     bench = judged(f"method={method}", *CURVE, f"backbone.outputs={outputs}", *more)
-    told, stage = bench.metrics, bench.stages[0]
+    metrics, stage = bench.metrics, bench.stages[0]
     members, y = evaluate.members(bench.method, stage, stage.test)
     stated = outputs == 2 or method == "mc_dropout"
     assert members.shape[-1] == 2 if stated else members.shape[-1] in (1, 2)
     if stated:
-        found = gaussian.scores(members, y, stage.units)
-        assert told["rmse"] == pytest.approx(found["rmse"].item())
-        assert told["log_likelihood"] == pytest.approx(found["log_likelihood"].item())
+        scores = gaussian.scores(members, y, stage.units)
+        assert metrics["rmse"] == pytest.approx(scores["rmse"].item())
+        assert metrics["log_likelihood"] == pytest.approx(scores["log_likelihood"].item())
         assert bench.outcome.objective == "log_likelihood"
     else:
-        assert told["log_likelihood"] is None and (told["nll"] is None) == (method == "dense")
-        assert bench.outcome.objective == "negative_rmse" and told["negative_rmse"] == -told["rmse"], "what a sweep maximises"
-    assert told["sd_ends_over_inside"] is None or told["sd_ends_over_inside"] > 0
+        assert metrics["log_likelihood"] is None and (metrics["nll"] is None) == (method == "dense")
+        assert bench.outcome.objective == "negative_rmse" and metrics["negative_rmse"] == -metrics["rmse"], (
+            "what a sweep maximises"
+        )
+    assert metrics["sd_ends_over_inside"] is None or metrics["sd_ends_over_inside"] > 0
     kinds = {row["kind"] for row in bench.outcome.curves}
     assert {"members", "fold", "line", "point"} <= kinds
 
@@ -145,13 +149,13 @@ def test_several_folds_have_a_mean_a_deviation_and_an_error(build: Callable) -> 
                    units=(torch.zeros(4, 1), torch.ones(4, 1)))  # fmt: skip
     bench.stages, bench.method = [many], bench.run.method([many])
     bench.journal.method = bench.method
-    told = make(bench.cfg.task, bench.method, bench.stages, bench.fit, bench.journal).metrics
+    metrics = make(bench.cfg.task, bench.method, bench.stages, bench.fit, bench.journal).metrics
     rmse = torch.tensor([row["rmse"] for row in read(bench, "fold")])
     assert len(rmse) == 4
-    assert told["rmse"] == pytest.approx(rmse.mean().item(), rel=1e-5) and told["rmse_sd"] == pytest.approx(
+    assert metrics["rmse"] == pytest.approx(rmse.mean().item(), rel=1e-5) and metrics["rmse_sd"] == pytest.approx(
         rmse.std().item(), rel=1e-4
     )
-    assert told["rmse_se"] == pytest.approx(told["rmse_sd"] / 2)
+    assert metrics["rmse_se"] == pytest.approx(metrics["rmse_sd"] / 2)
 
 
 def read(bench, kind: str) -> list[dict]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskbench.cli.commands.common import aligned, arguments, forms, sorted_words, text, typeset
+from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.report import runs as records
 from maskbench.report.runs import Run
@@ -58,6 +59,8 @@ def side(word: str, output: Path, filters: Sequence[records.Filter]) -> list[Run
         UsageError: there is none.
     """
     path = Path(word).expanduser()
+    if "=" not in word and not path.exists() and (identity.conf_dir() / "method" / f"{word}.yaml").is_file():
+        raise UsageError(f"'{word}' is a method: write method={word}. A word without = is a folder of runs.")
     if "=" not in word or path.exists():
         from maskbench.cli.commands.figure import finished
 

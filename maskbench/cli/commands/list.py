@@ -1,4 +1,4 @@
-"""`maskbench list [GROUP]`: what can be chosen, with the first comment of each file as its description.
+"""`maskbench list [GROUP [NAME]]`: what can be chosen, with the first comment of each file; of one choice its settings.
 
 Presets have keys in the place of that comment; `maskbench list experiment` adds what to expect of each and how long it takes.
 """
@@ -18,6 +18,7 @@ def main(argv: list[str]) -> int:
 
     parser = arguments("list", "What can be chosen: GROUP=CHOICE on the command line.")
     parser.add_argument("group", nargs="?", help="one group: method, data, ...")
+    parser.add_argument("name", nargs="?", help="one choice of it: its settings, with defaults and meaning")
     parser.add_argument("--config-dir", "-cd", type=Path, help="a folder with further groups and choices")
     if (given := parser.read(argv)) is None:
         return 0
@@ -27,6 +28,11 @@ def main(argv: list[str]) -> int:
     groups = command_line.groups(folders)
     if given.group and given.group not in groups:
         raise UsageError(f"no group '{given.group}'.{did_you_mean(given.group, groups)} Groups: {', '.join(groups)}.")
+    if given.name:
+        from maskbench.cli.commands import settings
+
+        settings.show(given.group, given.name, folders)
+        return 0
     for group in [given.group] if given.group else groups:
         print(group)
         if group == given.group == "experiment":

@@ -44,8 +44,6 @@ class HopSupSup(Method):
             (the paper: one; which valley it ends in depends on the order).
     """
 
-    recalls = True
-
     def __init__(
         self,
         net: nn.Module,

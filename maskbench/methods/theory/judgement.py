@@ -2,24 +2,44 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
-from maskbench.data.stage import Stage
 from maskbench.methods.theory import certify
 from maskbench.methods.theory.construct import formula_width
-from maskbench.methods.theory.strong_ticket import StrongTicket
 
 LISTED = 20  # weights that are named, at most
+
+
+class Constructed(Protocol):
+    """What is read of a finished construction (strong_ticket.py)."""
+
+    book: Any
+    target: Any
+    plan: Any
+    eps_net: float
+    eps_weight: float | None
+    strict: bool
+    scale: float
+    both: list[bool]
+    shapes: list[tuple[int, int]]
+
+    def goals(self) -> list[Tensor]: ...
+    def maps(self) -> list[Any]: ...
+    def tolerances(self) -> list[float]: ...
+    def masks(self) -> dict[str, Tensor]: ...
+    def outputs(self, x: Tensor) -> Tensor: ...
+    def guess(self) -> int: ...
+    def search(self, start: int, fit: Callable, floor: int = 0) -> Any: ...
 
 
 class Judgement:
     """Target and stand-in as they stand at the end, in float64, and the distance between them."""
 
-    def __init__(self, ticket: StrongTicket) -> None:
+    def __init__(self, ticket: "Constructed") -> None:
         self.ticket, self.goals, self.maps = ticket, ticket.goals(), ticket.maps()
         self.certificate: float | None = certify.certificate(self.goals, self.maps)
         self.scale, self.nonnegative = ticket.scale, not ticket.both[0]
@@ -143,18 +163,6 @@ class Judgement:
             return []
         listed = [words for _, words in sorted(exceptions, reverse=True)[:LISTED]] + ["..."] * (len(exceptions) > LISTED)
         return [f"{len(exceptions)} weights are off by more than eps_weight={self.ticket.eps_weight}: {'; '.join(listed)}"]
-
-
-def judge(ticket: StrongTicket, stage: Stage) -> Judgement:
-    """The judgement of a finished construction.
-
-    Raises:
-        UsageError: inputs to be judged on lie outside what it was built for.
-    """
-    smallest = min(float(x.min()) for x, _ in stage.test.batches(10_000))
-    if smallest < 0 and not ticket.both[0]:
-        raise UsageError(f"test inputs go down to {smallest:.3g}, but no training input is negative: add method.inputs=ball")
-    return Judgement(ticket)
 
 
 def quantile(values: Tensor, q: float) -> float:

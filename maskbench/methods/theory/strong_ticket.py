@@ -17,6 +17,7 @@ from maskbench.masks.stores import TensorStore
 from maskbench.methods.theory import certify
 from maskbench.methods.theory.certify import Map
 from maskbench.methods.theory.construct import SharedSums, TwoLayers, Watch
+from maskbench.methods.theory.judgement import Judgement
 from maskbench.methods.theory.scaling import Bracket, narrowest
 from maskbench.methods.theory.targets import Target
 
@@ -186,3 +187,14 @@ class StrongTicket:
     def outputs(self, x: Tensor) -> Tensor:
         """The masked random net itself in float64, [points, outputs]."""
         return torch.func.functional_call(self.net, self.effective_weights(torch.float64), (x.double(),))
+
+    def judge(self, stage: Stage) -> Judgement:
+        """Target and stand-in side by side, for the record.
+
+        Raises:
+            UsageError: test inputs lie outside the domain that the masks were built for.
+        """
+        smallest = min(float(x.min()) for x, _ in stage.test.batches(10_000))
+        if smallest < 0 and not self.both[0]:
+            raise UsageError(f"test inputs go down to {smallest:.3g}, but no training input is negative: add method.inputs=ball")
+        return Judgement(self)

@@ -12,7 +12,7 @@ from maskbench import masks
 from maskbench.backbones.mlp import MLP
 from maskbench.cli import main as program
 from maskbench.common.errors import UsageError
-from maskbench.methods.theory import certify, judgement, neurons
+from maskbench.methods.theory import certify, neurons
 from maskbench.methods.theory.strong_tickets import StrongTickets
 from maskbench.methods.theory.targets import Target
 from maskbench.report import figures
@@ -58,7 +58,7 @@ def test_random_weights_stay_as_drawn_and_the_mask_follows_from_seed_and_target(
 
 def test_the_net_answers_in_double_as_its_matrices_say(build: Callable) -> None:
     bench = build(*SMALL).go()
-    judge = judgement.judge(bench.method.construction, bench.stages[0])
+    judge = bench.method.construction.judge(bench.stages[0])
     x = certify.sphere(50, 8, False, torch.Generator().manual_seed(0))
     assert torch.allclose(judge.difference(x), judge.real_difference(x), atol=1e-12)
     straight = torch.cat([judge.ticket.target.net(x.float())]) / judge.scale
@@ -214,7 +214,7 @@ def test_scaling_refuses_what_it_does_not_know() -> None:
 
 
 def test_only_constructions_do_this_task(build: Callable) -> None:
-    with pytest.raises(UsageError, match="constructs a mask"):
+    with pytest.raises(UsageError, match="needs a method with construction"):
         build("method=dense", "task=theory", "data=ball", "backbone=mlp", "budget.steps=1", "budget.epochs=null").go()
 
 

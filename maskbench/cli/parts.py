@@ -1,0 +1,194 @@
+"""The parts of one config, judged by the signatures of what they configure and by what task, method and data ask of each other.
+
+Imports no torch: signatures and contracts are read from files (common/signatures.py, tasks/fulfilment.py).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from maskbench.cli.command_line import choices, one_line
+from maskbench.common import identity, knobs
+from maskbench.common.errors import UsageError
+from maskbench.runs.build import WORDS
+from maskbench.tasks import fulfilment
+
+PARTS = ("method", "data", "backbone", "optimizer", "schedule", "task", "trainer", "logger")
+TRAINER = "pytorch_lightning.trainer.trainer.Trainer"  # a long file: read where a key of it was set, and only then
+BUILT_IN = {"max_epochs", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"}
+HANDED = knobs.HANDED_OVER | {"method": {"net"}, "backbone": {"shape"}, "trainer": BUILT_IN}  # what no config may set
+COMPLETE = {"method", "data", "backbone", "task"}  # whose arguments without a default must all be there
+SHOWN = 8  # choices that would do
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def plain(cfg: DictConfig, part: str) -> dict[str, Any]:
+    """The settings of one part as plain containers; {} where there are none.
+
+    Raises:
+        UsageError: a value does not follow from the others.
+    """
+    try:
+        node = OmegaConf.to_container(cfg[part], resolve=True) if part in cfg else {}
+    except OmegaConfBaseException as error:
+        raise UsageError(one_line(error)) from error
+    return node if isinstance(node, dict) else {}
+
+
+# ---- by signature
+
+
+def signature_mistakes(cfg: DictConfig) -> Iterator[str]:
+    """What is wrong with the keys of all parts but the trainer, which Lightning itself judges when it is made."""
+    for part in PARTS:
+        if part == "trainer":
+            continue
+        try:
+            yield from part_mistakes(part, plain(cfg, part))
+        except UsageError as error:
+            yield str(error)
+
+
+def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
+    """Unknown keys, keys that are the program's own, values of a wrong type or range, keys that are missing."""
+    node = {"_target_": TRAINER, **node} if part == "trainer" else dict(node)
+    if "_target_" not in node:
+        yield f"{part} has no _target_: choose one with {part}=NAME."
+        return
+    handed = HANDED.get(part, set())
+    for name in [name for name in node if name in handed - WORDS]:
+        yield f"{part}.{name} is set by the program itself; leave it out."
+        del node[name]
+    yield from knobs.mistakes(part, node, WORDS)
+    for name, group in node.items():  # parts by name inside a key, such as the recipes of several optimisers
+        for word, inner in group.items() if isinstance(group, Mapping) and "_target_" not in group else ():
+            if isinstance(inner, Mapping) and "_target_" in inner:
+                yield from knobs.mistakes(f"{part}.{name}.{word}", inner, WORDS)
+    for knob in (knobs.read(str(node["_target_"])) or ()) if part in COMPLETE else ():
+        if knob.default is knobs.NOTHING and knob.name not in {None, "outputs", *handed, *node}:
+            yield f"{part}.{knob.name} is missing: {knobs.words(knob.kind)}."
+    if part in ("method", "data", "task") and not isinstance(node.get("name"), str):
+        yield f"{part}.name is missing: a word that runs are filed under."
+
+
+def judge(cfg: DictConfig, key: str) -> Callable[[object], str | None]:
+    """What says what is wrong with a value for a key of a part, by the part's signature; many values are judged quickly."""
+    part, _, name = key.partition(".")
+    if part not in PARTS or not name:
+        return lambda value: None
+    try:
+        node = plain(cfg, part)
+    except UsageError:  # reported of the whole config, with all that the user set
+        return lambda value: None
+    if (kind := kinds(cfg, part).get(name)) is not None and name not in HANDED.get(part, ()):
+        return lambda value: knobs.mistake(key, value, kind)
+    first = f"{part}.{name.partition('.')[0]}"  # a mistake of what stands below it counts, those of other keys do not
+
+    def by_part(value: object) -> str | None:
+        wrong = part_mistakes(part, with_value(node, name.split("."), value))
+        return next((text for text in wrong if f"'{first}" in text or text.startswith(first)), None)
+
+    return by_part
+
+
+def with_value(node: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
+    """A copy of nested mappings with a value at a path."""
+    name, *rest = path
+    if not rest:
+        return {**node, name: value}
+    inner = node.get(name)
+    return {**node, name: with_value(inner if isinstance(inner, Mapping) else {}, rest, value)}
+
+
+def kinds(cfg: DictConfig, part: str) -> dict[str | None, Any]:
+    """Name -> what it takes, of the arguments of a part that tell."""
+    node = cfg.get(part) if part in PARTS else None
+    target = TRAINER if part == "trainer" else node.get("_target_") if isinstance(node, DictConfig) else None
+    return {knob.name: knob.kind for knob in (knobs.read(str(target)) if target else None) or () if knob.kind is not Any}
+
+
+# ---- what parts ask of each other
+
+
+def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
+    """Parts and keys that are right alone and cannot be together. The parts themselves are in order."""
+    method, task, data = (plain(cfg, part) for part in ("method", "task", "data"))
+    folders = list(folders) or [identity.conf_dir()]
+    wrong = list(task_mistakes(method, task, folders))
+    yield from wrong or filter(None, [data_mistake(task, data, folders)])
+    if wrong := init_mistake(cfg, method, folders):
+        yield wrong
+    steps, rewind = cfg.budget.steps, method.get("rewind_step")
+    if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
+        yield (
+            f"method.rewind_step={rewind} and budget.steps={steps}: nothing would be left to retrain; "
+            "choose an earlier step or a larger budget."
+        )
+
+
+def task_mistakes(method: Mapping[str, Any], task: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:
+    """Why a method cannot do a task.
+
+    A method lists the tasks of this package that it is for. To a task from outside, which it cannot know, it is what the
+    task's contract says.
+    """
+    name, able, needs = task.get("name"), method.get("tasks"), task.get("needs")
+    ours = not needs or name in choices([identity.conf_dir()], "task")  # or from outside without a contract
+    if able is not None and name not in able and ours:
+        others = [other for other, node in methods(folders).items() if name in (node.get("tasks") or [])]
+        does = " or ".join(f"task={one}" for one in able)
+        done = f"is done by method={', '.join(others)}" if others else "is done by no method here"
+        yield f"method={method.get('name')} cannot do task={name}: it does {does}, and task={name} {done}."
+    elif needs:
+        for what, missing in fulfilment.unmet(needs, task, str(method.get("_target_"))):
+            others = {n: node for n, node in methods(folders).items() if not ours or name in (node.get("tasks") or [name])}
+            can = [n for n, node in others.items() if not fulfilment.lacking(str(node["_target_"]), missing)]
+            have = f"method={', '.join(can[:SHOWN])}" if can else "no method here"
+            verbs = fulfilment.named(missing)
+            yield f"{what} needs a method with {verbs}, which method={method.get('name')} has not; {have} would do."
+
+
+def methods(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Each method's own settings, read from its file; of one that is made from another, with those of the other below."""
+    files = choices(list(folders), "method")
+    return {name: node for name in files if "_target_" in (node := own(files, name, "method"))}
+
+
+def own(files: Mapping[str, Path], name: str, group: str) -> dict[str, Any]:
+    """The settings of one choice of a group, unresolved: its file's, over those of the choices its defaults list names."""
+    content = yaml.load(files[name].read_text(), Loader=LOADER) or {}
+    below = [entry for entry in content.get("defaults", ()) if isinstance(entry, str) and entry in files and entry != name]
+    settings = {key: value for entry in below for key, value in own(files, entry, group).items()}
+    return settings | {key: value for key, value in (content.get(group, content) or {}).items() if key != "defaults"}
+
+
+def data_mistake(task: Mapping[str, Any], data: Mapping[str, Any], folders: Sequence[Path]) -> str | None:
+    """Why a task cannot take data of that kind, by what their files say."""
+    contract, kinds_given = fulfilment.read(str(task.get("needs"))), fulfilment.kinds(data)
+    if contract is None or kinds_given is None or not (wrong := fulfilment.mismatch(contract.takes, *kinds_given)):
+        return None
+    files = choices(list(folders), "data")
+    others = [name for name in files if (its := fulfilment.kinds(own(files, name, "data")))
+              and fulfilment.mismatch(contract.takes, *its) is None]  # fmt: skip
+    more = ", ..." if len(others) > SHOWN else ""
+    would = f"data={', '.join(others[:SHOWN])}{more} would do" if others else "no data here would do"
+    return f"data={data.get('name')}: task={task.get('name')} {wrong}; {would}."
+
+
+def init_mistake(cfg: DictConfig, method: Mapping[str, Any], folders: Sequence[Path]) -> str | None:
+    """Why the run cannot start from the ticket that `init` names: the method does not read it, or there is no such file."""
+    init = cfg.get("init")
+    if init is not None and method.get("init") != init:
+        able = [name for name, node in methods(folders).items() if node.get("init") == "${init}"]
+        return f"init={init}: method={method.get('name')} starts from no ticket; method={', '.join(able)} would."
+    start = method.get("init")
+    if init is None and not str(start).startswith("ticket:"):
+        return None  # an `init` of the method's own
+    kind, _, path = str(start).partition(":")
+    if kind != "ticket" or not Path(path).is_file():
+        return f"init={start} must be ticket:FILE, the ticket.safetensors in a finished run's directory; there is no file {path}."
+    return None
