@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from maskbench.cli import schema
+from maskbench.cli import schema, trainer_keys
 from maskbench.cli.command_line import Command, choices, one_line, parse
 from maskbench.cli.overrides import key_mistakes, shown, spread, values
 from maskbench.common import identity
@@ -163,6 +163,7 @@ def _config_mistakes(cfg: DictConfig, said: set[str], folders: list[Path], multi
         if mistake := schema.out_of_range(key, value):
             yield mistake
     yield from filter(None, [_budget_mistake(cfg, said), _task_mistake(cfg, folders), _ddp_mistake(cfg, multirun)])
+    yield from filter(None, [trainer_keys.mistake(cfg.trainer)])
 
 
 def _budget_mistake(cfg: DictConfig, said: set[str]) -> str | None:
