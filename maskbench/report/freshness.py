@@ -43,12 +43,12 @@ def judge(about: Mapping[str, Any], present: Code | None = None) -> Freshness:
     config = about.get("config") or {}
     present = present or _now(tuple(sorted({*closure.names({part: config.get(part) for part in closure.PARTS})})))
     changed = closure.changed(recorded, present.modules)
-    told = [name for name in changed if name.startswith("maskbench.") or closure.found(name)]
+    hidden = any(not name.startswith("maskbench.") and not closure.found(name) for name in recorded)
+    if hidden:  # the user's modules lie where the run was started: what only they import cannot be seen from here either
+        changed = [name for name in changed if name in recorded and name in present.modules]
     if several:
-        return Freshness(MIXED, told, since(about))
-    if changed and not told:  # the user's own modules lie where the run was started, not here
-        return Freshness(UNKNOWN, (), since(about))
-    return Freshness(STALE if told else FRESH, told, since(about))
+        return Freshness(MIXED, changed, since(about))
+    return Freshness(STALE if changed else UNKNOWN if hidden else FRESH, changed, since(about))
 
 
 @cache

@@ -30,7 +30,7 @@ GOOD = [
     "method=packnet data=permutedmnist method.prune=[0.5,1]",  # and the other way round
     "method=dense backbone.outputs=12",  # null by default, free
     "++data.val=null data.source=folder",
-    "trainer.devices=auto trainer.precision=bf16-mixed +trainer.max_time=1",
+    "trainer.devices=auto trainer.precision=bf16-mixed +trainer.profiler=simple",
     "trainer=ddp hydra.run.dir=outputs/x hydra.job.name=train_ddp_process_1 hydra.output_subdir=null",
     "seed=${oc.env:SEED}",
     "~logger",
@@ -52,6 +52,10 @@ def test_let_through(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BAD = {
+    "+trainer.max_time=1": "trainer.max_time=1 is not taken: budget.steps or budget.epochs says how long a phase is; leave it out.",
+    "+trainer.overfit_batches=1": "trainer.overfit_batches=1 is not taken: the keys of data say which rows there are; leave it out.",
+    "+trainer.fast_dev_run=true": "trainer.fast_dev_run=True is not taken: budget.steps",
+    "stale=kep": "stale=kep must be redo, keep, ask, or null.",
     "budget.step=3": "unknown key 'budget.step'. Did you mean 'budget.steps'?",
     "optimizer.lrr=1": "unknown key 'optimizer.lrr'. Did you mean 'optimizer.lr'?",
     "lr=1": "unknown key 'lr'. Did you mean 'optimizer.lr'?",

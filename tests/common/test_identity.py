@@ -28,6 +28,7 @@ def key(*overrides: str) -> str:
         "loop.threads=2",
         "seed=7",
         "force=true",
+        "stale=keep",
         "trainer=ddp",
         "trainer.devices=4",
         "hydra.job.name=x",
@@ -52,6 +53,9 @@ def test_what_cannot_change_an_answer_leaves_the_key(elsewhere: str) -> None:
         "data=permutedmnist",
         "budget.steps=3",
         "trainer.precision=16",
+        "trainer=gpu",
+        "trainer.accelerator=auto",
+        "+trainer.sync_batchnorm=true",
     ],
 )
 def test_what_can_change_it_changes_the_key(knob: str) -> None:
@@ -61,6 +65,12 @@ def test_what_can_change_it_changes_the_key(knob: str) -> None:
 def test_an_option_added_later_with_null_keeps_old_keys() -> None:
     assert key("+method.later=null", "+data.later={a: null}") == key()
     assert key("+method.later=0") != key()
+
+
+def test_keys_of_the_cpu_are_what_they_always_were() -> None:
+    assert key() == "66f821e207"
+    assert key("method=packnet", "seed=3") == "c96e5e6c14"
+    assert key("trainer.accelerator=cuda") == key("trainer=gpu")
 
 
 def test_a_number_has_one_spelling() -> None:
@@ -79,7 +89,7 @@ def test_the_key_is_ten_hex_digits_in_the_run_directory() -> None:
 
 def test_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config().paths.data == identity.data_dir()
-    monkeypatch.delenv("MASKBENCH_DATA")
+    monkeypatch.delenv("MASKBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert identity.data_dir() == "/somewhere/maskbench/data"
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -8,6 +8,7 @@ import pytest
 from maskbench.common import provenance
 from maskbench.common.errors import UsageError
 from maskbench.report import groups, runs
+from maskbench.report.mixing import blend
 from maskbench.runs.record import Record
 
 
@@ -118,10 +119,12 @@ def test_every_attempt_records_its_code(tmp_path: Path, monkeypatch: pytest.Monk
         one = Record(tmp_path / "run")
         one.acquire()
         one.open({"commit": commit, "dirty": False}, fresh=False)
+        (tmp_path / "run" / "state").mkdir(exist_ok=True)
+        (tmp_path / "run" / "state" / "checkpoint.pt").touch()
         one.fail("interrupted")
         one.release()
     assert runs.load(tmp_path / "run").codes == ("a" * 10, "b" * 10)
-    assert runs.blend([runs.load(tmp_path / "run")]) == ["commits aaaaaaaaaa and bbbbbbbbbb"]
+    assert blend([runs.load(tmp_path / "run")]) == ["commits aaaaaaaaaa and bbbbbbbbbb"]
 
 
 def test_groups_leave_out_undefined_numbers_and_keep_numeric_order(record: Callable, tmp_path: Path) -> None:
