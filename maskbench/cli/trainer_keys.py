@@ -14,7 +14,9 @@ REFUSED = {
     **dict.fromkeys(("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"), LOOP),
     **dict.fromkeys(("reload_dataloaders_every_n_epochs", "use_distributed_sampler", "inference_mode"), LOOP),
     **dict.fromkeys(("callbacks", "plugins", "logger", "enable_checkpointing", "default_root_dir", "model_registry"), OURS),
-    **dict.fromkeys(("enable_progress_bar", "enable_model_summary", "log_every_n_steps"), "loop.progress and loop.log_every do it"),
+    **dict.fromkeys(
+        ("enable_progress_bar", "enable_model_summary", "log_every_n_steps"), "loop.progress and loop.log_every do it"
+    ),
 }
 
 

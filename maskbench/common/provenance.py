@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import maskbench
 

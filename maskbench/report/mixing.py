@@ -50,8 +50,8 @@ def outdated(runs: Iterable[Run]) -> Iterator[str]:
     changes: dict[str, list[str]] = {}
     for run in runs:
         if run.freshness in (STALE, MIXED):
-            changed = run.code_now.changed
-            cause = f"stale, as {listed(changed)} changed since" if run.freshness == STALE else "mixed: several versions of the code made"
+            stale = f"stale, as {listed(run.code_now.changed)} changed since"
+            cause = stale if run.freshness == STALE else "mixed, made by several versions of the code"
             changes.setdefault(cause, []).append(run.name)
     yield from (f"{cause}: {listed(names)}." for cause, names in changes.items())
 

@@ -17,7 +17,9 @@ SUPSUP = {
     "optimizer": {"_target_": "torch.optim.Adam"},
     "logger": {"_target_": "maskbench.runs.loggers.wandb_logger"},
 }
-LAB = '"""Mine."""\nfrom maskbench.methods.dense import Dense\nfrom helper import SCALE\n\n\nclass Mine(Dense):\n    size = SCALE\n'
+LAB = (
+    '"""Mine."""\nfrom maskbench.methods.dense import Dense\nfrom helper import SCALE\n\n\nclass Mine(Dense):\n    size = SCALE\n'
+)
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ class Mine(FineTuning):
         return SCALE * super().loss(batch, stage)
 """
 TINY = (
-    "method=transfer_finetune", "method._target_=lab.Mine", "data.n_source=300", "data.n_target=12", "data.val=20", "data.test=60",
-    "backbone.widths=[24,16]", "budget.steps=20", "budget.batch_size=50", "logger=none", "paths.shared=null", "loop.progress=false",
+    "method=transfer_finetune", "method._target_=lab.Mine", "data.n_source=300", "data.n_target=12", "data.val=20",
+    "data.test=60", "backbone.widths=[24,16]", "budget.steps=20", "budget.batch_size=50", "logger=none", "paths.shared=null",
 )  # fmt: skip
 LONG = (*TINY, "budget.steps=600", "loop.block=5", "loop.checkpoint_seconds=0")
 HOUSE = Path(__file__).resolve().parents[2]
