@@ -7,10 +7,14 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.types import RunMode
 
+from maskbench.report.freshness import Freshness
 from maskbench.report.runs import load
+from maskbench.runs import finished
 from maskbench.runs import record as records
 from maskbench.runs.record import REDO, Record
 
@@ -171,6 +175,17 @@ def test_what_of_the_package_makes_a_result_stale(run: Callable, cli: Callable, 
     stale = cli("results", "--stale", PYTHONPATH=str(house)).stdout
     assert "stale, as maskbench.methods.transfer.fine_tuning changed since: transfer_finetune-" in stale
     assert cli("results", "--stale").stdout == "no stale runs in outputs\n"
+
+
+@pytest.mark.parametrize(("terminal", "line", "choice"), [(True, "n\n", "keep"), (True, "\n", "redo"), (False, "n\n", "redo")])
+def test_asking_needs_somebody_who_can_answer(
+    terminal: bool, line: str, choice: str, compose: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = SimpleNamespace(isatty=lambda: terminal, readline=lambda: line, write=lambda _: None, flush=lambda: None)
+    monkeypatch.setattr(finished, "HydraConfig", SimpleNamespace(get=lambda: SimpleNamespace(mode=RunMode.RUN)))
+    monkeypatch.setattr(finished, "sys", SimpleNamespace(stdin=stream, stderr=stream))
+    there = finished.Standing({}, Freshness("stale", ["lab"], "then"), Path(), False, Freshness("fresh"))
+    assert finished.choice(compose("stale=ask"), there) == choice
 
 
 @pytest.mark.parametrize("cut", range(6))
