@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from maskbench.cli import parts, schema
+from maskbench.cli import parts, schema, trainer_keys
 from maskbench.cli.command_line import Command, choices, one_line, parse, spread, values
 from maskbench.cli.overrides import key_mistakes, shown
 from maskbench.common import identity
@@ -195,6 +195,7 @@ def _config_mistakes(cfg: DictConfig, given: set[str], folders: list[Path], mult
     yield from filter(None, [_budget_mistake(cfg, given), _ddp_mistake(cfg, multirun)])
     if not wrong:
         yield from parts.pair_mistakes(cfg, folders)
+    yield from filter(None, [trainer_keys.mistake(cfg.trainer)])
 
 
 def _budget_mistake(cfg: DictConfig, given: set[str]) -> str | None:

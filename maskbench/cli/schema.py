@@ -88,6 +88,7 @@ class Config:
     experiment: Experiment | None = None
     seed: int = 0
     force: bool = False
+    stale: str | None = None
     objective: str | None = None
     init: str | None = None
     budget: Budget = field(default_factory=Budget)
@@ -138,6 +139,7 @@ _some: Rule = _at_least(0)
 RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is a matter of type
     "seed": _some,
     "objective": (lambda v: v == "validation", "validation, or null for the task's own number"),
+    "stale": (lambda v: v in ("redo", "keep", "ask"), "redo, keep, ask, or null"),
     "budget.steps": _count,
     "budget.epochs": _count,
     "budget.batch_size": _count,

@@ -34,5 +34,6 @@ def read_result(run: Path) -> dict[str, Any]:
 
 
 def anew(state: Path) -> str:
-    """What to do when a run's resume state is of no use."""
-    return f"delete the folder {state} or add force=true to start the run anew"
+    """What to do when a run's resume state is of no use. (force=true goes on with a redo that lies beside a result.)"""
+    either = "" if state.parent.name == ".redo" else " or add force=true"
+    return f"delete the folder {state}{either} to start the run anew"

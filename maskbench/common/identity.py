@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.common import moved
 from maskbench.common.errors import UsageError
 
-ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "experiment", "trainer"}  # not part of the question
+ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer"}  # not part of the question
 WORDS = {"about", "tasks", "needs", "gives", "workers"}  # descriptions, contracts, and who reads files: not knobs
 
 
@@ -37,8 +37,19 @@ def data_dir() -> str:
 
 def key(cfg: DictConfig) -> str:
     """10 hex digits that are equal for two configs exactly when they ask the same question, whatever the seed."""
-    question = plain(cfg, without=ELSEWHERE) | {"precision": OmegaConf.select(cfg, "trainer.precision")}
+    question = plain(cfg, without=ELSEWHERE) | arithmetic(OmegaConf.select(cfg, "trainer") or {})
     return hashlib.sha256(spelling(question).encode()).hexdigest()[:10]
+
+
+def arithmetic(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """What of Lightning's keys changes the bits of a result; the CPU in single precision, the reference, is an empty answer."""
+    accelerator = trainer.get("accelerator")
+    told = {
+        "precision": trainer.get("precision"),
+        "accelerator": {"cpu": None, "cuda": "gpu"}.get(accelerator, accelerator),
+        "sync_batchnorm": trainer.get("sync_batchnorm") or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def spelling(value: object) -> str:
@@ -48,9 +59,11 @@ def spelling(value: object) -> str:
 
 def question(config: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded config's leaves by dotted name, without what cannot change an answer and without the names of code."""
-    found = {name: value for name, value in leaves(config) if name.partition(".")[0] not in ELSEWHERE - {"trainer"}}
-    found = {name: value for name, value in found.items() if name.rpartition(".")[2] not in {*WORDS, "_target_"}}
-    return {name: value for name, value in found.items() if not name.startswith("trainer.") or name == "trainer.precision"}
+    settings = {name: value for name, value in leaves(config) if name.partition(".")[0] not in ELSEWHERE}
+    settings = {name: value for name, value in settings.items() if name.rpartition(".")[2] not in {*WORDS, "_target_"}}
+    trainer = config.get("trainer") or {}
+    bits = {"precision": trainer["precision"]} if "precision" in trainer else {}  # as older records list it, null too
+    return settings | {f"trainer.{name}": value for name, value in (bits | arithmetic(trainer)).items()}
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

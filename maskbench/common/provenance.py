@@ -6,7 +6,6 @@ A field that cannot be known here (no git, a wheel, an unusual system) is None: 
 import difflib
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -17,7 +16,6 @@ import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import maskbench
 
@@ -90,43 +88,20 @@ def imported() -> tuple[dict, str]:
 
 
 def code(about: Mapping, patch: str) -> str:
-    """One short name for the code that ran: the commit, with the hash of what was not committed; of a wheel its version. Then the
-    hash of the user's own modules, where there are some."""
-    told = json.dumps(about.get("own_code"), sort_keys=True)
-    own = f" with {hashlib.sha256(told.encode()).hexdigest()[:8]}" if about.get("own_code") else ""
+    """One short name for the code that ran: the hash of the modules that compute; of a record that has none the commit."""
+    closure = about.get("code")
+    return closure["closure"] if isinstance(closure, Mapping) and closure.get("closure") else committed(about, patch)
+
+
+def committed(about: Mapping, patch: str) -> str:
+    """The commit, with the hash of what was not committed; of a wheel its version. Then the hash of the user's own modules, where
+    an older record has some."""
+    modules = json.dumps(about.get("own_code"), sort_keys=True)
+    own = f" with {hashlib.sha256(modules.encode()).hexdigest()[:8]}" if about.get("own_code") else ""
     if not about.get("commit"):
         return f"maskbench {about.get('maskbench', 'of an unknown version')}{own}"
     changed = f"+{hashlib.sha256(patch.encode()).hexdigest()[:8]}" if about.get("dirty") else ""
     return about["commit"][:10] + changed + own
-
-
-def own_code(config: Any) -> dict[str, str]:
-    """Module -> SHA-256 of its file, for every `_target_` of a config that is neither ours nor of an installed package."""
-    targets = _targets(config)
-    files = {target.rpartition(".")[0]: _file_of(target) for target in targets if not target.startswith("maskbench.")}
-    return {module: hashlib.sha256(path.read_bytes()).hexdigest() for module, path in sorted(files.items()) if path}
-
-
-def _targets(node: Any) -> list[str]:
-    if isinstance(node, Mapping):
-        own = [node["_target_"]] if isinstance(node.get("_target_"), str) else []
-        return own + [target for part in node.values() for target in _targets(part)]
-    return [target for part in node for target in _targets(part)] if isinstance(node, list) else []
-
-
-def _file_of(target: str) -> Path | None:
-    """The file of the module that a dotted name is in; None for an installed package's, and when it cannot be
-    told, which is not the place to complain."""
-    module, root = target.rpartition(".")[0], target.partition(".")[0]
-    try:
-        top = importlib.util.find_spec(root)
-        places = [top.origin or "", *(top.submodule_search_locations or ())] if top else []
-        if not places or any({"site-packages", "dist-packages"} & set(Path(place).parts) for place in places):
-            return None  # without a look at its modules, which would import it
-        found = importlib.util.find_spec(module)
-        return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None
-    except (ImportError, ValueError, AttributeError):
-        return None
 
 
 def diff(repo: str | Path | None = None) -> str:

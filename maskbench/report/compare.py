@@ -11,7 +11,8 @@ from maskbench.report import runs as records
 from maskbench.report import statistics
 from maskbench.report.direction import lower
 from maskbench.report.groups import number, varied
-from maskbench.report.runs import Run, blend, plain
+from maskbench.report.mixing import blend, outdated
+from maskbench.report.runs import Run, plain
 
 HEAD = (
     "metric", "pairs", "A", "B", "A - B", "low", "high", "d_z", "wins", "ties", "losses", "sign p",
@@ -106,7 +107,7 @@ def notes(a: Sequence[Run], b: Sequence[Run], left: dict, right: dict, reasons: 
         if keys := varied(list(side.values())):
             told.append(f"The runs of {name} differ in {', '.join(keys[:TOLD])} besides the seed.")
     told += [f"mixed=allow: {reason}." for reason in reasons]
-    return told
+    return told + [f"{line[0].upper()}{line[1:]}" for line in outdated([*a, *b])]
 
 
 def row(one: Metric) -> list[Any]:

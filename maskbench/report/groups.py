@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from maskbench.common.identity import question
 from maskbench.report import statistics
-from maskbench.report.runs import ASPECTS, Run, blend, plain
+from maskbench.report.mixing import ASPECTS, blend
+from maskbench.report.runs import Run, plain
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def _order(word: str) -> tuple[bool, float, str]:
 def cell(runs: Sequence[Run], metric: str, *, strata: str | None = None, mixed: bool = False) -> Cell:
     """What the runs say about the metric; undefined numbers are left out.
 
-    mixed: put runs together although sources, budgets or commits differ (the budgets of different strata always may).
+    mixed: put runs together although sources, budgets or codes differ (the budgets of different strata always may).
     """
     groups = list(split(runs, [strata]).values()) if strata else [list(runs)]
     inside = ("source", "budget") if strata == "data" else ("budget",)  # data sets may come from different places

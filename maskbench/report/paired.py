@@ -14,7 +14,8 @@ from maskbench.report import groups, statistics
 from maskbench.report.compare import by_seed
 from maskbench.report.direction import lower
 from maskbench.report.groups import number
-from maskbench.report.runs import Run, blend
+from maskbench.report.mixing import blend
+from maskbench.report.runs import Run
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Runs read back from their directories: one object a run, filters, and frames for tables and pages. Imports no torch.
 
 Everything that reports starts here. A `Run` answers any question about itself by name (`value`): a column, the choice of
-a group, a dotted key of its config. `tidy` gives one row a number, `wide` one row a run; `blend` says why runs do not
-belong into one cell.
+a group, a dotted key of its config. `tidy` gives one row a number, `wide` one row a run.
 """
 
 import fnmatch
@@ -16,9 +15,10 @@ from maskbench.common import provenance
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import read_json, read_result
 from maskbench.common.identity import leaves, spelling
+from maskbench.report.freshness import Freshness, judge, made_by, modules
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
-FACTS = (*HEAD, "task", "source", "name", "budget")
+FACTS = (*HEAD, "task", "source", "name", "budget", "freshness")
 BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
 
 
@@ -88,13 +88,32 @@ class Run:
     @property
     def codes(self) -> tuple[str, ...]:
         """The code of each attempt that made the run: several when it was taken up after a change."""
-        told = [attempt["code"] for attempt in self.about.get("attempts") or [] if attempt.get("code")]
-        return tuple(dict.fromkeys(told or [self._code()]))
+        return made_by(self.about) or (provenance.code(self.about, self._patch),)
 
-    def _code(self) -> str:
-        """For records that do not name it: from commit, dirty flag and the patch beside them."""
+    @property
+    def commit(self) -> str:
+        """The commit the run was started from, and the hash of what was not committed."""
+        return provenance.committed(self.about, self._patch)
+
+    @property
+    def _patch(self) -> str:
         patch = self.folder / "uncommitted.patch"
-        return provenance.code(self.about, patch.read_text(errors="replace") if patch.is_file() else "")
+        return patch.read_text(errors="replace") if patch.is_file() else ""
+
+    @property
+    def modules(self) -> Mapping[str, str] | None:
+        """The modules that computed the run, each with the hash of its code; None in older records."""
+        return modules(self.about)
+
+    @cached_property
+    def code_now(self) -> Freshness:
+        """The run's code beside the code that is here now."""
+        return judge(self.about)
+
+    @property
+    def freshness(self) -> str:
+        """fresh, stale or mixed of a finished run; empty where it cannot be told."""
+        return self.code_now.word if self.status == "finished" else ""
 
     @property
     def budget(self) -> str:
@@ -135,7 +154,7 @@ class Run:
 def load(folder: Path) -> Run:
     """The run in `folder`, whatever is there of it; a file that is no record of ours counts as missing."""
     about, result = read_json(folder / "run.json"), read_json(folder / "result.json")
-    ours = all(isinstance(about.get(name) or {}, Mapping) for name in ("config", "choices", "data"))
+    ours = all(isinstance(about.get(name) or {}, Mapping) for name in ("config", "choices", "data", "code"))
     sound = isinstance(result.get("metrics") or {}, Mapping)
     return Run(folder, about if ours else {}, result if sound else {})
 
@@ -255,49 +274,6 @@ def wide(runs: Iterable[Run], metrics: Sequence[str], extra: Sequence[str] = ())
         | {"run": str(run.folder)}
         for run in runs
     ]
-
-
-# ---- whether runs belong together
-
-
-ASPECTS = ("source", "budget", "code")
-MADE = ("generated", "synthetic")  # sources whose data follows from the seed
-
-
-def blend(runs: Sequence[Run], aspects: Sequence[str] = ASPECTS) -> list[str]:
-    """Why these runs do not belong into one cell, in words; empty when they do.
-
-    One cell has one data source (or equal checksums of the files), one budget and one code; files of one name and data set
-    are equal wherever they came from.
-    """
-    reasons = []
-    sources = _several(run.source for run in runs)
-    sums = {tuple(sorted(run.checksums.items())) for run in runs}
-    if "source" in aspects and len(sources) > 1 and (len(sums) > 1 or sums == {()}):
-        reasons.append(f"data sources {_and(sources)}")
-    elif "source" in aspects and (files := differing(runs)):
-        reasons.append(f"different contents of {', '.join(files)}")
-    if "budget" in aspects and len(told := _several(run.budget for run in runs)) > 1:
-        reasons.append(f"budgets {_and(told)}")
-    if "code" in aspects and len(codes := _several(code for run in runs for code in run.codes)) > 1:
-        reasons.append(f"commits {_and(codes)}")
-    return reasons
-
-
-def differing(runs: Sequence[Run]) -> list[str]:
-    """Names of data files whose checksums are not the same in all runs of a data set; data made by seed has none."""
-    seen: dict[tuple[str | None, str], str] = {}
-    read = [run for run in runs if run.source not in MADE]
-    found = [name for run in read for name, one in run.checksums.items() if seen.setdefault((run.data, name), one) != one]
-    return list(dict.fromkeys(found))
-
-
-def _several(values: Iterable[Any]) -> list[str]:
-    return list(dict.fromkeys(plain(value) for value in values))
-
-
-def _and(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 # ---- the state of a run directory

@@ -1,6 +1,6 @@
 """Ours beside the paper's: a table's rows judged on finished runs, and the sheets that show it. Imports no torch.
 
-Nothing here looks at a clock or at a machine's paths, so the same runs give the same bytes.
+Nothing here looks at a clock or at a machine's paths, so the same runs and code give the same bytes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,8 @@ from statistics import fmean
 
 from maskbench.report import statistics
 from maskbench.report.groups import number
-from maskbench.report.runs import Run, blend
+from maskbench.report.mixing import blend, outdated
+from maskbench.report.runs import Run
 from maskbench.report.spec import Published, Quantity, Row, Table
 from maskbench.report.writers import Sheet, comma_separated
 
@@ -62,7 +63,7 @@ class Judged:
     found: Found
     lines: Sequence[Line]
     overrides: Sequence[str]  # of the user, on all runs
-    mixed: bool  # cells may mix sources and commits
+    mixed: bool  # cells may mix sources and codes
 
     @property
     def runs(self) -> list[Run]:
@@ -192,6 +193,7 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     seeds = ", ".join(map(str, judged.seeds))
     more = f"; on all runs also {' '.join(judged.overrides)}" if judged.overrides else ""
     told.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
+    told += [f"{line[0].upper()}{line[1:]}" for line in outdated(judged.runs)]
     told += list(reasons(judged))
     if any(line.verdict in (HOLDS, FAILS) and not line.backed for line in judged.lines):
         told.append(f"Verdicts with n= beside them rest on fewer than {BACKED} seeds.")
@@ -206,7 +208,7 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     told += [str(note) for note in judged.table.notes]
     told += [f"{row.name}: {row.note}" for row in (line.row for line in judged.lines) if row.note]
     if judged.mixed:
-        told.append("mixed=allow: cells may mix data sources and commits.")
+        told.append("mixed=allow: cells may mix data sources and codes.")
     return told + (list(origins(judged)) if origin else [])
 
 
@@ -217,7 +219,7 @@ def reasons(judged: Judged) -> Iterable[str]:
         if line.reason:
             found.setdefault((line.verdict, line.reason), []).append(line.row.name)
     for (verdict, reason), names in found.items():
-        mend = "; mixed=redo does those of other commits anew, mixed=allow insists" if verdict == REFUSED else ""
+        mend = "; mixed=redo does those of other code anew, mixed=allow insists" if verdict == REFUSED else ""
         who = "all rows" if len(names) == len(judged.lines) else ", ".join(f"“{name}”" for name in names)
         yield f"{verdict.capitalize()}: {who}: {reason}{mend}."
 
@@ -231,10 +233,15 @@ def origins(judged: Judged) -> Iterable[str]:
             yield f"{name} ({words}): no finished run."
             continue
         sources = ", ".join(dict.fromkeys(str(run.source) for run in runs))
-        codes = ", ".join(dict.fromkeys(code for run in runs for code in run.codes))
+        codes = ", ".join(dict.fromkeys(origin(code, run) for run in runs for code in run.codes))
         yield f"{name} ({words}): {', '.join(run.name for run in runs)}; data from {sources}; code {codes}."
     if machines := dict.fromkeys(run.machine for run in judged.runs):
         yield f"Machine: {'; '.join(machines)}."
+
+
+def origin(code: str, run: Run) -> str:
+    """A code by its name, and the commit in which it can be looked up."""
+    return f"{code} (commit {run.commit})" if run.modules and run.about.get("commit") else code
 
 
 def comma(judged: Judged) -> str:
@@ -286,7 +293,7 @@ def scoreboard(all_judged: Sequence[Judged]) -> Sheet:
         for line in j.lines
         if line.verdict == FAILS
     ]
-    codes = dict.fromkeys(code for j in all_judged for run in j.runs for code in run.codes)
+    codes = dict.fromkeys(run.commit if run.modules else code for j in all_judged for run in j.runs for code in run.codes)
     machines = dict.fromkeys(run.machine for j in all_judged for run in j.runs)
     told += [f"{text}." for text in failed]
     told += [f"Code: {', '.join(codes)}.", f"Machine: {'; '.join(machines)}."] if codes else []

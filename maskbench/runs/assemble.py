@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
 from maskbench import masks
-from maskbench.common import identity, provenance
+from maskbench.common import closure, identity, provenance
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.streams import seeded
@@ -23,7 +23,7 @@ from maskbench.report import figures
 from maskbench.runs import machine
 from maskbench.runs.build import make
 from maskbench.runs.console import Console
-from maskbench.runs.finished import earlier, main_process, tell, title
+from maskbench.runs.finished import anew, answer, main_process, standing, tell, title
 from maskbench.runs.loggers import FailSafeLogger, no_logger
 from maskbench.runs.record import History, Record
 from maskbench.tasks.fulfilment import require
@@ -46,10 +46,10 @@ def run(cfg: DictConfig) -> float:
 
 
 class Run:
-    """One experiment in one directory."""
+    """One experiment in one directory: `home`, or the folder in it where a finished run is done anew."""
 
     def __init__(self, cfg: DictConfig, folder: Path) -> None:
-        self.cfg, self.folder = cfg, folder
+        self.cfg, self.home, self.folder = cfg, folder, folder
         self.title, self.main = title(cfg), main_process()
         self.record = Record(folder)
 
@@ -59,10 +59,13 @@ class Run:
         require(OmegaConf.to_container(self.cfg.task, resolve=True), str(self.cfg.method._target_))  # before data are read
         if self.main:
             self.record.acquire()
-            if (known := earlier(self.cfg)) is not None:  # another process ended it between our reading and our lock
+        there = standing(self.cfg, self.home)
+        self.folder = there.place
+        if self.main:
+            if (known := answer(self.cfg, self.home, there)) is not None:
                 self.record.release()
                 return known
-            self.record.open(self.about(), fresh=self.cfg.force)
+            self.record.open(self.about(), fresh=anew(self.cfg, there), beside=there.result is not None)
         console, logger, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
         try:
             stages = self.stages()
@@ -71,17 +74,17 @@ class Run:
             self.describe(stages, logger)
             outcome = self.work(method, stages, logger, console)
             console.close()
-            objective = self.finish(method, stages, outcome, logger)
+            result, objective = self.finish(method, stages, outcome, logger)
             status = "finished"
-            return objective
+            return tell(result, self.title, self.home) if self.main else objective
         except KeyboardInterrupt:
             status = "interrupted"
             raise
         finally:
             console.close()
             logger.finish({"finished": 0, "interrupted": 130}.get(status, 1))
-            if status != "finished" and self.main:
-                self.record.fail(status)
+            if self.main:
+                self.record.settle() if status == "finished" else self.record.fail(status)
             self.record.release()
 
     # ---- parts
@@ -129,7 +132,7 @@ class Run:
             return None
         parts = {name: self.plain()[name] for name in ("backbone", "optimizer", "schedule", "budget", "trainer")}
         parts["loop"] = {name: self.cfg.loop[name] for name in ("log_every", "threads")}
-        return PhaseCache(Path(self.cfg.paths.shared).expanduser(), self.folder, parts)
+        return PhaseCache(Path(self.cfg.paths.shared).expanduser(), self.home, parts)
 
     def logger(self) -> FailSafeLogger:
         """The logger of the config; of the other processes of a distributed run, none."""
@@ -140,7 +143,7 @@ class Run:
             cfg.logger,
             run_dir=self.folder,
             run_id=f"{identity.key(cfg)}-s{cfg.seed}",
-            name=f"{self.folder.parent.name}/{self.folder.name}",
+            name=f"{self.home.parent.name}/{self.home.name}",
             group=choices().get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
             job_type=cfg.method.name,
             tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", [])],
@@ -177,8 +180,10 @@ class Run:
             self.record.add(shared=journal.tally["shared"])
         return outcome
 
-    def finish(self, method: Method, stages: list[Stage], outcome: Outcome, logger: FailSafeLogger) -> float:
-        """Write weights, masks and the result, in that order; tell the loggers; show the table."""
+    def finish(
+        self, method: Method, stages: list[Stage], outcome: Outcome, logger: FailSafeLogger
+    ) -> tuple[dict[str, Any], float]:
+        """Write weights, masks and the result, in that order, and tell the loggers; (the result, its objective)."""
         name, objective = outcome.objective, outcome.metrics[outcome.objective]
         if self.cfg.objective == VALIDATION:
             chosen = stages if outcome.chosen_on is None else [stages[i] for i in outcome.chosen_on]
@@ -200,7 +205,7 @@ class Run:
             "key": identity.key(self.cfg),
         }
         if not self.main:
-            return objective
+            return result, objective
         replace(self.folder / "weights.safetensors", lambda path: path.write_bytes(save(snapshot(method))))
         if outcome.curves:
             replace(self.folder / "curves.json", lambda path: path.write_text(json.dumps(outcome.curves)))
@@ -216,7 +221,7 @@ class Run:
             logger.artifact(self.folder / "masks.safetensors", "masks")
         self.draw(result, logger)
         self.record.finish(result)
-        return tell(result, self.title, self.folder)
+        return result, objective
 
     def draw(self, result: dict[str, Any], logger: FailSafeLogger) -> None:
         """Figures in the run directory and in the loggers; failing to draw is a warning line, not a failed run."""
@@ -231,6 +236,8 @@ class Run:
     def about(self) -> dict[str, Any]:
         """What run.json says before anything ran: question, overrides, config, code and machine."""
         hydra = HydraConfig.get()
+        code = closure.of(self.plain())
+        closure.hold(code)
         return {
             "key": identity.key(self.cfg),
             "seed": self.cfg.seed,
@@ -238,7 +245,7 @@ class Run:
             "overrides": list(hydra.overrides.task),
             "config": self.plain(),
             "threads": self.cfg.loop.threads,
-            "own_code": provenance.own_code(self.plain()),
+            "code": code.record,
         } | provenance.collect()
 
     def describe(self, stages: list[Stage], logger: FailSafeLogger) -> None:

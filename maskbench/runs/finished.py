@@ -1,25 +1,124 @@
-"""A finished run is reported, not redone, and without importing what a run needs: a repeated sweep costs seconds."""
+"""What is there of a run before it starts, and what becomes of it: a finished run is told again, one whose code changed is
+done anew, kept or asked about, and an interrupted one goes on only with the code that began it.
+
+Imports nothing of what a run needs: a repeated sweep costs seconds.
+"""
 
 import logging
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from maskbench.common import closure
+from maskbench.common.errors import UsageError
+from maskbench.common.files import read_json
+from maskbench.report.freshness import FRESH, UNKNOWN, Freshness, judge
 from maskbench.runs.console import Console, cell
-from maskbench.runs.record import Record
+from maskbench.runs.record import REDO, Record
 
 log = logging.getLogger("maskbench")
+REDONE, KEPT, ASKED = "redo", "keep", "ask"  # values of stale=
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a run directory holds for a config.
+
+    result: of a finished run, None otherwise. code: of the result. place: where the next attempt works, beside a result
+    that is there. begun: whether an interrupted attempt left progress in that place; attempt: the code of that.
+    """
+
+    result: dict[str, Any] | None
+    code: Freshness
+    place: Path
+    begun: bool
+    attempt: Freshness
+
+
+def standing(cfg: DictConfig, folder: Path) -> Standing:
+    result = Record(folder).result
+    place = folder if result is None else folder / REDO
+    begun = (place / "state" / "checkpoint.pt").exists()
+    fresh = Freshness(FRESH)
+    if result is None and not begun:
+        return Standing(None, fresh, place, False, fresh)
+    present = closure.of(OmegaConf.to_container(cfg, resolve=True))
+    code = judge(read_json(folder / "run.json"), present) if result else fresh
+    attempt = judge(read_json(place / "run.json"), present) if begun else fresh
+    return Standing(result, code, place, begun, attempt)
 
 
 def earlier(cfg: DictConfig) -> float | None:
-    """The objective of the run that `cfg` asks for, told again if it is finished; None if it is to be done."""
+    """The objective of the run that `cfg` asks for, told again if it is finished; None if it is to be done.
+
+    Raises:
+        UsageError: the run was interrupted, and its code has changed since.
+    """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    result = None if cfg.force else Record(folder).result
-    return None if result is None else tell(result, f"{title(cfg)}: finished earlier (force=true redoes it)", folder)
+    Record(folder).settle()
+    there = standing(cfg, folder)
+    if there.result is not None and not cfg.force:
+        if not there.code.old:
+            return tell(there.result, f"{title(cfg)}: finished earlier (force=true redoes it)", folder)
+        if choice(cfg, there) == KEPT:
+            warn(f"{title(cfg)} is {there.code.word}: {there.code} (stale=keep: not done anew)")
+            return tell(there.result, f"{title(cfg)}: finished earlier, {there.code.word}", folder)
+        warn(
+            f"{title(cfg)} is {there.code.word}: {there.code}; it is done anew, "
+            "and the earlier result stays until the new one is whole (stale=keep answers with it)"
+        )
+    refuse_changed(cfg, there)
+    return None
+
+
+def refuse_changed(cfg: DictConfig, there: Standing) -> None:
+    """
+    Raises:
+        UsageError: an interrupted attempt would go on with other code than began it, and nobody asked for that.
+    """
+    if not (there.begun and there.attempt.changed) or cfg.force or cfg.stale in (REDONE, KEPT):
+        return
+    raise UsageError(
+        f"{title(cfg)}: interrupted, and {there.attempt}; stale=redo starts it anew, "
+        "stale=keep goes on all the same (the result is then marked as mixed)."
+    )
+
+
+def anew(cfg: DictConfig, there: Standing) -> bool:
+    """Whether an attempt's progress is forgotten: a redo that was interrupted goes on, unless its code changed again."""
+    if there.begun and there.attempt.changed:
+        return cfg.force or cfg.stale != KEPT
+    return cfg.force and there.result is None
+
+
+def choice(cfg: DictConfig, there: Standing) -> str:
+    """What becomes of a finished run that is not fresh: `redo` or `keep`; stale=ask asks where somebody can answer."""
+    if cfg.stale != ASKED:
+        return cfg.stale or REDONE
+    alone = main_process() and HydraConfig.get().mode != RunMode.MULTIRUN
+    if not (alone and sys.stdin.isatty() and sys.stderr.isatty()):
+        return REDONE
+    print(f"{title(cfg)}: {there.code.word}: {there.code}. Do it anew? [Y/n] ", end="", file=sys.stderr, flush=True)
+    return KEPT if sys.stdin.readline().strip().lower() in ("n", "no") else REDONE
+
+
+def answer(cfg: DictConfig, folder: Path, there: Standing) -> float | None:
+    """The result that another process wrote between our look and our lock; None if there is still work to do."""
+    if there.result is None or cfg.force or there.code.word not in (FRESH, UNKNOWN):
+        return None
+    return tell(there.result, f"{title(cfg)}: finished by another process", folder)
+
+
+def warn(text: str) -> None:
+    console = Console("", live=False, mute=not main_process())
+    log.warning(text)
+    console.close()
 
 
 def title(cfg: DictConfig) -> str:

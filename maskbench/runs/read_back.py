@@ -1,6 +1,7 @@
 """A finished run taken up in Python: the trained method and the data it was trained on, as they were when the run ended."""
 
 import json
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +11,12 @@ from safetensors.torch import load_file
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
+from maskbench.report.freshness import judge
 from maskbench.runs.assemble import Run
+from maskbench.runs.record import Record
 from maskbench.training.method import Method
+
+log = logging.getLogger("maskbench")
 
 
 class Saved(NamedTuple):
@@ -32,10 +37,14 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Saved:
         UsageError: there is no finished run, its files do not fit this code, or the data cannot be had.
     """
     folder = Path(run).expanduser()
-    told, weights = folder / "run.json", folder / "weights.safetensors"
-    if not (folder / "result.json").is_file() or not told.is_file() or not weights.is_file():
+    Record(folder).settle()
+    record, weights = folder / "run.json", folder / "weights.safetensors"
+    if not (folder / "result.json").is_file() or not record.is_file() or not weights.is_file():
         raise UsageError(f"{folder} is no directory of a finished run; maskbench results lists what there is.")
-    cfg = OmegaConf.create(json.loads(told.read_text())["config"])
+    about = json.loads(record.read_text())
+    cfg = OmegaConf.create(about["config"])
+    if (code := judge(about)).old:
+        log.warning("%s is %s: %s; its weights meet other code than they were trained with", folder, code.word, code)
     if data is not None or not Path(cfg.paths.data).expanduser().is_dir():
         cfg.paths.data = str(data or identity.data_dir())
     parts = Run(cfg, folder)

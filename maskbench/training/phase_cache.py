@@ -14,9 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from sys import modules
 from typing import Any, Protocol
 
 import torch
@@ -24,14 +22,14 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-import maskbench
-from maskbench.common import provenance
+from maskbench.common import closure, provenance
 from maskbench.common.files import read_json, replace
 from maskbench.training.journal import snapshot
 
 log = logging.getLogger("maskbench")
 
 RESULT = ("curve", "steps", "cpu_seconds")  # of a phase
+LOOP = ("maskbench.training.fit",)
 
 
 class Training(Protocol):
@@ -90,10 +88,17 @@ class PhaseCache:
             "stage": [stage.fingerprint, stage.index, stage.outputs, named(stage.criterion), named(stage.link)],
             "streams": [list(phase.stream), list(phase.order)],
             "steps": [phase.begin, phase.total, phase.lr, phase.orders],
-            "code": code(type(module).__module__, getattr(stage.criterion, "__module__", "")),
+            "code": self.code(type(module).__module__, getattr(stage.criterion, "__module__", "")),
             "torch": torch.__version__,
             "processor": provenance.cpu_model(),
         }
+
+    def code(self, *names: str) -> str:
+        """The hash of the modules that train: the loop, the config's optimiser and schedule, and those named, wherever they lie.
+
+        Not of tasks, of methods and of how data are made, whose content the stage's fingerprint has.
+        """
+        return closure.reached([*LOOP, *closure.names(self.config), *filter(None, names)]).closure
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
@@ -151,17 +156,3 @@ def digest(state: Mapping[str, Tensor]) -> str:
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
-
-
-@cache
-def code(*names: str) -> str:
-    """SHA-256 of the source that trains: the package's own modules and its backbones, and those named, wherever they lie.
-
-    Not of tasks, of reports and of how data are made, whose content the stage's fingerprint has.
-    """
-    package = Path(maskbench.__file__).parent
-    named = {Path(file) for name in names if (file := getattr(modules.get(name), "__file__", None))}
-    found = hashlib.sha256()
-    for path in sorted({*package.glob("*.py"), *package.glob("backbones/*.py"), *named}):
-        found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()

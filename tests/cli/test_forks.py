@@ -18,10 +18,11 @@ from pathlib import Path
 from maskbench.cli import forks
 
 def tell(name):
-    from maskbench.common import provenance
+    from maskbench.common import closure, provenance
     from maskbench.methods.continual import packnet
-    seen = [provenance.collect()["commit"], provenance.imported()[1], hasattr(packnet, "CHANGED")]
-    Path(name).write_text(json.dumps(seen))
+    code = closure.of({"method": {"_target_": "maskbench.methods.continual.packnet.PackNet"}}).closure
+    state = [provenance.collect()["commit"], provenance.imported()[1], hasattr(packnet, "CHANGED"), code]
+    Path(name).write_text(json.dumps(state))
 
 def fork(name):
     process = multiprocessing.get_context("forkserver").Process(target=tell, args=(name,))
@@ -35,6 +36,7 @@ if __name__ == "__main__":
         file.write("CHANGED = True\\n")
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qam", "change"], check=True)
     fork("after")
+    tell("fresh")
 """
 
 
@@ -72,12 +74,13 @@ def test_forks_are_and_record_the_code_they_were_started_with(tmp_path: Path) ->
     """Although the checkout has another commit by then."""
     shutil.copytree(ROOT / "maskbench", tmp_path / "maskbench", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "probe.py").write_text(PROBE)
-    (tmp_path / ".gitignore").write_text("__pycache__\nbefore\nafter\n")
+    (tmp_path / ".gitignore").write_text("__pycache__\nbefore\nafter\nfresh\n")
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "first"]
     for words in (["git", "init", "-q"], ["git", "add", "."], commit):
         subprocess.run(words, cwd=tmp_path, check=True)
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=tmp_path, text=True).strip()
     subprocess.run([sys.executable, "probe.py"], cwd=tmp_path, check=True)
-    assert json.loads((tmp_path / "before").read_text()) == [head, "", False]
-    assert json.loads((tmp_path / "after").read_text()) == [head, "", False]
+    before, after, fresh = (json.loads((tmp_path / name).read_text()) for name in ("before", "after", "fresh"))
+    assert before[:3] == [head, "", False] and after == before
+    assert fresh[2] is True and fresh[3] != before[3], "a process that begins later has the later code"

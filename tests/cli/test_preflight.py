@@ -37,7 +37,7 @@ GOOD = [
     "method=meta_ticket optimizer=meta_ticket_sinusoid",  # optimisers inside an optimiser
     "method=supermask data=cubic task=uncertainty ~data.normalize budget.epochs=2",  # no key of the data
     "method=supsup data=splitmnist data.stages=1 +data.augment=true",
-    "trainer.devices=auto trainer.precision=bf16-mixed +trainer.max_time=1",
+    "trainer.devices=auto trainer.precision=bf16-mixed +trainer.profiler=simple",
     "trainer=ddp hydra.run.dir=outputs/x hydra.job.name=train_ddp_process_1 hydra.output_subdir=null",
     "seed=${oc.env:SEED}",
     "'backbone={bias: false}'",
@@ -58,6 +58,10 @@ def test_let_through(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BAD = {
+    "+trainer.max_time=1": "trainer.max_time=1 is not taken: budget.steps or budget.epochs says how long a phase is",
+    "+trainer.overfit_batches=1": "trainer.overfit_batches=1 is not taken: the keys of data say which rows",
+    "+trainer.fast_dev_run=true": "trainer.fast_dev_run=True is not taken: budget.steps",
+    "stale=kep": "stale=kep must be redo, keep, ask, or null.",
     "budget.step=3": "unknown key 'budget.step'. Did you mean 'budget.steps'?",
     "optimizer.lrr=1": "unknown key 'optimizer.lrr'. Did you mean 'optimizer.lr'?",
     "lr=1": "unknown key 'lr'. Did you mean 'optimizer.lr'?",

@@ -154,6 +154,22 @@ def test_runs_of_another_commit_are_refused_allowed_or_redone(started: list, cap
     assert started == [["method=packnet", "logger=none", "seed=1", "force=true"]] and rows(out)["B"][-1] == "holds"
 
 
+def test_runs_of_other_code_are_done_anew_or_kept_and_said_to_be_old(started: list, capsys) -> None:
+    table("tiny", capsys)
+    (place,) = Path("outputs").glob("packnet-*/s1-*")
+    about = json.loads((place / "run.json").read_text())
+    old = {"code": {"closure": "beef", "modules": {"maskbench.training.fit": "old"}}}
+    (place / "run.json").write_text(json.dumps(about | old))
+    started.clear()
+    assert [line.split()[2:] for line in table("tiny --dry", capsys)[1].splitlines()].count(["stale"]) == 1
+    for words in ("tiny --only-print", "tiny stale=keep"):
+        _, out, _ = table(words, capsys)
+        assert started == [] and "Stale, as maskbench." in out and "changed since: packnet-" in out
+    _, out, _ = table("tiny", capsys)
+    assert started == [["method=packnet", "logger=none", "seed=1", "force=true"]]
+    assert "Stale" not in out and rows(out)["B"][-1] == "holds"
+
+
 def test_all_tables_and_the_scoreboard(started: list, capsys, monkeypatch, tmp_path) -> None:
     (tmp_path / "none").mkdir()
     from maskbench.cli.commands import table as command

@@ -28,6 +28,7 @@ def key(*overrides: str) -> str:
         "loop.threads=2",
         "seed=7",
         "force=true",
+        "stale=keep",
         "trainer=ddp",
         "trainer.devices=4",
         "hydra.job.name=x",
@@ -47,6 +48,9 @@ def test_what_cannot_change_an_answer_leaves_the_key(elsewhere: str) -> None:
         "data=permutedmnist",
         "budget.steps=3",
         "trainer.precision=16",
+        "trainer=gpu",
+        "trainer.accelerator=auto",
+        "+trainer.sync_batchnorm=true",
     ],
 )
 def test_what_can_change_it_changes_the_key(knob: str) -> None:
@@ -56,6 +60,12 @@ def test_what_can_change_it_changes_the_key(knob: str) -> None:
 def test_an_option_added_later_with_null_keeps_old_keys() -> None:
     assert key("+method.later=null", "+data.later={a: null}") == key()
     assert key("+method.later=0") != key()
+
+
+def test_keys_of_the_cpu_are_what_they_always_were() -> None:
+    assert key() == "66f821e207"
+    assert key("method=packnet", "seed=3") == "c96e5e6c14"
+    assert key("trainer.accelerator=cuda") == key("trainer=gpu")
 
 
 def test_a_number_has_one_spelling() -> None:

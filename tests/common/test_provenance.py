@@ -89,16 +89,12 @@ def test_results_are_no_code(repo: Path) -> None:
     assert "+x = 3" in provenance.diff(repo) and provenance.commit(repo)["dirty"] is True
 
 
-def test_the_users_own_modules_are_part_of_the_code(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_own_lab.py").write_text("x = 1\n")
-    targets = ("my_own_lab.Wonder", "maskbench.data.x.y", "no_such_module.at_all.run", "alone")
-    config = {target: {"_target_": target, "of": [{"_target_": "torch.optim.Adam"}]} for target in targets}
-    before = provenance.own_code(config)
-    assert list(before) == ["my_own_lab"]
-    (tmp_path / "my_own_lab.py").write_text("x = 2\n")
-    codes = {provenance.code({"commit": "c" * 40, "own_code": own}, "") for own in ({}, before, provenance.own_code(config))}
-    assert len(codes) == 3 and "c" * 10 in codes
+def test_a_code_is_the_hash_of_what_computes_and_in_older_records_the_commit() -> None:
+    about = {"commit": "c" * 40, "dirty": True}
+    assert provenance.code(about | {"code": {"closure": "beef", "modules": {}}}, "a patch") == "beef"
+    assert provenance.code(about, "a patch") == provenance.committed(about, "a patch") != provenance.code(about, "another")
+    own = {provenance.code({"commit": "c" * 40, "own_code": code}, "") for code in ({}, {"lab": "1"}, {"lab": "2"})}
+    assert len(own) == 3 and "c" * 10 in own
 
 
 def test_large_and_binary_files_are_named_not_copied(repo: Path) -> None:

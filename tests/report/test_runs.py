@@ -1,13 +1,15 @@
 """Runs read back: what each says about itself, filters, frames, the code that ran, and what does not belong together."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from maskbench.common import provenance
+from maskbench.common import closure, provenance
 from maskbench.common.errors import UsageError
 from maskbench.report import groups, runs
+from maskbench.report.mixing import blend, outdated
 from maskbench.runs.record import Record
 
 
@@ -111,6 +113,40 @@ def test_the_code_of_a_run_is_its_commit_and_what_was_not_committed(record: Call
     assert provenance.code({"commit": "c" * 40, "dirty": True}, "a") != provenance.code({"commit": "c" * 40, "dirty": True}, "b")
 
 
+def coded(**modules: str) -> dict:
+    return {"closure": "".join(modules.values()), "modules": {f"maskbench.{name}": code for name, code in modules.items()}}
+
+
+def test_runs_belong_together_when_the_modules_they_share_are_equal(record: Callable, tmp_path: Path) -> None:
+    """Whatever the commit; and a method's own modules are no reason against another method."""
+    one = replace(runs.load(record(0, {"a": 1})), about={"code": coded(fit="1", supsup="1"), "commit": "a" * 40})
+    other = replace(one, about={"code": coded(fit="1", packnet="1"), "commit": "b" * 40})
+    changed = replace(one, about={"code": coded(fit="2", packnet="1"), "commit": "a" * 40})
+    before = replace(one, about={"commit": "a" * 40})
+    assert blend([one, other]) == [] == blend([one, before])
+    assert blend([one, other, changed]) == ["versions of maskbench.fit"]
+    assert blend([other, before]) == ["commits bbbbbbbbbb and aaaaaaaaaa"]
+    attempts = [{"code": "1"}, {"code": "2", "resumed": True}]
+    mixed = replace(one, about=one.about | {"attempts": attempts})
+    assert blend([mixed]) == [f"in {one.name} the codes 1 and 2"] and mixed.freshness == "mixed"
+    anew = replace(one, about=one.about | {"attempts": [{"code": "1"}, {"code": "2", "resumed": False}]})
+    assert anew.codes == ("2",)
+
+
+def test_a_result_is_stale_when_its_modules_changed(record: Callable) -> None:
+    run = runs.load(record(0, {"a": 1}))
+    assert run.freshness == "", "a record without modules"
+    present = closure.of(run.config)
+    fresh = replace(run, about=run.about | {"code": present.record})
+    assert fresh.freshness == "fresh" and list(outdated([run, fresh])) == []
+    modules = dict(present.modules) | {"maskbench.training.fit": "old", "maskbench.training.gone": "old"}
+    stale = replace(run, about=run.about | {"code": {"closure": "beef", "modules": modules}})
+    assert stale.freshness == stale.value("freshness") == "stale"
+    (sentence,) = outdated([fresh, stale])
+    assert sentence == f"stale, as maskbench.training.fit, maskbench.training.gone changed since: {run.name}."
+    assert str(stale.code_now) == ("maskbench.training.fit, maskbench.training.gone changed since 2020-01-01 (commit c0ffeec0ff)")
+
+
 def test_every_attempt_records_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is taken up after a change was made by both."""
     for commit in ("a" * 40, "b" * 40, "b" * 40):
@@ -118,10 +154,12 @@ def test_every_attempt_records_its_code(tmp_path: Path, monkeypatch: pytest.Monk
         one = Record(tmp_path / "run")
         one.acquire()
         one.open({"commit": commit, "dirty": False}, fresh=False)
+        (tmp_path / "run" / "state").mkdir(exist_ok=True)
+        (tmp_path / "run" / "state" / "checkpoint.pt").touch()
         one.fail("interrupted")
         one.release()
     assert runs.load(tmp_path / "run").codes == ("a" * 10, "b" * 10)
-    assert runs.blend([runs.load(tmp_path / "run")]) == ["commits aaaaaaaaaa and bbbbbbbbbb"]
+    assert blend([runs.load(tmp_path / "run")]) == ["commits aaaaaaaaaa and bbbbbbbbbb"]
 
 
 def test_groups_leave_out_undefined_numbers_and_keep_numeric_order(record: Callable, tmp_path: Path) -> None:

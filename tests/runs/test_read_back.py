@@ -28,8 +28,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """The directory of a run that the program did in a process of its own."""
     folder = tmp_path_factory.mktemp("saved")
     words = [f"method={request.param}", *RUNS[request.param]]
-    told = {"words": words, "folder": folder, "log": folder / "log", "env": {"MASKBENCH_DATA": str(data_root)}}
-    process = processes.Process(target=runpy.run_path, args=(str(ASKS.with_name("program.py")), told, "script"))
+    names = {"words": words, "folder": folder, "log": folder / "log", "env": {"MASKBENCH_DATA": str(data_root)}}
+    process = processes.Process(target=runpy.run_path, args=(str(ASKS.parents[1] / "program.py"), names, "script"))
     process.start()
     process.join()
     assert process.exitcode == 0, (folder / "log").read_text()
@@ -66,11 +66,23 @@ def test_what_cannot_be_loaded_is_said_in_words(run: Path, tmp_path: Path) -> No
         maskbench.load(tmp_path / "nowhere")
     copy = tmp_path / run.name
     shutil.copytree(run, copy)
-    told = json.loads((copy / "run.json").read_text())
-    told["config"]["backbone"]["widths"] = [18] * len(told["config"]["backbone"]["widths"])
-    (copy / "run.json").write_text(json.dumps(told))
+    record = json.loads((copy / "run.json").read_text())
+    record["config"]["backbone"]["widths"] = [18] * len(record["config"]["backbone"]["widths"])
+    (copy / "run.json").write_text(json.dumps(record))
     with pytest.raises(UsageError, match="does not fit what its config makes now"):
         maskbench.load(copy)
     (copy / "result.json").unlink()
     with pytest.raises(UsageError, match="no directory of a finished run"):
         maskbench.load(copy)
+
+
+def test_a_run_of_other_code_is_said_to_be_old(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    maskbench.load(run)
+    assert "stale" not in caplog.text
+    copy = tmp_path / run.name
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    record["code"]["modules"]["maskbench.training.fit"] = "old"
+    (copy / "run.json").write_text(json.dumps(record))
+    maskbench.load(copy)
+    assert "is stale: maskbench.training.fit changed since" in caplog.text

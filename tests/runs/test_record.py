@@ -13,7 +13,7 @@ from maskbench.runs.record import Record
 
 HOLDER = """
 import time
-from maskbench.record import Record
+from maskbench.runs.record import Record
 record = Record(folder)  # held: a lock goes with its object
 record.acquire()
 (folder / "held").touch()

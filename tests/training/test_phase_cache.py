@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskbench.common import closure
+from maskbench.training.phase_cache import Shared
+
 TINY = (
     "data.n_source=300", "data.n_target=12", "data.val=20", "data.test=60", "backbone.widths=[24,16]",
     "budget.steps=30", "budget.batch_size=50", "loop.log_every=7", "budget.validate_every=10",
@@ -84,6 +87,21 @@ def test_a_damaged_entry_is_trained_again(damage: str, build: Callable, same: Ca
     assert found(second) == [False] and "damaged" in caplog.text
     assert state.read_bytes() == content
     same(first, second)
+
+
+def test_a_phase_depends_on_the_code_that_trains_it_and_on_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "net_of_mine.py").write_text("x = 1\n")
+    shared = Shared(tmp_path, tmp_path, {"optimizer": {"_target_": "torch.optim.Adam"}, "schedule": {"_target_": "a.b"}})
+    names, reached = ("net_of_mine", "", "functools"), []
+    monkeypatch.setattr(closure, "reached", lambda roots, of=closure.reached: reached.append(of(roots)) or reached[-1])
+    before = shared.code(*names)
+    assert "net_of_mine" in reached[0].modules and "maskbench.training.fit" in reached[0].modules
+    assert not [name for name in reached[0].modules if name.startswith(("maskbench.tasks", "maskbench.methods"))]
+    (tmp_path / "net_of_mine.py").write_text("x = 1  # a remark\n")
+    assert shared.code(*names) == before
+    (tmp_path / "net_of_mine.py").write_text("x = 2\n")
+    assert shared.code(*names) != before
 
 
 def test_a_half_written_entry_is_none(build: Callable) -> None:

@@ -12,6 +12,7 @@ from maskbench.cli.launch import launch
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.common.files import read_json
+from maskbench.report import runs as records
 
 
 def main(argv: list[str]) -> int:
@@ -28,6 +29,8 @@ def main(argv: list[str]) -> int:
         overrides.append(place)
     if lines := changes(run, now):
         print("the config has changed since:", *lines, sep="\n")
+    if modules := records.load(run).code_now.changed:
+        print("the code has changed since:", *modules, sep="\n  ")
     again = [*overrides, "force=true"]
     print(f"maskbench {shlex.join(again)}", flush=True)
     return 0 if given.dry else launch(preflight.check(again).argv, sweep=False)
@@ -43,7 +46,7 @@ def recorded(run: Path) -> list[str]:
     overrides = list(OmegaConf.load(file)) if file.is_file() else about.get("overrides")
     if overrides is None:
         raise UsageError(f"{run} does not say how it was started (.hydra/overrides.yaml is missing).")
-    overrides = [word for text in overrides if not text.startswith("force=") for word in _now(text)]
+    overrides = [word for text in overrides if not text.startswith(("force=", "stale=")) for word in _now(text)]
     return overrides + _config_dir(about.get("argv") or [])
 
 
@@ -68,7 +71,7 @@ def moved(run: Path, now: DictConfig) -> str | None:
 
 
 def changes(run: Path, now: DictConfig) -> list[str]:
-    """A unified diff from the saved to the new config, paths and `force` aside; empty when they are equal."""
+    """A unified diff from the saved to the new config, paths, `force` and `stale` aside; empty when they are equal."""
     saved = run / ".hydra" / "config.yaml"
     before = OmegaConf.load(saved) if saved.is_file() else OmegaConf.create(read_json(run / "run.json").get("config"))
     old, new = _yaml(before), _yaml(now)
@@ -76,5 +79,5 @@ def changes(run: Path, now: DictConfig) -> list[str]:
 
 
 def _yaml(cfg: DictConfig) -> list[str]:
-    parts = identity.plain(cfg, without={"hydra", "force", "paths", "experiment"})
+    parts = identity.plain(cfg, without={"hydra", "force", "stale", "paths", "experiment"})
     return OmegaConf.to_yaml(OmegaConf.create(parts), sort_keys=True).splitlines(keepends=True)

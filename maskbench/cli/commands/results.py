@@ -10,6 +10,8 @@ from typing import Any
 from maskbench.cli.commands.common import arguments, forms, sorted_words, typeset
 from maskbench.common.errors import UsageError
 from maskbench.report import runs as records
+from maskbench.report.freshness import MIXED, STALE
+from maskbench.report.mixing import outdated
 from maskbench.report.runs import HEAD, Run
 from maskbench.report.writers import Sheet, aligned, comma_separated, text
 
@@ -22,7 +24,8 @@ KEY=VALUE filters: method=supsup seed=0,1 optimizer.lr=0.1 status=finished exper
 columns=KEY,...: further columns. metrics=NAME,...: which metrics; * stands for anything, as in accuracy/ticket/*.
 group=KEY,...: one row for each value. pivot=KEY: its values side by side, of one metric.
 strata=KEY: with group=, the interquartile mean over all runs and its interval by a bootstrap stratified by KEY.
-mixed=allow: put runs together whose data sources, budgets or commits differ, which is refused otherwise."""
+mixed=allow: put runs together whose data sources, budgets or code differ, which is refused otherwise.
+--stale: only runs that other code made than the present one (stale) or several versions of it (mixed), and why."""
 
 
 def main(argv: list[str]) -> int:
@@ -30,26 +33,28 @@ def main(argv: list[str]) -> int:
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="filters, and the words above")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the runs (paths.output)")
     form = forms(parser, "CSV with every metric")
+    parser.add_argument("--stale", action="store_true", help="only runs whose code is not the present one")
     form.add_argument("--parquet", type=Path, metavar="FILE", help="write FILE; needs pandas and pyarrow")
     parser.add_argument("--tidy", action="store_true", help="with --csv or --parquet: one row a number instead of one a run")
     if (given := parser.read(argv)) is None:
         return 0
     options, filters = sorted_words(given.words, WORDS)
-    found = records.read(given.output, filters)
-    records.refuse_unknown(found, [key for name in KEYS for key in options.get(name, [])])
+    runs = records.read(given.output, filters)
+    records.refuse_unknown(runs, [key for name in KEYS for key in options.get(name, [])])
+    runs = [run for run in runs if run.freshness in (STALE, MIXED)] if given.stale else runs
     patterns = options.get("metrics", [])
-    if not found:
+    if not runs:
         if given.csv:
             print(",".join([*HEAD, "run"]))
         else:
-            print(f"no runs in {given.output}{' that fit' if filters else ''}")
+            print(f"no {'stale ' * given.stale}runs in {given.output}{' that fit' if filters else ''}")
     elif "group" in options or "pivot" in options:
-        grouped(found, options, given)
+        grouped(runs, options, given)
     elif given.csv or given.parquet:
-        frame(found, patterns, options.get("columns", []), given)
+        frame(runs, patterns, options.get("columns", []), given)
     else:
-        names = records.chosen_metrics(found, patterns) if patterns else main_metrics(found)
-        listing(found, names, options.get("columns", []), given)
+        names = records.chosen_metrics(runs, patterns) if patterns else main_metrics(runs)
+        listing(runs, names, options.get("columns", []), given)
     return 0
 
 
@@ -90,9 +95,9 @@ def parquet(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def listing(runs: Sequence[Run], metrics: Sequence[str], columns: Sequence[str], given: Namespace) -> None:
-    head = [*HEAD, *columns, *metrics]
-    rows = [[run.value(name) for name in (*HEAD, *columns)] + [run.metrics.get(name) for name in metrics] for run in runs]
-    show(head, rows, [], given)
+    known = list(dict.fromkeys([*HEAD, *(["freshness"] if any(run.freshness for run in runs) else []), *columns]))
+    rows = [[run.value(name) for name in known] + [run.metrics.get(name) for name in metrics] for run in runs]
+    show([*known, *metrics], rows, list(outdated(runs)) if given.stale else [], given)
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str], given: Namespace) -> None:

@@ -9,7 +9,7 @@ from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, run_dir, size
 from maskbench.common import identity
 from maskbench.common.files import read_json
-from maskbench.report.runs import state
+from maskbench.report.runs import Run, load
 
 
 def main(argv: list[str]) -> int:
@@ -80,8 +80,9 @@ def _short(path: Path, folders: list[Path]) -> str:
 def record(run: Path) -> None:
     """Print what the run directory holds; what is missing is left out."""
     told, result = read_json(run / "run.json"), read_json(run / "result.json")
+    code = load(run)
     for title, rows in [
-        (str(run), [["state", state(run)], *_attempts(told)]),
+        (str(run), [["state", code.status], *_freshness(code), *_attempts(told)]),
         ("choices", [[k, v] for k, v in (told.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),
@@ -97,6 +98,12 @@ def record(run: Path) -> None:
         print(f"result\n{aligned([[row.get(name) for name in head] for row in table], head, indent='  ')}\n")
     for note in result.get("notes") or []:
         print(note)
+
+
+def _freshness(run: Run) -> list[list]:
+    if not run.freshness:
+        return []
+    return [["code", f"{run.freshness}: {run.code_now}" if run.code_now.old else f"{run.freshness}, {', '.join(run.codes)}"]]
 
 
 def _attempts(told: dict) -> list[list]:

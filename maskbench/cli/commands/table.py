@@ -16,6 +16,8 @@ from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.report import runs as records
 from maskbench.report import spec
+from maskbench.report.freshness import MIXED as MIXED_CODE
+from maskbench.report.freshness import STALE
 from maskbench.report.tables import Judged, comma, judge, scoreboard, sheet
 from maskbench.report.writers import Sheet, latex, markdown
 
@@ -23,14 +25,16 @@ OPTIONS = ("budget", "seeds", "jobs", "mixed")  # KEY=VALUE words that are no ov
 MIXED = ("refuse", "allow", "redo")
 WIDE = 160  # columns of text where there is no terminal to fit
 LAUNCHES = ("hydra/launcher", "hydra.launcher", "sweep")  # overrides that hand runs to a launcher of Hydra
+BITS = ("trainer", "trainer.precision", "trainer.accelerator", "trainer.sync_batchnorm")  # of the keys that say how a run is done
 MOST = 4  # jobs at a time unless the user says: each holds a gigabyte
 ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 % interval, difference, verdict.
 
 NAME is a file of conf/table, several of them, or all: then a scoreboard follows. Without a name: what there is.
 budget=quick or full. seeds=0,1,2: others than the table's own. jobs=N: processes at a time (default: cores, at most 4).
-mixed=allow: put runs of different commits or data sources into one cell, which is refused otherwise; mixed=redo: do
-runs of another commit anew. Other KEY=VALUE words are overrides for all runs; with hydra/launcher=... each set of
-seeds goes to that launcher in one sweep."""
+mixed=allow: put runs of different code or data sources into one cell, which is refused otherwise; mixed=redo: also do
+runs anew whose record names only a commit, where it is another one. Runs whose code changed are done anew in any case,
+unless stale=keep. Other KEY=VALUE words are overrides for all runs; with hydra/launcher=... each set of seeds goes to
+that launcher in one sweep."""
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +56,8 @@ def main(argv: list[str]) -> int:
     plans = [Plan(table, order) for table in order.tables]
     jobs = unique(job for plan in plans for job in plan.jobs)
     if given.dry:
-        print(aligned([[str(folder), records.state(folder)] for job in jobs for folder in job.folders]))
+        places = [records.load(folder) for job in jobs for folder in job.folders]
+        print(aligned([[str(run.folder), run.status, run.freshness] for run in places]))
         return 0
     failed = [] if given.only_print else run_jobs(jobs, order.jobs)
     output = plans[0].output / "tables"
@@ -91,13 +96,13 @@ class Order:
             UsageError: no such table, budget or word.
         """
         names = [word for word in given.words if "=" not in word and not word.startswith("~")]
-        told = {key: value for word in given.words for key, _, value in [word.partition("=")] if key in OPTIONS}
+        options = {key: value for word in given.words for key, _, value in [word.partition("=")] if key in OPTIONS}
         overrides = [w for w in given.words if w not in names and w.partition("=")[0] not in OPTIONS]
         if any(key(word) == "seed" for word in overrides):
             raise UsageError("the seeds of a table are given with seeds=0,1,2.")
-        if (budget := told.get("budget", "quick")) not in spec.BUDGETS:
+        if (budget := options.get("budget", "quick")) not in spec.BUDGETS:
             raise UsageError(f"budget={budget} is none of {', '.join(spec.BUDGETS)}.")
-        if (mixed := told.get("mixed", "refuse")) not in MIXED:
+        if (mixed := options.get("mixed", "refuse")) not in MIXED:
             raise UsageError(f"mixed={mixed} is none of {', '.join(MIXED)}.")
         wanted = list(spec.names(folders)) if "all" in names else list(dict.fromkeys(names))
         tables = [spec.load(name, folders) for name in wanted]
@@ -105,8 +110,8 @@ class Order:
             tables=[table for table in tables if budget in table.budgets] if "all" in names else tables,
             all="all" in names,
             budget=budget,
-            seeds=tuple(dict.fromkeys(numbers("seeds", told["seeds"]))) if "seeds" in told else None,
-            jobs=(numbers("jobs", told["jobs"], 1) if "jobs" in told else (min(MOST, provenance.cores() or 1),))[0],
+            seeds=tuple(dict.fromkeys(numbers("seeds", options["seeds"]))) if "seeds" in options else None,
+            jobs=(numbers("jobs", options["jobs"], 1) if "jobs" in options else (min(MOST, provenance.cores() or 1),))[0],
             mixed=mixed,
             overrides=tuple(overrides),
             flags=("--config-dir", str(given.config_dir)) if given.config_dir else (),
@@ -141,23 +146,20 @@ class Plan:
         self.seeds = order.seeds or table.seeds.get(order.budget) or (0, 1, 2)
         self.folders: dict[str, dict[int, Path]] = {}
         self.jobs: list[Job] = []
-        self.about, self.patch = (provenance.collect(), provenance.diff()) if order.mixed == "redo" else ({}, "")
+        self.commit = provenance.committed(provenance.collect(), provenance.diff()) if order.mixed == "redo" else ""
         for name, specs in table.runs.items():
             if order.budget in specs:
                 self.add(name, [*specs[order.budget], *order.overrides])
 
     def add(self, name: str, words: Sequence[str]) -> None:
         """The run directories and jobs of one of the table's sets of runs, one job a seed or, with a launcher, one in all."""
-        from omegaconf import OmegaConf
-
         from maskbench.cli import preflight
 
         words = list({key(word): word for word in words}.values())  # the last of two for one key stands
         command = preflight.check([*self.order.flags, *words, f"seed={self.seeds[0]}"])
         cfg = command.compose([override.input_line for override in command.overrides])
         self.output = Path(cfg.paths.output)
-        own = provenance.own_code(OmegaConf.to_container(cfg)) if self.about else {}
-        self.code = provenance.code(self.about | {"own_code": own}, self.patch)
+        self.keeps = cfg.stale == "keep"
         self.folders[name] = {}
         for seed in self.seeds:
             cfg.seed = seed
@@ -175,26 +177,28 @@ class Plan:
 
     def job(self, label: str, words: list[str], places: list[Path]) -> Job:
         forced = any(key(word) == "force" and word.endswith("true") for word in words)
-        old = self.order.mixed == "redo" and any(self.other_code(place) for place in places)
+        old = any(self.old(records.load(place)) for place in places)
         words = [*words, *(["force=true"] if old and not forced else [])]
         return Job(label, words, places, fresh=forced or old, warm=warm.able(words))
 
-    def other_code(self, place: Path) -> bool:
-        run = records.load(place)
-        return bool(run.about) and run.codes != (self.code,)
+    def old(self, run: records.Run) -> bool:
+        """Whether a run is done anew although it is finished; an older record names its commit only."""
+        if self.order.mixed == "redo" and run.about and run.modules is None:
+            return run.codes != (self.commit,)
+        return run.freshness in (STALE, MIXED_CODE) and not self.keeps
 
     def judged(self) -> Judged:
-        found = {
+        runs = {
             name: {seed: run if (run := records.load(place)).status == "finished" else None for seed, place in places.items()}
             for name, places in self.folders.items()
         }
         shown = [word for word in self.order.overrides if decides(key(word))]
-        return judge(self.table, self.order.budget, self.seeds, found, overrides=shown, mixed=self.order.mixed == "allow")
+        return judge(self.table, self.order.budget, self.seeds, runs, overrides=shown, mixed=self.order.mixed == "allow")
 
 
 def decides(key: str) -> bool:
     """Whether what the key says can change an answer, and so belongs beside the table; where and by whom it is run does not."""
-    return re.split("[./]", key)[0] not in identity.ELSEWHERE or key == "trainer.precision"
+    return re.split("[./]", key)[0] not in identity.ELSEWHERE or key in BITS
 
 
 def unique(jobs: "Sequence[Job]") -> list[Job]:

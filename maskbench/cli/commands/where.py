@@ -1,4 +1,5 @@
-"""`maskbench where KEY=VALUE ...`: the directory of each run a command would start, and its state; --live: over and over."""
+"""`maskbench where KEY=VALUE ...`: the directory of each run a command would start, its state, and whether the code that made
+it is the present one; --live: over and over."""
 
 import time
 from collections import Counter
@@ -7,12 +8,13 @@ from pathlib import Path
 from maskbench.cli.commands.common import aligned
 from maskbench.common import identity
 from maskbench.common.files import read_json
-from maskbench.report.runs import state
+from maskbench.report.runs import load, state
 
 EVERY = 2.0  # seconds between two looks
 SHOWN = 30  # runs of a live table; the others are counted
 AT_WORK, OVER = ("new", "running", "interrupted"), ("finished", "failed")
-HELP = """maskbench where [-m] KEY=VALUE ...: run directory and state; values with commas give one line per run.
+HELP = """maskbench where [-m] KEY=VALUE ...: run directory, state, and fresh, stale or mixed of a finished run;
+values with commas give one line per run.
 --live: a live table of a sweep that is running elsewhere, until all its runs are over."""
 
 
@@ -30,7 +32,7 @@ def main(argv: list[str]) -> int:
     folders = [identity.run_dir(command.compose(job)).absolute() for job in command_line.jobs(command)]
     if live:
         return watch(folders)
-    print(aligned([[str(folder), state(folder)] for folder in folders]))
+    print(aligned([[str(run.folder), run.status, run.freshness] for run in map(load, folders)]))
     return 0
 
 

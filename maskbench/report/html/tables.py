@@ -111,7 +111,7 @@ def run_row(i: int, run: Run, columns: Sequence[str]) -> str:
         *(number(run.metrics.get(name)) if name in run.metrics else "<td></td>" for name in columns),
         number(None if wall is None else round(wall, 1)),
         f"<td>{escape(str(run.source or ''))}</td>",
-        f"<td><code>{escape(', '.join(run.codes))}</code></td>",
+        f"<td><code>{escape(', '.join(run.codes))}</code>{f' {run.freshness}' if run.freshness else ''}</td>",
         f"<td><code>{escape(str(run.key or ''))}</code></td>",
     ]
     return f'<tr data-run="{i}">{"".join(cells)}</tr>'

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from maskbench.report.html.groups import Group, code
+from maskbench.report.mixing import outdated, versions
 from maskbench.report.runs import Run
 
 TOLD = 4  # names that a warning lists
@@ -10,8 +11,8 @@ TOLD = 4  # names that a warning lists
 
 def warnings(runs: Sequence[Run], groups: Sequence[Group], twice: Sequence[Run]) -> list[str]:
     """One sentence each, the gravest first."""
-    of_groups = (sources, budgets, versions, surroundings, singles)
-    of_runs = (uncommitted, unfinished)
+    of_groups = (sources, budgets, codes, surroundings, singles)
+    of_runs = (stale, uncommitted, unfinished)
     sentences = [sentence for judge in of_groups for sentence in judge(groups)]
     return sentences + [sentence for judge in of_runs for sentence in judge(runs)] + list(repeated(twice))
 
@@ -32,7 +33,7 @@ def budgets(groups: Sequence[Group]) -> Iterator[str]:
             yield f"{board[0]} on {board[1]}: groups side by side have different training budgets ({listed(lengths)})."
 
 
-def versions(groups: Sequence[Group]) -> Iterator[str]:
+def codes(groups: Sequence[Group]) -> Iterator[str]:
     """Equal configs run by different versions of the code."""
     questions = {(*group.board, group.first.method, group.first.key) for group in groups}
     if len(groups) > len(questions):
@@ -40,9 +41,18 @@ def versions(groups: Sequence[Group]) -> Iterator[str]:
             f"Some questions were answered by several versions of the code, so that {len(questions)} questions "
             f"make {len(groups)} groups; none is averaged over versions."
         )
-    codes = dict.fromkeys(group.code for group in groups)
-    if len(codes) > 1:
-        yield f"The runs come from {len(codes)} versions of the code ({listed(codes)})."
+    runs = [run for group in groups for run in group.runs]
+    if all(run.modules for run in runs):
+        yield from (f"The runs are not of one code: {reason}." for reason in versions(runs))
+        return
+    commits = dict.fromkeys(group.first.commit if group.first.modules else group.code for group in groups)
+    if len(commits) > 1:
+        yield f"The runs come from {len(commits)} versions of the code ({listed(commits)})."
+
+
+def stale(runs: Sequence[Run]) -> Iterator[str]:
+    """Runs that the code that is here now did not make."""
+    yield from (f"{line[0].upper()}{line[1:]}" for line in outdated(runs))
 
 
 def surroundings(groups: Sequence[Group]) -> Iterator[str]:

@@ -1,0 +1,28 @@
+"""Lightning's keys that would change what is computed, or how long, past the keys that a run's identity is made of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+LENGTH = "budget.steps or budget.epochs says how long a phase is"
+ROWS = "the keys of data say which rows there are"
+LOOP = "this program's loop has no such step"
+OURS = "the run directory, its checkpoints and its loggers take its place"
+REFUSED = {
+    **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run", "barebones"), LENGTH),
+    **dict.fromkeys(("overfit_batches", *(f"limit_{part}_batches" for part in ("train", "val", "test", "predict"))), ROWS),
+    **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"), "budget.validate_every says when"),
+    **dict.fromkeys(("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"), LOOP),
+    **dict.fromkeys(("reload_dataloaders_every_n_epochs", "use_distributed_sampler", "inference_mode"), LOOP),
+    **dict.fromkeys(("callbacks", "plugins", "logger", "enable_checkpointing", "default_root_dir", "model_registry"), OURS),
+    **dict.fromkeys(
+        ("enable_progress_bar", "enable_model_summary", "log_every_n_steps"), "loop.progress and loop.log_every do it"
+    ),
+}
+
+
+def mistake(trainer: Mapping[str, Any]) -> str | None:
+    """One sentence on the first key that is refused; null is none."""
+    for name, reason in REFUSED.items():
+        if trainer.get(name) is not None:
+            return f"trainer.{name}={trainer[name]} is not taken: {reason}; leave it out."
+    return None

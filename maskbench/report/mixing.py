@@ -1,0 +1,72 @@
+"""Which runs belong together: one source of data, one budget and one code. Imports no torch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from maskbench.report.freshness import MIXED, STALE, listed
+from maskbench.report.runs import Run, plain
+
+ASPECTS = ("source", "budget", "code")
+MADE = ("generated", "synthetic")  # sources whose data follows from the seed
+
+
+def blend(runs: Sequence[Run], aspects: Sequence[str] = ASPECTS) -> list[str]:
+    """Why these runs do not belong into one cell, in words; empty when they do.
+
+    One cell has one data source (or equal checksums of the files), one budget and one code; files of one name and data set
+    are equal wherever they came from.
+    """
+    reasons = []
+    sources = _several(run.source for run in runs)
+    sums = {tuple(sorted(run.checksums.items())) for run in runs}
+    if "source" in aspects and len(sources) > 1 and (len(sums) > 1 or sums == {()}):
+        reasons.append(f"data sources {_and(sources)}")
+    elif "source" in aspects and (files := differing(runs)):
+        reasons.append(f"different contents of {', '.join(files)}")
+    if "budget" in aspects and len(budgets := _several(run.budget for run in runs)) > 1:
+        reasons.append(f"budgets {_and(budgets)}")
+    return reasons + (list(versions(runs)) if "code" in aspects else [])
+
+
+def versions(runs: Sequence[Run]) -> Iterator[str]:
+    """Why these runs are not of one code: a module that several of them import is not the same in all. Runs that do not record
+    their modules are compared by their commits."""
+    known = [run for run in runs if run.modules]
+    seen: dict[str, set[str]] = {}
+    for run in known:
+        for module, code in run.modules.items():
+            seen.setdefault(module, set()).add(code)
+    if several := sorted(module for module, codes in seen.items() if len(codes) > 1):
+        yield f"versions of {listed(several)}"
+    yield from (f"in {run.name} the codes {_and(run.codes)}" for run in known if len(run.codes) > 1)
+    if len(known) < len(runs):
+        codes = _several(code for run in runs for code in ([run.commit] if run.modules else run.codes))
+        if len(codes) > 1:
+            yield f"commits {_and(codes)}"
+
+
+def outdated(runs: Iterable[Run]) -> Iterator[str]:
+    """One sentence for each change since finished runs were made, with the runs it makes stale or mixed."""
+    changes: dict[str, list[str]] = {}
+    for run in runs:
+        if run.freshness in (STALE, MIXED):
+            stale = f"stale, as {listed(run.code_now.changed)} changed since"
+            cause = stale if run.freshness == STALE else "mixed, made by several versions of the code"
+            changes.setdefault(cause, []).append(run.name)
+    yield from (f"{cause}: {listed(names)}." for cause, names in changes.items())
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Names of data files whose checksums are not the same in all runs of a data set; data made by seed has none."""
+    seen: dict[tuple[str | None, str], str] = {}
+    read = [run for run in runs if run.source not in MADE]
+    names = [name for run in read for name, one in run.checksums.items() if seen.setdefault((run.data, name), one) != one]
+    return list(dict.fromkeys(names))
+
+
+def _several(values: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(plain(value) for value in values))
+
+
+def _and(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
