@@ -33,7 +33,7 @@ LAZY = {
     ("cli.commands.compare", "cli.commands.figure report"): "matplotlib and numpy, only once the arguments are right",
     ("cli.commands.data", "data"): "numpy and the readers of files, only once the arguments are right",
     ("cli.commands.figure", "report"): "matplotlib, only once the arguments are right",
-    ("cli.commands.list", "cli.command_line"): "hydra, which help does without",
+    ("cli.commands.list", "cli.command_line cli.commands.settings"): "hydra, which help does without",
     ("cli.commands.paired", "report"): "matplotlib, only once the arguments are right",
     ("cli.commands.report", "report"): "the page's template and drawings, only once the arguments are right",
     ("cli.commands.results", "report"): "statistics, only once there is more than one seed",

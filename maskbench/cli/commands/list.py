@@ -49,25 +49,19 @@ def row(group: str, name: str, path: Path) -> list[str]:
     if group == "experiment" and (note := note_of(content)):
         return [name, note.get("about", "")]
     if group != "method":
-        return [name, comment(content)]
+        return [name, notes.comment(content)]
     method = (yaml.safe_load(content) or {}).get("method", {})
-    return [name, ", ".join(method.get("tasks") or ["any task"]), comment(content) or method.get("about", "")]
+    return [name, ", ".join(method.get("tasks") or ["any task"]), notes.comment(content) or method.get("about", "")]
 
 
 def presets(files: dict[str, Path]) -> None:
     for name, path in files.items():
         content = path.read_text()
         note = note_of(content)
-        print(f"  {name}: {note.get('about') or comment(content)}")
+        print(f"  {name}: {note.get('about') or notes.comment(content)}")
         print("".join(f"    {line}\n" for line in notes.outlook(note)))
 
 
 def note_of(content: str) -> dict:
     """What a preset says of itself; nothing where it has no such keys."""
     return (yaml.safe_load(content) or {}).get("experiment") or {}
-
-
-def comment(content: str) -> str:
-    """The first comment line that is not Hydra's package header."""
-    lines = (line[1:].strip() for line in content.splitlines() if line.startswith("#"))
-    return next((line for line in lines if line and not line.startswith("@package")), "")

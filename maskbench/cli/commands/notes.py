@@ -55,3 +55,9 @@ def _each(told: Any, say: Callable[[Any], str]) -> Any:
 
 def _after(text: str, told: str | None) -> str:
     return f"{text}{told}" if told else ""
+
+
+def comment(content: str) -> str:
+    """The first comment line that is not Hydra's package header."""
+    lines = (line[1:].strip() for line in content.splitlines() if line.startswith("#"))
+    return next((line for line in lines if line and not line.startswith("@package")), "")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maskbench.cli import command_line, parts
+from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned
 from maskbench.cli.overrides import shown
 from maskbench.common import knobs
@@ -35,7 +36,7 @@ def show(group: str, name: str, folders: Sequence[Path]) -> None:
     if name not in files:
         raise UsageError(f"no {group} '{name}'.{did_you_mean(name, files)} Choices: {', '.join(files)}.")
     node, text = parts.own(files, name, group), files[name].read_text()
-    print(f"{group}={name}: {node.get('about') or first_comment(text)}")
+    print(f"{group}={name}: {node.get('about') or notes.comment(text)}")
     for line in facts(node):
         print(f"  {line}")
     print()
@@ -88,9 +89,3 @@ def beside(text: str, key: str) -> str:
     """The comment behind a key of a file."""
     match = re.search(rf"^\s*{re.escape(key)}:[^#\n]*#\s*(.+)$", text, re.MULTILINE)
     return match[1] if match else ""
-
-
-def first_comment(text: str) -> str:
-    from maskbench.cli.commands.list import comment
-
-    return comment(text)
