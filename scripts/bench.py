@@ -39,7 +39,7 @@ from maskbench.methods.prune.edge_popup import EdgePopup
 from maskbench.runs.assemble import Run
 from maskbench.runs.record import History
 from maskbench.training.journal import Journal
-from maskbench.training.method import Method
+from maskbench.training.method import Method, Progress
 
 COMMON = ["data=permutedmnist", "data.stages=2", "optimizer=adam", "optimizer.lr=1e-3", "optimizer.weight_decay=0", "logger=none"]
 APART = "five nets one after another"
@@ -55,6 +55,7 @@ ROWS = {
     APART: ["method=deep_ensembles", "backbone.widths=[24,12]", "method.together=false"],
 }
 MAML = ["method=maml", "data=sinusoid", "backbone=sinusoid_mlp", "optimizer=adam", "method.rate=0.01"]
+HOOKED = "dense with all hooks, weight gradients every 20 steps"
 BY_HAND = "autograd loop over tasks"
 STARTED, HYDRA = "maskbench --cfg job (a process)", "python that only imports hydra"
 
@@ -91,6 +92,28 @@ class FullSort(Method):
 
     def subnet(self, name: str) -> Tensor:
         return SortedSubnet.apply(self.ours.score(name).abs(), self.ours.keep)
+
+
+class Hooked(Method):
+    """Plain training whose hooks do nothing: what calling them costs, and catching the gradient of the weights now and then."""
+
+    def __init__(self, plain: Method) -> None:
+        super().__init__(plain.net)
+
+    def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
+        return dict(self.net.named_parameters())
+
+    def before_step(self, progress: Progress) -> None:
+        pass
+
+    def wants_weight_gradients(self, progress: Progress) -> bool:
+        return progress.step % 20 == 0
+
+    def after_backward(self, progress: Progress) -> None:
+        pass
+
+    def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        pass
 
 
 def assert_equal_masks(ours: EdgePopup) -> None:
@@ -248,6 +271,7 @@ def main() -> None:
     stage = runs["dense"].stages()[0]
     loops = {"bare": bare(runs["dense"], stage, args.steps)}
     loops |= {name: through_the_loop(run, stage, args.steps) for name, run in runs.items()}
+    loops[HOOKED] = through_the_loop(config(ROWS["dense"]), stage, args.steps, Hooked)
     few = max(1, args.steps // 10)  # of what is ten times as slow
     slow = config(ROWS["edge_popup"])
     loops["edge_popup, full sort"] = through_the_loop(slow, stage, few, FullSort)
@@ -255,6 +279,7 @@ def main() -> None:
     times = dict.fromkeys(loops, args.steps) | {"edge_popup, full sort": few}
     against = {name: "bare" if name.startswith("dense") else "dense" for name in loops if name not in ("bare", APART)}
     against["deep_ensembles, together"] = APART
+    against[HOOKED] = "dense"
     infer, reference = finding_the_stage(runs["supsup"], stage, 250, 10)
     loops |= {"supsup, finding the stage (250 masks)": infer, "dense pass and mask reads": reference}
     times |= {"supsup, finding the stage (250 masks)": 10, "dense pass and mask reads": 10}

@@ -62,9 +62,8 @@ class Moving(Method):
         super().__init__(net)
         self.every = every
         for name, w in layers(net).items():
-            self.register_buffer(
-                f"mask_{name.replace('.', '_')}", (torch.rand(w.shape, generator=generator("mask", name)) < 0.4).float()
-            )
+            kept = torch.rand(w.shape, generator=generator("mask", name)) < 0.4
+            self.register_buffer(f"mask_{name.replace('.', '_')}", kept.float())
 
     def mask(self, name: str) -> Tensor:
         return self.get_buffer(f"mask_{name.replace('.', '_')}")
