@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     if given.name:
         from maskbench.cli.commands import settings
 
-        settings.show(given.group, given.name, folders)
+        settings.show(given.group, given.name, folders, comment)
         return 0
     for group in [given.group] if given.group else groups:
         print(group)

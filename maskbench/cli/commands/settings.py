@@ -5,7 +5,7 @@ Defaults are those of the choice's file, types and meanings those of what it con
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ WIDTH = 100
 ARRANGED = {"one": "one stage", "pair": "a source and a target", "stream": "stages one after another", "numbers": "real targets"}
 
 
-def show(group: str, name: str, folders: Sequence[Path]) -> None:
-    """Print one choice.
+def show(group: str, name: str, folders: Sequence[Path], describe: Callable[[str], str]) -> None:
+    """Print one choice; `describe` takes the description out of a file's text.
 
     Raises:
         UsageError: there is no such choice, or its group configures nothing by a signature.
@@ -35,7 +35,7 @@ def show(group: str, name: str, folders: Sequence[Path]) -> None:
     if name not in files:
         raise UsageError(f"no {group} '{name}'.{did_you_mean(name, files)} Choices: {', '.join(files)}.")
     node, text = parts.own(files, name, group), files[name].read_text()
-    print(f"{group}={name}: {node.get('about') or first_comment(text)}")
+    print(f"{group}={name}: {node.get('about') or describe(text)}")
     for line in facts(node):
         print(f"  {line}")
     print()
@@ -88,9 +88,3 @@ def beside(text: str, key: str) -> str:
     """The comment behind a key of a file."""
     match = re.search(rf"^\s*{re.escape(key)}:[^#\n]*#\s*(.+)$", text, re.MULTILINE)
     return match[1] if match else ""
-
-
-def first_comment(text: str) -> str:
-    from maskbench.cli.commands.list import comment
-
-    return comment(text)
