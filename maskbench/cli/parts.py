@@ -186,9 +186,14 @@ def init_mistake(cfg: DictConfig, method: Mapping[str, Any], folders: Sequence[P
         able = [name for name, node in methods(folders).items() if node.get("init") == "${init}"]
         return f"init={init}: method={method.get('name')} starts from no ticket; method={', '.join(able)} would."
     start = method.get("init")
-    if init is None and not str(start).startswith("ticket:"):
-        return None  # an `init` of the method's own
-    kind, _, path = str(start).partition(":")
-    if kind != "ticket" or not Path(path).is_file():
-        return f"init={start} must be ticket:FILE, the ticket.safetensors in a finished run's directory; there is no file {path}."
+    if init is not None and not str(start).startswith("ticket:"):
+        return f"init={start} must be ticket:FILE, the ticket.safetensors in a finished run's directory."
     return None
+
+
+def ticket_mistake(cfg: DictConfig) -> str | None:
+    """What is wrong with the file of the ticket that the method starts from; asked where a run is to start."""
+    kind, _, path = str(OmegaConf.select(cfg, "method.init")).partition(":")
+    if kind != "ticket" or Path(path).is_file():
+        return None
+    return f"init=ticket:{path}: there is no file {path}; name the ticket.safetensors in a finished run's directory."

@@ -52,7 +52,8 @@ def check_config(cfg: DictConfig, given: Iterable[str] = ()) -> None:
     Raises:
         UsageError: the first mistake.
     """
-    _stop(itertools.islice(_config_mistakes(cfg, set(given), []), 1))
+    mistakes = itertools.chain(_config_mistakes(cfg, set(given), []), filter(None, [parts.ticket_mistake(cfg)]))
+    _stop(itertools.islice(mistakes, 1))
 
 
 def _stop(mistakes: Iterable[str]) -> None:
@@ -168,6 +169,7 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
         wrong = list(_config_mistakes(cfg, given, command.folders, command.multirun))
         yield from wrong
         if starts and number == 0 and not wrong:
+            yield from filter(None, [parts.ticket_mistake(cfg)])
             yield from _folder_mistakes(cfg, command.multirun)
 
 

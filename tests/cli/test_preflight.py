@@ -123,7 +123,7 @@ BAD = {
     "method=lottery method.rewind_step=50 budget.steps=20": "method.rewind_step=50 and budget.steps=20",
     "method=packnet init=ticket:/does/not/exist": "method=packnet starts from no ticket; method=dense would.",
     "method=finetune init=ticket:/does/not/exist": "method=finetune starts from no ticket",
-    "method=dense init=ticket:/does/not/exist": "there is no file /does/not/exist.",
+    "method=dense init=ticket:/does/not/exist": "there is no file /does/not/exist;",
     "method=dense init=model.pt": "init=model.pt must be ticket:FILE",
     "method=maml data=mnist": "data=mnist: task=meta takes data that come as episodes; data=aircraft,",
     "method=dense data=glyph28": "takes no data that come as episodes",
