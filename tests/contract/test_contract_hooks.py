@@ -179,7 +179,8 @@ def test_two_devices_give_what_one_gives(method: type[Method], cli: Callable, tm
     choice.parent.mkdir(parents=True)
     choice.write_text(HOOKED.format(name=method.__name__))
     path = f"{Path(__file__).parents[2]}:{Path(__file__).parent}"
-    words = ("--config-dir", str(tmp_path / "conf"), "method=hooked", *SMALL[1:], "budget.batch_size=30", "logger=none")
+    words = ("--config-dir", str(tmp_path / "conf"), "method=hooked", *SMALL[1:], "logger=none")
+    words += ("budget.batch_size=30", "optimizer.lr=0.01")  # halves of equal size; the rounding of a hard gate stays small
     states = []
     for trainer in ("cpu", "ddp"):
         done = cli(*words, f"trainer={trainer}", f"paths.output={tmp_path / trainer}", PYTHONPATH=path)
@@ -189,4 +190,4 @@ def test_two_devices_give_what_one_gives(method: type[Method], cli: Callable, tm
     one, two = states
     assert one.keys() == two.keys()
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-6, rtol=0)
+        torch.testing.assert_close(two[name], value, atol=1e-6, rtol=1e-6)
