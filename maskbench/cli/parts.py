@@ -133,11 +133,12 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
 def task_mistakes(method: Mapping[str, Any], task: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:
     """Why a method cannot do a task.
 
-    A method lists the tasks of this package that it is for. To a task from outside, which it cannot know, it is what the
-    task's contract says.
+    A method lists the tasks of this package that it is for. Of a task that no method of the package lists, a new one or one
+    from outside, its contract decides.
     """
     name, able, needs = task.get("name"), method.get("tasks"), task.get("needs")
-    ours = not needs or name in choices([identity.conf_dir()], "task")  # or from outside without a contract
+    listed = any(name in (node.get("tasks") or []) for node in methods([identity.conf_dir()]).values())
+    ours = not needs or listed
     if able is not None and name not in able and ours:
         others = [other for other, node in methods(folders).items() if name in (node.get("tasks") or [])]
         does = " or ".join(f"task={one}" for one in able)
