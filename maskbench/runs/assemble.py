@@ -80,8 +80,8 @@ class Run:
         finally:
             console.close()
             sink.finish({"finished": 0, "interrupted": 130}.get(status, 1))
-            if self.main:
-                self.record.settle() if status == "finished" else self.record.fail(status)
+            if status != "finished" and self.main:
+                self.record.fail(status)
             self.record.release()
 
     # ---- parts
@@ -136,7 +136,7 @@ class Run:
             return no_logger()
         return make(
             cfg.logger,
-            run_dir=self.folder,
+            run_dir=self.home,  # whose logs tell of every attempt
             run_id=f"{identity.key(cfg)}-s{cfg.seed}",
             name=f"{self.home.parent.name}/{self.home.name}",
             group=choices().get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
@@ -209,10 +209,11 @@ class Run:
         numbers = {name: value for name, value in outcome.metrics.items() if value is not None}
         sink.summary(numbers | {name: mark for name, mark in result["fingerprints"].items() if isinstance(mark, str)})
         sink.table("result", outcome.table)
-        if drawn:
-            sink.artifact(self.folder / "masks.safetensors", "masks")
         self.draw(result, sink)
         self.record.finish(result)
+        self.record.settle()
+        if drawn:
+            sink.artifact(self.home / "masks.safetensors", "masks")  # referred to by its place, which is final now
         return result, objective
 
     def draw(self, result: dict[str, Any], sink: FailSafeLogger) -> None:
