@@ -52,16 +52,16 @@ class Shared:
         words = self.words(phase, module)
         key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:32]
         with self.turn(key):
-            found = self.get(key, module)
-            if found:
+            entry = self.get(key, module)
+            if entry:
                 phase.method.train()
-                for step, values in found["rows"]:
+                for step, values in entry["rows"]:
                     phase.write(step, values)
-                result = {name: found[name] for name in RESULT}
+                result = {name: entry[name] for name in RESULT}
             else:
                 result = phase.run(None)
                 self.put(key, module, decided_by=words, rows=phase.rows, **result)
-        by = found["trained_by"] if found else None
+        by = entry["trained_by"] if entry else None
         return result | {"shared": {"step": phase.fit.journal.name, "phase": phase.name, "key": key, "trained_by": by}}
 
     def words(self, phase: "Phase", module: nn.Module) -> dict[str, Any]:
@@ -137,9 +137,9 @@ def named(function: Callable) -> str:
 
 def digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 of tensors: names, types, shapes and values."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        checksum.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        checksum.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return checksum.hexdigest()
