@@ -82,7 +82,7 @@ def changed(recorded: Mapping[str, str], present: Mapping[str, str]) -> list[str
     return sorted(name for name in {*recorded, *present} if recorded.get(name) != present.get(name))
 
 
-def found(name: str) -> bool:
+def readable(name: str) -> bool:
     """Whether the module can be read from here; a user's own lies where the run was started."""
     return _file(name) is not None
 

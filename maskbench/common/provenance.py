@@ -157,13 +157,13 @@ def git(root: Path, *words: str) -> str | None:
 
 def versions() -> dict[str, str | None]:
     """Installed versions of the packages that can move a number, without importing them; None: not installed."""
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 # ---- the machine

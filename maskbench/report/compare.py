@@ -49,8 +49,8 @@ def comparison(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], me
     left, right = (by_seed(side, name) for side, name in zip((a, b), names, strict=True))
     seeds = sorted(set(left) & set(right))
     if not seeds:
-        told = [", ".join(map(str, sorted(side))) for side in (left, right)]
-        raise UsageError(f"A has seeds {told[0]} and B {told[1]}: none is shared, and nothing can be paired.")
+        sides = [", ".join(map(str, sorted(side))) for side in (left, right)]
+        raise UsageError(f"A has seeds {sides[0]} and B {sides[1]}: none is shared, and nothing can be paired.")
     a, b = [left[seed] for seed in seeds], [right[seed] for seed in seeds]
     sets = [[run for run in (*a, *b) if run.data == data] for data in dict.fromkeys(run.data for run in (*a, *b))]
     reasons = [reason for one in sets for reason in blend(one, ["source"])]
@@ -58,10 +58,10 @@ def comparison(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], me
     reasons = list(dict.fromkeys([*reasons, *blend([*a, *b], ["code"])]))
     if reasons and not mixed:
         raise UsageError(f"A and B together would mix {'; '.join(reasons)}; mixed=allow insists.")
-    found = [one for name in wanted(a, b, metrics) if (one := paired(name, seeds, a, b))]
-    if not found:
+    metrics_of_both = [one for name in wanted(a, b, metrics) if (one := paired(name, seeds, a, b))]
+    if not metrics_of_both:
         raise UsageError(f"A and B share no defined number of {', '.join(metrics or ['objective'])}.")
-    return Comparison(found, notes(a, b, left, right, reasons))
+    return Comparison(metrics_of_both, notes(a, b, left, right, reasons))
 
 
 def by_seed(runs: Sequence[Run], name: str) -> dict[int, Run]:
@@ -100,14 +100,14 @@ def notes(a: Sequence[Run], b: Sequence[Run], left: dict, right: dict, reasons: 
     keys = [key for key in varied([a[0], b[0]]) if key.split(".")[-1] != "name"]
     gaps = [f"{key} ({plain(one.get(key))} and {plain(other.get(key))})" for key in keys[:TOLD]]
     more = f" and {len(keys) - TOLD} more" if len(keys) > TOLD else ""
-    told = [f"A and B differ in {', '.join(gaps)}{more}." if gaps else "A and B have the same config."]
+    sentences = [f"A and B differ in {', '.join(gaps)}{more}." if gaps else "A and B have the same config."]
     for name, side, rest in (("A", left, right), ("B", right, left)):
         if lonely := sorted(set(side) - set(rest)):
-            told.append(f"Left out: seed {', '.join(map(str, lonely))}, which only {name} has.")
+            sentences.append(f"Left out: seed {', '.join(map(str, lonely))}, which only {name} has.")
         if keys := varied(list(side.values())):
-            told.append(f"The runs of {name} differ in {', '.join(keys[:TOLD])} besides the seed.")
-    told += [f"mixed=allow: {reason}." for reason in reasons]
-    return told + [f"{line[0].upper()}{line[1:]}" for line in outdated([*a, *b])]
+            sentences.append(f"The runs of {name} differ in {', '.join(keys[:TOLD])} besides the seed.")
+    sentences += [f"mixed=allow: {reason}." for reason in reasons]
+    return sentences + [f"{line[0].upper()}{line[1:]}" for line in outdated([*a, *b])]
 
 
 def row(one: Metric) -> list[Any]:
@@ -118,7 +118,7 @@ def row(one: Metric) -> list[Any]:
     return [one.name, gap.n, a, b, gap.mean, gap.low, gap.high, p.effect, p.wins, p.ties, p.losses, p.sign_p, *robust]
 
 
-def seeds_table(found: Comparison) -> tuple[list[list[Any]], list[str]]:
+def seeds_table(compared: Comparison) -> tuple[list[list[Any]], list[str]]:
     """(rows, head): each seed's numbers and difference."""
-    rows = [[m.name, s, x, y, x - y] for m in found.metrics for s, x, y in zip(m.seeds, m.a, m.b, strict=True)]
+    rows = [[m.name, s, x, y, x - y] for m in compared.metrics for s, x, y in zip(m.seeds, m.a, m.b, strict=True)]
     return rows, ["metric", "seed", "A", "B", "A - B"]

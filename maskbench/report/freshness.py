@@ -43,7 +43,7 @@ def judge(about: Mapping[str, Any], present: Code | None = None) -> Freshness:
     config = about.get("config") or {}
     present = present or _now(tuple(sorted({*closure.names({part: config.get(part) for part in closure.PARTS})})))
     changed = closure.changed(recorded, present.modules)
-    hidden = any(not name.startswith("maskbench.") and not closure.found(name) for name in recorded)
+    hidden = any(not name.startswith("maskbench.") and not closure.readable(name) for name in recorded)
     if hidden:  # the user's modules lie where the run was started: what only they import cannot be seen from here either
         changed = [name for name in changed if name in recorded and name in present.modules]
     if several:

@@ -31,10 +31,10 @@ class Cell:
 
 def split(runs: Sequence[Run], keys: Sequence[str]) -> dict[tuple[str, ...], list[Run]]:
     """Runs by what they say about the keys, groups in the order of their values: numbers as numbers."""
-    found: dict[tuple[str, ...], list[Run]] = {}
+    members: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        found.setdefault(tuple(plain(run.value(key)) for key in keys), []).append(run)
-    return dict(sorted(found.items(), key=lambda item: [_order(word) for word in item[0]]))
+        members.setdefault(tuple(plain(run.value(key)) for key in keys), []).append(run)
+    return dict(sorted(members.items(), key=lambda item: [_order(word) for word in item[0]]))
 
 
 def _order(word: str) -> tuple[bool, float, str]:

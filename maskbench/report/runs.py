@@ -118,8 +118,8 @@ class Run:
     @property
     def budget(self) -> str:
         """One phase of training in words, such as `epochs=3 batch_size=128`."""
-        told = self.config.get("budget") or {}
-        return " ".join(f"{name}={told[name]}" for name in BUDGET if told.get(name) is not None)
+        budget = self.config.get("budget") or {}
+        return " ".join(f"{name}={budget[name]}" for name in BUDGET if budget.get(name) is not None)
 
     @property
     def machine(self) -> str:
@@ -288,10 +288,10 @@ def state(run: Path) -> str:
         return "finished"
     if not (run / "run.json").exists():
         return "new"
-    told = read_json(run / "run.json").get("status")
-    if told == "running":
+    status = read_json(run / "run.json").get("status")
+    if status == "running":
         return "running" if _locked(run / ".lock") else "interrupted"
-    return told if told == "failed" else "interrupted"
+    return status if status == "failed" else "interrupted"
 
 
 def _locked(path: Path) -> bool:

@@ -127,15 +127,15 @@ class _Judge:
 
     def lacking(self, row: Row, seeds: Sequence[int]) -> str:
         """Why a row has no value for these seeds: no finished run, or no such number in it."""
-        told = []
+        causes = []
         for seed in seeds:
             there = [self.found.get(q.run, {}).get(seed) for q in row.quantities]
             undefined = [q.metric for q, run in zip(row.quantities, there, strict=True) if run and number(run, q.metric) is None]
-            told.append(
+            causes.append(
                 "no finished run" if None in there else f"{', '.join(dict.fromkeys(undefined)) or 'the ratio'} is undefined"
             )
-        reasons = dict.fromkeys(told)
-        return "; ".join(f"seed {', '.join(str(s) for s, t in zip(seeds, told, strict=True) if t == r)}: {r}" for r in reasons)
+        reasons = dict.fromkeys(causes)
+        return "; ".join(f"seed {', '.join(str(s) for s, t in zip(seeds, causes, strict=True) if t == r)}: {r}" for r in reasons)
 
     def reasons(self, rows: Iterable[Row]) -> list[str]:
         """Why the runs behind the rows do not belong into one cell."""
@@ -189,27 +189,27 @@ def published(line: Line) -> str:
 
 
 def notes(judged: Judged, origin: bool) -> list[str]:
-    told = [f"Paper: {judged.table.paper}."]
+    sentences = [f"Paper: {judged.table.paper}."]
     seeds = ", ".join(map(str, judged.seeds))
     more = f"; on all runs also {' '.join(judged.overrides)}" if judged.overrides else ""
-    told.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
-    told += [f"{line[0].upper()}{line[1:]}" for line in outdated(judged.runs)]
-    told += list(reasons(judged))
+    sentences.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
+    sentences += [f"{line[0].upper()}{line[1:]}" for line in outdated(judged.runs)]
+    sentences += list(reasons(judged))
     if any(line.verdict in (HOLDS, FAILS) and not line.backed for line in judged.lines):
-        told.append(f"Verdicts with n= beside them rest on fewer than {BACKED} seeds.")
+        sentences.append(f"Verdicts with n= beside them rest on fewer than {BACKED} seeds.")
     beside = [line.published for line in judged.lines if line.published]
     statuses = {one.status for one in beside}
     if judged.budget == "quick" and "confirmed" in statuses:
-        told.append("The quick budget is smaller than the paper's, whose values stand for its own.")
+        sentences.append("The quick budget is smaller than the paper's, whose values stand for its own.")
     if "unconfirmed" in statuses:
-        told.append(UNCONFIRMED)
-    told += dict.fromkeys(f"Published: {one.source}." for one in beside if one.status == "confirmed")
-    told += dict.fromkeys(f"Ours, earlier: {one.source}." for one in beside if one.status == "ours")
-    told += [str(note) for note in judged.table.notes]
-    told += [f"{row.name}: {row.note}" for row in (line.row for line in judged.lines) if row.note]
+        sentences.append(UNCONFIRMED)
+    sentences += dict.fromkeys(f"Published: {one.source}." for one in beside if one.status == "confirmed")
+    sentences += dict.fromkeys(f"Ours, earlier: {one.source}." for one in beside if one.status == "ours")
+    sentences += [str(note) for note in judged.table.notes]
+    sentences += [f"{row.name}: {row.note}" for row in (line.row for line in judged.lines) if row.note]
     if judged.mixed:
-        told.append("mixed=allow: cells may mix data sources and codes.")
-    return told + (list(origins(judged)) if origin else [])
+        sentences.append("mixed=allow: cells may mix data sources and codes.")
+    return sentences + (list(origins(judged)) if origin else [])
 
 
 def reasons(judged: Judged) -> Iterable[str]:

@@ -83,8 +83,8 @@ class Run:
         finally:
             console.close()
             logger.finish({"finished": 0, "interrupted": 130}.get(status, 1))
-            if self.main:
-                self.record.settle() if status == "finished" else self.record.fail(status)
+            if status != "finished" and self.main:
+                self.record.fail(status)
             self.record.release()
 
     # ---- parts
@@ -141,7 +141,7 @@ class Run:
             return no_logger()
         return make(
             cfg.logger,
-            run_dir=self.folder,
+            run_dir=self.home,  # whose logs tell of every attempt
             run_id=f"{identity.key(cfg)}-s{cfg.seed}",
             name=f"{self.home.parent.name}/{self.home.name}",
             group=choices().get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
@@ -217,10 +217,11 @@ class Run:
         numbers = {name: value for name, value in outcome.metrics.items() if value is not None}
         logger.summary(numbers | {name: mark for name, mark in result["fingerprints"].items() if isinstance(mark, str)})
         logger.table("result", outcome.table)
-        if final_masks:
-            logger.artifact(self.folder / "masks.safetensors", "masks")
         self.draw(result, logger)
         self.record.finish(result)
+        self.record.settle()
+        if final_masks:
+            logger.artifact(self.home / "masks.safetensors", "masks")  # referred to by its place, which is final now
         return result, objective
 
     def draw(self, result: dict[str, Any], logger: FailSafeLogger) -> None:

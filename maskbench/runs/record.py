@@ -186,7 +186,7 @@ def codes_before(before: dict[str, Any], about: dict[str, Any]) -> dict[str, Any
 
 
 def forget(folder: Path) -> None:
-    """Remove what a run leaves in its folder, but for run.json and what loggers wrote."""
+    """Remove what a run leaves in its folder, but for run.json; what loggers wrote tells of every attempt and stays."""
     names = ["result.json", "state.json", "metrics.csv", "curves.json", "uncommitted.patch"]
     names += [f"{kind}.safetensors" for kind in ("masks", "weights", "ticket")]
     old = [*folder.glob("*.png"), *folder.glob("*.svg"), *folder.glob("state/*")]
@@ -202,8 +202,6 @@ def swap(redo: Path, home: Path) -> None:
         os.replace(redo / "run.json", home / "run.json")
     shutil.rmtree(redo / "state", ignore_errors=True)
     for path in sorted(redo.iterdir(), key=lambda path: path.name == "result.json"):
-        if path.is_dir() and (home / path.name).exists():
-            shutil.rmtree(home / path.name)
         os.replace(path, home / path.name)
     redo.rmdir()
 

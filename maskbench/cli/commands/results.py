@@ -170,20 +170,20 @@ class Columns:
     def cells(self, runs: Sequence[Run], where: str, metric: str | None = None) -> list[object]:
         from maskbench.report.groups import cell, varied
 
-        found = cell(runs, metric or self.metrics[0], strata=self.strata, mixed=self.mixed)
-        if found.refused:
-            self.note(f"{where}: refused, it would mix {'; '.join(found.refused)} (mixed=allow insists)")
+        summary = cell(runs, metric or self.metrics[0], strata=self.strata, mixed=self.mixed)
+        if summary.refused:
+            self.note(f"{where}: refused, it would mix {'; '.join(summary.refused)} (mixed=allow insists)")
         elif runs and (keys := varied(runs, without=[self.strata] if self.strata else [])):
             more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
             self.note(f"{where}: averages over {', '.join(keys[:4])}{more}")
         if self.numbers:
-            mean = found.mean
+            mean = summary.mean
             numbers = [mean.mean, mean.low, mean.high] if mean else [None] * 3
-            return [found.n, *numbers, *([found.iqm, found.low, found.high] if self.strata else [])]
-        if found.refused:
+            return [summary.n, *numbers, *([summary.iqm, summary.low, summary.high] if self.strata else [])]
+        if summary.refused:
             return ["refused"] * (2 if self.strata else 1)
-        robust = [interval(found.iqm, found.low, found.high)] if self.strata else []
-        return [interval(found.mean.mean, found.mean.low, found.mean.high) if found.mean else "-", *robust]
+        robust = [interval(summary.iqm, summary.low, summary.high)] if self.strata else []
+        return [interval(summary.mean.mean, summary.mean.low, summary.mean.high) if summary.mean else "-", *robust]
 
     def note(self, text: str) -> None:
         if text not in self.notes:

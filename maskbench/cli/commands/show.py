@@ -50,7 +50,7 @@ def origins(command: "cmdline.Command", overrides: list[str], cfg: DictConfig) -
     """Top-level key -> the files and overrides that set something in it, in order of precedence, lowest first."""
     from hydra.types import RunMode
 
-    found: dict[str, list[str]] = {name: [] for name in cfg if name not in ("hydra", "experiment")}
+    makers: dict[str, list[str]] = {name: [] for name in cfg if name not in ("hydra", "experiment")}
     for default in command.loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults:
         if (default.package or "").split(".")[0] == "hydra" or default.config_path.startswith("hydra/"):
             continue
@@ -59,13 +59,13 @@ def origins(command: "cmdline.Command", overrides: list[str], cfg: DictConfig) -
             continue
         file = _short(Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml", command.folders)
         for name in [default.package.split(".")[0]] if default.package else loaded.config:
-            if name in found:
-                found[name].append(file)
+            if name in makers:
+                makers[name].append(file)
     for override in command.overrides:
         top = override.key_or_group.split(".")[0]
-        if top in found and not command.is_group(override):
-            found[top].append(override.input_line)
-    return found
+        if top in makers and not command.is_group(override):
+            makers[top].append(override.input_line)
+    return makers
 
 
 def _short(path: Path, folders: list[Path]) -> str:
@@ -79,15 +79,15 @@ def _short(path: Path, folders: list[Path]) -> str:
 
 def record(run: Path) -> None:
     """Print what the run directory holds; what is missing is left out."""
-    told, result = read_json(run / "run.json"), read_json(run / "result.json")
-    code = load(run)
+    about, result = read_json(run / "run.json"), read_json(run / "result.json")
+    there = load(run)
     for title, rows in [
-        (str(run), [["state", code.status], *_freshness(code), *_attempts(told)]),
-        ("choices", [[k, v] for k, v in (told.get("choices") or {}).items() if v is not None]),
+        (str(run), [["state", there.status], *_freshness(there), *_attempts(about)]),
+        ("choices", [[k, v] for k, v in (about.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),
-        ("origin", list(_origin(told))),
-        ("cost", [[k, v] for k, v in (told.get("cost") or {}).items()]),
+        ("origin", list(_origin(about))),
+        ("cost", [[k, v] for k, v in (about.get("cost") or {}).items()]),
         ("W&B, read back from its offline file", list(_wandb(run))),
         ("files", [[size(p.stat().st_size), p.name] for p in sorted(run.iterdir()) if p.is_file()]),
     ]:
@@ -106,27 +106,27 @@ def _freshness(run: Run) -> list[list]:
     return [["code", f"{run.freshness}: {run.code_now}" if run.code_now.old else f"{run.freshness}, {', '.join(run.codes)}"]]
 
 
-def _attempts(told: dict) -> list[list]:
+def _attempts(about: dict) -> list[list]:
     return [
         ["attempt", f"{attempt.get('started', '?')} to {attempt.get('ended', '?')}: {attempt.get('status', '?')}"]
-        for attempt in told.get("attempts") or []
+        for attempt in about.get("attempts") or []
     ]
 
 
-def _origin(told: dict) -> Iterator[list]:
-    commit = told.get("git") or told
+def _origin(about: dict) -> Iterator[list]:
+    commit = about.get("git") or about
     if commit.get("commit"):
         yield ["commit", f"{commit['commit']}{' with changes (uncommitted.patch)' if commit.get('dirty') else ''}"]
     for name in ("key", "seed", "threads", "python", "platform", "cpu", "cores"):
-        if told.get(name) is not None:
-            yield [name, str(told[name])]
-    for name, value in (told.get("machine") or {}).items():
+        if about.get(name) is not None:
+            yield [name, str(about[name])]
+    for name, value in (about.get("machine") or {}).items():
         yield [name, str(value)]
-    if versions := told.get("versions"):
+    if versions := about.get("versions"):
         yield ["versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)]
-    if source := (told.get("data") or {}).get("source"):
+    if source := (about.get("data") or {}).get("source"):
         yield ["data from", source]
-    if overrides := told.get("overrides"):
+    if overrides := about.get("overrides"):
         yield ["command", f"maskbench {' '.join(overrides)}"]
 
 
@@ -135,10 +135,13 @@ def _wandb(run: Path) -> Iterator[list]:
         return
     from maskbench.report import wandb_file
 
-    if (found := wandb_file.read(run)) is None:
+    if (logged := wandb_file.read(run)) is None:
         return
-    names = {name for row in found.history for name in row if not name.startswith("_")}
-    yield ["run", f"{found.id} of project {found.project}, group {found.group}, attempts {found.attempts}"]
-    yield ["history", f"{len(found.history)} rows of {', '.join(sorted(names))}"]
-    yield ["summary", f"{len([name for name in found.summary if not name.startswith('_')])} values"]
-    yield ["exit code", "none: still running, or killed" if found.exit_code is None else str(found.exit_code)]
+    names = {name for row in logged.history for name in row if not name.startswith("_")}
+    yield [
+        "run",
+        f"{logged.id} of project {logged.project}, group {logged.group}, attempts {logged.attempts}",
+    ]
+    yield ["history", f"{len(logged.history)} rows of {', '.join(sorted(names))}"]
+    yield ["summary", f"{len([name for name in logged.summary if not name.startswith('_')])} values"]
+    yield ["exit code", "none: still running, or killed" if logged.exit_code is None else str(logged.exit_code)]
