@@ -15,14 +15,14 @@ help:  ## print the targets
 run: .venv/ready  ## SupSup on SplitMNIST, real data, with a table at the end
 	@$(BIN)/python -m maskbench method=supsup data=splitmnist
 
-test: .venv/ready  ## the tests: minutes, no GPU, no account, no network beyond the package registries
+test: .venv/ready  ## the tests to run often: minutes, no GPU, no account, no network
 	@$(PYTEST)
 
 test-full: .venv/ready  ## all tests but real training: also a browser, a clean environment, kill -9; lists what was skipped
 	@$(PYTEST) -m "not slow"
 
 test-rest: .venv/ready  ## what test-full has beyond test
-	@$(PYTEST) -m "full and not slow"
+	@$(PYTEST) -m "(full or network) and not slow"
 
 acceptance: .venv/ready  ## real training held to the specifications' tolerances; SYSTEM=supsup for one system
 	@$(BIN)/python -m pytest -q -m slow tests/acceptance $(if $(SYSTEM),-k $(SYSTEM),)

@@ -32,14 +32,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
-settings.register_profile("maskbench", deadline=None, derandomize=True, database=None, max_examples=60)
-settings.load_profile("maskbench")
+settings.register_profile("full", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.register_profile("default", settings.get_profile("full"), max_examples=15)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     import torch
 
     torch.set_num_threads(1)
+    settings.load_profile("default" if "not full" in config.option.markexpr else "full")
 
 
 # ---- configs
@@ -196,8 +197,9 @@ def surroundings(data_root: Path, changes: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, data_root: Path) -> Callable:
-    """`cli(*words, **env)`: `python -m maskbench *words` in the test's folder; the completed process."""
+def interpreter(tmp_path: Path, data_root: Path) -> Callable:
+    """`interpreter(*words, **env)`: `python -m maskbench *words` in the test's folder, which costs seconds; the completed
+    process."""
 
     def run(*words: str, **env: str) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -246,10 +248,25 @@ def script(processes: Any) -> Callable:
 
 @pytest.fixture
 def program(script: Callable, tmp_path: Path, data_root: Path) -> Callable:
-    """`program(*words, log=...)`: a process at `maskbench *words`; its standard error goes to the file `log`."""
+    """`program(*words, log=..., out=...)`: a process at `maskbench *words`; its standard error goes to the file `log`, its
+    standard output to `out`, if that is given."""
 
-    def start(*words: str, log: str = "stderr") -> multiprocessing.Process:
-        env = {"MASKBENCH_DATA": str(data_root), "COLUMNS": "200"}
-        return script(ROOT / "tests" / "program.py", words=list(words), folder=tmp_path, log=tmp_path / log, env=env)
+    def start(*words: str, log: str | Path = "stderr", out: str | Path = os.devnull, **env: str) -> multiprocessing.Process:
+        env = {"MASKBENCH_DATA": str(data_root), "COLUMNS": "200"} | env
+        names = {"words": list(words), "folder": tmp_path, "log": tmp_path / log, "out": tmp_path / out, "env": env}
+        return script(ROOT / "tests" / "program.py", **names)
 
     return start
+
+
+@pytest.fixture
+def cli(program: Callable, tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """`cli(*words, **env)`: `maskbench *words` in the test's folder and in a fork that has the imports; the completed process."""
+
+    def run(*words: str, **env: str) -> subprocess.CompletedProcess:
+        streams = tmp_path_factory.mktemp("streams")
+        process = program(*words, log=streams / "err", out=streams / "out", **env)
+        process.join()
+        return subprocess.CompletedProcess(words, process.exitcode, (streams / "out").read_text(), (streams / "err").read_text())
+
+    return run

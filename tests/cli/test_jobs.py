@@ -120,7 +120,7 @@ import subprocess
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from maskbench import jobs
+from maskbench.cli import jobs
 jobs.PROGRAM = (sys.executable, {str(tmp_path / "slow.py")!r})
 print("ready", flush=True)
 try:

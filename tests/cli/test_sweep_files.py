@@ -55,23 +55,24 @@ def test_a_sweep_changes_no_key_and_its_mistakes_start_nothing(runs: Callable, c
     assert "cannot do task=prune" in capsys.readouterr().err and len(seen) == before
 
 
-def test_a_broken_job_ends_no_other_and_the_rerun_does_only_what_is_missing(cli: Callable, tmp_path: Path) -> None:
+@pytest.mark.full
+def test_a_broken_job_ends_no_other_and_the_rerun_does_only_what_is_missing(interpreter: Callable, tmp_path: Path) -> None:
     """With joblib, whose jobs are processes of their own."""
     small = ["data=splitmnist", "data.base=synthetic", "logger=none", "task.trials=2", "task.probe=10", "budget.steps=2"]
     words = ["sweep=seeds", "method=packnet", *small, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1"]
     (tmp_path / "outputs").mkdir()
-    done = cli(*words, "backbone.widths=[16,8]", "seed=0")
+    done = interpreter(*words, "backbone.widths=[16,8]", "seed=0")
     (first,) = (tmp_path / "outputs").glob("packnet-*/s0-*")
     assert done.returncode == 0 and (first / "result.json").exists(), done.stderr
     other = first.with_name(first.name.replace("s0", "s1"))
     other.mkdir()
     with FileLock(other / ".lock"):  # another process is at work there
-        done = cli(*words, "backbone.widths=[16,8]", "seed=0,1,2")
+        done = interpreter(*words, "backbone.widths=[16,8]", "seed=0,1,2")
     assert done.returncode == 2 and "1 job of the sweep failed" in done.stderr
     assert "seed=1" in done.stderr.splitlines()[-1] and "another process" in done.stderr.splitlines()[-1]
     assert not (other / "result.json").exists()
     assert (first.with_name(first.name.replace("s0", "s2")) / "result.json").exists(), done.stderr
-    assert cli(*words, "backbone.widths=[16,8]", "seed=0,1,2").returncode == 0
+    assert interpreter(*words, "backbone.widths=[16,8]", "seed=0,1,2").returncode == 0
     attempts = [json.loads(p.read_text())["attempts"] for p in (tmp_path / "outputs").glob("packnet-*/s*/run.json")]
     assert sorted(map(len, attempts)) == [1, 1, 1], "nothing was done twice"
 

@@ -1,4 +1,5 @@
-"""Every method of conf/method, found by listing the folder: a new one is held to the contract without an edit here."""
+"""Every method of conf/method, listed from the folder. `make test` holds one method of each mechanism to the contract, `make
+test-full` all of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,43 @@ from omegaconf import OmegaConf
 
 METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("[!_]*.yaml"))
 STEPS = 9  # of a phase; no multiple of any block size tried here but 1
+MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the first stands for the others
+    "one net, all weights": ["dense", "finetune"],
+    "shared trunk, a head a stage": ["heads", "frozen_heads"],
+    "a net a stage": ["separate"],
+    "a mask a stage, learnt by scores": ["supsup", "piggyback"],
+    "masks kept as attractors": ["hopsupsup"],
+    "pruned weights, owned by stages": ["packnet"],
+    "weights bound to a context": ["psp"],
+    "a rank-one factor a stage": ["batch_ensemble"],
+    "a rank-one factor a member": ["batch_ensemble_members"],
+    "pruned by magnitude, rewound": ["lottery"],
+    "top scores": ["edge_popup"],
+    "masks drawn by probability": ["supermask"],
+    "units drawn at every forward": ["mc_dropout"],
+    "fixed masks of units": ["masksembles"],
+    "several nets": ["deep_ensembles", "mc_dropout_ensemble", "masksembles_ensemble"],
+    "two loops": ["maml", "anil", "boil", "fomaml"],
+    "two loops over scores": ["meta_ticket", "meta_ticket_boil"],
+    "from a source, with a penalty": [
+        "transfer_l2_sp", "transfer_finetune", "transfer_l2", "transfer_delta", "transfer_bss", "transfer_last_layer",
+        "transfer_scratch",
+    ],
+    "from a source, with its mask": ["pac_net", "pac_net_no_allocate", "pac_net_no_penalty", "pac_net_random_mask"],
+    "chosen, not trained": ["subset_sum", "malach", "malach_neuron"],
+}  # fmt: skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "tiny" in metafunc.fixturenames:
-        metafunc.parametrize("tiny", METHODS, indirect=True)
+        stand = {methods[0] for methods in MECHANISMS.values()}
+        cases = [pytest.param(name, marks=() if name in stand else pytest.mark.full) for name in METHODS]
+        metafunc.parametrize("tiny", cases, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def mechanisms() -> dict[str, list[str]]:
+    return MECHANISMS
 
 
 @pytest.fixture

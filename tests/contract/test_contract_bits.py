@@ -15,13 +15,16 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     assert any(not torch.equal(calm.state[name], other.state[name]) for name in moving)
 
 
-@pytest.mark.parametrize("block", [1, 7])
+@pytest.mark.parametrize("block", [pytest.param(1, marks=pytest.mark.full), 7])
 def test_block_size_leaves_the_bits_alone(tiny: tuple[str, ...], calm, block: int, build: Callable, same: Callable) -> None:
     assert calm.cfg.loop.block > 7
     same(calm, build(*tiny, f"loop.block={block}", folder="other").go())
 
 
-@pytest.mark.parametrize("every", [0, 1e9], ids=["saved-always", "saved-never"])
+EVERY = [pytest.param(0, id="saved-always"), pytest.param(1e9, id="saved-never", marks=pytest.mark.full)]
+
+
+@pytest.mark.parametrize("every", EVERY)
 def test_an_interrupted_run_goes_on_bit_for_bit(
     tiny: tuple[str, ...], calm, every: float, relay: Callable, same: Callable
 ) -> None:

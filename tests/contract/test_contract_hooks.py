@@ -173,7 +173,7 @@ method: {{_target_: test_contract_hooks.{name}, name: hooked, about: has hooks, 
 
 @pytest.mark.full
 @pytest.mark.parametrize("method", METHODS)
-def test_two_devices_give_what_one_gives(method: type[Method], cli: Callable, tmp_path: Path) -> None:
+def test_two_devices_give_what_one_gives(method: type[Method], interpreter: Callable, tmp_path: Path) -> None:
     """Each of two processes takes half of every batch; what the hooks see is averaged."""
     choice = tmp_path / "conf" / "method" / "hooked.yaml"
     choice.parent.mkdir(parents=True)
@@ -183,7 +183,7 @@ def test_two_devices_give_what_one_gives(method: type[Method], cli: Callable, tm
     words += ("budget.batch_size=30", "optimizer.lr=0.01")  # halves of equal size; the rounding of a hard gate stays small
     states = []
     for trainer in ("cpu", "ddp"):
-        done = cli(*words, f"trainer={trainer}", f"paths.output={tmp_path / trainer}", PYTHONPATH=path)
+        done = interpreter(*words, f"trainer={trainer}", f"paths.output={tmp_path / trainer}", PYTHONPATH=path)
         assert done.returncode == 0, done.stderr
         (weights,) = (tmp_path / trainer).glob("*/s*/weights.safetensors")
         states.append(load_file(weights))

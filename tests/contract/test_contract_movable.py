@@ -35,7 +35,7 @@ class Watched:
         return curve
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ["momentum", pytest.param("adam", marks=pytest.mark.full)])
 def test_only_what_is_movable_moves(tiny: tuple[str, ...], optimizer: str, build: Callable) -> None:
     bench = build(*tiny, *OPTIMIZERS[optimizer])
     watched = Watched(bench.fit)

@@ -18,7 +18,7 @@ from maskbench.training.method import Method
 FIRST = 50  # test inputs whose logits are compared
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+@pytest.mark.parametrize("kind", ["safetensors", pytest.param("pt", marks=pytest.mark.full)])
 def test_a_new_process_gives_the_same_answers(calm, kind: str, script: Callable, tmp_path: Path) -> None:
     state, config, out = tmp_path / f"state.{kind}", tmp_path / "config.yaml", tmp_path / "answers.pt"
     save_file(calm.state, state) if kind == "safetensors" else torch.save(calm.method.state_dict(), state)
@@ -48,7 +48,7 @@ def test_a_copy_answers_like_the_original_and_trains_apart_from_it(calm) -> None
 def test_what_is_known_has_masks_and_what_has_masks_is_known(tiny: tuple[str, ...], build: Callable, calm) -> None:
     if len(calm.stages) == 1:  # its masks are numbered by level, if at all
         levels = {int(name.split("/")[0]) for name in calm.method.masks()}
-        assert calm.method.knows(calm.stages[0]) and levels == {*range(len(levels))}
+        assert calm.method.has_learned(calm.stages[0]) and levels == {*range(len(levels))}
         return
     bench = build(*tiny)
     assert bench.method.masks() == {}, "no stage is learnt, so no mask is drawn"

@@ -21,11 +21,11 @@ _calm: list[Path] = []
 
 
 @pytest.fixture
-def calm(cli: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calm(interpreter: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output root of PackNet's undisturbed run, by `python -m maskbench` itself, done once."""
     if not _calm:
         output = tmp_path_factory.mktemp("calm")
-        done = cli(*PACKNET, f"paths.output={output}")
+        done = interpreter(*PACKNET, f"paths.output={output}")
         assert done.returncode == 0, done.stderr
         _calm.append(output)
     return _calm[0]
@@ -158,6 +158,7 @@ def test_the_same_command_while_it_runs_is_refused_and_once_it_is_done_is_not_re
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished run is not redone"
 
 
+@pytest.mark.full
 def test_a_damaged_checkpoint_is_one_sentence_and_force_starts_anew(program: Callable, tmp_path: Path) -> None:
     words = (*PACKNET, "loop.checkpoint_seconds=0", "paths.output=out")
     process, count = program(*words), saves(tmp_path / "out")

@@ -1,6 +1,7 @@
 """A finished run comes back in a process that never trained: the same method, data and answers; what does not is said."""
 
 import json
+import os
 import runpy
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,7 @@ RUNS = {
     "packnet": (*TINY, "data=splitmnist", "backbone.widths=[24,12]"),
 }
 ASKS = Path(__file__).with_name("saved_answers.py")
+PROGRAM = Path(__file__).parents[1] / "program.py"
 
 
 @pytest.fixture(scope="module", params=RUNS)
@@ -28,8 +30,14 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """The directory of a run that the program did in a process of its own."""
     folder = tmp_path_factory.mktemp("saved")
     words = [f"method={request.param}", *RUNS[request.param]]
-    names = {"words": words, "folder": folder, "log": folder / "log", "env": {"MASKBENCH_DATA": str(data_root)}}
-    process = processes.Process(target=runpy.run_path, args=(str(ASKS.parents[1] / "program.py"), names, "script"))
+    names = {
+        "words": words,
+        "folder": folder,
+        "log": folder / "log",
+        "out": os.devnull,
+        "env": {"MASKBENCH_DATA": str(data_root)},
+    }
+    process = processes.Process(target=runpy.run_path, args=(str(PROGRAM), names, "script"))
     process.start()
     process.join()
     assert process.exitcode == 0, (folder / "log").read_text()

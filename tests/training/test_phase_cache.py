@@ -147,6 +147,7 @@ def result(output: Path, method: str) -> tuple[dict, dict]:
     return about, {name: value for name, value in whole["metrics"].items() if "seconds" not in name}
 
 
+@pytest.mark.full
 def test_one_of_two_runs_at_once_trains_and_the_other_waits(program: Callable, tmp_path: Path) -> None:
     """The one that trains is killed with -9: the one that waits trains; the killed one goes on where it was."""
     words = (*RUN, f"paths.output={tmp_path / 'out'}")
