@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, run_dir, size
 from maskbench.common import identity
-from maskbench.common.files import read_json
+from maskbench.common.files import glance
 from maskbench.report.runs import Run, load
 
 
@@ -79,10 +79,10 @@ def _short(path: Path, folders: list[Path]) -> str:
 
 def record(run: Path) -> None:
     """Print what the run directory holds; what is missing is left out."""
-    told, result = read_json(run / "run.json"), read_json(run / "result.json")
+    told, result = glance(run / "run.json"), glance(run / "result.json")
     code = load(run)
     for title, rows in [
-        (str(run), [["state", code.status], *_freshness(code), *_attempts(told)]),
+        (str(run), [["state", code.status], *([["fault", code.fault]] if code.fault else []), *_freshness(code), *_attempts(told)]),
         ("choices", [[k, v] for k, v in (told.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),
