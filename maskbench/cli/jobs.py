@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from maskbench.cli import forks
+from maskbench.cli.interrupts import terminable
 from maskbench.report.runs import state
 
 SHOWN = 24  # jobs of a live table; the others are counted
@@ -102,23 +103,6 @@ def end(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if job.process.poll() is None:
             job.process.send_signal(signal.SIGTERM)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Inside, being asked to terminate is an interruption, so that no process is left behind at work."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _do(job: Job, stop: threading.Event, tell: "Progress") -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
@@ -27,6 +28,7 @@ from maskbench.common.errors import UsageError
 
 DONE, FAILED, USER, INTERRUPTED = 0, 1, 2, 130
 SEVERITY = (DONE, USER, FAILED, INTERRUPTED)
+PATIENCE = 1.0  # seconds between two looks at runs that other processes are at work on
 WORKER_LOG = "MASKBENCH_OUTCOMES"  # a file in which worker processes of a launcher leave for the sweep what went wrong
 DISK = {
     errno.ENOSPC: "no space left",
@@ -34,6 +36,10 @@ DISK = {
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
     errno.EROFS: "read-only file system",
+    errno.EFBIG: "the file would be larger than this process may write (ulimit -f)",
+    errno.EIO: "the disk gave an input/output error",
+    errno.ENOLCK: "the file system has no locks left",
+    errno.ENAMETOOLONG: "file name too long",
 }
 
 identity.register()  # on import, so that workers which only import `job` know them too
@@ -54,6 +60,8 @@ class JobFailed(Exception):
 
 
 _outcomes: list[Outcome] = []
+_over: set[str] = set()  # run directories that this sweep has dealt with
+_elsewhere: set[str] = set()  # and those it met in the hands of another process, and left for later
 _main_process: int | None = None  # id of the process that entered `launch`; a worker's own import leaves it None
 
 
@@ -62,13 +70,17 @@ def launch(argv: list[str], sweep: bool) -> int:
     global _main_process
     import hydra
 
-    _outcomes.clear()
+    for memory in (_outcomes, _over, _elsewhere):
+        memory.clear()
     _main_process = os.getpid()
     logging.raiseExceptions = False  # a log that cannot be written is not worth a traceback on the terminal
     app = hydra.main(version_base="1.3", config_path=str(identity.conf_dir()), config_name="config")(job)
     with _hydra_sees(argv), _worker_outcomes() as workers:
         try:
             app()
+            while _elsewhere:
+                _until_one_is_free()
+                app()  # once more over the whole grid: what is over is passed by
         except SystemExit as end:
             if end.code not in (None, 0):
                 _outcomes.append(Outcome("", USER, str(end.code)))
@@ -93,6 +105,17 @@ def launch(argv: list[str], sweep: bool) -> int:
     return max((outcome.status for outcome in _outcomes), key=SEVERITY.index, default=DONE)
 
 
+def _until_one_is_free() -> None:
+    """Wait until another process has let go of one of the runs that this sweep left to it."""
+    from maskbench.report.runs import state
+
+    folders = [*map(Path, _elsewhere)]
+    _elsewhere.clear()
+    print(f"maskbench: {len(folders)} runs of the sweep are in other hands: waiting for them", file=sys.stderr)
+    while all(state(folder) == "running" for folder in folders):
+        time.sleep(PATIENCE)
+
+
 def _unfinished(argv: list[str]) -> Iterator[str]:
     """The jobs of a sweep that have no result, by their overrides."""
     from maskbench.cli import command_line
@@ -112,15 +135,24 @@ def job(cfg: DictConfig) -> float | None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides, folder = list(HydraConfig.get().overrides.task), HydraConfig.get().runtime.output_dir
+    if folder in _over:
+        return None
+    _over.add(folder)
     try:
         from maskbench.cli import preflight
         from maskbench.runs.finished import earlier
+        from maskbench.runs.record import Busy
 
         preflight.check_config(cfg, given=[text.lstrip("+").partition("=")[0] for text in overrides])
         if (known := earlier(cfg)) is not None:
             return known
-        objective = importlib.import_module("maskbench.runs.assemble").run(cfg)
+        try:
+            objective = importlib.import_module("maskbench.runs.assemble").run(cfg)
+        except Busy:
+            _over.remove(folder)
+            _elsewhere.add(folder)
+            return None
         return None if objective is None else float(objective)
     except (Exception, SystemExit) as error:
         outcome = Outcome(" ".join(overrides) or "defaults", *_judge(error))

@@ -5,6 +5,7 @@ import os
 import sys
 
 from maskbench import __version__
+from maskbench.cli.interrupts import terminable
 from maskbench.cli.launch import DONE, INTERRUPTED, USER, complain, judge_outside, launch
 from maskbench.common import identity
 from maskbench.common.errors import UsageError, did_you_mean
@@ -20,6 +21,7 @@ COMMANDS = {
     "table": "a paper's table or all of them: run what is missing, ours beside the paper's",
     "figure": "figures of a run, or of its seeds together",
     "report": "one HTML page of all runs: sortable tables, plots, masks, where each number came from",
+    "verify": "whether every file of runs is what they wrote",
     "doctor": "this machine and what is installed",
     "data": "which data sets are here; fetch NAME gets one",
 }
@@ -31,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)  # `_target_: mymodule.Net` beside the user, for the console script too
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        with terminable():
+            return _dispatch(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         complain(str(error))
         return USER

@@ -1,36 +1,113 @@
-"""Small files, read and replaced whole. Imports nothing heavy: the command line reads records with it."""
+"""Files that outlive a power cut, and files that are read whole: what is absent, what cannot be read and what is damaged are
+three things. Imports nothing heavy: the command line reads records with it.
 
+One rule for all that a run writes: the data of a file are on the disk before anything that points at it, be that a name in a
+folder or a number in another file; and so is a name before the next thing that counts on it (`sync` of the folder).
+"""
+
+import errno
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from maskbench.common.errors import UsageError
+
+
+class Unusable(UsageError):
+    """A file of a run that is there and of no use."""
+
+
+class Unreadable(Unusable):
+    """A file that may well be sound, but which this machine cannot read now."""
+
+
+class Damaged(Unusable):
+    """A file whose content is not what was written."""
+
+
+# ---- writing
+
+
+def sync(path: Path) -> None:
+    """Wait until the data of a file, or the names in a folder, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # some file systems sync no folders
+            raise
+    finally:
+        os.close(number)
+
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file, then put it in `path`'s place at once: readers see the old or the new, whole."""
+    """Let `write` fill a temporary file, then put it in `path`'s place at once: readers see the old or the new, whole; and
+    once this returns a power cut leaves the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, to stay."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+
+
+# ---- reading
+
+
+def content(path: Path) -> bytes | None:
+    """The bytes of a file; None only where there is none.
+
+    Raises:
+        Unreadable: there may be one, and it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise Unreadable(
+            f"{path} cannot be read ({reason}); nothing was changed: try again, or mend the disk or the rights"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in `path`; empty when it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    """The object in `path`; empty when there is no such file.
+
+    Raises:
+        Unreadable: there may be one, and it cannot be read.
+        Damaged: it holds no JSON object.
+    """
+    whole = content(path)
+    if whole is None:
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        value = json.loads(whole)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Damaged(f"{path} is damaged: it holds no JSON object")
+    return value
 
 
-def read_result(run: Path) -> dict[str, Any]:
-    """result.json of a run directory; empty while the run is not finished, and where no run.json says what it answers."""
-    return read_json(run / "result.json") if read_json(run / "run.json") else {}
+def glance(path: Path) -> dict[str, Any]:
+    """The object in `path` for whoever only shows it: empty also where the file is of no use."""
+    try:
+        return read_json(path)
+    except Unusable:
+        return {}
 
 
 def anew(state: Path) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskbench.common.checksums import check, read_result
 from maskbench.common.files import read_json
 
 
@@ -28,10 +29,13 @@ def read(folder: Path, result: dict[str, Any] | None = None) -> Finished:
 
     Raises:
         FileNotFoundError: there is no result.
+        Unusable: a file of the run cannot be read, or is not what the run wrote.
     """
-    result = read_json(folder / "result.json") if result is None else result
+    if result is None:
+        result = read_result(folder)
+        check(folder, "curves.json", "masks.safetensors")
     if not result:
         raise FileNotFoundError(folder / "result.json")
-    config = (read_json(folder / "run.json") or {}).get("config") or {}
+    config = read_json(folder / "run.json").get("config") or {}
     curves = folder / "curves.json"
     return Finished(folder, result, json.loads(curves.read_text()) if curves.exists() else [], config)

@@ -5,6 +5,7 @@ a group, a dotted key of its config. `tidy` gives one row a number, `wide` one r
 """
 
 import fnmatch
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from maskbench.common import provenance
+from maskbench.common.checksums import check, read_result
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.files import read_json, read_result
+from maskbench.common.files import Damaged, Unreadable, Unusable, read_json
 from maskbench.common.identity import leaves, spelling
 from maskbench.report.freshness import Freshness, judge, made_by, modules
+
+log = logging.getLogger("maskbench")
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
 FACTS = (*HEAD, "task", "source", "name", "budget", "freshness")
@@ -24,11 +28,13 @@ BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one b
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory: `about` is its run.json, `result` its result.json, empty while it is not finished."""
+    """One run directory: `about` is its run.json, `result` its result.json, empty while it is not finished; both are where they
+    are of no use, and then `fault` says why."""
 
     folder: Path
     about: Mapping[str, Any]
     result: Mapping[str, Any]
+    fault: str = ""
 
     @cached_property
     def status(self) -> str:
@@ -95,6 +101,15 @@ class Run:
         """The commit the run was started from, and the hash of what was not committed."""
         return provenance.committed(self.about, self._patch)
 
+    def sound(self, name: str) -> bool:
+        """Whether a file of the run is what the run wrote, as far as that was recorded; one that is not is named."""
+        try:
+            check(self.folder, name)
+        except Unusable as error:
+            log.warning("passed over: %s", error)
+            return False
+        return True
+
     @property
     def _patch(self) -> str:
         patch = self.folder / "uncommitted.patch"
@@ -152,22 +167,33 @@ class Run:
 
 
 def load(folder: Path) -> Run:
-    """The run in `folder`, whatever is there of it; a file that is no record of ours counts as missing."""
-    about, result = read_json(folder / "run.json"), read_json(folder / "result.json")
+    """The run in `folder`, whatever is there of it; a file that is no record of ours counts as missing, and one that cannot be
+    read or is damaged is the run's fault."""
+    try:
+        about, result = read_json(folder / "run.json"), read_json(folder / "result.json")
+        if result:
+            check(folder, "run.json", "result.json")
+    except Unusable as error:
+        return Run(folder, {}, {}, str(error))
     ours = all(isinstance(about.get(name) or {}, Mapping) for name in ("config", "choices", "data", "code"))
     sound = isinstance(result.get("metrics") or {}, Mapping)
     return Run(folder, about if ours else {}, result if sound else {})
 
 
 def read(output: Path, filters: Sequence["Filter"] = ()) -> list[Run]:
-    """The runs below an output folder that pass every filter, in order of their directories.
+    """The runs below an output folder that pass every filter, in order of their directories; one whose files are of no use is
+    named and left out.
 
     Raises:
         UsageError: there is no such folder, or no run knows the key of a filter.
     """
     if not output.is_dir():
         raise UsageError(f"there is no folder {output}; --output FOLDER says where the runs are.")
-    return passing([*map(load, folders(output))], filters)
+    runs = [*map(load, folders(output))]
+    for run in runs:
+        if run.fault:
+            log.warning("left out: %s", run.fault)
+    return passing([run for run in runs if not run.fault], filters)
 
 
 def folders(output: Path) -> Iterator[Path]:
@@ -280,15 +306,20 @@ def wide(runs: Iterable[Run], metrics: Sequence[str], extra: Sequence[str] = ())
 
 
 def state(run: Path) -> str:
-    """new, finished, failed, interrupted or running of a run directory.
+    """new, finished, failed, interrupted or running of a run directory; unreadable or damaged where its files cannot say.
 
     A run that was killed could not write so; it is told from one at work by the lock, which dies with its process.
     """
-    if read_result(run).get("status") == "finished":
-        return "finished"
-    if not (run / "run.json").exists():
+    try:
+        if read_result(run).get("status") == "finished":
+            return "finished"
+        status = read_json(run / "run.json").get("status")
+    except Unreadable:
+        return "unreadable"
+    except Damaged:
+        return "running" if _locked(run / ".lock") else "damaged"
+    if status is None and not (run / "run.json").exists():
         return "new"
-    status = read_json(run / "run.json").get("status")
     if status == "running":
         return "running" if _locked(run / ".lock") else "interrupted"
     return status if status == "failed" else "interrupted"

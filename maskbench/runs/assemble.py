@@ -23,7 +23,7 @@ from maskbench.report import figures
 from maskbench.runs import machine
 from maskbench.runs.build import make
 from maskbench.runs.console import Console
-from maskbench.runs.finished import anew, answer, main_process, standing, tell, title
+from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
 from maskbench.runs.loggers import FailSafeLogger, no_logger
 from maskbench.runs.record import History, Record
 from maskbench.tasks.fulfilment import require
@@ -58,7 +58,7 @@ class Run:
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         require(OmegaConf.to_container(self.cfg.task, resolve=True), str(self.cfg.method._target_))  # before data are read
         if self.main:
-            self.record.acquire()
+            self.record.acquire(wait=not shares_grid())
         there = standing(self.cfg, self.home)
         self.folder = there.place
         if self.main:
@@ -218,6 +218,7 @@ class Run:
         logger.summary(numbers | {name: mark for name, mark in result["fingerprints"].items() if isinstance(mark, str)})
         logger.table("result", outcome.table)
         self.draw(result, logger)
+        logger.finish(0)  # its files are among those that the record lists
         self.record.finish(result)
         self.record.settle()
         if final_masks:

@@ -17,13 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskbench.common import closure
 from maskbench.common.errors import UsageError
-from maskbench.common.files import read_json
+from maskbench.common.files import Damaged, read_json
 from maskbench.report.freshness import FRESH, UNKNOWN, Freshness, judge
 from maskbench.runs.console import Console, cell
 from maskbench.runs.record import REDO, Record
 
 log = logging.getLogger("maskbench")
 REDONE, KEPT, ASKED = "redo", "keep", "ask"  # values of stale=
+PLAIN = ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "hydra._internal.core_plugins.basic_launcher.BasicLauncher")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,17 @@ class Standing:
 
 
 def standing(cfg: DictConfig, folder: Path) -> Standing:
-    result = Record(folder).result
+    """
+    Raises:
+        Unreadable: a file of the run may be sound, and cannot be read now: nothing may be done anew.
+        Damaged: the run's result or record is not what was written, and no redo was asked for.
+    """
+    try:
+        result = Record(folder).result
+    except Damaged as error:
+        if not cfg.force:
+            raise Damaged(f"{error}; force=true does the run anew (a damaged result.json stays as result.json.aside)") from error
+        result = None
     place = folder if result is None else folder / REDO
     begun = (place / "state" / "checkpoint.pt").exists()
     fresh = Freshness(FRESH)
@@ -50,7 +61,7 @@ def standing(cfg: DictConfig, folder: Path) -> Standing:
         return Standing(None, fresh, place, False, fresh)
     present = closure.of(OmegaConf.to_container(cfg, resolve=True))
     code = judge(read_json(folder / "run.json"), present) if result else fresh
-    attempt = judge(read_json(place / "run.json"), present) if begun else fresh
+    attempt = judge(read_json(place / "run.json"), present) if begun and not (cfg.force and result is None) else fresh
     return Standing(result, code, place, begun, attempt)
 
 
@@ -136,6 +147,13 @@ def tell(result: dict[str, Any], heading: str, folder: Path) -> float:
         log.info(where)
     console.close()
     return float("nan") if result["objective"] is None else result["objective"]  # of a run that diverged
+
+
+def shares_grid() -> bool:
+    """Whether this is a run of a sweep whose jobs need no order, so that one in other hands may be left for later (cli/launch.py)."""
+    hydra = HydraConfig.get()
+    kinds = (hydra.sweeper.get("_target_", ""), hydra.launcher.get("_target_", ""))
+    return hydra.mode == RunMode.MULTIRUN and kinds == PLAIN
 
 
 def main_process() -> bool:

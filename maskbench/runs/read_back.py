@@ -1,15 +1,17 @@
 """A finished run taken up in Python: the trained method and the data it was trained on, as they were when the run ended."""
 
-import json
 import logging
 from pathlib import Path
 from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from maskbench.common import identity
+from maskbench.common.checksums import check, read_result
 from maskbench.common.errors import UsageError
+from maskbench.common.files import read_json
 from maskbench.data.stage import Stage
 from maskbench.report.freshness import judge
 from maskbench.runs.assemble import Run
@@ -34,14 +36,17 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Saved:
     data: the folder of data sets, where it is no longer the one in the record (`paths.data`).
 
     Raises:
-        UsageError: there is no finished run, its files do not fit this code, or the data cannot be had.
+        UsageError: there is no finished run, its files are damaged, cannot be read or do not fit this code, or the data cannot
+            be had.
     """
     folder = Path(run).expanduser()
     Record(folder).settle()
     record, weights = folder / "run.json", folder / "weights.safetensors"
     if not (folder / "result.json").is_file() or not record.is_file() or not weights.is_file():
         raise UsageError(f"{folder} is no directory of a finished run; maskbench results lists what there is.")
-    about = json.loads(record.read_text())
+    read_result(folder)  # which checks both
+    check(folder, weights.name)
+    about = read_json(record)
     cfg = OmegaConf.create(about["config"])
     if (code := judge(about)).old:
         log.warning("%s is %s: %s; its weights meet other code than they were trained with", folder, code.word, code)
@@ -52,6 +57,8 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Saved:
     method = parts.method(stages)
     try:
         method.load_state_dict(load_file(weights))
+    except SafetensorError as error:
+        raise UsageError(f"{weights} is damaged ({error}); rerun the run, or take its folder from a copy.") from error
     except (RuntimeError, KeyError) as error:
         raise UsageError(
             f"{weights} does not fit what its config makes now ({str(error).splitlines()[0].rstrip(':')}); "

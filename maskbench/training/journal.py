@@ -6,10 +6,14 @@ part under way began; within that part, finished phases hand back their end stat
 checkpoint. The method needs no code for this; its `learn` must only be deterministic between phases.
 
 One file holds the checkpoint (`checkpoint.pt`, replaced atomically); the value of each part that is done has a file of its
-own. All are tensors and plain containers, loaded with weights_only=True.
+own. All are tensors and plain containers, loaded with weights_only=True, behind a line with their SHA-256. What a checkpoint
+points at, the rows of the history and the values of parts, is on the disk before it is; a checkpoint that cannot be written
+is passed over with a warning, and training goes on.
 """
 
+import io
 import json
+import logging
 import pickle
 import time
 from collections.abc import Callable
@@ -19,9 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskbench.common.checksums import seal, unseal
 from maskbench.common.errors import UsageError
-from maskbench.common.files import anew, replace
+from maskbench.common.files import Damaged, Unreadable, anew, make_folder, replace
 from maskbench.common.streams import seeded
+
+log = logging.getLogger("maskbench")
 
 Value = dict[str, Any]
 
@@ -34,7 +41,8 @@ class Journal:
         method: what is restored when a part begins.
         seed: of the run; each part draws from the stream (seed, "step", name).
         every: seconds between checkpoints: an interruption costs at most their work, and never changes a result.
-        history: has `position` and `rewind(position)`, so that rows written after the checkpoint are taken back.
+        history: `flush()` brings its rows to the disk, `position` says how far they go and `sha256` what they are, and
+            `rewind(position, sha256)` takes back the rows that were written after a checkpoint.
         write: whether anything is written; of several processes, one does.
 
     Attributes:
@@ -59,6 +67,8 @@ class Journal:
         self.done: list[str] = []
         self.expected: int | None = None
         self.phases: list[tuple[dict, Any]] = []
+        self.values: dict[int, Value] = {}  # of parts that are done and not on the disk yet
+        self.failing = False  # whether the last checkpoint could not be written
         # from before the interruption: how many parts were done, the method and tally when the next began, its finished
         # phases, and the checkpoint of its phase under way
         self.parts_before: int
@@ -81,8 +91,8 @@ class Journal:
             with seeded(self.seed, "step", name):
                 value = work()
             if self.write:
-                self.folder.mkdir(exist_ok=True)
-                replace(self._value(number), lambda path: torch.save(value, path))
+                self.values[number] = value
+                self._trying(self._write_values)
             self.start, self.phases, self.phases_before = self._start(), [], []
         self.done.append(name)
         if not done_before and self.due():
@@ -124,9 +134,28 @@ class Journal:
 
     def save(self, phase: dict | None = None) -> None:
         """Write the checkpoint: the start of the part under way, its finished phases, and `phase`, the one under way."""
-        if not self.write:
-            return
-        self.folder.mkdir(exist_ok=True)
+        if self.write:
+            self._trying(lambda: self._save(phase))
+            self.saved_at = time.monotonic()
+
+    # ---- inside
+
+    def _trying(self, write: Callable[[], None]) -> None:
+        """Write something that only an interruption would need; failing to is a warning, said once until it works again."""
+        try:
+            write()
+        except OSError as error:
+            if not self.failing:
+                reason = (error.strerror or str(error)).lower()
+                log.warning("no checkpoint in %s (%s): training goes on, an interruption would cost more", self.folder, reason)
+            self.failing = True
+        else:
+            if self.failing:
+                log.info("checkpoints are written again")
+            self.failing = False
+
+    def _save(self, phase: dict | None) -> None:
+        self._write_values()
         self.history.flush()
         checkpoint = {
             "parts": len(self.done),
@@ -134,13 +163,16 @@ class Journal:
             "phases": self.phases,
             "phase": phase,
             "history": self.history.position,
+            "history_sha256": self.history.sha256,
         }
-        replace(self.folder / "checkpoint.pt", lambda path: torch.save(checkpoint, path))
+        write(self.folder / "checkpoint.pt", checkpoint)
         at = {"parts_done": len(self.done), "part": self.name, "phase": len(self.phases), "at": (phase or {}).get("step", 0)}
         replace(self.folder.parent / "state.json", lambda path: path.write_text(json.dumps(at, indent=1)))
-        self.saved_at = time.monotonic()
 
-    # ---- inside
+    def _write_values(self) -> None:
+        for number in list(self.values):
+            write(self._value(number), self.values[number])
+            del self.values[number]
 
     def _value(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.pt"
@@ -159,7 +191,7 @@ class Journal:
                 raise UsageError(f"{path} does not fit this version of the method; {anew(self.folder)}") from error
             self.tally = dict(self.start["tally"])
             self.phases_before, self.phase_before = checkpoint["phases"], checkpoint["phase"]
-            self.history.rewind(checkpoint["history"])
+            self.history.rewind(checkpoint["history"], checkpoint.get("history_sha256"))
         else:
             self.parts_before, self.start, self.phases_before, self.phase_before = 0, self._start(), [], None
             self.history.rewind(0)
@@ -182,13 +214,23 @@ def set_generators(states: list[Tensor]) -> None:
         torch.cuda.set_rng_state_all(states[1:])
 
 
+def write(path: Path, value: Any) -> None:
+    """Keep tensors and plain containers in a file; in memory first, as torch hides which error the disk gave."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    make_folder(path.parent)
+    replace(path, lambda temporary: temporary.write_bytes(seal(buffer.getvalue())))
+
+
 def read(path: Path) -> Any:
-    """What torch.save wrote.
+    """What `write` wrote.
 
     Raises:
-        UsageError: the file is missing or damaged.
+        UsageError: the file is missing, damaged or cannot be read.
     """
     try:
-        return torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, KeyError, ValueError, FileNotFoundError, pickle.UnpicklingError) as error:
+        return torch.load(io.BytesIO(unseal(path)), weights_only=True)
+    except Unreadable:
+        raise
+    except (Damaged, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise UsageError(f"{path} is damaged or missing, so the run cannot go on; {anew(path.parent)}") from error

@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from maskbench.common import closure, provenance
-from maskbench.common.files import read_json, replace
+from maskbench.common.files import glance, make_folder, replace
 from maskbench.training.journal import snapshot
 
 log = logging.getLogger("maskbench")
@@ -118,7 +118,7 @@ class PhaseCache:
     def get(self, key: str, module: nn.Module) -> dict[str, Any] | None:
         """Bring `module` to the state of the entry and return the rest of it; None if there is no entry that is whole."""
         place = self.folder / key
-        about = read_json(place / "about.json")
+        about = glance(place / "about.json")
         if not about:
             return None
         try:
@@ -134,7 +134,7 @@ class PhaseCache:
     def put(self, key: str, module: nn.Module, **about: Any) -> None:
         """Write the entry: the module's state as it is now, and what is to be said about it (JSON)."""
         place = self.folder / key
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         content = save(snapshot(module))
         replace(place / "state.safetensors", lambda path: path.write_bytes(content))
         about = {"sha256": hashlib.sha256(content).hexdigest(), "trained_by": str(self.run)} | about

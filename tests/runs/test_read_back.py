@@ -30,7 +30,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """The directory of a run that the program did in a process of its own."""
     folder = tmp_path_factory.mktemp("saved")
     words = [f"method={request.param}", *RUNS[request.param]]
-    names = {
+    log, env = folder / "log", {"MASKBENCH_DATA": str(data_root)}
+    names = {"words": words, "folder": folder, "log": log, "out": os.devnull, "env": env}
         "words": words,
         "folder": folder,
         "log": folder / "log",

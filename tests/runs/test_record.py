@@ -1,13 +1,16 @@
 """The run directory: attempts, the result written last and at once, one process at a time."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from maskbench.common.errors import UsageError
-from maskbench.report.runs import state
+from maskbench.common.files import Damaged, Unreadable
+from maskbench.report.runs import load, state
 from maskbench.runs import record as records
 from maskbench.runs.record import Record
 
@@ -32,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def opened(folder: Path, fresh: bool = False) -> Record:
     record = Record(folder)
-    record.acquire()
+    record.acquire(wait=False)
     record.open({"key": "abc"}, fresh)
     return record
 
@@ -159,25 +162,51 @@ def test_peaks_are_not_added_up() -> None:
     assert records.total(costs) == {"cpu_seconds": 3.5, "peak_memory_bytes": 10}
 
 
-@pytest.mark.parametrize("text", [None, "", '{"status": "fin', "[1, 2]"], ids=["missing", "empty", "cut", "no object"])
-def test_a_result_that_cannot_be_read_is_no_result(text: str | None, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    if text is not None:
-        (folder / "result.json").write_text(text)
-    (folder / "run.json").write_text('{"status": "finished"}')
-    assert Record(folder).result is None
+@pytest.mark.parametrize("name", ["result.json", "run.json"])
+@pytest.mark.parametrize("text", ["", '{"status": "fin', "[1, 2]", '{"status": "finishes"}'])
+def test_a_damaged_file_of_a_finished_run_is_told_and_stays(text: str, name: str, folder: Path) -> None:
+    """The last is sound JSON, and not what was written."""
+    record = opened(folder)
+    record.finish({"status": "finished"})
+    record.release()
+    (folder / name).write_text(text)
+    with pytest.raises(Damaged, match=name):
+        _ = Record(folder).result
+    assert state(folder) == "damaged" and load(folder).fault
+    assert (folder / name).read_text() == text
+    record = opened(folder, fresh=True)  # a redo that was asked for
+    record.release()
+    assert (folder / "result.json.aside").exists() and not (folder / "result.json").exists()
 
 
-@pytest.mark.parametrize("text", [None, "{"], ids=["missing", "damaged"])
-def test_a_result_of_which_nobody_can_tell_what_it_answers_is_done_anew(text: str | None, folder: Path) -> None:
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("name", ["result.json", "run.json"])
+def test_one_failed_read_is_no_absence(name: str, number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = opened(folder)
+    record.finish({"status": "finished"})
+    record.release()
+    before, read_bytes = (folder / name).read_bytes(), Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == name:
+            raise OSError(number, os.strerror(number), str(path))
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        with pytest.raises(Unreadable, match="nothing was changed"):
+            _ = Record(folder).result
+        assert state(folder) == "unreadable"
+    assert (folder / name).read_bytes() == before and Record(folder).result == {"status": "finished"}
+
+
+def test_a_result_of_which_nobody_can_tell_what_it_answers_is_done_anew(folder: Path) -> None:
     record = opened(folder)
     record.finish({"status": "finished"})
     record.release()
     assert state(folder) == "finished"
     (folder / "run.json").unlink()
-    if text:
-        (folder / "run.json").write_text(text)
-    assert Record(folder).result is None and state(folder) == ("interrupted" if text else "new")
+    assert Record(folder).result is None and state(folder) == "new"
     record = opened(folder)
     assert Record(folder).result is None and state(folder) == "running", "the old result does not stand for the new attempt"
     record.finish({"status": "finished", "metrics": {"a": 1}})

@@ -36,9 +36,9 @@ class Walker(nn.Module):
 class Rows:
     """A history in memory."""
 
-    position = 0
+    position, sha256 = 0, ""
 
-    def rewind(self, position: int) -> None:
+    def rewind(self, position: int, sha256: str | None = None) -> None:
         self.rewound = position
 
     def flush(self) -> None:

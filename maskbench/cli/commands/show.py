@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, run_dir, size
 from maskbench.common import identity
-from maskbench.common.files import read_json
+from maskbench.common.files import glance
 from maskbench.report.runs import Run, load
 
 
@@ -79,10 +79,13 @@ def _short(path: Path, folders: list[Path]) -> str:
 
 def record(run: Path) -> None:
     """Print what the run directory holds; what is missing is left out."""
-    about, result = read_json(run / "run.json"), read_json(run / "result.json")
+    about, result = glance(run / "run.json"), glance(run / "result.json")
     there = load(run)
     for title, rows in [
-        (str(run), [["state", there.status], *_freshness(there), *_attempts(about)]),
+        (
+            str(run),
+            [["state", there.status], *([["fault", there.fault]] if there.fault else []), *_freshness(there), *_attempts(about)],
+        ),
         ("choices", [[k, v] for k, v in (about.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),

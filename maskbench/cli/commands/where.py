@@ -7,12 +7,12 @@ from pathlib import Path
 
 from maskbench.cli.commands.common import aligned
 from maskbench.common import identity
-from maskbench.common.files import read_json
+from maskbench.common.files import glance
 from maskbench.report.runs import load, state
 
 EVERY = 2.0  # seconds between two looks
 SHOWN = 30  # runs of a live table; the others are counted
-AT_WORK, OVER = ("new", "running", "interrupted"), ("finished", "failed")
+AT_WORK, OVER = ("new", "running", "interrupted"), ("finished", "failed", "damaged", "unreadable")
 HELP = """maskbench where [-m] KEY=VALUE ...: run directory, state, and fresh, stale or mixed of a finished run;
 values with commas give one line per run.
 --live: a live table of a sweep that is running elsewhere, until all its runs are over."""
@@ -62,8 +62,8 @@ def grid(folders: list[Path], states: list[str], counts: str):
     table = Table(title=counts, title_justify="left", box=None, pad_edge=False)
     for name in ("run", "state", "objective"):
         table.add_column(name, justify="right" if name == "objective" else "left", no_wrap=True)
-    order = ("running", "failed", "interrupted", "finished", "new")
+    order = ("running", "failed", "damaged", "unreadable", "interrupted", "finished", "new")
     for folder, now in sorted(zip(folders, states, strict=True), key=lambda pair: order.index(pair[1]))[:SHOWN]:
-        objective = read_json(folder / "result.json").get("objective")
+        objective = glance(folder / "result.json").get("objective")
         table.add_row("/".join(folder.parts[-2:]), now, "" if objective is None else f"{objective:.4f}")
     return table

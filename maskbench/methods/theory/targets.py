@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskbench import masks
+from maskbench.common.checksums import check
 from maskbench.common.errors import UsageError
 from maskbench.common.files import read_json
 from maskbench.data.stage import Stage
@@ -97,11 +98,12 @@ class Target(nn.Module):
         Raises:
             UsageError: there is no such run, or its net is another than this run's backbone.
         """
-        about = read_json(folder / "run.json") or {}
+        about = read_json(folder / "run.json")
         if not (folder / "result.json").is_file() or not (folder / "weights.safetensors").is_file():
             raise UsageError(
                 f"method.target={self.source} must be random, trained, or the directory of a finished run of method=dense"
             )
+        check(folder, "weights.safetensors")
         held = load_file(folder / "weights.safetensors")
         values = {name.removeprefix("net."): value for name, value in held.items() if name.startswith("net.")}
         own = {name: p.shape for name, p in self.net.named_parameters()}

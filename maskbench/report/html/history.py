@@ -21,7 +21,9 @@ def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 def group_curves(group: Group, allowed: int) -> dict[str, dict[str, Any]]:
     """The curves of one group; `allowed`: points of all its curves together."""
-    histories = [read(run.folder / "metrics.csv") for run in group.runs]
+    histories = [read(run.folder / "metrics.csv") for run in group.runs if run.sound("metrics.csv")]
+    if not histories:
+        return {}
     shared = [metric for metric in histories[0] if all(metric in one for one in histories)]
     made = {}
     for place, metric in enumerate(shared):

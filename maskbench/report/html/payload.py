@@ -86,7 +86,7 @@ def run_entry(run: Run, group: int | None, names: Table, shared: Table) -> dict[
         "versions": shared.of({k: v for k, v in (about.get("versions") or {}).items() if v}),
         "files": shared.of(dict(run.checksums)),
         "knobs": shared.of({k: v for k, v in question(run.config).items() if isinstance(v, int | float)}),
-        "masks": mask_file.counts(Path(run.folder) / "masks.safetensors"),
+        "masks": mask_file.counts(Path(run.folder) / "masks.safetensors") if run.sound("masks.safetensors") else None,
     }
     return {k: v for k, v in made.items() if v is not None and v != []}
 
