@@ -1,10 +1,11 @@
 """Small files, read and replaced whole. Imports nothing heavy: the command line reads records with it."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from maskbench.common import foreign
 
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:
@@ -22,10 +23,10 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in `path`; empty when it is missing or damaged."""
     try:
-        found = json.loads(path.read_text())
+        value = foreign.parse(foreign.content(path))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_result(run: Path) -> dict[str, Any]:

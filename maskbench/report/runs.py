@@ -5,34 +5,42 @@ a group, a dotted key of its config. `tidy` gives one row a number, `wide` one r
 """
 
 import fnmatch
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from maskbench.common import provenance
+from maskbench.common import foreign, provenance
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import read_json, read_result
 from maskbench.common.identity import leaves, spelling
-from maskbench.report.freshness import Freshness, judge, made_by, modules
+from maskbench.report import sound
+from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 
+log = logging.getLogger("maskbench")
 HEAD = ("method", "data", "seed", "key", "status", "objective")
+DAMAGED = "damaged"  # status of a run whose record cannot be believed
 FACTS = (*HEAD, "task", "source", "name", "budget", "freshness")
 BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory: `about` is its run.json, `result` its result.json, empty while it is not finished."""
+    """One run directory: `about` is its run.json, `result` its result.json, empty while it is not finished.
+
+    fault: why neither is believed, in words; empty of a sound record.
+    """
 
     folder: Path
     about: Mapping[str, Any]
     result: Mapping[str, Any]
+    fault: str = ""
 
     @cached_property
     def status(self) -> str:
-        return state(self.folder)
+        return DAMAGED if self.fault else state(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -97,8 +105,10 @@ class Run:
 
     @property
     def _patch(self) -> str:
-        patch = self.folder / "uncommitted.patch"
-        return patch.read_text(errors="replace") if patch.is_file() else ""
+        try:
+            return foreign.content(self.folder / "uncommitted.patch").decode(errors="replace")
+        except (OSError, ValueError):
+            return ""
 
     @property
     def modules(self) -> Mapping[str, str] | None:
@@ -108,7 +118,10 @@ class Run:
     @cached_property
     def code_now(self) -> Freshness:
         """The run's code beside the code that is here now."""
-        return judge(self.about)
+        try:
+            return judge(self.about)
+        except (OSError, ValueError):  # a name that no file can have
+            return Freshness(UNKNOWN)
 
     @property
     def freshness(self) -> str:
@@ -152,22 +165,34 @@ class Run:
 
 
 def load(folder: Path) -> Run:
-    """The run in `folder`, whatever is there of it; a file that is no record of ours counts as missing."""
-    about, result = read_json(folder / "run.json"), read_json(folder / "result.json")
-    ours = all(isinstance(about.get(name) or {}, Mapping) for name in ("config", "choices", "data", "code"))
-    sound = isinstance(result.get("metrics") or {}, Mapping)
-    return Run(folder, about if ours else {}, result if sound else {})
+    """The run in `folder`, whatever is there of it; a record that is none of ours counts as missing, and `fault` says why."""
+    about, wrong_about = sound.read(folder / "run.json", sound.ABOUT)
+    result, wrong_result = sound.read(folder / "result.json", sound.RESULT)
+    if fault := wrong_about or wrong_result:
+        return Run(folder, {}, {}, fault)
+    return Run(folder, about, result)
 
 
 def read(output: Path, filters: Sequence["Filter"] = ()) -> list[Run]:
-    """The runs below an output folder that pass every filter, in order of their directories.
+    """The runs below an output folder that pass every filter, in order of their directories; damaged ones are named and skipped.
 
     Raises:
         UsageError: there is no such folder, or no run knows the key of a filter.
     """
     if not output.is_dir():
         raise UsageError(f"there is no folder {output}; --output FOLDER says where the runs are.")
-    return passing([*map(load, folders(output))], filters)
+    return passing(undamaged(map(load, folders(output))), filters)
+
+
+def undamaged(runs: Iterable[Run]) -> list[Run]:
+    """The runs whose records are sound; the others are said to be skipped, and why."""
+    kept = []
+    for run in runs:
+        if run.fault:
+            log.warning("%s is skipped: %s", foreign.printable(run.folder), foreign.printable(run.fault))
+        else:
+            kept.append(run)
+    return kept
 
 
 def folders(output: Path) -> Iterator[Path]:
@@ -297,7 +322,7 @@ def state(run: Path) -> str:
 def _locked(path: Path) -> bool:
     from filelock import FileLock, Timeout
 
-    if not path.exists():
+    if path.is_symlink() or not path.is_file():  # to lock a file is to open it for writing
         return False
     try:
         with FileLock(path, timeout=0):
