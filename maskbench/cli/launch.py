@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskbench.cli import schema
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
+from maskbench.common.foreign import printable
 
 DONE, FAILED, USER, INTERRUPTED = 0, 1, 2, 130
 SEVERITY = (DONE, USER, FAILED, INTERRUPTED)
@@ -228,7 +229,7 @@ def _first_line(error: BaseException) -> str:
 
 def complain(text: str) -> None:
     for line in text.splitlines():
-        print(f"maskbench: {line}", file=sys.stderr)
+        print(f"maskbench: {printable(line)}", file=sys.stderr)
 
 
 @contextmanager

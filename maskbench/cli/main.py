@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line (default: the process's own) and return its exit status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin at barriers starve one another
     if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)  # `_target_: mymodule.Net` beside the user, for the console script too
+        sys.path.append(here)  # `_target_: mymodule.Net` beside the user, for the console script too; last, as it hides nothing
     try:
         with terminable():
             return _dispatch(sys.argv[1:] if argv is None else argv)

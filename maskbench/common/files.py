@@ -6,12 +6,12 @@ folder or a number in another file; and so is a name before the next thing that 
 """
 
 import errno
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from maskbench.common import foreign
 from maskbench.common.errors import UsageError
 
 
@@ -77,10 +77,12 @@ def content(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise Unreadable(
-            f"{path} cannot be read ({reason}); nothing was changed: try again, or mend the disk or the rights"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> Unreadable:
+    reason = (error.strerror or str(error)).lower()
+    return Unreadable(f"{path} cannot be read ({reason}); nothing was changed: try again, or mend the disk or the rights")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -88,13 +90,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         Unreadable: there may be one, and it cannot be read.
-        Damaged: it holds no JSON object.
+        Damaged: it holds no JSON object, or more than any of ours.
     """
-    whole = content(path)
-    if whole is None:
-        return {}
     try:
-        value = json.loads(whole)
+        value = foreign.parse(foreign.content(path))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _unreadable(path, error) from error
     except ValueError:
         value = None
     if not isinstance(value, dict):

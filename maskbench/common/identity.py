@@ -20,6 +20,7 @@ from maskbench.common import moved
 from maskbench.common.errors import UsageError
 
 ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer"}  # not part of the question
+CALLED = {"maskbench.methods.uncertainty.overlap.width_factor"}  # functions that `${mb_call:...}` knows
 WORDS = {"about", "tasks", "needs", "gives", "workers"}  # descriptions, contracts, and who reads files: not knobs
 
 
@@ -106,8 +107,15 @@ def _by(name: str, values: Mapping[str, object]) -> object:
 
 
 def _call(function: str, *args: object) -> object:
-    """`${mb_call:package.module.function,a,b}`: a number that follows from others in the config; the module imports no torch."""
-    module, _, name = function.rpartition(".")
+    """`${mb_call:package.module.function,a,b}`: a number that follows from others in the config; the module imports no torch.
+
+    Raises:
+        UsageError: it is none of the functions that the package's own files call so; a config cannot call any other.
+    """
+    module, _, name = str(function).rpartition(".")
+    module = moved.MOVED.get(module, module)
+    if f"{module}.{name}" not in CALLED:
+        raise UsageError(f"${{mb_call:{function}}} is not called; a config may call {', '.join(sorted(CALLED))}.")
     return getattr(import_module(module), name)(*args)
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from maskbench.common import mask_header
+from maskbench.common.errors import UsageError
 
 
 def pack(mask: Tensor) -> Tensor:
@@ -44,7 +47,14 @@ def save(path: Path, masks: dict[str, Tensor]) -> None:
 
 
 def load(path: Path) -> dict[str, Tensor]:
-    """Read masks written by `save` as bool tensors of their own shapes."""
-    with safe_open(path, "pt") as file:
-        shapes = json.loads(file.metadata()["masks"])["shapes"]
-        return {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in file.keys()}  # noqa: SIM118
+    """Read masks written by `save` as bool tensors of their own shapes.
+
+    Raises:
+        UsageError: the file is none of ours, or declares more weights than it holds.
+    """
+    try:
+        shapes = mask_header.shapes(path)
+        with safe_open(path, "pt") as file:
+            return {name: unpack(file.get_tensor(name), shape) for name, shape in shapes.items()}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UsageError(f"{path} is no file of masks: {error}.") from error

@@ -12,16 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from maskbench.common import provenance
+from maskbench.common import foreign, provenance
 from maskbench.common.checksums import check, read_result
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import Damaged, Unreadable, Unusable, read_json
 from maskbench.common.identity import leaves, spelling
-from maskbench.report.freshness import Freshness, judge, made_by, modules
+from maskbench.report import sound
+from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 
 log = logging.getLogger("maskbench")
-
 HEAD = ("method", "data", "seed", "key", "status", "objective")
+DAMAGED = "damaged"  # status of a run whose record cannot be believed
 FACTS = (*HEAD, "task", "source", "name", "budget", "freshness")
 BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
 
@@ -38,7 +39,7 @@ class Run:
 
     @cached_property
     def status(self) -> str:
-        return state(self.folder)
+        return DAMAGED if self.fault else state(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -112,8 +113,10 @@ class Run:
 
     @property
     def _patch(self) -> str:
-        patch = self.folder / "uncommitted.patch"
-        return patch.read_text(errors="replace") if patch.is_file() else ""
+        try:
+            return foreign.content(self.folder / "uncommitted.patch").decode(errors="replace")
+        except (OSError, ValueError):
+            return ""
 
     @property
     def modules(self) -> Mapping[str, str] | None:
@@ -123,7 +126,10 @@ class Run:
     @cached_property
     def code_now(self) -> Freshness:
         """The run's code beside the code that is here now."""
-        return judge(self.about)
+        try:
+            return judge(self.about)
+        except (OSError, ValueError):  # a name that no file can have
+            return Freshness(UNKNOWN)
 
     @property
     def freshness(self) -> str:
@@ -167,33 +173,43 @@ class Run:
 
 
 def load(folder: Path) -> Run:
-    """The run in `folder`, whatever is there of it; a file that is no record of ours counts as missing, and one that cannot be
-    read or is damaged is the run's fault."""
+    """The run in `folder`, whatever is there of it; of a record that is none of ours, is damaged or cannot be read, `fault` says
+    why."""
+    about, wrong_about = sound.read(folder / "run.json", sound.ABOUT)
+    result, wrong_result = sound.read(folder / "result.json", sound.RESULT)
+    fault = wrong_about or wrong_result or (_changed(folder) if result else "")
+    return Run(folder, {}, {}, fault) if fault else Run(folder, about, result)
+
+
+def _changed(folder: Path) -> str:
+    """Why the record of a finished run is not what it wrote; empty where it is."""
     try:
-        about, result = read_json(folder / "run.json"), read_json(folder / "result.json")
-        if result:
-            check(folder, "run.json", "result.json")
+        check(folder, "run.json", "result.json")
     except Unusable as error:
-        return Run(folder, {}, {}, str(error))
-    ours = all(isinstance(about.get(name) or {}, Mapping) for name in ("config", "choices", "data", "code"))
-    sound = isinstance(result.get("metrics") or {}, Mapping)
-    return Run(folder, about if ours else {}, result if sound else {})
+        return str(error)
+    return ""
 
 
 def read(output: Path, filters: Sequence["Filter"] = ()) -> list[Run]:
-    """The runs below an output folder that pass every filter, in order of their directories; one whose files are of no use is
-    named and left out.
+    """The runs below an output folder that pass every filter, in order of their directories; damaged ones are named and skipped.
 
     Raises:
         UsageError: there is no such folder, or no run knows the key of a filter.
     """
     if not output.is_dir():
         raise UsageError(f"there is no folder {output}; --output FOLDER says where the runs are.")
-    runs = [*map(load, folders(output))]
+    return passing(undamaged(map(load, folders(output))), filters)
+
+
+def undamaged(runs: Iterable[Run]) -> list[Run]:
+    """The runs whose records are sound; the others are said to be skipped, and why."""
+    kept = []
     for run in runs:
         if run.fault:
-            log.warning("left out: %s", run.fault)
-    return passing([run for run in runs if not run.fault], filters)
+            log.warning("%s is skipped: %s", foreign.printable(run.folder), foreign.printable(run.fault))
+        else:
+            kept.append(run)
+    return kept
 
 
 def folders(output: Path) -> Iterator[Path]:
@@ -328,7 +344,7 @@ def state(run: Path) -> str:
 def _locked(path: Path) -> bool:
     from filelock import FileLock, Timeout
 
-    if not path.exists():
+    if path.is_symlink() or not path.is_file():  # to lock a file is to open it for writing
         return False
     try:
         with FileLock(path, timeout=0):

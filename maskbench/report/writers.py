@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from maskbench.common.foreign import printable, printable_lines
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of one
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -46,7 +49,7 @@ def markdown(sheet: Sheet, level: int = 1) -> str:
 
 
 def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")
+    return printable(str(text).replace("\n", " ")).replace("|", "\\|")
 
 
 def latex(sheet: Sheet, label: str = "") -> str:
@@ -77,18 +80,28 @@ def escape(text: object) -> str:
 
 
 def comma_separated(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """CSV with numbers in full precision; None is an empty cell."""
+    """CSV with numbers in full precision; None is an empty cell, and an apostrophe stands before what would be a formula."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+    writer.writerows([guarded(cell) for cell in row] for row in (head, *rows))
     return stream.getvalue()
+
+
+def guarded(value: Any) -> Any:
+    """A cell that no spreadsheet computes: `=1+1` becomes `'=1+1`; numbers, also those in words, stay what they are."""
+    if not isinstance(value, str):
+        return value if value is None or isinstance(value, int | float) else guarded(str(value))
+    try:
+        formula = value.startswith(FORMULA) and float(value) is None
+    except ValueError:
+        formula = True
+    return "'" * formula + printable_lines(value)
 
 
 def aligned(rows: Sequence[Sequence[object]], head: Sequence[str] = (), indent: str = "") -> str:
     """Rows as columns of text with two spaces between them, columns of numbers to the right."""
-    texts = [[*map(text, row)] for row in rows]
-    lines = [[*head], *texts] if head else texts
+    texts = [[printable(text(value)) for value in row] for row in rows]
+    lines = [[*map(printable, head)], *texts] if head else texts
     if not lines:
         return ""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -5,8 +5,11 @@ import sys
 from typing import Any
 
 from rich.console import Console as Terminal
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from maskbench.common.foreign import printable, printable_lines
 
 log = logging.getLogger("maskbench")
 
@@ -34,7 +37,7 @@ class Console(logging.Handler):
                 console=self.err,
                 transient=True,
             )
-            self.whole = self.bar.add_task(title, total=None, note="")
+            self.whole = self.bar.add_task(escape(printable(title)), total=None, note="")
             self.phase = self.bar.add_task("", total=1, note="")
             self.bar.start()
         log.addHandler(self)
@@ -42,7 +45,7 @@ class Console(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not self.mute:
             style = "dim" if record.levelno < logging.WARNING else "yellow"
-            self.err.print(record.getMessage(), style=style, markup=False, soft_wrap=True)
+            self.err.print(printable_lines(record.getMessage()), style=style, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         log.removeHandler(self)
@@ -55,7 +58,7 @@ class Console(logging.Handler):
         """Training stands at `step` of `total` of a phase."""
         if self.bar is not None:
             note = {"note": numbers(values)} if values else {}
-            self.bar.update(self.phase, description=f"  {phase}", completed=step, total=total, **note)
+            self.bar.update(self.phase, description=f"  {escape(printable(phase))}", completed=step, total=total, **note)
 
     def part(self, name: str, headline: dict[str, Any], done: int, expected: int | None) -> None:
         """A part of the run is done, `done` of `expected`; `headline` holds the numbers that matter."""
@@ -74,14 +77,14 @@ class Console(logging.Handler):
         for rows, heading in ((table, title), (plain, None)):
             if not rows:
                 continue
-            grid = Table(title=heading, title_justify="left", title_style="bold")
+            grid = Table(title=heading and escape(printable(heading)), title_justify="left", title_style="bold")
             for column, value in rows[0].items():
-                grid.add_column(column, justify="left" if isinstance(value, str) else "right")
+                grid.add_column(escape(printable(column)), justify="left" if isinstance(value, str) else "right")
             for row in rows:
-                grid.add_row(*(cell(value) for value in row.values()))
+                grid.add_row(*(escape(printable(cell(value))) for value in row.values()))
             self.out.print(grid)
         for note in notes:
-            self.out.print(f"Note: {note}", markup=False, soft_wrap=True)
+            self.out.print(printable_lines(f"Note: {note}"), markup=False, soft_wrap=True)
 
 
 def cell(value: Any) -> str:

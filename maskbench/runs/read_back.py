@@ -5,19 +5,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from maskbench.common import identity
-from maskbench.common.checksums import check, read_result
+from maskbench.common.checksums import check
 from maskbench.common.errors import UsageError
-from maskbench.common.files import read_json
+from maskbench.common.foreign import printable
 from maskbench.data.stage import Stage
-from maskbench.report.freshness import judge
+from maskbench.report import runs as records
+from maskbench.runs import trust as trusting
 from maskbench.runs.assemble import Run
 from maskbench.runs.record import Record
 from maskbench.training.method import Method
 
+# what a config that is none of ours may raise on the way to a method
+UNFIT = (OmegaConfBaseException, AttributeError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 log = logging.getLogger("maskbench")
 
 
@@ -29,26 +33,38 @@ class Saved(NamedTuple):
     config: DictConfig
 
 
-def load(run: str | Path, *, data: str | Path | None = None) -> Saved:
+def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False) -> Saved:
     """The method and the stages of a run directory. In a new process its predictions are those of the run, bit for bit
     (on one machine, with the run's number of threads, which is set).
 
     data: the folder of data sets, where it is no longer the one in the record (`paths.data`).
+    trust: also make and call what the record names outside maskbench, which may be anything.
 
     Raises:
-        UsageError: there is no finished run, its files are damaged, cannot be read or do not fit this code, or the data cannot
-            be had.
+        UsageError: there is no finished run, its record is not sound, is damaged or asks for what is no part of maskbench, its files do
+            not fit this code, or the data cannot be had.
     """
     folder = Path(run).expanduser()
     Record(folder).settle()
     record, weights = folder / "run.json", folder / "weights.safetensors"
     if not (folder / "result.json").is_file() or not record.is_file() or not weights.is_file():
         raise UsageError(f"{folder} is no directory of a finished run; maskbench results lists what there is.")
-    read_result(folder)  # which checks both
+    told = records.load(folder)
+    if told.fault or not told.config:
+        raise UsageError(f"{folder} cannot be loaded: {printable(told.fault) or 'its run.json holds no config'}.")
+    if not trust:
+        trusting.refuse(folder, trusting.strange(told.config), "maskbench.load(RUN, trust=True)")
     check(folder, weights.name)
-    about = read_json(record)
-    cfg = OmegaConf.create(about["config"])
-    if (code := judge(about)).old:
+    try:
+        return _made(told, folder, weights, data)
+    except UNFIT as error:
+        reason = printable(error).splitlines()[:1] or [""]
+        raise UsageError(f"{folder} cannot be loaded ({type(error).__name__}: {reason[0]}).") from error
+
+
+def _made(told: records.Run, folder: Path, weights: Path, data: str | Path | None) -> Saved:
+    cfg = OmegaConf.create(dict(told.config))
+    if (code := told.code_now).old:
         log.warning("%s is %s: %s; its weights meet other code than they were trained with", folder, code.word, code)
     if data is not None or not Path(cfg.paths.data).expanduser().is_dir():
         cfg.paths.data = str(data or identity.data_dir())
@@ -59,9 +75,9 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Saved:
         method.load_state_dict(load_file(weights))
     except SafetensorError as error:
         raise UsageError(f"{weights} is damaged ({error}); rerun the run, or take its folder from a copy.") from error
-    except (RuntimeError, KeyError) as error:
+    except (AttributeError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{weights} does not fit what its config makes now ({str(error).splitlines()[0].rstrip(':')}); "
+            f"{weights} does not fit what its config makes now ({printable(str(error).partition(chr(10))[0].rstrip(':'))}); "
             "maskbench show tells the commit that wrote it."
         ) from error
     return Saved(method.eval(), stages, cfg)

@@ -206,8 +206,8 @@ class Record:
         The earlier result.json goes first and the new one comes last, so that nobody reads one with files of the other.
         """
         redo = self.home / REDO
-        if not (redo / "result.json").exists():
-            return
+        if not (redo / "result.json").exists() or redo.is_symlink() or self.home.joinpath(".lock").is_symlink():
+            return  # we make no links: one that is there leads to files of something else
         held = self.lock.is_locked
         if not self._lock():
             return

@@ -32,12 +32,6 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     words = [f"method={request.param}", *RUNS[request.param]]
     log, env = folder / "log", {"MASKBENCH_DATA": str(data_root)}
     names = {"words": words, "folder": folder, "log": log, "out": os.devnull, "env": env}
-        "words": words,
-        "folder": folder,
-        "log": folder / "log",
-        "out": os.devnull,
-        "env": {"MASKBENCH_DATA": str(data_root)},
-    }
     process = processes.Process(target=runpy.run_path, args=(str(PROGRAM), names, "script"))
     process.start()
     process.join()

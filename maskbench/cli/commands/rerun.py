@@ -1,53 +1,82 @@
-"""`maskbench rerun RUN`: the overrides a run recorded, once more, after showing where the config has changed since."""
+"""`maskbench rerun RUN`: the overrides a run recorded, once more, after showing where the config has changed since.
+
+A record may come from a stranger: what it says is read as text, and judged, before Hydra sees any of it.
+"""
 
 import difflib
+import json
+import re
 import shlex
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli import command_line, preflight
 from maskbench.cli.commands.common import arguments, run_dir
 from maskbench.cli.launch import launch
-from maskbench.common import identity
+from maskbench.common import foreign, identity
 from maskbench.common.errors import UsageError
 from maskbench.common.files import read_json
+from maskbench.common.foreign import printable
 from maskbench.report import runs as records
+from maskbench.runs import trust
+
+WAY = "maskbench rerun RUN --trust"
+OVERRIDES = foreign.MB  # bytes of .hydra/overrides.yaml
+PLAIN = re.compile(r"[\w/.\-+~@ ]+")  # a path that Hydra takes as it is
 
 
 def main(argv: list[str]) -> int:
     parser = arguments("rerun", "Replay a run's recorded overrides with force=true.")
     parser.add_argument("run", help="its directory")
     parser.add_argument("--dry", action="store_true", help="only show the command and what has changed")
+    parser.add_argument("--trust", action="store_true", help="do also what the record asks of code outside maskbench")
     if (given := parser.read(argv)) is None:
         return 0
     run = run_dir(given.run)
-    overrides = recorded(run)
+    overrides, flags = recorded(run), config_dir(run)
+    if things := [] if given.trust else list(dict.fromkeys(chain(flags, *map(trust.words, overrides)))):
+        if not given.dry:
+            trust.refuse(run, things, WAY)
+        print(f"the command asks for what is no part of maskbench, and was not read further: {printable(', '.join(things))}")
+        print(printable(f"maskbench {shlex.join([*overrides, *flags, 'force=true'])}"))
+        return 0
+    overrides = [word for text in overrides for word in _now(text)] + flags
     command = preflight.check(overrides, starts=False)
-    now = command.compose([override.input_line for override in command.overrides])
+    now = composed(command, run, given.trust)
     if place := moved(run, now):
         overrides.append(place)
     if lines := changes(run, now):
-        print("the config has changed since:", *lines, sep="\n")
+        print("the config has changed since:", *map(printable, lines), sep="\n")
     if modules := records.load(run).code_now.changed:
-        print("the code has changed since:", *modules, sep="\n  ")
+        print("the code has changed since:", *map(printable, modules), sep="\n  ")
     again = [*overrides, "force=true"]
-    print(f"maskbench {shlex.join(again)}", flush=True)
+    print(printable(f"maskbench {shlex.join(again)}"), flush=True)
     return 0 if given.dry else launch(preflight.check(again).argv, sweep=False)
 
 
 def recorded(run: Path) -> list[str]:
-    """The run's overrides, and its --config-dir if it had one.
+    """The run's overrides.
 
     Raises:
-        UsageError: the directory holds neither .hydra/overrides.yaml nor overrides in run.json.
+        UsageError: the directory holds neither .hydra/overrides.yaml nor overrides in run.json, or no list of words.
     """
-    about, file = read_json(run / "run.json"), run / ".hydra" / "overrides.yaml"
-    overrides = list(OmegaConf.load(file)) if file.is_file() else about.get("overrides")
+    file = run / ".hydra" / "overrides.yaml"
+    try:
+        overrides = yaml.safe_load(foreign.content(file, OVERRIDES))
+    except FileNotFoundError:
+        overrides = read_json(run / "run.json").get("overrides")
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        raise UsageError(f"{printable(file)} cannot be read; without it run.json says how the run was started.") from None
     if overrides is None:
-        raise UsageError(f"{run} does not say how it was started (.hydra/overrides.yaml is missing).")
-    overrides = [word for text in overrides if not text.startswith(("force=", "stale=")) for word in _now(text)]
-    return overrides + _config_dir(about.get("argv") or [])
+        raise UsageError(f"{printable(run)} does not say how it was started (.hydra/overrides.yaml is missing).")
+    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+        raise UsageError(f"{printable(run)} does not say how it was started: its overrides are no list of words.")
+    return [text for text in overrides if not text.startswith(("force=", "stale="))]
 
 
 def _now(override: str) -> list[str]:
@@ -56,28 +85,61 @@ def _now(override: str) -> list[str]:
     return preflight.moved_presets().get(name, override).split(" ") if group == "experiment" else [override]
 
 
-def _config_dir(argv: list[str]) -> list[str]:
+def config_dir(run: Path) -> list[str]:
+    """The run's --config-dir, whose files may say anything."""
+    argv = read_json(run / "run.json").get("argv")
+    words = argv[1:] if isinstance(argv, list) and all(isinstance(word, str) for word in argv) else []
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name, equals, folder = word.partition("=")
+        if name in ("--config-dir", "-cd") and (folder := folder if equals else after):
+            return ["--config-dir", folder]
+    return []
+
+
+def composed(command: command_line.Command, run: Path, trusted: bool) -> DictConfig:
+    """The config of the overrides now; what follows from one another in it has been judged too.
+
+    Raises:
+        UsageError: it names what is no part of maskbench.
+    """
+    now = command.compose([override.input_line for override in command.overrides])
+    if not trusted:
+        written = {name: part for name, part in OmegaConf.to_container(now).items() if name != "hydra"}
+        trust.refuse(run, trust.strange(written), WAY)
+        trust.refuse(run, trust.strange(resolved(now)), WAY)  # which calls no more than what was judged
+    return now
+
+
+def resolved(now: DictConfig) -> dict[str, Any]:
     try:
-        folder = command_line.parse(argv[1:]).args.config_dir
-    except UsageError:
-        return []
-    return ["--config-dir", folder] if folder else []
+        return identity.plain(now, without={"hydra"})
+    except OmegaConfBaseException as error:
+        raise UsageError(command_line.one_line(error)) from error
 
 
 def moved(run: Path, now: DictConfig) -> str | None:
-    """The override that puts the rerun beside the run, when it lies elsewhere than the overrides say from here."""
+    """The override that puts the rerun beside the run, when it lies elsewhere than the overrides say from here.
+
+    Raises:
+        UsageError: the folder's name has signs that Hydra would read as something else.
+    """
     root = run.absolute().parent.parent
-    return None if Path(now.paths.output).absolute() == root else f"paths.output={root}"
+    if Path(now.paths.output).absolute() == root:
+        return None
+    if not PLAIN.fullmatch(str(root)):
+        raise UsageError(f"{printable(root)} has signs in its name that mean something in a config; rename the folder.")
+    return f"paths.output={root}"
 
 
 def changes(run: Path, now: DictConfig) -> list[str]:
-    """A unified diff from the saved to the new config, paths, `force` and `stale` aside; empty when they are equal."""
-    saved = run / ".hydra" / "config.yaml"
-    before = OmegaConf.load(saved) if saved.is_file() else OmegaConf.create(read_json(run / "run.json").get("config"))
-    old, new = _yaml(before), _yaml(now)
+    """A unified diff from the recorded to the present config, paths, `force` and `stale` aside; empty when they are equal."""
+    before = records.load(run).config
+    if not before:
+        return []
+    old, new = _yaml(before), _yaml(json.loads(json.dumps(resolved(now))))
     return [line.rstrip("\n") for line in difflib.unified_diff(old, new, "recorded", "now", n=1)]
 
 
-def _yaml(cfg: DictConfig) -> list[str]:
-    parts = identity.plain(cfg, without={"hydra", "force", "stale", "paths", "experiment"})
-    return OmegaConf.to_yaml(OmegaConf.create(parts), sort_keys=True).splitlines(keepends=True)
+def _yaml(config: dict[str, Any]) -> list[str]:
+    parts = {name: part for name, part in config.items() if name not in {"hydra", "force", "stale", "paths", "experiment"}}
+    return yaml.safe_dump(parts, sort_keys=True, allow_unicode=True).splitlines(keepends=True)

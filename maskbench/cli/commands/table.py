@@ -247,17 +247,19 @@ def show(table: Sheet, written: Sequence[Path]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from maskbench.common.foreign import printable
+
     out = Console(highlight=False)
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out = Console(highlight=False, width=WIDE)
-    grid = Table(title=table.title, title_justify="left", title_style="bold")
+    grid = Table(title=escape(printable(table.title)), title_justify="left", title_style="bold")
     for name, side in zip(table.head, table.sides, strict=True):
-        grid.add_column(name, justify="right" if side == "r" else "left")
+        grid.add_column(escape(printable(name)), justify="right" if side == "r" else "left")
     for row in table.rows:
         colour = COLOURS.get(row[-1].split()[0], "default") if row[-1] else "default"
-        grid.add_row(*map(escape, row[:-1]), f"[{colour}]{row[-1]}")
+        grid.add_row(*map(escape, map(printable, row[:-1])), f"[{colour}]{escape(printable(row[-1]))}")
     out.print(grid)
     for note in table.notes:
-        out.print(note, markup=False, soft_wrap=True)
+        out.print(printable(note), markup=False, soft_wrap=True)
     if written:
         out.print(f"written: {', '.join(map(str, written))}\n", markup=False, soft_wrap=True)

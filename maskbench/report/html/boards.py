@@ -5,12 +5,13 @@ over the numbers, `name/word` a dot in the row of the word, a table whose first 
 and an accuracy matrix the average over the stages learnt.
 """
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskbench.common import foreign
+from maskbench.report import sound
 from maskbench.report.direction import lower
 from maskbench.report.html import names
 from maskbench.report.html.groups import Group, metrics, numeric, summary
@@ -95,7 +96,7 @@ def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     for kind, x, y, by, label in CURVES:
         lines = []
         for i, runs in kept.items():
-            own = [[row for row in rows if row.get("kind") == kind and y in row] for rows in runs]
+            own = [[row for row in rows if row.get("kind") == kind and drawable(row, x, y)] for rows in runs]
             words = list(dict.fromkeys(row.get(by) for row in own[0])) if by else [None]
             for word in words:
                 places = [placed([row for row in rows if by is None or row.get(by) == word], x, y) for rows in own]
@@ -105,6 +106,11 @@ def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
             yield plot(
                 "lines", f"{kind}: {y} against {label.partition(' (')[0]}", y, label, lines, log=kind == "members" and wide(lines)
             )
+
+
+def drawable(row: dict[str, Any], x: str, y: str) -> bool:
+    """Whether a row has a place and a value, which may be undefined."""
+    return y in row and sound.number(row.get(x)) and (row[y] is None or sound.number(row[y]))
 
 
 def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float | None]:
@@ -118,10 +124,12 @@ def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a curves.json; none where it is missing or damaged."""
     try:
-        rows = json.loads(path.read_text())
+        rows = sound.undefined(foreign.plain(foreign.parse(foreign.content(path))))
     except (OSError, ValueError):
         return []
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return (
+        [row for row in rows if isinstance(row, dict) and all(map(sound.scalar, row.values()))] if isinstance(rows, list) else []
+    )
 
 
 # ---- one number for each group

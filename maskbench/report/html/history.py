@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from maskbench.common import foreign
+from maskbench.common.foreign import NAME
 from maskbench.report.html.groups import Group
 
 METRICS, PARTS, POINTS = 6, 8, 40  # per group: metrics, parts of the run, points of a curve
 FEWEST = 10  # points of a curve, however many groups there are
 ALL = 100_000  # points of the whole page
+FILE = 512 * foreign.MB  # the longest metrics.csv that is read
+LATEST = 10**15  # a step
 
 Curves = dict[str, dict[str, dict[int, float]]]  # metric -> part -> step -> value
 
@@ -50,11 +54,10 @@ def read(path: Path) -> Curves:
     made: Curves = {}
     phases: dict[str, None] = {}
     try:
-        rows = [
-            row.rsplit(",", 4) for row in path.read_text(errors="replace").splitlines()[1:]
-        ]  # the name of a part may hold commas
-    except OSError:
+        lines = foreign.content(path, FILE).decode(errors="replace").splitlines()[1:]
+    except (OSError, ValueError):
         return {}
+    rows = [row.rsplit(",", 4) for row in lines if len(row) < NAME]  # the name of a part may hold commas
     for row in rows:
         if len(row) == 5:
             phases[row[1]] = None
@@ -62,7 +65,8 @@ def read(path: Path) -> Curves:
         try:
             name, phase, step, metric, value = row
             part = f"{name}, {phase}" if len(phases) > 1 else name
-            made.setdefault(metric, {}).setdefault(part, {})[int(step)] = float(value)
+            if abs(int(step)) <= LATEST:
+                made.setdefault(metric, {}).setdefault(part, {})[int(step)] = float(value)
         except ValueError:
             continue
     return made

@@ -1,7 +1,7 @@
 """Masks of a run counted as they lie on disk, eight weights a byte: no torch, and no mask is ever unpacked as a whole."""
 
 import base64
-import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from maskbench.common import mask_header
+from maskbench.common.foreign import printable
 from maskbench.report.html.groups import natural
 
 STAGES = 24  # that are compared with each other; of more, evenly spread ones with the first and the last
-WORK = 1 << 28  # bytes of masks that the comparison of a run's stages may read
+WORK = 1 << 28  # bytes of masks that the comparison of a run's stages may read, and of a file
 SIDE = 8  # pixels: the smallest square that inputs of a layer are taken to be
+log = logging.getLogger("maskbench")
 ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
 def counts(path: Path) -> dict[str, Any] | None:
-    """What the masks of one run look like in numbers; None where the file is missing, empty or not one of ours.
+    """What the masks of one run look like in numbers; None where the file is missing, empty or, which is said, not one of ours.
 
     `stages`, `layers`: names; `sizes`: weights of each layer; `kept` [stage][layer]: ones; `shown`: the stages that are
     compared; `both` [i][j <= i]: ones that shown stages i and j have in common, over the `compared` layers, which all
@@ -26,7 +29,10 @@ def counts(path: Path) -> dict[str, Any] | None:
     """
     try:
         masks = read(path)
-    except (OSError, ValueError, KeyError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s is left out: %s", printable(path), printable(error))
         return None
     stages = sorted({name.partition("/")[0] for name in masks}, key=natural)
     layers = sorted({name.partition("/")[2] for name in masks}, key=natural)
@@ -54,12 +60,12 @@ def read(path: Path) -> dict[str, tuple[np.ndarray, tuple[int, ...]]]:
     """`<stage>/<layer>` -> (packed bits, shape of the mask)."""
     from safetensors import SafetensorError, safe_open
 
+    shapes = mask_header.shapes(path, most=WORK)
     try:
         with safe_open(path, "np") as file:
-            shapes = json.loads((file.metadata() or {})["masks"])["shapes"]
-            return {name: (file.get_tensor(name), tuple(shapes[name])) for name in file.keys()}  # noqa: SIM118
+            return {name: (file.get_tensor(name), shape) for name, shape in shapes.items()}
     except SafetensorError as error:
-        raise ValueError(path) from error
+        raise ValueError(str(error)) from error
 
 
 def chosen(count: int, size: float) -> list[int]:
@@ -98,7 +104,7 @@ def pixels(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> dict[
         return None
     rows, columns = dense[first[0]]
     side = math.isqrt(columns)
-    if side * side != columns or side < SIDE:
+    if side * side != columns or side < SIDE or rows * columns > WORK:
         return None
     bits, _ = masks[f"{stage}/{first[0]}"]
     kept = np.unpackbits(bits, count=rows * columns, bitorder="little").reshape(rows, columns).sum(0)

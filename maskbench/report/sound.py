@@ -1,0 +1,134 @@
+"""Whether run.json and result.json are such as a run writes: the types of all that tables, figures and pages read of them.
+
+Records travel; what another program or a stranger wrote into one must cost that run, and no report. Imports no torch.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from maskbench.common import foreign
+from maskbench.common.closure import DOTTED
+
+Test = Callable[[Any], bool]
+LARGEST = 1e100  # of a number in a table: its square can still be added up
+
+
+def text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def number(value: Any) -> bool:
+    return foreign.finite(value) and abs(value) <= LARGEST
+
+
+def scalar(value: Any) -> bool:
+    return not isinstance(value, Mapping | list)
+
+
+def cell(value: Any) -> bool:
+    return text(value) or flag(value) or number(value)
+
+
+def anything(value: Any) -> bool:
+    return True
+
+
+def optional(test: Test) -> Test:
+    return lambda value: value is None or test(value)
+
+
+def items(test: Test) -> Test:
+    return lambda value: isinstance(value, list) and all(map(test, value))
+
+
+def mapping(test: Test = anything, **tests: Test) -> Test:
+    """A mapping whose values named in `tests` are null or pass theirs; all others pass `test`."""
+
+    def judge(value: Any) -> bool:
+        return isinstance(value, Mapping) and all(part is None or tests.get(name, test)(part) for name, part in value.items())
+
+    return judge
+
+
+def hashes(value: Any) -> bool:
+    """Module -> hash of its code."""
+    return mapping(text)(value) and all(DOTTED.fullmatch(f"_.{name}") for name in value)
+
+
+def setting(value: Any) -> bool:
+    return scalar(value) or items(anything)(value) or mapping()(value)
+
+
+PART = mapping(name=text)
+CODE = mapping(closure=text, modules=hashes)
+COST = mapping(number)
+ABOUT = {
+    **dict.fromkeys(("status", "key", "cpu", "commit", "branch", "maskbench", "python", "platform"), text),
+    **dict.fromkeys(("seed", "threads", "cores", "memory_bytes"), whole),
+    "dirty": flag,
+    "choices": mapping(lambda value: scalar(value) or items(scalar)(value)),
+    "overrides": items(text),
+    "argv": items(text),
+    "versions": mapping(text),
+    "machine": mapping(scalar),
+    "git": mapping(commit=text, dirty=flag),
+    "config": mapping(
+        setting,
+        seed=whole,
+        **dict.fromkeys(("method", "data", "task", "backbone", "optimizer", "schedule"), PART),
+        budget=mapping(scalar),
+        trainer=mapping(accelerator=scalar, precision=scalar),
+        paths=mapping(scalar),
+    ),
+    "code": CODE,
+    "attempts": items(mapping(started=text, ended=text, status=text, code=text, resumed=flag, cost=COST)),
+    "cost": COST,
+    "data": mapping(source=text, checksums=mapping(text), fingerprints=items(text)),
+}
+RESULT = {
+    **dict.fromkeys(("status", "objective_name", "method", "data", "source", "task", "key"), text),
+    "seed": whole,
+    "objective": number,
+    "metrics": mapping(number),
+    "table": items(mapping(cell)),
+    "matrices": mapping(),
+    "fingerprints": mapping(),
+    "marks": mapping(),
+    "notes": items(text),
+}
+
+
+def read(path: Path, tests: Mapping[str, Test]) -> tuple[dict[str, Any], str]:
+    """The record in a file, and what is wrong with it: one of the two is empty. A file that is not there is an empty record."""
+    try:
+        value = foreign.plain(foreign.parse(foreign.content(path)))
+    except FileNotFoundError:
+        return {}, "" if not path.is_symlink() else f"{path.name} leads nowhere"
+    except (OSError, ValueError) as error:
+        return {}, f"{path.name} cannot be read ({getattr(error, 'strerror', None) or error})"
+    if not isinstance(value, dict):
+        return {}, f"{path.name} holds no mapping"
+    if tests is RESULT:
+        value = undefined(value)
+    for name, test in tests.items():
+        if value.get(name) is not None and not test(value[name]):
+            return {}, f"{path.name}: '{name}' is not what a run writes there"
+    return value, ""
+
+
+def undefined(value: Any) -> Any:
+    """The same containers with None in the place of NaN and infinities, for which a result has no word."""
+    if isinstance(value, dict):
+        return {name: undefined(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [undefined(part) for part in value]
+    return None if isinstance(value, float) and not foreign.finite(value) else value
