@@ -135,6 +135,11 @@ def probabilities(logits: Tensor) -> Tensor:
     return logits.softmax(-1)
 
 
+def log_probabilities(logits: Tensor) -> Tensor:
+    """The logarithms of `probabilities`, float64: finite however small a probability is."""
+    return logits.double().log_softmax(-1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One learning problem of a run: its splits, its loss, and the shapes that a net for it needs.

@@ -1,4 +1,4 @@
-"""What of somebody else's record may be made or called here without a word of trust: parts of maskbench, and torch.optim's classes.
+"""What of somebody else's record may be made or called here without a word of trust: parts of maskbench, torch.optim's classes.
 
 A config names code by `_target_`, by a dotted path where a function is chosen, and by resolvers (`${name:...}`). All three
 are judged as text, before anything is resolved or imported. Imports no torch.

@@ -53,7 +53,18 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
         numbers["negative_rmse"], objective = -numbers["rmse"], "negative_rmse"  # what a sweep maximises
     if numbers.get("log_likelihood") is not None:
         objective = "log_likelihood"
-    return Outcome(numbers, objective, learnt["table"], curves=learnt["curves"])
+    return Outcome(numbers, objective, learnt["table"], notes=notes(stage, learnt["metrics"]), curves=learnt["curves"])
+
+
+def notes(stage: Stage, numbers: Numbers) -> list[str]:
+    """What a reader of the numbers has to be told."""
+    if stage.regression or not len(stage.val) or numbers["temperature"] is not None:
+        return []
+    hottest = f"{uncertainty.HOTTEST:g}"
+    return [
+        f"No temperature: NLL on the validation rows has no minimum between 1/{hottest} and {hottest}, as where all of them are "
+        "right, or answers are worse than even ones."
+    ]
 
 
 def learn(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, Any]:
@@ -66,38 +77,40 @@ def learn(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, A
     return scores | {"cpu_seconds": seconds, "extra_metrics": method.extra_metrics()}
 
 
-def need_finite(members: torch.Tensor) -> None:
-    """
+def predictions(method: Method, stage: Stage, split: Split, mode: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+    """What members predict, to be judged, and the targets: log-probabilities [members, n, classes], or for reals values.
+
     Raises:
         FloatingPointError: the predictions are no numbers, so that scores of them would mean nothing.
     """
+    members, y = (evaluate.members if stage.regression else evaluate.log_members)(method, stage, split, mode=mode)
     if not members.isfinite().all():
         raise FloatingPointError("training diverged, predictions are not finite; try a smaller optimizer.lr")
+    return members, y
 
 
 # ---- classes
 
 
 def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Rows]:
-    members, y = evaluate.members(method, stage, stage.test)
-    need_finite(members)
-    sure, guess = members.mean(0).max(-1)
+    members, y = predictions(method, stage, stage.test)
+    sure, guess = uncertainty.confidence(uncertainty.mixture(members))
     right = guess == y
     calibration = uncertainty.calibration(members, y, bins)
     numbers: Numbers = calibration | uncertainty.selective(sure, right) | uncertainty.diversity(members, y)
     numbers |= tempered(method, stage, members, y, bins)
     for mode in method.prediction_modes():
         if mode:
-            scores = uncertainty.calibration(*evaluate.members(method, stage, stage.test, mode=mode), bins)
+            scores = uncertainty.calibration(*predictions(method, stage, stage.test, mode), bins)
             numbers |= {f"{name}_{mode}": value for name, value in scores.items()}
     curves = named("members", uncertainty.by_members(members, y, bins))
     curves += named("reliability", uncertainty.reliability(sure, right, bins))
     curves += named("confidence", uncertainty.by_confidence(sure, right, THRESHOLDS), data=stage.name)
     curves += [histogram(members, stage.name)]
     for name, split in stage.ood.items():
-        theirs, _ = evaluate.members(method, stage, split)
+        theirs, _ = predictions(method, stage, split)
         numbers |= {f"{what}/{name}": value for what, value in uncertainty.outside(members, theirs).items()}
-        mixed = torch.cat([sure, theirs.mean(0).amax(-1)])
+        mixed = torch.cat([sure, uncertainty.confidence(uncertainty.mixture(theirs))[0]])
         hits = torch.cat([right, right.new_zeros(theirs.shape[1])])  # of an unknown class nothing is right
         curves += named("confidence", uncertainty.by_confidence(mixed, hits, THRESHOLDS), data=f"{stage.name} + {name}")
         curves += [histogram(theirs, name)]
@@ -108,12 +121,15 @@ def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Ro
 
 
 def tempered(method: Method, stage: Stage, members: torch.Tensor, y: torch.Tensor, bins: int) -> Numbers:
-    """Calibration of the mean prediction after temperature scaling, the temperature fitted on the validation split."""
-    if not len(stage.val):
+    """Calibration of the mean prediction after temperature scaling, the temperature fitted on the validation split; all
+    None where that has no rows or no best temperature."""
+    t = None
+    if len(stage.val):
+        theirs, truth = predictions(method, stage, stage.val)
+        t = uncertainty.temperature(uncertainty.mixture(theirs), truth)
+    if t is None:
         return dict.fromkeys(("temperature", "nll_temperature", "ece_temperature"))
-    theirs, truth = evaluate.members(method, stage, stage.val)
-    t = uncertainty.temperature(theirs.mean(0), truth)
-    scores = uncertainty.calibration(uncertainty.tempered(members.mean(0), t)[None], y, bins)
+    scores = uncertainty.calibration(uncertainty.tempered(uncertainty.mixture(members), t)[None], y, bins)
     return {"temperature": t, "nll_temperature": scores["nll"], "ece_temperature": scores["ece"]}
 
 
@@ -128,7 +144,7 @@ def shift(method: Method, stage: Stage, names: list[str], bins: int) -> dict[str
     """Calibration on the test split under one type of corruption, level by level."""
     rows = []
     for name in names:
-        scores = uncertainty.calibration(*evaluate.members(method, stage, stage.shifted[name]()), bins)
+        scores = uncertainty.calibration(*predictions(method, stage, stage.shifted[name]()), bins)
         kind, level = name.rsplit("/", 1)
         rows.append({"kind": "shifted", "type": kind, "level": int(level)} | scores)
     return {"rows": rows, "headline": {"accuracy": mean(row["accuracy"] for row in rows)}}
@@ -155,14 +171,13 @@ def named(kind: str, rows: Rows, **more: Any) -> Rows:
 
 def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
     """Scores in original units, fold by fold: their mean over folds, and its spread as `<name>_sd` and `<name>_se`."""
-    members, y = evaluate.members(method, stage, stage.test)
-    need_finite(members)
+    members, y = predictions(method, stage, stage.test)
     members = full(members, y)
     by_fold = gaussian.scores(members, y, stage.units)
     numbers = over_folds(by_fold)
     for mode in method.prediction_modes():
         if mode:
-            theirs, _ = evaluate.members(method, stage, stage.test, mode=mode)
+            theirs, _ = predictions(method, stage, stage.test, mode)
             scores = over_folds(gaussian.scores(full(theirs, y), y, stage.units))
             numbers |= {f"{name}_{mode}": scores[name] for name in TABLE}
     alone = [gaussian.scores(one[None], y, stage.units) for one in members[:SINGLES]]

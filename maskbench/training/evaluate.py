@@ -1,11 +1,13 @@
 """A method's predictions over a whole split, and their loss and accuracy: without gradients, in evaluation mode."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from maskbench.data.stage import Split, Stage
+from maskbench.data.stage import Split, Stage, log_probabilities, probabilities
 from maskbench.training.method import Method
 
 BATCH = 1000  # images at a time: large enough for a CPU, small enough for convolutions
@@ -22,6 +24,32 @@ def members(method: Method, stage: Stage, split: Split, first: int | None = None
     predict = method.prediction_modes()[mode]
     parts = [(predict(x, stage), y) for x, y in split.batches(BATCH, device_of(method), first)]
     return torch.cat([p for p, _ in parts], 1), torch.cat([y for _, y in parts])
+
+
+@torch.no_grad()
+def log_members(
+    method: Method, stage: Stage, split: Split, first: int | None = None, mode: str = ""
+) -> tuple[Tensor, Tensor]:
+    """(log-probabilities [members, n, classes], float64, targets [n]), of classes what `members` gives as probabilities."""
+    method.eval()
+    predict = method.prediction_modes()[mode]
+    parts = [(logs(predict, x, stage), y) for x, y in split.batches(BATCH, device_of(method), first)]
+    return torch.cat([p for p, _ in parts], 1), torch.cat([y for _, y in parts])
+
+
+def logs(predict: Callable[[Tensor, Stage], Tensor], x: Tensor, stage: Stage) -> Tensor:
+    """Log-probabilities [members, batch, classes], float64, of a function that predicts probabilities.
+
+    A prediction is `stage.link` of a net's outputs, so a link that takes logarithms makes it log p, exact where p itself
+    would be 0. What makes probabilities in another way answers that with no distribution, and is asked for probabilities;
+    one that became 0 counts as the smallest number of its type.
+    """
+    if stage.link is probabilities:
+        log_p = predict(x, replace(stage, link=log_probabilities))
+        if log_p.is_floating_point() and bool((log_p.isfinite().all(-1) & (log_p.logsumexp(-1).abs() < 1e-6)).all()):
+            return log_p.double()
+    p = predict(x, stage)
+    return p.clamp_min(torch.finfo(p.dtype).tiny).double().log()
 
 
 @torch.no_grad()
@@ -52,9 +80,10 @@ def validation(method: Method, stages: Sequence[Stage]) -> float:
 def loss_and_accuracy(method: Method, stage: Stage, split: Split) -> dict[str, float]:
     """`loss` of the mean over members (NLL in nats for classes; for reals the mean squared error of the values, whatever
     variances stand beside them), and `accuracy` for classes."""
-    p, y = members(method, stage, split)
-    p = p.mean(0).double()
-    if y.is_floating_point():
-        return {"loss": (p[..., : y.shape[-1]] - y).square().mean().item()}
-    nll = -p.gather(-1, y[..., None]).clamp_min(1e-300).log().mean()
-    return {"loss": nll.item(), "accuracy": (p.argmax(-1) == y).double().mean().item()}
+    if stage.regression:
+        p, y = members(method, stage, split)
+        return {"loss": (p.mean(0).double()[..., : y.shape[-1]] - y).square().mean().item()}
+    log_p, y = log_members(method, stage, split)
+    log_p = log_p.logsumexp(0) - math.log(len(log_p))
+    nll = -log_p.gather(-1, y[..., None]).mean()
+    return {"loss": nll.item(), "accuracy": (log_p.argmax(-1) == y).double().mean().item()}

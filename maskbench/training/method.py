@@ -118,7 +118,11 @@ class Method(nn.Module):
         fit(self, stage)
 
     def predict(self, x: Tensor, stage: Stage) -> Tensor:
-        """Members' predictions [members, batch, outputs]: probabilities for classes, values for reals."""
+        """Members' predictions [members, batch, outputs]: probabilities for classes, values for reals.
+
+        `stage.link` makes them of a net's outputs. Apply it to each member's outputs and to nothing else: under a link that
+        takes logarithms the same function gives log-probabilities, which scores are made of (training/evaluate.py).
+        """
         return stage.link(self.logits(x, stage))[None]
 
     # ---- hooks into an optimiser step: called only where overridden, without autograd

@@ -50,8 +50,9 @@ def test_a_new_process_gives_the_bits_of_this_one_and_the_numbers_of_the_run(run
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[name], members) for name, (members, _) in ours.items())
     metrics = json.loads((run / "result.json").read_text())["metrics"]
     if "brier" in metrics:
-        told = uncertainty.calibration(*ours["0"], saved.config.task.bins)
-        assert {name: metrics[name] for name in told} == told
+        stage = saved.stages[0]
+        scores = uncertainty.calibration(*evaluate.log_members(saved.method, stage, stage.test), saved.config.task.bins)
+        assert {name: metrics[name] for name in scores} == scores
     else:
         accuracies = [(members.mean(0).argmax(-1) == y).double().mean().item() for members, y in ours.values()]
         assert metrics["average_accuracy"] == pytest.approx(sum(accuracies) / len(accuracies), abs=1e-12)

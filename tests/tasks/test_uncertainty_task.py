@@ -53,11 +53,11 @@ def test_a_single_net_has_no_members_to_compare(judged: Callable) -> None:
 def test_numbers_are_those_of_the_predictions(judged: Callable) -> None:
     bench = judged("method=masksembles", *IMAGES)
     stage = bench.stages[0]
-    members, y = evaluate.members(bench.method, stage, stage.test)
+    members, y = evaluate.log_members(bench.method, stage, stage.test)
     assert {n: bench.metrics[n] for n in ("accuracy", "nll", "brier", "ece", "ece_adaptive")} == uncertainty.calibration(
         members, y, 15
     )
-    theirs, _ = evaluate.members(bench.method, stage, stage.ood["synthetic_other"])
+    theirs, _ = evaluate.log_members(bench.method, stage, stage.ood["synthetic_other"])
     scores = uncertainty.outside(members, theirs)
     assert all(bench.metrics[f"{name}/synthetic_other"] == value for name, value in scores.items())
     assert bench.metrics["mask_iou"] == bench.method.extra_metrics()["mask_iou"]
@@ -87,11 +87,40 @@ def test_of_unknown_classes_nothing_is_right(judged: Callable) -> None:
 def test_the_temperature_is_fitted_on_validation_rows_only(judged: Callable) -> None:
     bench = judged("method=dense", *IMAGES)
     stage = bench.stages[0]
-    p, y = evaluate.members(bench.method, stage, stage.val)
-    assert bench.metrics["temperature"] == uncertainty.temperature(p.mean(0), y)
+    p, y = evaluate.log_members(bench.method, stage, stage.val)
+    assert bench.metrics["temperature"] == uncertainty.temperature(uncertainty.mixture(p), y)
     empty = Split(stage.val.x[:0], stage.val.y[:0])
     without = judged("method=dense", *IMAGES, val=empty).metrics
     assert without["temperature"] is None and without["nll_temperature"] is None
+
+
+def test_a_temperature_that_does_not_exist_is_said(judged: Callable) -> None:
+    bench = judged("method=dense", *IMAGES)
+    stage = bench.stages[0]
+    x, y = stage.val.tensors()
+    rows = bench.method.predict(x, stage)[0].argmax(-1) == y
+    bench = judged("method=dense", *IMAGES, val=Split(x[rows], y[rows]))
+    assert bench.metrics["temperature"] is None and bench.metrics["ece_temperature"] is None
+    assert "No temperature" in bench.outcome.notes[0]
+
+
+@pytest.mark.parametrize("where", ["ood", "shifted"])
+def test_predictions_that_are_no_numbers_are_refused_on_every_set(where: str, judged: Callable, build: Callable) -> None:
+    stage = build("method=dense", *IMAGES, folder="shape").stages[0]
+    x, y = stage.test.tensors()
+    broken = Split(torch.full_like(x, torch.nan), y)
+    sets = {"broken": broken} if where == "ood" else {"noise/1": lambda: broken}
+    with pytest.raises(FloatingPointError, match="predictions are not finite"):
+        judged("method=dense", *IMAGES, **{where: sets})
+
+
+def test_without_unknown_inputs_detection_is_undefined(judged: Callable, build: Callable) -> None:
+    stage = build("method=dense", *IMAGES, folder="shape").stages[0]
+    bench = judged("method=deep_ensembles", *IMAGES, ood={"none": Split(stage.test.x[:0], stage.test.y[:0])})
+    values = {name: value for name, value in bench.metrics.items() if name.endswith("/none")}
+    assert len(values) > 10 and set(values.values()) == {None}
+    rows = [row for row in bench.outcome.curves if row["kind"] == "members"]
+    assert all(row["auroc_entropy/none"] is None for row in rows)
 
 
 def test_shifted_test_sets_by_type_and_level(judged: Callable, build: Callable) -> None:
