@@ -41,8 +41,8 @@ def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False
     trust: also make and call what the record names outside maskbench, which may be anything.
 
     Raises:
-        UsageError: there is no finished run, its record is not sound, is damaged or asks for what is no part of maskbench, its files do
-            not fit this code, or the data cannot be had.
+        UsageError: there is no finished run, its record is damaged or asks for what is no part of maskbench, its files do not
+            fit this code, or the data cannot be had.
     """
     folder = Path(run).expanduser()
     Record(folder).settle()

@@ -7,7 +7,6 @@ of the rows.
 """
 
 import math
-
 from collections.abc import Sequence
 
 import torch
