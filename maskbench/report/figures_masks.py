@@ -15,6 +15,7 @@ from maskbench.report.figures_prune import (
     TICKET,
     UNTRAINED,
     every,
+    extra_metrics,
     percent,
     pruned,
     remaining,
@@ -47,9 +48,10 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
 def density(runs: Sequence["Finished"], title: str) -> "Figure | None":
     """What remains of each layer: lines over levels, a heat map for many layers, dots for a single level."""
     levels = rows(runs, TICKET)
-    names = list(dict.fromkeys(k for group in levels.values() for row in group for k in row["facts"] if k[:8] == "density/"))
+    measures = [[extra_metrics(row) for row in group] for group in levels.values()]
+    names = list(dict.fromkeys(k for group in measures for own in group for k in own if k[:8] == "density/"))
     x = np.array([remaining(group) for group in levels.values()])
-    y = np.array([[100 * np.mean([row["facts"].get(k, np.nan) for row in group]) for group in levels.values()] for k in names])
+    y = np.array([[100 * np.mean([own.get(k, np.nan) for own in group]) for group in measures] for k in names])
     if not names or (len(x) == 1 and np.all(y == 100)):
         return None
     names = [name.removeprefix("density/") for name in names]

@@ -68,7 +68,12 @@ def series(runs: Sequence["Finished"], branch: str, name: str) -> tuple[np.ndarr
 
 def remaining(level: Iterable[dict[str, Any]]) -> float:
     """Percent of weights that remain, mean over runs (they differ where a criterion, not a rate, sets the number)."""
-    return 100 * float(np.mean([row["facts"].get("density", 1.0) for row in level]))
+    return 100 * float(np.mean([extra_metrics(row).get("density", 1.0) for row in level]))
+
+
+def extra_metrics(row: dict[str, Any]) -> dict[str, float]:
+    """The method's own measures of one level; runs recorded before they were called `extra_metrics` name them `facts`."""
+    return row["extra_metrics"] if "extra_metrics" in row else row["facts"]
 
 
 def number(value: float | None) -> float:

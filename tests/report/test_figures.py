@@ -38,7 +38,7 @@ def write(folder: Path, seed: int, result: dict, curves: list | None = None, con
 def row(level: int, branch: str, accuracy: float, layers: Sequence[str] = ("hidden.0", "head"), **more: Any) -> dict:
     keep = 0.8**level
     facts = {"density": keep} | {f"density/{name}": keep for name in layers}
-    return {"level": level, "branch": branch, "accuracy": accuracy, "facts": facts} | more
+    return {"level": level, "branch": branch, "accuracy": accuracy, "extra_metrics": facts} | more
 
 
 def trained(level: int, branch: str, accuracy: float, seed: int, fast: int | None = 100, **more: Any) -> dict:
@@ -175,7 +175,7 @@ def test_learning_curves_of_levels_and_of_controls(tmp_path: Path) -> None:
 def test_layers_are_lines_a_map_or_dots(tmp_path: Path) -> None:
     few, many = ["conv", "head"], [f"layer{i}.conv" for i in range(54)]
     made = [row(level, "ticket", 0.9, few) for level in range(4)]
-    made[3]["facts"]["density/conv"] = 0.0
+    made[3]["extra_metrics"]["density/conv"] = 0.0
     figure = drawn(pruning(tmp_path / "few", made=made))["density"]
     x, y = line(figure, "head")
     assert np.allclose(x, y) and np.allclose(x, [100, 80, 64, 51.2])
@@ -200,7 +200,7 @@ def test_many_controls_of_one_level_are_ranked_beside_the_lines(tmp_path: Path) 
 
 def test_a_net_of_which_nothing_is_left_ends_the_lines(tmp_path: Path) -> None:
     made = [trained(level, "ticket", 0.9, 0) for level in range(4)]
-    made[3]["facts"] = dict.fromkeys(made[3]["facts"], 0.0)
+    made[3]["extra_metrics"] = dict.fromkeys(made[3]["extra_metrics"], 0.0)
     run = pruning(tmp_path, made=made)
     figure = drawn(run)["accuracy"]
     assert figure.axes[0].get_xlim()[1] > 0 and np.allclose(line(figure, "ticket")[0], [100, 80, 64, 0])
@@ -414,6 +414,11 @@ def test_a_run_leaves_its_figures_and_logs_them(cli: Callable, tmp_path: Path) -
     assert {f"figure/{name}" for name in names} <= set(images) and all((run / path).is_file() for path in images.values())
     told = wandb_file.read(run).summary
     assert told["accuracy"] == json.loads((run / "result.json").read_text())["metrics"]["accuracy"]
+
+
+def test_what_remains_is_read_under_the_name_of_before_too() -> None:
+    levels = [[{name: {"density": share}} for share in (0.25, 0.75)] for name in ("extra_metrics", "facts")]
+    assert [figures_prune.remaining(level) for level in levels] == [50.0, 50.0]
 
 
 def test_a_title_is_never_wider_than_its_figure_nor_over_its_panel() -> None:

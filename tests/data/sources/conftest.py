@@ -37,6 +37,7 @@ class Client:
         if self.files is None:
             raise programs.Unavailable("no network")
         work = args[-1]
+        work.mkdir(parents=True, exist_ok=True)
         for file, content in self.files.items():
             (work / file).write_bytes(content)
         return work

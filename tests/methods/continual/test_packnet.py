@@ -188,9 +188,11 @@ def test_the_owner_map_stands_for_all_masks() -> None:
 # ---- policies
 
 
-@pytest.mark.parametrize(
-    "policy", ["bias=per_stage", "bias=none", "norm=per_stage", "freed=kaiming", "freed=keep", "head=packed"]
-)
+POLICIES = ["bias=per_stage", "norm=per_stage", "freed=keep"]
+MORE_POLICIES = ["bias=none", "freed=kaiming", "head=packed"]
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, *(pytest.param(policy, marks=pytest.mark.full) for policy in MORE_POLICIES)])
 def test_no_policy_moves_a_finished_logit(build: Callable, policy: str) -> None:
     """With weight decay on, and a net that has norms."""
     words = [word for word in TINY if "widths" not in word]

@@ -87,6 +87,7 @@ def test_one_side_suffices_for_inputs_that_are_not_negative(build: Callable) -> 
 # ---- targets
 
 
+@pytest.mark.full
 def test_a_target_trained_first_is_what_training_alone_gives(build: Callable) -> None:
     words = ("method=subset_sum", *IMAGES, "backbone.widths=[12]", "method.width=40", "method.strict=false", "task.ascent=5")
     bench = build(*words, "method.target=trained").go()

@@ -341,9 +341,10 @@ def test_runs_that_only_began_make_a_page_too(write: Callable, tmp_path: Path) -
     assert "No run is finished." in text and embedded(text)["groups"] == []
 
 
+@pytest.mark.full
 def test_real_runs(cli: Callable, tmp_path: Path) -> None:
     small = ["data.base=synthetic", "logger=none", "budget.epochs=null"]
-    assert cli("method=supsup", "data=splitmnist", *small, "budget.steps=3").returncode == 0
+    assert cli("method=supsup", "data=splitmnist", *small, "budget.steps=3", "task.trials=10").returncode == 0
     assert cli("method=lottery", *small, "budget.steps=3", "task.levels=2").returncode == 0
     assert cli("report").returncode == 0
     data = embedded((tmp_path / "outputs" / "report.html").read_text())
