@@ -187,7 +187,7 @@ def judge_outside(error: Exception) -> tuple[int, str]:
         traceback.print_exception(error)
     if isinstance(error, UsageError):
         return USER, str(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # as its missing configs are, too
         return USER, _disk(error)
     if isinstance(error, HydraException | OmegaConfBaseException | ValueError):
         return USER, one_line(error)
