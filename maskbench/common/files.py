@@ -78,7 +78,9 @@ def content(path: Path) -> bytes | None:
         return None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise Unreadable(f"{path} cannot be read ({reason}); nothing was changed: try again, or mend the disk or the rights") from error
+        raise Unreadable(
+            f"{path} cannot be read ({reason}); nothing was changed: try again, or mend the disk or the rights"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

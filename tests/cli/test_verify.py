@@ -46,7 +46,9 @@ def test_one_flipped_bit_in_any_file_is_found(
     assert "1 run: 1 as written, 0 with faults" in capsys.readouterr().out
     names = [*checksums.recorded(run), checksums.NAME]
     wanted = {"run.json", "result.json", "metrics.csv", "weights.safetensors", "masks.safetensors", "state.json", "files.json"}
-    assert wanted <= set(names) and any(name.startswith("csv/") for name in names) and any(name.endswith(".png") for name in names)
+    assert (
+        wanted <= set(names) and any(name.startswith("csv/") for name in names) and any(name.endswith(".png") for name in names)
+    )
     for name in names:
         before = flip(run / name)
         assert verify.main(["outputs"]) == 1, name

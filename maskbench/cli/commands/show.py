@@ -82,7 +82,10 @@ def record(run: Path) -> None:
     told, result = glance(run / "run.json"), glance(run / "result.json")
     code = load(run)
     for title, rows in [
-        (str(run), [["state", code.status], *([["fault", code.fault]] if code.fault else []), *_freshness(code), *_attempts(told)]),
+        (
+            str(run),
+            [["state", code.status], *([["fault", code.fault]] if code.fault else []), *_freshness(code), *_attempts(told)],
+        ),
         ("choices", [[k, v] for k, v in (told.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskbench import masks
-from maskbench.common.errors import UsageError
 from maskbench.common.checksums import check
+from maskbench.common.errors import UsageError
 from maskbench.common.files import read_json
 from maskbench.data.stage import Stage
 from maskbench.methods.theory import certify

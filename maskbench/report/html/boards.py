@@ -88,7 +88,10 @@ CURVES = (  # kind of row, what stands on the axes (of each row), what makes sev
 
 def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """Scores by members, calibration in bins, answers by confidence, and others of CURVES; rows at one place are averaged."""
-    kept = {i: [read_rows(run.folder / "curves.json") for run in group.runs if run.sound("curves.json")] for i, group in members.items()}
+    kept = {
+        i: [read_rows(run.folder / "curves.json") for run in group.runs if run.sound("curves.json")]
+        for i, group in members.items()
+    }
     for kind, x, y, by, label in CURVES:
         lines = []
         for i, runs in kept.items():
