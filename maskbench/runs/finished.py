@@ -150,7 +150,7 @@ def tell(result: dict[str, Any], heading: str, folder: Path) -> float:
 
 
 def shares_grid() -> bool:
-    """Whether this is a run of a sweep whose jobs need no order, so that one in other hands may be left for later (cli/launch.py)."""
+    """Whether this is a run of a sweep whose jobs need no order, so that one in other hands may be left for later (launch.py)."""
     hydra = HydraConfig.get()
     kinds = (hydra.sweeper.get("_target_", ""), hydra.launcher.get("_target_", ""))
     return hydra.mode == RunMode.MULTIRUN and kinds == PLAIN

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import maskbench
-from maskbench.cli.commands import verify
+from maskbench.cli.commands import figure, verify
 from maskbench.common import checksums
 from maskbench.common.errors import UsageError
 from maskbench.common.files import Damaged
@@ -55,6 +55,9 @@ def test_one_flipped_bit_in_any_file_is_found(
         assert str(run.relative_to(tmp_path) / name) in capsys.readouterr().out
         (run / name).write_bytes(before)
     assert verify.main([]) == 0
+    (drawn,) = list(run.glob("*.png"))[:1]
+    flip(drawn)
+    assert figure.main([str(run)]) == 0 and verify.main([]) == 0, "figures drawn anew are the run's"
 
     before = flip(run / "weights.safetensors")
     with pytest.raises(UsageError, match=r"weights\.safetensors is damaged"):

@@ -82,7 +82,7 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path: Path, monkeypatch
         Record(tmp_path / "run").acquire()
 
 
-@pytest.mark.parametrize("number", [errno.EFBIG, errno.EIO, errno.ENOLCK, errno.ENOSPC])
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.ENOLCK, errno.ENOSPC])
 def test_what_the_disk_refuses_is_one_sentence(number: int) -> None:
     status, reason = judge_outside(OSError(number, os.strerror(number), "/x/y"))
     assert status == 2 and DISK[number] in reason and "/x/y" in reason and "\n" not in reason

@@ -124,7 +124,7 @@ def _start(mode: str, **arguments: Any) -> tuple[Any, str]:
             return bounded(lambda: _online(**arguments), START_SECONDS, late=lambda run: run.finish(exit_code=1)), "online"
         except Exception as error:
             log.warning(
-                "W&B is not reachable (%s); recording offline, `wandb sync %s/wandb/offline-run-*` sends it later (docs/sweeps.md)",
+                "W&B is not reachable (%s); recording offline, `wandb sync %s/wandb/offline-run-*` sends it later",
                 one_line(error), arguments["dir"],
             )  # fmt: skip
             _restart_service()  # it still holds the run's id
