@@ -38,7 +38,6 @@ DISK = {
     errno.EPERM: "operation not permitted",
     errno.EROFS: "read-only file system",
     errno.EFBIG: "the file would be larger than this process may write (ulimit -f)",
-    errno.EIO: "the disk gave an input/output error",
     errno.ENOLCK: "the file system has no locks left",
     errno.ENAMETOOLONG: "file name too long",
 }
@@ -112,7 +111,7 @@ def _until_one_is_free() -> None:
 
     folders = [*map(Path, _elsewhere)]
     _elsewhere.clear()
-    print(f"maskbench: {len(folders)} runs of the sweep are in other hands: waiting for them", file=sys.stderr)
+    complain(f"{len(folders)} of the sweep's runs in other hands: waiting for them")
     while all(state(folder) == "running" for folder in folders):
         time.sleep(PATIENCE)
 
@@ -188,7 +187,7 @@ def judge_outside(error: Exception) -> tuple[int, str]:
         traceback.print_exception(error)
     if isinstance(error, UsageError):
         return USER, str(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # as its missing configs are, too
         return USER, _disk(error)
     if isinstance(error, HydraException | OmegaConfBaseException | ValueError):
         return USER, one_line(error)

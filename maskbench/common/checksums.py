@@ -5,7 +5,7 @@ A run of before that has no files.json is "not recorded", which is no fault. Imp
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,28 @@ CHUNK = 2**20  # bytes read at a time
 def write(run: Path, result: bytes) -> None:
     """List the files that lie in the run directory now, and `result`, which result.json will hold; all of them are on the disk
     before the list is."""
-    listed = {}
-    for path in files(run):
-        sync(path)
-        listed[path.relative_to(run).as_posix()] = {"bytes": (size := path.stat().st_size), "sha256": digest(path, size)}
+    listed = {path.relative_to(run).as_posix(): entry(path) for path in files(run)}
     for folder in {path.parent for path in files(run)}:
         sync(folder)
     listed["result.json"] = {"bytes": len(result), "sha256": hashlib.sha256(result).hexdigest()}
+    put(run, listed)
+
+
+def renew(run: Path, paths: Iterable[Path]) -> None:
+    """Take up files that were written into a finished run later, such as figures drawn anew; nothing where none are recorded."""
+    if listed := recorded(run):
+        put(run, listed | {path.relative_to(run).as_posix(): entry(path) for path in paths})
+
+
+def put(run: Path, listed: dict[str, Any]) -> None:
     about = {"files": listed, "sha256": of_list(listed)}
     replace(run / NAME, lambda path: path.write_text(json.dumps(about, indent=1)))
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """What is recorded of a file, once its data are on the disk."""
+    sync(path)
+    return {"bytes": (size := path.stat().st_size), "sha256": digest(path, size)}
 
 
 def files(run: Path) -> Iterator[Path]:

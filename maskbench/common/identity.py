@@ -31,9 +31,18 @@ def conf_dir() -> Path:
 
 
 def data_dir() -> str:
-    """Where data sets are kept: MASKBENCH_DATA, else a folder in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return os.environ.get("MASKBENCH_DATA") or str(Path(cache) / "maskbench" / "data")
+    """Where data sets are kept: MASKBENCH_DATA, else a folder in the user's cache.
+
+    Raises:
+        UsageError: neither is set, and this user has no home folder.
+    """
+    if named := os.environ.get("MASKBENCH_DATA"):
+        return named
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:  # no HOME, and no line in the list of users, as in some containers
+        raise UsageError("this user has no home folder for data sets; set MASKBENCH_DATA to a folder for them.") from error
+    return str(Path(cache) / "maskbench" / "data")
 
 
 def key(cfg: DictConfig) -> str:

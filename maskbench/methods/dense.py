@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -54,7 +55,10 @@ class Dense(Method):
         kind, _, path = init.partition(":")
         if kind != "ticket" or not Path(path).is_file():
             raise UsageError(f"init={init} must be ticket:FILE, the ticket.safetensors in a finished run's directory")
-        ticket = load_file(path)
+        try:
+            ticket = load_file(path)
+        except SafetensorError as error:
+            raise UsageError(f"init={init}: the file is damaged or no ticket ({error})") from error
         own = self.net.state_dict()
         values = {name: value for name, value in ticket.items() if not name.startswith("mask|")}
         if {n: v.shape for n, v in values.items()} != {n: v.shape for n, v in own.items()}:

@@ -50,6 +50,8 @@ class WandbRun:
     exit_code: int | None = None
     attempts: int = 1
     started: float = 0.0  # seconds since 1970
+    resume: bool = False  # whether a server takes the rows for more of a run that it has
+    rows: tuple[int, ...] = ()  # W&B's own steps of the first and the last row
 
 
 def read(run_dir: str | Path) -> WandbRun | None:
@@ -72,6 +74,7 @@ def merge(attempts: Iterable[WandbRun]) -> WandbRun:
             attempt,
             started=merged.started,
             attempts=merged.attempts + attempt.attempts,
+            rows=(*merged.rows[:1], *attempt.rows[-1:]),
             history=_continue(merged.history, attempt.history),
             **{name: getattr(merged, name) | getattr(attempt, name) for name in _BY_NAME},
         )
@@ -106,6 +109,14 @@ def read_attempt(path: Path, run_dir: Path) -> WandbRun | None:
     if run is not None:
         _gather_media(run, path.parent, run_dir)
     return run
+
+
+def next_row(run_dir: str | Path, run_id: str) -> int:
+    """W&B's own step of the first row that another attempt at a run adds: behind the rows of all its earlier files, as a server
+    drops rows at steps it has."""
+    paths = sorted(Path(run_dir).glob(f"wandb/*run-*/run-{run_id}.wandb"))
+    attempts = [attempt for path in paths if (attempt := read_attempt(path, Path(run_dir))) is not None]
+    return max((last + 1 for attempt in attempts for last in attempt.rows[1:]), default=0)
 
 
 def finished(path: Path) -> bool:
@@ -156,6 +167,7 @@ def _open(record: Any) -> WandbRun:
         name=record.display_name,
         tags=list(record.tags),
         commit=record.git.commit or None,
+        resume=record.resume,
         started=record.start_time.seconds + record.start_time.nanos * 1e-9,
     )
     _take_config(run, record.config)
@@ -176,6 +188,9 @@ def _take_summary(run: WandbRun, record: Any) -> None:
 
 def _take_history(run: WandbRun, record: Any) -> None:
     row: dict[str, Any] = {}
+    steps = [int(item.value_json) for item in record.item if (list(item.nested_key) or [item.key]) == ["_step"]]
+    steps = steps or ([record.step.num] if record.HasField("step") else [])
+    run.rows = (run.rows or tuple(steps[:1] * 2))[:1] + tuple(steps[-1:]) if steps else run.rows
     _assign(row, record.item)
     run.history.append(row)
 

@@ -143,13 +143,13 @@ def test_an_interruption_is_status_130_and_loses_nothing(number: int, calm: Path
 
 
 @pytest.mark.full
-def test_the_same_command_while_it_runs_is_refused_and_once_it_is_done_is_not_repeated(program: Callable, tmp_path: Path) -> None:
-    words = (*PACKNET, "loop.checkpoint_seconds=0", "paths.output=out")
+def test_the_same_command_while_it_runs_waits_and_once_it_is_done_is_not_repeated(program: Callable, tmp_path: Path) -> None:
+    words = (*PACKNET, "budget.steps=300", "loop.checkpoint_seconds=0", "paths.output=out")
     first, count = program(*words, log="first"), saves(tmp_path / "out")
     assert wait_for(lambda: count() >= 1, first)
-    assert ended(program(*words, log="second")) == 2
-    (line,) = (tmp_path / "second").read_text().splitlines()
-    assert line.startswith("maskbench: ") and "another process" in line
+    assert ended(program(*words, log="second")) == 0
+    text = (tmp_path / "second").read_text()
+    assert f"another process (process {first.pid} on" in text and "waiting for it" in text
     assert ended(first) == 0, "the first goes on undisturbed"
     assert statuses(tmp_path / "out") == ["finished"]
 

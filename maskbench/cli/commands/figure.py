@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskbench.cli.commands.common import arguments, run_dir
+from maskbench.common.checksums import renew
 from maskbench.common.errors import UsageError
 from maskbench.common.identity import question
 from maskbench.report.runs import state
@@ -41,6 +42,8 @@ def main(argv: list[str]) -> int:
             raise UsageError(apart(groups))
     else:
         written = figures.save(runs, given.output or place(runs))
+        if given.output is None and len(runs) == 1:
+            renew(runs[0].folder, written)
     print(*written or [f"nothing to draw: task={runs[0].result['task']} leaves no curves and no accuracy matrix"], sep="\n")
     return 0
 

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ log = logging.getLogger("maskbench")
 FLUSH_SECONDS = 1.0  # what a kill -9 may cost
 INIT_SECONDS = 20.0  # how long an online run may take to reach its server
 FINISH_SECONDS = 60.0  # how long an online run may go on sending after the end; the rest stays on disk
+START_SECONDS = 45.0  # how long W&B may take to start, its own process, its key and its server together
 SETTLE_SECONDS = 5.0  # how long W&B's own process may take to close its file
 
 
@@ -27,6 +29,7 @@ class Wandb:
     def __init__(self, run_dir: Path, about: dict[str, Any], start: dict[str, Any]) -> None:
         self.about = about
         self._last: dict[str, int] = {}  # the step of the last row: files logged without one belong to it
+        self._rows = wandb_file.next_row(run_dir, about["id"])  # W&B's own step: a resumed run goes on behind its earlier files
         (run_dir / "wandb").mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(_environment(_surroundings(run_dir, about["mode"])))
@@ -40,7 +43,7 @@ class Wandb:
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         # W&B's own step never goes back, so a resumed run would lose rows by it: ours is a metric
         self._last = {"step": step}
-        self._run.log({**metrics, "step": step})
+        self._put(metrics)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         self._run.summary.update(plain(values))
@@ -50,12 +53,12 @@ class Wandb:
 
         head = columns(rows)
         data = [[plain(row.get(column)) for column in head] for row in rows]
-        self._run.log({name: wandb.Table(columns=head, data=data, allow_mixed_types=True), **self._last})
+        self._put({name: wandb.Table(columns=head, data=data, allow_mixed_types=True)})
 
     def image(self, name: str, path: Path) -> None:
         import wandb
 
-        self._run.log({name: wandb.Image(str(path)), **self._last})
+        self._put({name: wandb.Image(str(path))})
 
     def artifact(self, path: Path, kind: str) -> None:
         import wandb
@@ -66,10 +69,14 @@ class Wandb:
         add(str(path), policy="immutable")  # the other policy copies the file
         self._run.log_artifact(artifact)
 
+    def _put(self, values: Mapping[str, Any]) -> None:
+        self._run.log({**values, **self._last}, step=self._rows)
+        self._rows += 1
+
     def finish(self, exit_code: int) -> None:
         with self._stack:
             try:
-                self._run.finish(exit_code=exit_code)
+                bounded(lambda: self._run.finish(exit_code=exit_code), FINISH_SECONDS + START_SECONDS)
                 _settle(Path(self._run.settings.sync_file))
             except Exception:
                 _restart_service()
@@ -114,7 +121,7 @@ def _start(mode: str, **arguments: Any) -> tuple[Any, str]:
     """(run, mode it got). Online asks nothing and gives up soon."""
     if mode == "online":
         try:
-            return _online(**arguments), "online"
+            return bounded(lambda: _online(**arguments), START_SECONDS, late=lambda run: run.finish(exit_code=1)), "online"
         except Exception as error:
             log.warning(
                 "W&B is not reachable (%s); recording offline, `wandb sync %s/wandb/offline-run-*` sends it later",
@@ -122,10 +129,45 @@ def _start(mode: str, **arguments: Any) -> tuple[Any, str]:
             )  # fmt: skip
             _restart_service()  # it still holds the run's id
     try:
-        return _init("offline", **arguments), "offline"
+        return bounded(lambda: _init("offline", **arguments), START_SECONDS), "offline"
     except Exception:  # the service may have died under an earlier run of this process
         _restart_service()
-        return _init("offline", **arguments), "offline"
+        return bounded(lambda: _init("offline", **arguments), START_SECONDS), "offline"
+
+
+def bounded(act: Callable[[], Any], seconds: float, late: Callable[[Any], Any] = lambda value: None) -> Any:
+    """What `act` returns or raises, if it does so in time: W&B waits for its own process without a limit. Whatever it brings
+    later goes to `late`.
+
+    Raises:
+        TimeoutError: it is still at work.
+    """
+    result: dict[str, Any] = {}
+    lock, given_up = threading.Lock(), threading.Event()
+
+    def work() -> None:
+        try:
+            value = act()
+        except BaseException as error:
+            result["error"] = error
+            return
+        with lock:
+            if not given_up.is_set():
+                result["value"] = value
+                return
+        with suppress(Exception):
+            late(value)
+
+    thread = threading.Thread(target=work, daemon=True, name="wandb")
+    thread.start()
+    thread.join(seconds)
+    with lock:
+        if "error" in result:
+            raise result["error"]
+        if "value" in result:
+            return result["value"]
+        given_up.set()
+    raise TimeoutError(f"no answer within {seconds:.0f} s")
 
 
 def _online(**arguments: Any) -> Any:
@@ -165,4 +207,4 @@ def _restart_service() -> None:
     import wandb
 
     with suppress(Exception):
-        wandb.teardown()
+        bounded(wandb.teardown, SETTLE_SECONDS)

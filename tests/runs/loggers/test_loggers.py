@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -162,6 +163,47 @@ def test_attempts_at_one_run_merge(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert found.summary.items() >= {"early": 1, "late": 2, "x": 2.0}.items()
     assert (found.attempts, found.exit_code, found.config) == (2, 0, {"a": 2})
+
+
+def test_a_resumed_run_goes_on_behind_the_rows_of_its_earlier_file(tmp_path: Path) -> None:
+    """A server that is sent both drops no row: W&B's own steps of the two do not meet."""
+    for first in (0, 20):
+        logger = wandb_of(tmp_path)
+        for step in (first, first + 10, first + 20):
+            logger.log({"loss": 1.0}, step)
+        logger.finish(0)
+        time.sleep(1.1)  # W&B names the folder by the second
+    files = sorted(tmp_path.glob("wandb/*run-*/run-*.wandb"))
+    before, after = [wandb_file.read_attempt(path, tmp_path) for path in files]
+    assert before.resume and after.resume and before.id == after.id
+    assert (before.rows, after.rows) == ((0, 2), (3, 5))
+    assert [row["step"] for row in wandb_file.read(tmp_path).history] == [0, 10, 20, 30, 40]
+
+
+def test_what_hangs_is_given_up_and_its_late_answer_is_closed() -> None:
+    from maskbench.runs.loggers.wandb_run import bounded
+
+    go, late, closed = threading.Event(), [], threading.Event()
+    with pytest.raises(TimeoutError, match="no answer"):
+        bounded(lambda: go.wait() and "run", 0.01, late=lambda run: (late.append(run), closed.set()))
+    go.set()
+    assert closed.wait(60) and late == ["run"]
+    assert bounded(lambda: 3, 60) == 3
+    with pytest.raises(KeyError):
+        bounded(lambda: {}["a"], 60)
+
+
+def test_a_service_that_never_answers_leaves_the_run_offline(scene: dict) -> None:
+    code = """
+import threading, wandb
+from maskbench.runs.loggers import wandb_run
+wandb_run.START_SECONDS = 1.0
+wandb.login = lambda **_: threading.Event().wait()
+wandb_run._restart_service = lambda: setattr(wandb_run, "START_SECONDS", 60.0)
+"""
+    done = run(scene, code + ONLINE, WANDB_API_KEY="a" * 40)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "offline", done.stderr
+    assert "recording offline" in done.stderr and "no answer within 1 s" in done.stderr
 
 
 def test_kill_9_loses_the_last_moment_only(scene: dict) -> None:
