@@ -1,5 +1,6 @@
 """`maskbench figure RUN ...`: the figures of a run, of runs that differ in the seed only, or of experiments side by side."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ABOUT = """Figures of a run; of several that differ in the seed only: mean and min-max band; of continual experiments on the
 same stages: accuracy against bytes, against stages, and against the one setting in which they differ."""
+log = logging.getLogger("maskbench")
 MOST_NAMED = 3  # differences that a refusal names
 
 
@@ -30,7 +32,7 @@ def main(argv: list[str]) -> int:
     from maskbench.report import figures
 
     folders = dict.fromkeys(path.resolve() for text in given.runs for path in finished(text))
-    runs = sorted((figures.read(folder) for folder in folders), key=lambda run: run.result["seed"])
+    runs = sorted(readable(list(folders)), key=lambda run: run.result["seed"])
     of_one_origin(runs)
     groups = by_key(runs)
     for group in groups:
@@ -43,6 +45,27 @@ def main(argv: list[str]) -> int:
         written = figures.save(runs, given.output or place(runs))
     print(*written or [f"nothing to draw: task={runs[0].result['task']} leaves no curves and no accuracy matrix"], sep="\n")
     return 0
+
+
+def readable(folders: Sequence[Path]) -> "list[Finished]":
+    """The records of the runs; of several, those that are damaged are said to be skipped.
+
+    Raises:
+        UsageError: none can be drawn.
+    """
+    from maskbench.report import figures
+
+    runs, mistakes = [], []
+    for folder in folders:
+        try:
+            runs.append(figures.read(folder))
+        except UsageError as mistake:
+            mistakes.append(mistake)
+    if not runs:
+        raise mistakes[0]
+    for mistake in mistakes:
+        log.warning("skipped: %s", mistake)
+    return runs
 
 
 def place(runs: Sequence["Finished"]) -> Path:

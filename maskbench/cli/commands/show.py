@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, run_dir, size
 from maskbench.common import identity
-from maskbench.common.files import read_json
+from maskbench.common.foreign import printable
 from maskbench.report.runs import Run, load
 
 
@@ -78,11 +78,11 @@ def _short(path: Path, folders: list[Path]) -> str:
 
 
 def record(run: Path) -> None:
-    """Print what the run directory holds; what is missing is left out."""
-    told, result = read_json(run / "run.json"), read_json(run / "result.json")
+    """Print what the run directory holds; what is missing is left out, and of a damaged record all but why it is."""
     code = load(run)
+    told, result = code.about, code.result
     for title, rows in [
-        (str(run), [["state", code.status], *_freshness(code), *_attempts(told)]),
+        (printable(run), [["state", code.status], *_fault(code), *_freshness(code), *_attempts(told)]),
         ("choices", [[k, v] for k, v in (told.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),
@@ -97,7 +97,11 @@ def record(run: Path) -> None:
         head = list(dict.fromkeys(name for row in table for name in row))
         print(f"result\n{aligned([[row.get(name) for name in head] for row in table], head, indent='  ')}\n")
     for note in result.get("notes") or []:
-        print(note)
+        print(printable(note))
+
+
+def _fault(run: Run) -> list[list]:
+    return [["because", run.fault]] if run.fault else []
 
 
 def _freshness(run: Run) -> list[list]:
@@ -135,7 +139,12 @@ def _wandb(run: Path) -> Iterator[list]:
         return
     from maskbench.report import wandb_file
 
-    if (found := wandb_file.read(run)) is None:
+    try:
+        found = wandb_file.read(run)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        yield ["file", f"cannot be read ({type(error).__name__})"]
+        return
+    if found is None:
         return
     names = {name for row in found.history for name in row if not name.startswith("_")}
     yield ["run", f"{found.id} of project {found.project}, group {found.group}, attempts {found.attempts}"]
