@@ -1,6 +1,5 @@
 """`maskbench figure RUN ...`: the figures of a run, of runs that differ in the seed only, or of experiments side by side."""
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskbench.cli.commands.common import arguments, run_dir
+from maskbench.common import foreign
 from maskbench.common.errors import UsageError
 from maskbench.common.identity import question
 from maskbench.report.runs import state
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 ABOUT = """Figures of a run; of several that differ in the seed only: mean and min-max band; of continual experiments on the
 same stages: accuracy against bytes, against stages, and against the one setting in which they differ."""
-log = logging.getLogger("maskbench")
 MOST_NAMED = 3  # differences that a refusal names
 
 
@@ -64,7 +63,7 @@ def readable(folders: Sequence[Path]) -> "list[Finished]":
     if not runs:
         raise mistakes[0]
     for mistake in mistakes:
-        log.warning("skipped: %s", mistake)
+        foreign.say(f"skipped: {mistake}")
     return runs
 
 
