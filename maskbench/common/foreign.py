@@ -6,6 +6,7 @@ import json
 import math
 import re
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def finite(value: Any) -> bool:
 def printable(text: object) -> str:
     """Text without signs that steer a terminal or turn the direction of writing: they are spelled, as `\\x1b`."""
     return UNSAFE.sub(lambda sign: sign[0].encode("unicode_escape").decode(), str(text))
+
+
+def say(text: str) -> None:
+    """One line on standard error: what of a stranger's was left out, and why."""
+    print(f"maskbench: {printable(text)}", file=sys.stderr)
 
 
 def printable_lines(text: str) -> str:

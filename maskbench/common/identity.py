@@ -121,11 +121,16 @@ def _call(function: str, *args: object) -> object:
     Raises:
         UsageError: it is none of the functions that the package's own files call so; a config cannot call any other.
     """
-    module, _, name = str(function).rpartition(".")
-    module = moved.MOVED.get(module, module)
-    if f"{module}.{name}" not in CALLED:
+    if not may_call(str(function)):
         raise UsageError(f"${{mb_call:{function}}} is not called; a config may call {', '.join(sorted(CALLED))}.")
+    module, _, name = function.rpartition(".")
     return getattr(import_module(module), name)(*args)
+
+
+def may_call(function: str) -> bool:
+    """Whether a dotted name, of now or from before its module moved, is one that configs may call."""
+    module, _, name = function.rpartition(".")
+    return f"{moved.MOVED.get(module, module)}.{name}" in CALLED
 
 
 def plain(cfg: DictConfig, without: set[str]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """The record of a finished run, as figures read it. Imports no torch."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskbench.common.checksums import check, read_result
-from maskbench.common.files import read_json
+from maskbench.common import foreign
+from maskbench.common.checksums import check
+from maskbench.common.errors import UsageError
+from maskbench.report import sound
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,33 @@ def read(folder: Path, result: dict[str, Any] | None = None) -> Finished:
 
     Raises:
         FileNotFoundError: there is no result.
-        Unusable: a file of the run cannot be read, or is not what the run wrote.
+        UsageError: a file of the record is not such as a run writes it, or not what this run wrote.
     """
+    fault = ""
     if result is None:
-        result = read_result(folder)
-        check(folder, "curves.json", "masks.safetensors")
+        result, fault = sound.read(folder / "result.json", sound.RESULT)
+        if result and not fault:
+            check(folder, "run.json", "result.json", "curves.json", "masks.safetensors")
+    about, wrong = sound.read(folder / "run.json", sound.ABOUT)
+    if fault := fault or wrong:
+        raise UsageError(f"{foreign.printable(folder)} cannot be drawn: {foreign.printable(fault)}.")
     if not result:
         raise FileNotFoundError(folder / "result.json")
-    config = read_json(folder / "run.json").get("config") or {}
-    curves = folder / "curves.json"
-    return Finished(folder, result, json.loads(curves.read_text()) if curves.exists() else [], config)
+    return Finished(folder, result, curves(folder / "curves.json"), about.get("config") or {})
+
+
+def curves(path: Path) -> list[dict[str, Any]]:
+    """The rows of a curves.json; none where there is no such file.
+
+    Raises:
+        UsageError: it is no list of rows.
+    """
+    try:
+        rows = foreign.plain(foreign.parse(foreign.content(path)))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{foreign.printable(path)} cannot be read ({error}).") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UsageError(f"{foreign.printable(path)} is no list of rows.")
+    return rows

@@ -5,7 +5,6 @@ a group, a dotted key of its config. `tidy` gives one row a number, `wide` one r
 """
 
 import fnmatch
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,6 @@ from maskbench.common.identity import leaves, spelling
 from maskbench.report import sound
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 
-log = logging.getLogger("maskbench")
 HEAD = ("method", "data", "seed", "key", "status", "objective")
 DAMAGED = "damaged"  # status of a run whose record cannot be believed
 FACTS = (*HEAD, "task", "source", "name", "budget", "freshness")
@@ -206,7 +204,7 @@ def undamaged(runs: Iterable[Run]) -> list[Run]:
     kept = []
     for run in runs:
         if run.fault:
-            log.warning("%s is skipped: %s", foreign.printable(run.folder), foreign.printable(run.fault))
+            foreign.say(f"{run.folder} is skipped: {run.fault}")
         else:
             kept.append(run)
     return kept

@@ -26,8 +26,13 @@ def whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def number(value: Any) -> bool:
+def finite(value: Any) -> bool:
     return foreign.finite(value) and abs(value) <= LARGEST
+
+
+def number(value: Any) -> bool:
+    """Also NaN and the infinities, as what diverged has them."""
+    return finite(value) or isinstance(value, float) and not foreign.finite(value)
 
 
 def scalar(value: Any) -> bool:
@@ -70,7 +75,7 @@ def setting(value: Any) -> bool:
 
 PART = mapping(name=text)
 CODE = mapping(closure=text, modules=hashes)
-COST = mapping(number)
+COST = mapping(finite)
 ABOUT = {
     **dict.fromkeys(("status", "key", "cpu", "commit", "branch", "maskbench", "python", "platform"), text),
     **dict.fromkeys(("seed", "threads", "cores", "memory_bytes"), whole),
@@ -98,7 +103,7 @@ RESULT = {
     **dict.fromkeys(("status", "objective_name", "method", "data", "source", "task", "key"), text),
     "seed": whole,
     "objective": number,
-    "metrics": mapping(number),
+    "metrics": mapping(lambda value: number(value) or not scalar(value)),  # one that is no number is passed over
     "table": items(mapping(cell)),
     "matrices": mapping(),
     "fingerprints": mapping(),
@@ -117,18 +122,7 @@ def read(path: Path, tests: Mapping[str, Test]) -> tuple[dict[str, Any], str]:
         return {}, f"{path.name} cannot be read ({getattr(error, 'strerror', None) or error})"
     if not isinstance(value, dict):
         return {}, f"{path.name} holds no mapping"
-    if tests is RESULT:
-        value = undefined(value)
     for name, test in tests.items():
         if value.get(name) is not None and not test(value[name]):
             return {}, f"{path.name}: '{name}' is not what a run writes there"
     return value, ""
-
-
-def undefined(value: Any) -> Any:
-    """The same containers with None in the place of NaN and infinities, for which a result has no word."""
-    if isinstance(value, dict):
-        return {name: undefined(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [undefined(part) for part in value]
-    return None if isinstance(value, float) and not foreign.finite(value) else value

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from maskbench.common import foreign
+
+LONGEST = 512 * foreign.MB  # bytes of a file
 BLOCK, HEADER, CHUNK = 32768, 7, 7  # bytes: a block, the file's header, a chunk's header
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4  # kinds of chunk
 
@@ -96,7 +99,7 @@ def read_attempt(path: Path, run_dir: Path) -> WandbRun | None:
     from wandb.proto import wandb_internal_pb2 as proto
 
     run = None
-    for message in messages(path.read_bytes()):
+    for message in messages(foreign.content(path, LONGEST)):
         try:
             record = proto.Record.FromString(message)
         except DecodeError:

@@ -18,7 +18,8 @@ from maskbench.common.closure import DOTTED
 from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 
-RESOLVERS = ("mb_key", "mb_data_dir", "mb_for", "mb_by", "mb_call")  # mb_call judges by itself what it calls
+RESOLVERS = ("mb_key", "mb_data_dir", "mb_for", "mb_by", "mb_call")
+CALLED = re.compile(r"[\s'\"]*([\w.]*)")  # behind `${mb_call:`; one that is computed the resolver itself refuses
 # ${name: and ${a.reference}; the name of a resolver may itself be computed, which fits neither
 INTERPOLATION = re.compile(r"\$\{\s*(?:(?P<resolver>[\w.]+)\s*:|(?P<reference>[\w.\[\]]+)\s*\})")
 CLASSES = re.compile(r"maskbench\.(?:methods|backbones)\.")  # rooms whose public classes are parts
@@ -64,7 +65,9 @@ def resolvers(text: str) -> Iterator[str]:
     """The interpolations in a text that are neither references nor resolvers of maskbench."""
     for start in (match.start() for match in re.finditer(r"\$\{", text)):
         match = INTERPOLATION.match(text, start)
-        if match is None or match["resolver"] and match["resolver"] not in RESOLVERS:
+        known = match is not None and (match["reference"] or match["resolver"] in RESOLVERS)
+        called = known and match["resolver"] == "mb_call" and not identity.may_call(CALLED.match(text, match.end())[1])
+        if not known or called:
             yield text[start : start + 60]
 
 

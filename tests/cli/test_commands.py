@@ -180,9 +180,9 @@ def test_rerun_shows_what_has_changed_and_finds_a_moved_run(runs, capsys) -> Non
     seen = runs(lambda cfg: 0.0)
     cli.main(["seed=4"])
     (run,) = Path("outputs").glob("*/*")
-    (run / "run.json").write_text("{}")
-    saved = run / ".hydra" / "config.yaml"
-    saved.write_text(saved.read_text().replace("batch_size: 128", "batch_size: 64"))
+    config = identity.plain(command_line.parse(["seed=4"]).compose(["seed=4"]), without={"hydra"})
+    config["budget"]["batch_size"] = 64
+    (run / "run.json").write_text(json.dumps({"config": config}))
     shutil.move("outputs", "kept")
     moved = Path("kept") / run.relative_to("outputs")
     status, out, _ = call(f"rerun {moved} --dry", capsys)

@@ -8,6 +8,7 @@ from pathlib import Path
 from maskbench.cli.commands.common import aligned, arguments, forms, sorted_words, text, typeset
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
+from maskbench.common.foreign import printable
 from maskbench.report import runs as records
 from maskbench.report.runs import Run
 
@@ -41,14 +42,14 @@ def main(argv: list[str]) -> int:
     sheet = Sheet(f"A = {given.a}, B = {given.b}", HEAD, shown, "l" + "r" * (len(HEAD) - 1), found.notes)
     if typeset(sheet, given):
         return 0
-    print(sheet.title)
+    print(printable(sheet.title))
     rows, wide = [row(one) for one in found.metrics], HEAD.index("A iqm")
     print(aligned([one[:wide] for one in rows], HEAD[:wide]))
     print()
     print(aligned([[one[0], *one[wide:]] for one in rows], ["interquartile means", *HEAD[wide:]]))
     print()
     print(aligned(*seeds_table(found)))
-    print(*found.notes, sep="\n", end="\n" if found.notes else "")
+    print(*map(printable, found.notes), sep="\n", end="\n" if found.notes else "")
     return 0
 
 
@@ -64,7 +65,7 @@ def side(word: str, output: Path, filters: Sequence[records.Filter]) -> list[Run
     if "=" not in word or path.exists():
         from maskbench.cli.commands.figure import finished
 
-        found = records.passing([*map(records.load, finished(word))], filters)
+        found = records.passing(records.undamaged(map(records.load, finished(word))), filters)
     else:
         own = [records.parse_filter(part) for part in shlex.split(word)]
         found = [run for run in records.read(output, [*own, *filters]) if run.status == "finished"]

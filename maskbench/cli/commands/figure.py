@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskbench.cli.commands.common import arguments, run_dir
+from maskbench.common import foreign
 from maskbench.common.checksums import renew
 from maskbench.common.errors import UsageError
 from maskbench.common.identity import question
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
     from maskbench.report import figures
 
     folders = dict.fromkeys(path.resolve() for text in given.runs for path in finished(text))
-    runs = sorted((figures.read(folder) for folder in folders), key=lambda run: run.result["seed"])
+    runs = sorted(readable(list(folders)), key=lambda run: run.result["seed"])
     of_one_origin(runs)
     groups = by_key(runs)
     for group in groups:
@@ -46,6 +47,27 @@ def main(argv: list[str]) -> int:
             renew(runs[0].folder, written)
     print(*written or [f"nothing to draw: task={runs[0].result['task']} leaves no curves and no accuracy matrix"], sep="\n")
     return 0
+
+
+def readable(folders: Sequence[Path]) -> "list[Finished]":
+    """The records of the runs; of several, those that are damaged are said to be skipped.
+
+    Raises:
+        UsageError: none can be drawn.
+    """
+    from maskbench.report import figures
+
+    runs, mistakes = [], []
+    for folder in folders:
+        try:
+            runs.append(figures.read(folder))
+        except UsageError as mistake:
+            mistakes.append(mistake)
+    if not runs:
+        raise mistakes[0]
+    for mistake in mistakes:
+        foreign.say(f"skipped: {mistake}")
+    return runs
 
 
 def place(runs: Sequence["Finished"]) -> Path:

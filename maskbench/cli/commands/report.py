@@ -5,6 +5,7 @@ from pathlib import Path
 from maskbench.cli.commands.common import arguments, size
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
+from maskbench.common.foreign import printable
 
 
 def main(argv: list[str]) -> int:
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
         output /= "report.html"
     output.parent.mkdir(parents=True, exist_ok=True)
     root = given.runs.name if given.runs.is_absolute() else given.runs.as_posix()
-    text = page(runs, root, given.filters).encode()
+    text = page(runs, root, given.filters).encode(errors="backslashreplace")
     replace(output, lambda path: path.write_bytes(text))
-    print(f"{output}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {size(len(text))}")
+    print(f"{printable(output)}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {size(len(text))}")
     return 0

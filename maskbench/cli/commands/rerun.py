@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import shlex
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def config_dir(run: Path) -> list[str]:
     """The run's --config-dir, whose files may say anything."""
     argv = read_json(run / "run.json").get("argv")
     words = argv[1:] if isinstance(argv, list) and all(isinstance(word, str) for word in argv) else []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
         name, equals, folder = word.partition("=")
         if name in ("--config-dir", "-cd") and (folder := folder if equals else after):
             return ["--config-dir", folder]

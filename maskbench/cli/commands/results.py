@@ -9,6 +9,7 @@ from typing import Any
 
 from maskbench.cli.commands.common import arguments, forms, sorted_words, typeset
 from maskbench.common.errors import UsageError
+from maskbench.common.foreign import printable
 from maskbench.report import runs as records
 from maskbench.report.freshness import MIXED, STALE
 from maskbench.report.mixing import outdated
@@ -106,7 +107,7 @@ def show(head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[
     sheet = Sheet("", head, [[*map(text, row)] for row in rows], "".join("r" if n else "l" for n in numeric), notes)
     if not typeset(sheet, given):
         print(aligned(rows, head))
-        print(*notes, sep="\n", end="\n" if notes else "")
+        print(*map(printable, notes), sep="\n", end="\n" if notes else "")
 
 
 # ---- one row a group
@@ -145,7 +146,7 @@ def grouped(runs: Sequence[Run], options: dict[str, list[str]], given: Namespace
         rows = [[*v, len(m), *one.row(m, ", ".join(v))] for v, m in groups.items()]
     if given.csv:
         sys.stdout.write(comma_separated(head, rows))
-        print(*one.notes, sep="\n", end="\n" if one.notes else "", file=sys.stderr)
+        print(*map(printable, one.notes), sep="\n", end="\n" if one.notes else "", file=sys.stderr)
     else:
         title = [f"{metrics[0]}: mean [95 % interval]"] if pivot else []
         show(head, rows, [*title, *one.notes], given)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, run_dir, size
 from maskbench.common import identity
-from maskbench.common.files import glance
+from maskbench.common.foreign import printable
 from maskbench.report.runs import Run, load
 
 
@@ -78,14 +78,11 @@ def _short(path: Path, folders: list[Path]) -> str:
 
 
 def record(run: Path) -> None:
-    """Print what the run directory holds; what is missing is left out."""
-    about, result = glance(run / "run.json"), glance(run / "result.json")
+    """Print what the run directory holds; what is missing is left out, and of a damaged record all but why it is."""
     there = load(run)
+    about, result = there.about, there.result
     for title, rows in [
-        (
-            str(run),
-            [["state", there.status], *([["fault", there.fault]] if there.fault else []), *_freshness(there), *_attempts(about)],
-        ),
+        (printable(run), [["state", there.status], *_fault(there), *_freshness(there), *_attempts(about)]),
         ("choices", [[k, v] for k, v in (about.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),
@@ -100,7 +97,11 @@ def record(run: Path) -> None:
         head = list(dict.fromkeys(name for row in table for name in row))
         print(f"result\n{aligned([[row.get(name) for name in head] for row in table], head, indent='  ')}\n")
     for note in result.get("notes") or []:
-        print(note)
+        print(printable(note))
+
+
+def _fault(run: Run) -> list[list]:
+    return [["because", run.fault]] if run.fault else []
 
 
 def _freshness(run: Run) -> list[list]:
@@ -138,7 +139,12 @@ def _wandb(run: Path) -> Iterator[list]:
         return
     from maskbench.report import wandb_file
 
-    if (logged := wandb_file.read(run)) is None:
+    try:
+        logged = wandb_file.read(run)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        yield ["file", f"cannot be read ({type(error).__name__})"]
+        return
+    if logged is None:
         return
     names = {name for row in logged.history for name in row if not name.startswith("_")}
     yield [

@@ -14,6 +14,7 @@ from maskbench.cli.jobs import run as run_jobs
 from maskbench.common import identity, provenance
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
+from maskbench.common.foreign import printable
 from maskbench.report import runs as records
 from maskbench.report import spec
 from maskbench.report.freshness import MIXED as MIXED_CODE
@@ -246,8 +247,6 @@ def show(table: Sheet, written: Sequence[Path]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
-
-    from maskbench.common.foreign import printable
 
     out = Console(highlight=False)
     if not out.is_terminal and "COLUMNS" not in os.environ:

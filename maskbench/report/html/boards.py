@@ -110,7 +110,7 @@ def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
 
 def drawable(row: dict[str, Any], x: str, y: str) -> bool:
     """Whether a row has a place and a value, which may be undefined."""
-    return y in row and sound.number(row.get(x)) and (row[y] is None or sound.number(row[y]))
+    return y in row and sound.finite(row.get(x)) and (row[y] is None or sound.number(row[y]))
 
 
 def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float | None]:
@@ -124,7 +124,7 @@ def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a curves.json; none where it is missing or damaged."""
     try:
-        rows = sound.undefined(foreign.plain(foreign.parse(foreign.content(path))))
+        rows = foreign.plain(foreign.parse(foreign.content(path)))
     except (OSError, ValueError):
         return []
     return (

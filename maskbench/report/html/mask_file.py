@@ -1,7 +1,6 @@
 """Masks of a run counted as they lie on disk, eight weights a byte: no torch, and no mask is ever unpacked as a whole."""
 
 import base64
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from maskbench.common import mask_header
-from maskbench.common.foreign import printable
+from maskbench.common import foreign, mask_header
 from maskbench.report.html.groups import natural
 
 STAGES = 24  # that are compared with each other; of more, evenly spread ones with the first and the last
 WORK = 1 << 28  # bytes of masks that the comparison of a run's stages may read, and of a file
 SIDE = 8  # pixels: the smallest square that inputs of a layer are taken to be
-log = logging.getLogger("maskbench")
 ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
@@ -32,7 +29,7 @@ def counts(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        log.warning("%s is left out: %s", printable(path), printable(error))
+        foreign.say(f"{path} is left out: {error}")
         return None
     stages = sorted({name.partition("/")[0] for name in masks}, key=natural)
     layers = sorted({name.partition("/")[2] for name in masks}, key=natural)

@@ -140,6 +140,7 @@ def counts_of(members: int) -> list[int]:
 
 DETECTION = ("auroc", "aupr", "aupr_in", "fpr95")
 
+
 def detection(known: Tensor, unknown: Tensor) -> dict[str, float | None]:
     """Telling unknown inputs (the positive class) from known ones by a score that is larger for them.
 
