@@ -28,9 +28,10 @@ from maskbench.common import identity
 
 ACCEPTED, UNFORESEEN = 77, 78  # exit statuses of a judging fork, beside the program's own
 JUDGING = 1.0  # seconds of CPU
+OFFLINE = {"PIP_NO_INDEX": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}  # fetch nothing
 LIMIT = 60  # seconds of CPU of a run
 GROUPS = "|".join({*schema.DECLARED, *command_line.groups([identity.conf_dir()]), "hydra"})
-KEY = re.compile(rf"(?<![\w.])(?:{GROUPS})[.=]|~\w|--\w|'")  # a key, a deletion, a flag, or the words in quotes
+KEY = re.compile(rf"(?<![\w.])(?:{GROUPS})[.=]|~\w|--\w")  # a key, a deletion, a flag
 
 
 def judge(words: list[str], log: Path) -> tuple[str, float]:
@@ -52,10 +53,10 @@ def judge(words: list[str], log: Path) -> tuple[str, float]:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
-    return {ACCEPTED: "accepted", 0: "printed"}.get(status) or refusal(status, log), seconds
+    return {ACCEPTED: "accepted", 0: "printed"}.get(status) or refusal(status, log, words), seconds
 
 
-def refusal(status: int, log: Path) -> str:
+def refusal(status: int, log: Path, words: list[str]) -> str:
     """Whether a status that is not 0 is a refusal in sentences that each name a key; what else it is."""
     text = log.read_text(errors="replace")
     sentences = [line for line in text.splitlines() if line.startswith("maskbench: ")]
@@ -65,9 +66,15 @@ def refusal(status: int, log: Path) -> str:
         return "over the limit" if -status in (signal.SIGXCPU, signal.SIGKILL) else f"signal {-status}"
     if status != 2:
         return f"status {status}"
-    if not sentences or not all(KEY.search(line.removeprefix("maskbench: ")) for line in sentences):
+    if not sentences or not all(names_a_key(line.removeprefix("maskbench: "), words) for line in sentences):
         return "no key named"
     return "refused"
+
+
+def names_a_key(sentence: str, words: list[str]) -> bool:
+    """A key, or the user's own words in quotes."""
+    quoted = re.findall(r"'([^' ]+[^']*)'", sentence)
+    return bool(KEY.search(sentence)) or any(text in " ".join(words) for text in quoted)
 
 
 def run(words: list[str], log: Path) -> str:
@@ -76,10 +83,9 @@ def run(words: list[str], log: Path) -> str:
     process = multiprocessing.get_context("forkserver").Process(target=limited, args=(words, os.getcwd(), str(log)))
     process.start()
     process.join()
-    text = log.read_text(errors="replace") if log.exists() else ""
     if process.exitcode == 0:
         return "ran"
-    return "refused as it starts" if (kind := refusal(process.exitcode, log)) == "refused" else kind
+    return "refused as it starts" if (kind := refusal(process.exitcode, log, words)) == "refused" else kind
 
 
 def limited(words: list[str], folder: str, log: str) -> None:
@@ -113,7 +119,7 @@ def main() -> int:
     slowest, begun = 0.0, time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         os.chdir(folder)
-        os.environ["MASKBENCH_DATA"] = f"{folder}/data"
+        os.environ |= {"MASKBENCH_DATA": f"{folder}/data"} | OFFLINE
         if not args.judge:
             forks.begin()
         for number, words in enumerate(made(args.count, args.seed)):

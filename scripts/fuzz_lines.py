@@ -1,4 +1,4 @@
-"""Command lines for scripts/fuzz.py, made from the config tree: right, nearly right and wrong. The same seed gives the same lines."""
+"""Command lines for scripts/fuzz.py, made from the config tree: right, nearly right and wrong; equal for equal seeds."""
 
 import itertools
 import random
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.cli import command_line, parts
 from maskbench.common import identity, knobs
 
-SEVERAL = 0.35  # chance of one more change
+SEVERAL = 0.3  # chance of one more change
 IMAGES = ("data.base=synthetic", "data.val=8")
 EPISODES = ("data.val=2", "data.test=2", "budget.batch_size=2")
 TINY_NET = "backbone.widths=[4]"
@@ -40,18 +40,21 @@ DATA = {  # task -> data that are cheap for it
 }
 FEW = {"members": "2", "nets": "2", "passes": "2", "levels": "1"}  # keys that multiply the work of a run
 ALWAYS = ("budget.steps=2", "logger=none", "loop.progress=false")
-ODD = ("x", "[]", "[1,2]", "{a: 1}", "null", "true", "None", "nan", "inf", "''", "0", "-1", "1", "1.5", "1e3", "[x]", "[null]", "~")
+ODD = ("{a: 1}", *"x [] [1,2] null true None nan inf '' 0 -1 1 1.5 1e3 [x] [null] ~".split())
 STRAY = (
-    *("+zzz=3", "zzz=3", "+budget.foo=3", "+debug=fdr", "+optimizer.foo=1", "+method.foo.bar=1", "+data.foo=[1]", "budget=3"),
-    *("~optimizer", "~data", "~method", "~logger", "~budget.steps", "~seed", "~task.name", "~backbone.bias", "~nothing", "method=null"),
-    *("init=ticket:/does/not/exist", "init=x", "logger=[csv,none]", "logger=[csv,nothing]", "trainer=debug", "seed=0-3"),
-    *("budget.epochs=1", "budget.steps=null", "budget.epochs=null", "objective=validation", "objective=x", "stale=keep", "stale=x"),
-    *("method.dense=[haed]", "method.dense=[conv99]", "method.dense=[head]", "method.criterion=rank", "method.rewind_step=50"),
-    *("method.rewind_step=1", "trainer.detect_anomaly=[1,2]", "+trainer.max_steps=5", "+trainer.foo=1", "paths.data=[1]"),
-    *("paths.shared=null", "--method supsup", "method supsup", "seed 3", "--seed=3", "data=SplitMNIST", "backbone.outputs=100"),
-    *("experiment=nothing", "pair=nothing", "protocol=5w1s", "sweep=nothing", "kind=table", "schedule=step", "optimizer=SGD"),
-    *("hydra.run.dir=x", "hydra.foo=1", "seed", "=3", "seed=", "a.b.c=1", "task.levels=2", "data.val=0", "data.stages=1"),
-)  # fmt: skip
+    *("--method supsup", "method supsup", "seed 3"),
+    *"""
+    +zzz=3 zzz=3 +budget.foo=3 +debug=fdr +optimizer.foo=1 +method.foo.bar=1 +data.foo=[1] +logger.foo=1 +trainer.foo=1
+    ~optimizer ~data ~method ~logger ~budget.steps ~seed ~task.name ~backbone.bias ~nothing method=null budget=3
+    init=ticket:/does/not/exist init=x logger=[csv,none] logger=[csv,nothing] trainer=debug seed=0-3 --seed=3 data=SplitMNIST
+    budget.epochs=1 budget.steps=null budget.epochs=null objective=validation objective=x stale=keep stale=x
+    method.dense=[haed] method.dense=[conv99] method.dense=[head] method.criterion=rank method.rewind_step=50
+    method.rewind_step=1 trainer.detect_anomaly=[1,2] +trainer.max_steps=5 +trainer.profiler=[1,2] paths.data=[1]
+    paths.shared=null backbone.outputs=100 backbone.outputs=1e3 backbone.init=[] backbone.widths=auto task.matrix=x
+    experiment=nothing pair=nothing protocol=5w1s sweep=nothing kind=table schedule=step optimizer=SGD
+    hydra.run.dir=x hydra.foo=1 seed =3 seed= a.b.c=1 task.levels=2 data.val=0 data.stages=1
+    """.split(),
+)
 
 
 def lines(count: int, seed: int) -> Iterator[list[str]]:
@@ -175,7 +178,9 @@ def _right(default: Any, kind: Any) -> Iterator[str]:
     elif isinstance(default, int | float):
         yield from {_spelled(v) for v in (default, default / 2, default // 1, -default, min(default * 2, default + 8))}
     elif isinstance(default, list):
-        yield from {_spelled(v) for v in (default, default[:1], default * 2 if len(default) < 4 else default[1:], [*default, None])}
+        yield from {
+            _spelled(v) for v in (default, default[:1], default * 2 if len(default) < 4 else default[1:], [*default, None])
+        }
     elif isinstance(default, str) and "${" not in default:
         yield default
 
