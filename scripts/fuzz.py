@@ -53,12 +53,12 @@ def judge(words: list[str], log: Path) -> tuple[str, float]:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
-    return {ACCEPTED: "accepted", 0: "printed"}.get(status) or refusal(status, log, words), seconds
+    return {ACCEPTED: "accepted", 0: "printed"}.get(status) or refusal(status, log.read_text(errors="replace"), words), seconds
 
 
-def refusal(status: int, log: Path, words: list[str]) -> str:
-    """Whether a status that is not 0 is a refusal in sentences that each name a key; what else it is."""
-    text = log.read_text(errors="replace")
+def refusal(status: int, text: str, words: list[str]) -> str:
+    """Whether a status that is not 0, with this text on standard error, is a refusal by sentences that each name a key; what else
+    it is."""
     sentences = [line for line in text.splitlines() if line.startswith("maskbench: ")]
     if "Traceback" in text or "torch was imported" in text or status == UNFORESEEN:
         return "traceback" if "Traceback" in text else "torch imported"
@@ -85,7 +85,8 @@ def run(words: list[str], log: Path) -> str:
     process.join()
     if process.exitcode == 0:
         return "ran"
-    return "refused as it starts" if (kind := refusal(process.exitcode, log, words)) == "refused" else kind
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return "refused as it starts" if (kind := refusal(process.exitcode, text, words)) == "refused" else kind
 
 
 def limited(words: list[str], folder: str, log: str) -> None:

@@ -132,7 +132,7 @@ def _near(rng: random.Random, word: str) -> str:
 
 def _change(rng: random.Random, cfg: DictConfig) -> list[str]:
     kind = rng.random()
-    if kind < 0.15:
+    if kind < 0.12:
         return [rng.choice(STRAY)]
     part = rng.choice(("method", "method", "data", "task", "backbone", "optimizer", "schedule", "budget", ""))
     keys = _keys(cfg)

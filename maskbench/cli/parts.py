@@ -23,6 +23,8 @@ BUILT_IN = {"max_epochs", "logger", "enable_checkpointing", "enable_progress_bar
 HANDED = knobs.HANDED_OVER | {"method": {"net"}, "backbone": {"shape"}, "trainer": BUILT_IN}  # what no config may set
 COMPLETE = {"method", "data", "backbone", "task"}  # whose arguments without a default must all be there
 LATER = {"optimizer", "schedule"}  # made when a phase of training begins: partial until then
+GRAPHS = ("capturable", "differentiable")  # keys of torch's optimisers
+UNTAKEN = "the loop's steps are neither differentiated nor captured in a CUDA graph"
 SHOWN = 8  # choices that would do
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -75,6 +77,8 @@ def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
         yield f"{part}.{name} is set by the program itself; leave it out."
         del node[name]
     yield from knobs.mistakes(part, node, WORDS)
+    if part == "optimizer":
+        yield from (f"optimizer.{name}={node[name]} is not taken: {UNTAKEN}; leave it out." for name in GRAPHS if node.get(name))
     for name, group in node.items():  # parts by name inside a key, such as the recipes of several optimisers
         for word, inner in group.items() if isinstance(group, Mapping) and "_target_" not in group else ():
             if isinstance(inner, Mapping) and "_target_" in inner:
