@@ -167,6 +167,8 @@ def _loader(folders: list[Path]) -> ConfigLoaderImpl:
 
 
 def _override(text: str, loader: ConfigLoaderImpl) -> Override:
+    if text.lstrip("+").startswith("="):
+        raise UsageError(f"'{text}' has no key: write KEY{text.lstrip('+')}.")
     if "=" not in text and not text.startswith("~"):
         raise UsageError(f"'{text}' is neither key=value nor a flag; a command such as list comes first.")
     try:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskbench.cli.command_line import choices, one_line
 from maskbench.common import identity, knobs
 from maskbench.common.errors import UsageError
-from maskbench.runs.build import WORDS
+from maskbench.runs.build import TARGETS, WORDS, each_logger
 from maskbench.tasks import fulfilment
 
 PARTS = ("method", "data", "backbone", "optimizer", "schedule", "task", "trainer", "logger")
@@ -22,6 +22,9 @@ TRAINER = "pytorch_lightning.trainer.trainer.Trainer"  # a long file: read where
 BUILT_IN = {"max_epochs", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"}
 HANDED = knobs.HANDED_OVER | {"method": {"net"}, "backbone": {"shape"}, "trainer": BUILT_IN}  # what no config may set
 COMPLETE = {"method", "data", "backbone", "task"}  # whose arguments without a default must all be there
+LATER = {"optimizer", "schedule"}  # made when a phase of training begins: partial until then
+GRAPHS = ("capturable", "differentiable")  # keys of torch's optimisers
+UNTAKEN = "the loop's steps are neither differentiated nor captured in a CUDA graph"
 SHOWN = 8  # choices that would do
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -56,14 +59,26 @@ def signature_mistakes(cfg: DictConfig) -> Iterator[str]:
 def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
     """Unknown keys, keys that are the program's own, values of a wrong type or range, keys that are missing."""
     node = {"_target_": TRAINER, **node} if part == "trainer" else dict(node)
+    if part == "logger" and TARGETS in node:
+        chosen = each_logger(node)
+        taken = {key for one in chosen for key in one} | {TARGETS}
+        for one in [*chosen, {"_target_": node.get("_target_")} | {k: v for k, v in node.items() if k not in taken}]:
+            yield from part_mistakes(part, one)
+        return
     if "_target_" not in node:
         yield f"{part} has no _target_: choose one with {part}=NAME."
+        return
+    late = part in LATER
+    if node.get("_partial_", late) is not late:
+        yield f"{part}._partial_ is {str(late).lower()}: the program says when a part is made; leave it out."
         return
     handed = HANDED.get(part, set())
     for name in [name for name in node if name in handed - WORDS]:
         yield f"{part}.{name} is set by the program itself; leave it out."
         del node[name]
     yield from knobs.mistakes(part, node, WORDS)
+    if part == "optimizer":
+        yield from (f"optimizer.{name}={node[name]} is not taken: {UNTAKEN}; leave it out." for name in GRAPHS if node.get(name))
     for name, group in node.items():  # parts by name inside a key, such as the recipes of several optimisers
         for word, inner in group.items() if isinstance(group, Mapping) and "_target_" not in group else ():
             if isinstance(inner, Mapping) and "_target_" in inner:

@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal
 
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, defines, public_functions, read
+from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, defines, public_functions, read
 
 __all__ = [
     "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "Length", "NonNegative", "OpenShare", "Positive", "Probability",
@@ -135,6 +135,8 @@ def fits(value: object, kind: Any) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
         return isinstance(value, Real) and not isinstance(value, bool)
+    if kind is Made:
+        return not isinstance(value, str | Integral | Real | Mapping | Sequence | None)
     return isinstance(value, str) if kind is str else True  # a class of our own: an object that the program makes
 
 
@@ -148,7 +150,7 @@ def words(kind: Any) -> str:
             return f"{'one of ' if functions[0].module else ''}{functions[0]}"
         return " ".join([words(args[0]), *map(str, rules)])
     if origin in (typing.Union, UnionType):
-        return ", or ".join(words(part) for part in args)
+        return ", or ".join(words(part) for part in args if part is not Made)
     if origin is Literal:
         return " or ".join(map(_spelled, args)) if len(args) < 3 else f"one of {', '.join(map(_spelled, args))}"
     if origin in (Sequence, list, tuple, Iterable) or kind in (Sequence, list, tuple):
@@ -177,6 +179,9 @@ def mistakes(prefix: str, node: Mapping[str, Any], own: Iterable[str] = ()) -> I
     Args:
         prefix: of the keys, such as "method". node: plain containers. own: keys that are no arguments (name, about, ...).
     """
+    if "_target_" in node and (wrong := target_mistake(prefix, node["_target_"])):
+        yield wrong
+        return
     knobs = read(str(node.get("_target_", "")))
     by_name = {knob.name: knob for knob in knobs or ()}
     takes_any = knobs is None or None in by_name
@@ -192,6 +197,15 @@ def mistakes(prefix: str, node: Mapping[str, Any], own: Iterable[str] = ()) -> I
             settable = [known for known in by_name if known not in HANDED_OVER.get(prefix, ())]
             takes = f"It takes {', '.join(settable)}" if settable else "It takes none"
             yield f"unknown key '{key}'.{did_you_mean(name, settable)} {takes}; ~{key} removes it where a file sets it."
+
+
+def target_mistake(prefix: str, target: object) -> str | None:
+    """One sentence when a `_target_` cannot be made; what lies outside this package is left to whoever imports it."""
+    key = f"{prefix}._target_={_spelled(target)}"
+    if not isinstance(target, str) or not all(word.isidentifier() for word in target.split(".")) or "." not in target:
+        return f"{key} must be the dotted path of a class or function."
+    ours = target.lower().startswith("maskbench.")
+    return f"{key}: there is no such class or function." if ours and not bound(target) else None
 
 
 def checked(init: Callable) -> Callable:

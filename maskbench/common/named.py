@@ -1,5 +1,6 @@
 """Functions chosen by name from the command line: one of ours, or any importable one by its dotted path."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import FunctionType, ModuleType
@@ -11,7 +12,8 @@ def named(key: str, name: str, choices: ModuleType | Mapping[str, Callable]) -> 
     """The function called `name`: a public one defined in the module `choices`, or `package.module.function`.
 
     Raises:
-        UsageError: there is none; the message names `key`, the choices and a near miss.
+        UsageError: there is none (the message names `key`, the choices and a near miss), or it takes other arguments than
+            the choices do.
     """
     if isinstance(choices, ModuleType):
         choices = functions(choices)
@@ -19,10 +21,25 @@ def named(key: str, name: str, choices: ModuleType | Mapping[str, Callable]) -> 
         return choices[name]
     module, _, attribute = name.rpartition(".")
     try:
-        return getattr(import_module(module), attribute)
+        function = getattr(import_module(module), attribute)
     except (ValueError, ImportError, AttributeError):
         hint = did_you_mean(name, choices)
         raise UsageError(f"no {key} '{name}'.{hint} Choices: {', '.join(choices)}, or a dotted path") from None
+    model = next(iter(choices.values()))
+    if not _takes(function, len(inspect.signature(model).parameters)):
+        raise UsageError(f"{key}={name} must be a function that is called as {model.__name__}{inspect.signature(model)} is")
+    return function
+
+
+def _takes(function: object, count: int) -> bool:
+    """Whether it can be called with so many arguments; where that cannot be told, calling it will tell."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:  # also: nothing that can be called
+        return False
+    except ValueError:
+        pass
+    return True
 
 
 def functions(module: ModuleType) -> dict[str, Callable]:

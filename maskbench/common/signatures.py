@@ -22,7 +22,12 @@ from maskbench.common import moved
 NOT_KNOBS = {"self", "net"}  # what the program itself hands over
 NOTHING = inspect.Parameter.empty
 WITH_KINDS = ("typing", "collections.abc", "maskbench.common.knobs")  # imported to know what their names stand for
+LIBRARIES = ("torch", "pytorch_lightning", "lightning_fabric")  # whose classes no config spells
 LARGE = ("torch", "torchvision", "numpy")  # not searched for aliases: long files that have none
+
+
+class Made:
+    """Stands for a class of torch or Lightning in a signature: an object, which no value of a config is."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def read(target: str) -> tuple[Knob, ...] | None:
     """The knobs of a class or function by its dotted name; None where they cannot be found without importing it.
 
     Where choices are keyword-only, what stands before them without a default is handed over by the program: no knob.
-    A knob named None stands for `**anything`.
+    A knob named None stands for `**anything`; what goes into `**_` is not looked at, so that it is none.
     """
     made, tree = _definition(*_place(target))
     if made is None:
@@ -61,7 +66,7 @@ def read(target: str) -> tuple[Knob, ...] | None:
         for arg, default in pairs
         if arg.arg not in NOT_KNOBS
     ]
-    return (*knobs, *([Knob(None, Any, NOTHING, "")] if args.kwarg else []))
+    return (*knobs, *([Knob(None, Any, NOTHING, "")] if args.kwarg and args.kwarg.arg != "_" else []))
 
 
 def _inherited(made: ast.ClassDef, names: "_Names", doc: str) -> tuple[Knob, ...] | None:
@@ -138,6 +143,11 @@ def _tree(path: Path, changed: int) -> ast.Module | None:
         return None
 
 
+def bound(target: str) -> bool:
+    """Whether the file of a dotted name binds it."""
+    return defines(*_place(target))
+
+
 def defines(module: str, name: str) -> bool:
     """Whether a module's file binds a name anywhere; where there is no such file to read, whether the name can be one."""
     tree = _parsed(module)
@@ -175,6 +185,8 @@ class _Names(dict):
             return import_module(origin)
         if module in WITH_KINDS:
             return getattr(import_module(module), there, Any)
+        if module.split(".")[0] in LIBRARIES and there[:1].isupper() and not there.isupper():
+            return Made
         tree = _parsed(module) if module.split(".")[0] not in LARGE else None
         return _Names(tree)[there] if tree and tree is not self.tree else Any
 

@@ -22,7 +22,9 @@ def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
         if name not in modules:
             layers = [own for own, module in modules.items() if isinstance(module, LAYERS)]
             hint = did_you_mean(name, layers)
-            raise UsageError(f"no layer of {type(net).__name__} is called '{name}'.{hint} Layers: {', '.join(layers)}.")
+            raise UsageError(
+                f"method.dense: no layer of {type(net).__name__} is called '{name}'.{hint} Layers: {', '.join(layers)}."
+            )
     layers = [name for name, module in modules.items() if isinstance(module, LAYERS) and name not in set(skip)]
     if not layers:
         raise UsageError(

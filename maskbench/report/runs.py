@@ -5,6 +5,7 @@ a group, a dotted key of its config. `tidy` gives one row a number, `wide` one r
 """
 
 import fnmatch
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from maskbench.common.files import Damaged, Unreadable, Unusable, read_json
 from maskbench.common.identity import leaves, spelling
 from maskbench.report import sound
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
+
+log = logging.getLogger("maskbench")
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
 DAMAGED = "damaged"  # status of a run whose record cannot be believed

@@ -21,10 +21,10 @@ from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage
 from maskbench.report import figures
 from maskbench.runs import machine
-from maskbench.runs.build import make
+from maskbench.runs.build import each_logger, make
 from maskbench.runs.console import Console
 from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
-from maskbench.runs.loggers import FailSafeLogger, no_logger
+from maskbench.runs.loggers import FailSafeLogger, Loggers, no_logger
 from maskbench.runs.record import History, Record
 from maskbench.tasks.fulfilment import require
 from maskbench.tasks.outcome import Outcome
@@ -134,13 +134,12 @@ class Run:
         parts["loop"] = {name: self.cfg.loop[name] for name in ("log_every", "threads")}
         return PhaseCache(Path(self.cfg.paths.shared).expanduser(), self.home, parts)
 
-    def logger(self) -> FailSafeLogger:
-        """The logger of the config; of the other processes of a distributed run, none."""
+    def logger(self) -> FailSafeLogger | Loggers:
+        """The logger of the config, or all of several; of the other processes of a distributed run, none."""
         cfg = self.cfg
         if not self.main:
             return no_logger()
-        return make(
-            cfg.logger,
+        handed = dict(
             run_dir=self.home,  # whose logs tell of every attempt
             run_id=f"{identity.key(cfg)}-s{cfg.seed}",
             name=f"{self.home.parent.name}/{self.home.name}",
@@ -149,10 +148,12 @@ class Run:
             tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", [])],
             config=self.plain(),
         )
+        loggers = [make(OmegaConf.create({"logger": node}).logger, **handed) for node in each_logger(self.plain()["logger"])]
+        return loggers[0] if len(loggers) == 1 else Loggers(loggers)
 
     # ---- work
 
-    def work(self, method: Method, stages: list[Stage], logger: FailSafeLogger, console: Console) -> Outcome:
+    def work(self, method: Method, stages: list[Stage], logger: FailSafeLogger | Loggers, console: Console) -> Outcome:
         """Let the task run the method, writing the history and showing progress on the way."""
         cfg = self.cfg
         history = History(self.folder / "metrics.csv", write=self.main)
@@ -218,14 +219,13 @@ class Run:
         logger.summary(numbers | {name: mark for name, mark in result["fingerprints"].items() if isinstance(mark, str)})
         logger.table("result", outcome.table)
         self.draw(result, logger)
-        logger.finish(0)  # its files are among those that the record lists
         self.record.finish(result)
         self.record.settle()
         if final_masks:
             logger.artifact(self.home / "masks.safetensors", "masks")  # referred to by its place, which is final now
         return result, objective
 
-    def draw(self, result: dict[str, Any], logger: FailSafeLogger) -> None:
+    def draw(self, result: dict[str, Any], logger: FailSafeLogger | Loggers) -> None:
         """Figures in the run directory and in the loggers; failing to draw is a warning line, not a failed run."""
         try:
             for name, path in figures.of_run(self.folder, result).items():
@@ -250,7 +250,7 @@ class Run:
             "code": code.record,
         } | provenance.collect()
 
-    def describe(self, stages: list[Stage], logger: FailSafeLogger) -> None:
+    def describe(self, stages: list[Stage], logger: FailSafeLogger | Loggers) -> None:
         """Say and record which data this is and where it came from."""
         origin = stages[0].origin
         about_data = f"{origin.name} with {stages[0].amount} ({origin.source})"

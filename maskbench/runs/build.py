@@ -1,5 +1,6 @@
 """The one place where config becomes objects: `_target_` is the registry."""
 
+from collections.abc import Mapping
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -11,7 +12,22 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.common import knobs
 from maskbench.common.errors import UsageError
 
+TARGETS = "targets"  # of the loggers: name -> `_target_` of each that is chosen, where `_target_` itself is the last one's
 WORDS = {"name", "about", "tasks", "needs", "gives"}  # for people, for the record, and for what fits together
+
+
+def each_logger(node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings of each logger of a config: of several (`logger=[wandb,csv]`) each gets those that it takes."""
+    settings = {key: value for key, value in node.items() if key != TARGETS}
+    targets = list(dict.fromkeys([*(node.get(TARGETS) or {}).values(), settings.get("_target_")]))
+    if len(targets) == 1:
+        return [settings]
+    return [{key: v for key, v in settings.items() if _takes(target, key)} | {"_target_": target} for target in targets]
+
+
+def _takes(target: str, key: str) -> bool:
+    names = knobs.read(target)
+    return names is None or key in {knob.name for knob in names} or None in {knob.name for knob in names}
 
 
 def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
@@ -31,7 +47,7 @@ def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
     try:
         waiting = instantiate(plain | {"_partial_": True, "_convert_": "all"})
     except InstantiationException as error:
-        raise UsageError(f"cannot make {target}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{node._get_full_key('_target_')}={target} cannot be made: {str(error).splitlines()[0]}") from error
     if plain.get("_partial_"):
         return waiting
     try:
@@ -41,5 +57,5 @@ def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
                 target = plain[name]["_target_"]
                 signature(inner.func).bind_partial(**inner.keywords)
     except TypeError as error:
-        raise UsageError(f"{target} does not fit its config: {error}") from None
+        raise UsageError(f"{target} does not fit {node._get_full_key(None)}.KEY=VALUE of its config: {error}") from None
     return waiting(*args, **parts)

@@ -122,14 +122,21 @@ class Training:
         return {"curve": self.curve, "steps": phase.total - phase.begin, "cpu_seconds": self.seconds()}
 
     def make_optimizer(self) -> tuple[torch.optim.Optimizer, list[float]]:
-        """A fresh optimiser over what may move, and the rate of each of its groups; nothing else gets a gradient."""
+        """A fresh optimiser over what may move, and the rate of each of its groups; nothing else gets a gradient.
+
+        Raises:
+            UsageError: torch refuses the settings, alone or together.
+        """
         method = self.phase.method
         groups = [{"name": name, "params": params} for name, params in method.groups().items()]
         for p in method.parameters():
             p.requires_grad_(False)
         for p in method.trainable_parameters():
             p.requires_grad_(True)
-        optimizer = self.fit.optimizer(groups)
+        try:
+            optimizer = self.fit.optimizer(groups)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UsageError(f"torch refuses these settings of optimizer.KEY=VALUE: {' '.join(str(error).split())}") from error
         for group in optimizer.param_groups:
             group["lr"] *= self.phase.lr
         return optimizer, [group["lr"] for group in optimizer.param_groups]

@@ -215,7 +215,7 @@ LISTED = {  # what one choice's listing has on one line, words in this order
     "method edge_popup": [["method.keep", "0.5", "a number"], ["does task=prune, task=uncertainty"], ["share"]],
     "method lottery": [["+method.gradient_batch", "128", "a whole number"], ["method.rate", "0.2"]],
     "data splitmnist": [["gives stages one after another, classes"], ["data.stages", "5", "a whole number"]],
-    "backbone conv2": [["backbone.widths", "[256,256]", "a list"], ["multiplies every channel and width"]],
+    "backbone conv2": [["backbone.widths", "[256,256]", "a list"], ["multiplies every one of them"]],
     "task prune": [["task.levels", "0", "a whole number at least 0"], ["task.levels asks of it shrink"], ["takes one stage"]],
     "task meta": [["asks of a method after"]],
     "optimizer adam": [["optimizer.lr", "1e-3", "a number"], ["+optimizer.eps", "1e-08"]],
@@ -229,6 +229,16 @@ def test_list_of_one_choice_shows_its_settings(words: str, capsys) -> None:
     for parts in LISTED[words]:
         assert any(all(part in line for part in parts) for line in out.splitlines()), parts
     assert "_target_" not in out and ".name" not in out
+
+
+@pytest.mark.parametrize("words", [*LISTED, "method supsup", "method malach"])
+def test_the_columns_of_a_choice_stay_within_a_line(words: str, capsys) -> None:
+    _, out, _ = call(f"list {words}", capsys)
+    assert max(map(len, out.splitlines())) <= 100
+    if words == "method supsup":  # a long default is broken at its commas
+        assert any(
+            line.split() == ["binary_H,binary_G,", "binary_H,", "binary_G,", *line.split()[3:]] for line in out.splitlines()
+        )
 
 
 @pytest.mark.parametrize(

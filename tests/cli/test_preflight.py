@@ -33,6 +33,8 @@ GOOD = [
     "data.source=folder",
     "data=mnist method=dense budget.steps=5",  # what the user gives wins over the data's epochs
     "budget.epochs=2",  # and over the data's steps
+    "logger=[wandb,csv] logger.mode=disabled logger.tags=[x]",
+    "logger=[wandb,none]",
     "+optimizer.dampening=0.1 optimizer=sgd",  # an argument that the file leaves out
     "method=meta_ticket optimizer=meta_ticket_sinusoid",  # optimisers inside an optimiser
     "method=supermask data=cubic task=uncertainty ~data.normalize budget.epochs=2",  # no key of the data
@@ -106,6 +108,14 @@ BAD = {
     "~budget.steps": "set budget.steps=VALUE instead",
     "~data.val": "data.val is missing: a whole number",
     "~method.name": "method.name is missing",
+    "=3": "'=3' has no key: write KEY=3.",
+    "logger=csv +logger.foo=1": "unknown key 'logger.foo'. It takes none",
+    "logger=[wandb,csv] +logger.foo=1": "unknown key 'logger.foo'.",
+    "logger=[wandb,csv] logger.mode=offlin": "logger.mode=offlin must be one of online, offline, disabled.",
+    "logger=[csv,nothing]": "no logger 'nothing'.",
+    "method._target_=1": "method._target_=1 must be the dotted path of a class or function.",
+    "method=masksembles_ensemble method.of._target_=maskbench.methods.uncertainty.masksembles.Mask": "there is no such class",
+    "schedule._partial_=false": "schedule._partial_ is true: the program says when a part is made; leave it out.",
     # types and allowed values, by the signature of what is configured
     "backbone.outputs=1e3": "backbone.outputs=1000.0 must be a whole number",
     "backbone.init=[]": "backbone.init=[] must be ",
@@ -113,6 +123,9 @@ BAD = {
     "method=edge_popup method.keep_warmup=None": "method.keep_warmup=None must be a whole number",
     "task.matrix=x": "task.matrix=x must be one of seen, full, final.",
     "task.probe=-1": "task.probe=-1 must be a whole number at least 0.",
+    "optimizer=sgd +optimizer.differentiable=true": "optimizer.differentiable=True is not taken:",
+    "+trainer.profiler=[1,2]": "trainer.profiler=[1,2] must be a word, or null.",
+    "optimizer=adam +optimizer.betas=[x,0.9]": "optimizer.betas=[x,0.9] must be a list, each a number.",
     "trainer.detect_anomaly=[1,2]": "trainer.detect_anomaly=[1,2] must be true or false",
     "method=meta_ticket optimizer=meta_ticket_sinusoid +optimizer.recipes.scores.foo=1": "key 'optimizer.recipes.scores.foo'",
     "method=masksembles_ensemble method.of.members=x": "method.of.members=x must be a whole number",

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from maskbench.common import identity, knobs
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Dotted, FunctionIn, Length, OpenShare, Share, Within
+from maskbench.runs.build import WORDS
 
 GROUPS = ("method", "backbone", "data", "task")
-WORDS = {"name", "about", "tasks"}
 
 
 @functools.cache

@@ -277,3 +277,16 @@ def test_a_key_of_the_trainer_neither_breaks_nor_shortens_training_unsaid(key: s
     with pytest.raises(UsageError) as caught:
         build(*SMALL, f"+trainer.{key}", "loop.block=4").go()
     assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("optimizer=sgd", "optimizer.nesterov=true"), "Nesterov momentum requires a momentum"),
+        (("optimizer=adam", "+optimizer.eps=-1"), "Invalid epsilon value"),
+        (("optimizer=adam", "+optimizer.foreach=true"), "cannot be `True` together"),
+    ],
+)
+def test_settings_that_torchs_optimiser_refuses_are_the_users_to_mend(words: tuple, reason: str, build: Callable) -> None:
+    with pytest.raises(UsageError, match=f"optimizer.KEY=VALUE: .*{reason}"):
+        build(*SMALL, *words).go()

@@ -3,6 +3,7 @@
 Defaults are those of the choice's file, types and meanings those of what it configures. Imports no torch.
 """
 
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -11,14 +12,13 @@ from typing import Any
 
 from maskbench.cli import command_line, parts
 from maskbench.cli.commands import notes
-from maskbench.cli.commands.common import aligned
 from maskbench.cli.overrides import shown
 from maskbench.common import knobs
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.runs.build import WORDS
+from maskbench.runs.build import TARGETS, WORDS
 from maskbench.tasks import fulfilment
 
-WIDTH = 100
+WIDTH, DEFAULT, GAP = 100, 24, 2  # of a line, of the column of defaults at most, between columns
 ARRANGED = {"one": "one stage", "pair": "a source and a target", "stream": "stages one after another", "numbers": "real targets"}
 
 
@@ -36,17 +36,39 @@ def show(group: str, name: str, folders: Sequence[Path]) -> None:
     if name not in files:
         raise UsageError(f"no {group} '{name}'.{did_you_mean(name, files)} Choices: {', '.join(files)}.")
     node, text = parts.own(files, name, group), files[name].read_text()
-    print(f"{group}={name}: {node.get('about') or notes.comment(text)}")
+    print(textwrap.fill(f"{group}={name}: {node.get('about') or notes.comment(text)}", WIDTH, subsequent_indent="  "))
     for line in facts(node):
         print(f"  {line}")
     print()
     entries = list(settings(group, node, text))
-    for (*_, meaning), line in zip(entries, aligned([entry[:3] for entry in entries], indent="  ").splitlines(), strict=True):
-        print(line)
+    widths = column_widths(entries)
+    for *cells, meaning in entries:
+        print(beside_each_other(cells, widths))
         if meaning:
             print(textwrap.fill(meaning, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6))
     if any(key.startswith("+") for key, *_ in entries):
         print("\n  A key with a plus sign stands in no file: it is set as it is written here, with the plus.")
+
+
+def column_widths(entries: Sequence[Sequence[str]]) -> list[int]:
+    """Of key, default and what it takes: a long default is broken, and the last column has the rest of a line."""
+    key, default = (max((len(entry[i]) for entry in entries), default=0) for i in (0, 1))
+    default = min(default, DEFAULT)
+    return [key, default, max(WIDTH - key - default - 3 * GAP, DEFAULT)]
+
+
+def beside_each_other(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One entry as lines of columns; text is broken behind commas and spaces."""
+    spaced = [cell.replace(",", ", ") if " " not in cell else cell for cell in cells]  # lists as configs spell them: [a,b]
+    broken = [textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) or [""]
+              for cell, width in zip(spaced, widths, strict=True)]  # fmt: skip
+    broken = [
+        lines if " " in cell else [line.replace(", ", ",") for line in lines] for cell, lines in zip(cells, broken, strict=True)
+    ]
+    rows = itertools.zip_longest(*broken, fillvalue="")
+    return "\n".join(
+        "".join(" " * GAP + text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def facts(node: dict[str, Any]) -> Iterator[str]:
@@ -70,7 +92,7 @@ def settings(group: str, node: dict[str, Any], text: str) -> Iterator[tuple[str,
     """(key, default, what it takes, meaning) of each key in the file's order, then of arguments that no file sets."""
     known = {knob.name: knob for knob in knobs.read(str(node.get("_target_", parts.TRAINER))) or ()}
     for name, value in node.items():
-        if name in WORDS or name.startswith("_"):
+        if name in WORDS or name == TARGETS or name.startswith("_"):
             continue
         knob = known.get(name)
         meaning = (knob.meaning if knob else "") or beside(text, name)

@@ -75,7 +75,7 @@ def mask1(name: str) -> Callable[[Layer], Tensor]:
     """The action on kept weights of that name; `signed_` before it keeps each weight's initial sign."""
     signed = name.startswith("signed_")
     plain = (rewind, reinit, permute, reshuffle, constant)
-    action = named("mask1 action", name.removeprefix("signed_"), {f.__name__: f for f in plain})
+    action = named("method.mask1", name.removeprefix("signed_"), {f.__name__: f for f in plain})
     return Signed(action) if signed else action
 
 
@@ -128,7 +128,7 @@ def freeze_init_zero_reshuffle(layer: Layer) -> Tensor:
 def mask0(name: str) -> Callable[[Layer], Tensor]:
     """The action on pruned weights of that name."""
     plain = (zero, freeze_init, freeze_init_zero_mask, freeze_init_zero_all, freeze_init_zero_rev, freeze_init_zero_reshuffle)
-    return named("mask0 action", name, {f.__name__: f for f in plain})
+    return named("method.mask0", name, {f.__name__: f for f in plain})
 
 
 def shuffled(values: Tensor) -> Tensor:

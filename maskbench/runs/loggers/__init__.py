@@ -7,14 +7,14 @@ Imports what maskbench/runs does; W&B, Lightning and TensorBoard only when a log
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from maskbench.common.errors import UsageError
-from maskbench.runs.loggers.fail_safe import FailSafeLogger, opened, plain, safe
+from maskbench.runs.loggers.fail_safe import FailSafeLogger, Loggers, opened, plain, safe
 from maskbench.runs.loggers.files import CSV, TensorBoard
 from maskbench.runs.loggers.wandb_run import Wandb, wandb_mode
 
-__all__ = ["FailSafeLogger", "csv_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger"]
+__all__ = ["FailSafeLogger", "Loggers", "csv_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger"]
 
 
 def wandb_logger(
@@ -22,7 +22,7 @@ def wandb_logger(
     run_dir: str | Path,
     run_id: str,
     project: str,
-    mode: str = "offline",
+    mode: Literal["online", "offline", "disabled"] = "offline",
     entity: str | None = None,
     tags: Sequence[str] = (),
     group: str | None = None,

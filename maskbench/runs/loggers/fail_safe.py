@@ -73,6 +73,42 @@ class FailSafeLogger:
                     backend.finish(1)
 
 
+class Loggers:
+    """Several loggers (`logger=[wandb,csv]`) as one: each gets every call, and one that fails leaves the others alone.
+
+    Attributes:
+        about: that of each, under its kind.
+    """
+
+    def __init__(self, loggers: Sequence[FailSafeLogger]) -> None:
+        self._loggers = list(loggers)
+        self.about = {"kind": ", ".join(one.about["kind"] for one in loggers)} | {one.about["kind"]: one.about for one in loggers}
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for one in self._loggers:
+            one.log(metrics, step)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        for one in self._loggers:
+            one.summary(values)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for one in self._loggers:
+            one.table(name, rows)
+
+    def image(self, name: str, path: str | Path) -> None:
+        for one in self._loggers:
+            one.image(name, path)
+
+    def artifact(self, path: str | Path, kind: str) -> None:
+        for one in self._loggers:
+            one.artifact(path, kind)
+
+    def finish(self, exit_code: int = 0) -> None:
+        for one in self._loggers:
+            one.finish(exit_code)
+
+
 def opened(make: Callable[[], Backend], about: dict[str, Any]) -> FailSafeLogger:
     try:
         return FailSafeLogger(make(), about)

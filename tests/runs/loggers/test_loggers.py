@@ -14,10 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from maskbench.cli import command_line
 from maskbench.common.errors import UsageError
 from maskbench.report import wandb_file
 from maskbench.runs import loggers
+from maskbench.runs.build import each_logger
 
 CONF = Path(__file__).parents[3] / "conf" / "logger"
 START = """
@@ -424,6 +427,43 @@ def test_missing_tensorboard_is_one_sentence(tmp_path: Path, monkeypatch) -> Non
         loggers.tensorboard_logger(run_dir=tmp_path)
 
 
+def test_of_several_loggers_each_gets_every_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "figure.png").touch()
+    calls = []
+
+    class Breaking:
+        about: dict = {}
+
+        def log(self, metrics, step) -> None:
+            calls.append((metrics, step))
+            raise OSError("no room")
+
+        def finish(self, exit_code: int) -> None: ...
+
+    broken, csv_ = loggers.FailSafeLogger(Breaking(), {"kind": "broken"}), loggers.csv_logger(run_dir=tmp_path / "b")
+    several = loggers.Loggers([broken, csv_])
+    several.log({"loss": 1.0}, 1)
+    several.log({"loss": 0.5}, 2)
+    several.summary({"accuracy": 0.9})
+    several.table("result", [{"a": 1}])
+    several.image("figure", tmp_path / "figure.png")
+    several.artifact(tmp_path / "figure.png", "masks")
+    several.finish()
+    assert calls == [({"loss": 1.0}, 1)]  # and then no more of it, while the other goes on
+    folder = tmp_path / "b" / several.about["csv"]["files"]
+    assert [row["loss"] for row in csv.DictReader((folder / "metrics.csv").open())] == ["1.0", "0.5"]
+    assert json.loads((folder / "summary.json").read_text()) == {"accuracy": 0.9} and (folder / "result.csv").is_file()
+    assert several.about["kind"] == "broken, csv" and "no room" in several.about["broken"]["failed"]
+
+
+def test_several_loggers_of_a_config_get_the_settings_that_are_theirs() -> None:
+    words = ["logger=[csv,wandb]", "logger.mode=disabled"]
+    first, second = each_logger(OmegaConf.to_container(command_line.parse(words).compose(words).logger))
+    assert first == {"_target_": "maskbench.runs.loggers.csv_logger"}
+    assert second["_target_"].endswith("wandb_logger") and second["mode"] == "disabled" and "targets" not in second
+
+
 def test_none_writes_nothing(tmp_path: Path) -> None:
     logger = loggers.no_logger(run_dir=tmp_path, anything=1)
     for verb, values in CALLS.items():
@@ -434,9 +474,9 @@ def test_none_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_choice_of_conf_takes_what_a_run_gives(path: Path, tmp_path: Path, monkeypatch) -> None:
     from hydra.utils import instantiate
-    from omegaconf import OmegaConf
 
-    make = instantiate(OmegaConf.load(path), _partial_=True)
+    (node,) = each_logger(OmegaConf.to_container(OmegaConf.load(path)))
+    make = instantiate(node, _partial_=True)
     config = OmegaConf.create({"method": {"_target_": "a.B", "shares": [0.5, 0.1]}})
     logger = make(run_dir=str(tmp_path), run_id="key-s0", group="g", job_type="supsup", config=config, name="x", tags=["a"])
     logger.log({"x": 1.0}, 0)

@@ -1,0 +1,64 @@
+"""Generated command lines: each is refused by sentences that name a key, or runs (scripts/fuzz.py)."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from maskbench.cli import main as program
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    spec = importlib.util.spec_from_file_location("fuzz", SCRIPTS / "fuzz.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_lines_are_accepted_or_refused_by_key(fuzz: ModuleType, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(program, "launch", lambda *_, **__: fuzz.ACCEPTED)
+    kinds = []
+    for words in fuzz.fuzz_lines.lines(45, 0):
+        status = program.main(words)
+        text = capsys.readouterr().err
+        kind = {0: "printed", fuzz.ACCEPTED: "accepted"}.get(status) or fuzz.refusal(status, text, words)
+        assert kind in fuzz.RIGHT, (words, text)
+        kinds.append(kind)
+    assert min(kinds.count("accepted"), kinds.count("refused")) > 5
+
+
+def test_equal_seeds_make_equal_lines(fuzz: ModuleType) -> None:
+    once, again, other = (list(fuzz.fuzz_lines.lines(5, seed)) for seed in (3, 3, 4))
+    assert once == again != other
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (2, "maskbench: seed=x must be a whole number.", "refused"),
+        (2, "maskbench: unknown key 'zzz'.", "refused"),
+        (2, "maskbench: something is wrong.", "no key named"),
+        (2, "maskbench: seed=x must be whole.\nmaskbench: something else.", "no key named"),
+        (2, "", "no key named"),
+        (1, "maskbench: TypeError: seed= (traceback in maskbench.log)", "status 1"),
+        (2, "Traceback (most recent call last):", "traceback"),
+        (-24, "", "over the limit"),
+        (-11, "", "signal 11"),
+    ],
+)
+def test_what_counts_as_a_refusal(fuzz: ModuleType, status: int, text: str, kind: str) -> None:
+    assert fuzz.refusal(status, text, ["zzz=3", "seed=x"]) == kind
+
+
+@pytest.mark.full
+def test_what_is_accepted_runs_two_steps() -> None:
+    done = subprocess.run([sys.executable, SCRIPTS / "fuzz.py", "200", "5"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert " ran" in done.stdout and " refused" in done.stdout
