@@ -73,8 +73,9 @@ def starved(rows: Sequence[dict[str, Any]], outputs: int) -> list[str]:
         return []
     thinnest = min(layers, key=layers.get)
     return [
-        f"Level {len(before)} falls to chance (accuracy {row:.3f}): of {thinnest} {layers[thinnest]:.2g} of the weights are left, "
-        f"of the whole net {metrics['density']:.2g}. A layer that is nearly empty lets nothing pass; method.scope=layer prunes all alike."
+        f"Level {len(before)} falls to chance (accuracy {row:.3f}): of {thinnest} {layers[thinnest]:.2g} of the weights are "
+        f"left, of the whole net {metrics['density']:.2g}. A layer that is nearly empty lets nothing pass; method.scope=layer "
+        "prunes all alike."
     ]
 
 

@@ -27,9 +27,7 @@ def members(method: Method, stage: Stage, split: Split, first: int | None = None
 
 
 @torch.no_grad()
-def log_members(
-    method: Method, stage: Stage, split: Split, first: int | None = None, mode: str = ""
-) -> tuple[Tensor, Tensor]:
+def log_members(method: Method, stage: Stage, split: Split, first: int | None = None, mode: str = "") -> tuple[Tensor, Tensor]:
     """(log-probabilities [members, n, classes], float64, targets [n]), of classes what `members` gives as probabilities."""
     method.eval()
     predict = method.prediction_modes()[mode]

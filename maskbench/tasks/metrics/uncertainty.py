@@ -7,7 +7,6 @@ of the rows.
 """
 
 import math
-
 from collections.abc import Sequence
 
 import torch
@@ -140,6 +139,7 @@ def counts_of(members: int) -> list[int]:
 # ---- unknown classes
 
 DETECTION = ("auroc", "aupr", "aupr_in", "fpr95")
+
 
 def detection(known: Tensor, unknown: Tensor) -> dict[str, float | None]:
     """Telling unknown inputs (the positive class) from known ones by a score that is larger for them.
