@@ -13,11 +13,11 @@ def prune(w: Tensor, alive: Tensor, share: float) -> Tensor:
     k = round(share * alive) weights go, and with them every tie at the k-th smallest magnitude (PackNet's rule: `<=`).
 
     Raises:
-        ValueError: `share` is not within 0 <= share < 1.
+        ValueError: `share` is not within 0 <= share < 1. FloatingPointError: a magnitude is NaN.
     """
     if not 0 <= share < 1:
         raise ValueError(f"share is the part that goes, 0 <= share < 1, not {share}")
-    magnitudes = w.detach()[alive].abs()
+    magnitudes = ranked(w.detach()[alive].abs())
     k = round(share * magnitudes.numel())
     if k == 0:
         return alive.clone()
@@ -28,9 +28,9 @@ def keep_best(score: Tensor, alive: Tensor, keep: int) -> Tensor:
     """The mask of the `keep` highest-scoring weights among the `alive`: an exact count, ties at the cut by lot.
 
     Raises:
-        ValueError: fewer than `keep` are alive.
+        ValueError: fewer than `keep` are alive. FloatingPointError: a score is NaN.
     """
-    values = score[alive]
+    values = ranked(score[alive])
     drop = values.numel() - keep
     if not 0 <= keep <= values.numel():
         raise ValueError(f"cannot keep {keep} of {values.numel()} weights")
@@ -47,8 +47,21 @@ def keep_best(score: Tensor, alive: Tensor, keep: int) -> Tensor:
 def smallest(values: Tensor, k: int) -> Tensor:
     """The k-th smallest value (k from 1), by selection: a full sort costs some fifty times as much on a CPU."""
     if values.device.type == "cpu":
+        if values.dtype.itemsize < 4:  # numpy has no bfloat16; float32 holds each of its values
+            return smallest(values.float(), k).to(values.dtype)
         return torch.from_numpy(np.partition(values.numpy().ravel(), k - 1)[k - 1 : k]).squeeze()
     return values.flatten().kthvalue(k).values
+
+
+def ranked(values: Tensor) -> Tensor:
+    """The values, which can be ranked.
+
+    Raises:
+        FloatingPointError: one is NaN.
+    """
+    if values.isnan().any():
+        raise FloatingPointError("weights cannot be pruned by scores that are NaN: training diverged; try a smaller optimizer.lr")
+    return values
 
 
 def density(masks: Iterable[Tensor]) -> float:

@@ -1,34 +1,100 @@
 """Where masks stand: the maskable weights of a net, by name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 from maskbench.common.errors import UsageError, did_you_mean
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # whose weights can be masked
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # with one weight [outputs, inputs, *kernel] and one bias
+MATRICES = {  # torch's layers with matrix weights -> how the names of these begin
+    (*LAYERS, nn.Bilinear, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d): ("weight",),
+    (nn.MultiheadAttention,): ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),  # out_proj is a Linear
+    (nn.RNNBase, nn.RNNCellBase): ("weight_",),  # LSTM and GRU too
+}
+DENSE = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)  # tables of vectors and norms: no mask is meant for them
 
 
 def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
-    """Names of the maskable tensors: every Linear and Conv weight, in the order of the forward pass; biases and norms never.
+    """Names of the maskable tensors: every matrix weight of torch's layers, in the order of the forward pass; biases, norms
+    and embeddings never. A weight that several layers share is one, under the name that `named_parameters` has for it.
 
-    `skip` names modules left out (`["head"]`).
+    `skip` names modules left out (`["head"]`), with all that is in them.
 
     Raises:
-        UsageError: there are none, or a name of `skip` is no module's.
+        UsageError: there are none; a name of `skip` is no module's; or the net has a matrix weight that no mask could
+            stand on: one that is computed (weight_norm), or a parameter of the net's own that it does not list as dense.
     """
     modules = dict(net.named_modules())
+    owners = [name for name, module in modules.items() if patterns(module)]
     for name in skip:
         if name not in modules:
-            layers = [own for own, module in modules.items() if isinstance(module, LAYERS)]
-            hint = did_you_mean(name, layers)
+            hint = did_you_mean(name, owners)
             raise UsageError(
-                f"method.dense: no layer of {type(net).__name__} is called '{name}'.{hint} Layers: {', '.join(layers)}."
+                f"method.dense: no layer of {type(net).__name__} is called '{name}'.{hint} Layers: {', '.join(owners)}."
             )
-    layers = [name for name, module in modules.items() if isinstance(module, LAYERS) and name not in set(skip)]
-    if not layers:
+    names = {id(weight): name for name, weight in net.named_parameters()}
+    inside = [module for name in skip for module in modules[name].modules()]
+    seen = {id(weight) for module in inside for weight in module.parameters(recurse=False)}
+    places = []
+    for name in owners:
+        if modules[name] not in inside:
+            refuse_computed(net, name)
+            fresh = [w for part, w in weights(modules[name]) if id(w) not in seen]
+            seen |= {id(w) for w in fresh}
+            places += [names[id(w)] for w in fresh]
+    if not places:
         raise UsageError(
             f"{type(net).__name__} has no layer whose weights this method could mask: take another backbone, such as "
             "backbone=mlp_100x3 (for a table in divisions with data.fold=0, one of them)"
         )
-    return [f"{name}.weight" for name in layers]
+    refuse_silently_dense(net, seen)
+    return places
+
+
+def patterns(layer: nn.Module) -> tuple[str, ...]:
+    """How the names of a layer's matrix weights begin; empty for what is none of torch's layers with matrices."""
+    return next((starts for kinds, starts in MATRICES.items() if isinstance(layer, kinds)), ())
+
+
+def weights(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """(name, weight) of a layer's own matrix weights; none of layers inside it."""
+    starts = patterns(layer)
+    for name, weight in layer.named_parameters(recurse=False):
+        if starts and name.startswith(starts):
+            yield name, weight
+
+
+def refuse_computed(net: nn.Module, name: str) -> None:
+    """
+    Raises:
+        UsageError: the layer's weight is no parameter but is made of others at each pass, which a mask cannot stand on.
+    """
+    layer = net.get_submodule(name)
+    computed = [*getattr(layer, "parametrizations", {}), *(n[:-2] for n in layer._parameters if n.endswith(("_g", "_v")))]
+    computed += [n.removesuffix("_orig") for n in layer._parameters if n.endswith("_orig")]
+    for weight in computed:
+        if weight.startswith(patterns(layer)):
+            raise UsageError(
+                f"{type(net).__name__}: {name}.{weight} is computed at each pass (weight_norm, spectral_norm, ...), and a mask "
+                f'needs a plain weight: torch.nn.utils.parametrize.remove_parametrizations(net.{name}, "{weight}") in the '
+                "backbone (of the older hooks remove_weight_norm), or another backbone"
+            )
+
+
+def refuse_silently_dense(net: nn.Module, known: set[int]) -> None:
+    """
+    Raises:
+        UsageError: a matrix of a module that is none of torch's would stay dense, and the net does not say so.
+    """
+    said = set(getattr(net, "dense_weights", ()))
+    for owner, module in net.named_modules():
+        for part, weight in module.named_parameters(recurse=False):
+            name = f"{owner}.{part}".lstrip(".")
+            matrix = sum(size > 1 for size in weight.shape) > 1
+            if matrix and id(weight) not in known and not isinstance(module, DENSE) and name not in said:
+                raise UsageError(
+                    f"{type(net).__name__}: {name} {list(weight.shape)} is a matrix in no layer of torch.nn, so no mask would "
+                    f"reach it: make it the weight of such a layer, or say that it stays dense: dense_weights = [{name!r}] in "
+                    "the backbone's class"
+                )

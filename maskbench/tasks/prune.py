@@ -15,6 +15,7 @@ from maskbench.training.journal import Journal
 from maskbench.training.method import Method
 
 TICKET = "ticket"  # the method itself, beside its branches
+CHANCE = 1.5  # times 1 / classes: accuracies up to that are chance
 
 
 def run(
@@ -49,6 +50,7 @@ def run(
     for level in range(levels + 1):
         row = journal.part(f"level {level}", partial(train, method, stage, fit, level, fast))
         rows.append(row)
+        notes += starved(rows, stage.outputs)
         if level in at:
             for name, knobs in branches.items():
                 work = partial(control, method, stage, fit, level, name, knobs, fast)
@@ -60,6 +62,21 @@ def run(
             notes.append(f"Level {level} leaves nothing of {', '.join(n.removeprefix('density/') for n in empty)}: stopped.")
             break
     return report(rows, notes)
+
+
+def starved(rows: Sequence[dict[str, Any]], outputs: int) -> list[str]:
+    """A sentence where the last of the ticket's rows is the first at chance: which layer keeps so little that it may be why."""
+    *before, row = [row["accuracy"] for row in rows if row["branch"] == TICKET]
+    metrics = next(row["extra_metrics"] for row in reversed(rows) if row["branch"] == TICKET)
+    layers = {name.removeprefix("density/"): share for name, share in metrics.items() if name.startswith("density/")}
+    if not before or not layers or row > CHANCE / outputs or min(before) <= CHANCE / outputs:
+        return []
+    thinnest = min(layers, key=layers.get)
+    return [
+        f"Level {len(before)} falls to chance (accuracy {row:.3f}): of {thinnest} {layers[thinnest]:.2g} of the weights are "
+        f"left, of the whole net {metrics['density']:.2g}. A layer that is nearly empty lets nothing pass; method.scope=layer "
+        "prunes all alike."
+    ]
 
 
 def train(method: Method, stage: Stage, fit: Callable, level: int, fast: float) -> dict[str, Any]:

@@ -170,6 +170,10 @@ class Method(nn.Module):
         """Whether an answer on `stage` is defined now; a mask method has none before it drew that stage's mask."""
         return True
 
+    def masked_weights(self) -> list[str]:
+        """Names of the backbone's parameters that this method's masks stand on."""
+        return []
+
     def masks(self) -> dict[str, Tensor]:
         """The finished masks as bool tensors, named `<stage>/<weight>`; they are saved one bit a weight."""
         return {}

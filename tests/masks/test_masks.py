@@ -188,3 +188,17 @@ def test_a_mask_file_is_plain_safetensors(tmp_path: Path) -> None:
     masks.save(tmp_path / "m", {"0/w": bits((300, 784), 0)})
     with safe_open(tmp_path / "m", "pt") as file:
         assert file.get_tensor("0/w").shape == (29_400,)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_pruning_ranks_every_type_of_float(dtype: torch.dtype) -> None:
+    w, alive = torch.tensor([0.1, -3.0, 0.2, 2.0], dtype=dtype), torch.ones(4).bool()
+    assert masks.prune(w, alive, 0.5).tolist() == masks.keep_best(w.abs(), alive, 2).tolist() == [False, True, False, True]
+
+
+def test_scores_that_are_nan_are_refused_unless_they_are_dead() -> None:
+    w, alive = torch.tensor([0.1, torch.nan, 0.2, 2.0]), torch.tensor([True, True, True, True])
+    for prune in (lambda m: masks.prune(w, m, 0.5), lambda m: masks.keep_best(w, m, 1)):
+        with pytest.raises(FloatingPointError, match="NaN.*optimizer.lr"):
+            prune(alive)
+        assert prune(alive & ~w.isnan()).any()

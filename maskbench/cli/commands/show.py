@@ -15,9 +15,12 @@ from maskbench.report.runs import Run, load
 def main(argv: list[str]) -> int:
     if argv in (["--help"], ["-h"]):
         print("maskbench show KEY=VALUE ...: the resolved config and which files made each part of it")
+        print("maskbench show KEY=VALUE ... --coverage: which weights the method masks, trains and freezes, by parameter")
         print("maskbench show RUN: status, choices, metrics, origin, files and W&B record of a run directory")
         return 0
-    if len(argv) == 1 and "=" not in argv[0] and not argv[0].startswith(("-", "~")):
+    if "--coverage" in argv:
+        coverage([word for word in argv if word != "--coverage"])
+    elif len(argv) == 1 and "=" not in argv[0] and not argv[0].startswith(("-", "~")):
         record(run_dir(argv[0]))
     else:
         config(argv)
@@ -44,6 +47,24 @@ def config(argv: list[str]) -> None:
     print(aligned(rows, indent="#   "))
     print()
     print(OmegaConf.to_yaml(OmegaConf.create(parts)), end="")
+
+
+def coverage(argv: list[str]) -> None:
+    """Print what the method of a config masks, trains and freezes of its backbone; data are read, nothing is trained."""
+    from maskbench.cli import preflight
+
+    command = preflight.check(argv, starts=False)
+    cfg = command.compose([override.input_line for override in command.overrides])
+
+    from maskbench.runs.assemble import Run
+    from maskbench.runs.coverage import coverage as rows_of
+
+    run = Run(cfg, Path(identity.run_dir(cfg)))
+    stages = run.stages()
+    rows = rows_of(run.method(stages), stages)
+    words = {True: "masked", False: ""}
+    cells = [[words.get(value, value) for value in row.values()] for row in rows]
+    print(aligned(cells, list(rows[0])))
 
 
 def origins(command: "cmdline.Command", overrides: list[str], cfg: DictConfig) -> dict[str, list[str]]:  # noqa: F821

@@ -128,6 +128,9 @@ class PackNet(Method):
     def has_learned(self, stage: Stage) -> bool:
         return stage.index < int(self.ledger.claimed)
 
+    def masked_weights(self) -> list[str]:
+        return list(self.trunk)
+
     def masks(self) -> dict[str, Tensor]:
         return self.ledger.masks()
 

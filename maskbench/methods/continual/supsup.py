@@ -279,6 +279,9 @@ class SupSup(Method):
     def has_learned(self, stage: Stage) -> bool:
         return str(stage.index) in self.slots
 
+    def masked_weights(self) -> list[str]:
+        return list(self.w)
+
     def masks(self) -> dict[str, Tensor]:
         return {f"{slot}/{name}": m for slot in self.book.stages for name, m in self.book.read(slot).items()}
 

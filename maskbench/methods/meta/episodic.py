@@ -76,7 +76,7 @@ class Episodic(Method):
     ) -> None:
         super().__init__(net)
         names = [name for name, _ in net.named_parameters()]
-        self.masked = inner.selected(masks.sites(net), list(masked))
+        self.masked = inner.selected(masks.sites(net), list(masked)) if masked else []
         self.outer = [n for n in inner.selected(names, list(outer)) if n not in self.masked]
         self.rates = dict.fromkeys(matching("adapted", names, adapted), rate)
         if masked and not self.masked:
@@ -188,6 +188,9 @@ class Episodic(Method):
     # ---- for the record
 
     @torch.no_grad()
+    def masked_weights(self) -> list[str]:
+        return list(self.masked)
+
     def masks(self) -> dict[str, Tensor]:
         return {f"0/{name}": self.score(name) >= self.threshold(name) for name in self.masked}
 

@@ -123,6 +123,9 @@ class EdgePopup(Method):
     def has_learned(self, stage: Stage) -> bool:
         return stage.index in self.book
 
+    def masked_weights(self) -> list[str]:
+        return list(self.w)
+
     def masks(self) -> dict[str, Tensor]:
         return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
 

@@ -260,6 +260,9 @@ class Lottery(Method):
 
     # ---- for the record
 
+    def masked_weights(self) -> list[str]:
+        return list(self.sites)
+
     def masks(self) -> dict[str, Tensor]:
         return {f"{level}/{name}": m for level in self.book.stages for name, m in self.book.read(level).items()}
 

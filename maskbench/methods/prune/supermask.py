@@ -106,6 +106,9 @@ class Supermask(Method):
     def has_learned(self, stage: Stage) -> bool:
         return stage.index in self.book
 
+    def masked_weights(self) -> list[str]:
+        return list(self.w)
+
     def masks(self) -> dict[str, Tensor]:
         """The threshold masks."""
         return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
