@@ -1,5 +1,6 @@
 """Functions chosen by name or by dotted path: found, and called as those of ours are."""
 
+import math
 import os
 
 import pytest
