@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from maskbench.common.knobs import Whole
+from maskbench.common.knobs import Count, Whole
 from maskbench.data.stage import Stage
 from maskbench.tasks.contracts import Continual, InfersStage, Recalls
 from maskbench.tasks.metrics import continual as metrics
@@ -23,7 +23,7 @@ Which = Literal["seen", "full", "final"]
 
 
 def run(
-    method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, matrix: Which, probe: Whole, trials: Whole
+    method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, matrix: Which, probe: Whole, trials: Count
 ) -> Outcome:
     """Continual learning: learn every stage in order; after each, test those seen.
 

@@ -282,7 +282,7 @@ def test_a_key_of_the_trainer_neither_breaks_nor_shortens_training_unsaid(key: s
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("optimizer=sgd", "optimizer.nesterov=true"), "Nesterov momentum requires a momentum"),
+        (("optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"), "Nesterov momentum requires a momentum"),
         (("optimizer=adam", "+optimizer.eps=-1"), "Invalid epsilon value"),
         (("optimizer=adam", "+optimizer.foreach=true"), "cannot be `True` together"),
     ],

@@ -253,7 +253,7 @@ class Lottery(Method):
             chosen = named("criterion", criterion, criteria) if criterion else self.criterion
             kept = self.draw(stage, begin, first, everywhere, keep, chosen)
         elif mask != "same":
-            raise UsageError(f"a branch's mask is same, random or one_shot, not {mask}")
+            raise UsageError(f"task.branches: a branch's mask is same, random or one_shot, not {mask}")
         self.mask0, self.on_kept, self.on_pruned = mask0, actions.mask1(mask1), actions.mask0(mask0)
         self.act(begin, first, kept, everywhere)
         return self
