@@ -37,7 +37,7 @@ LAZY = {
     ("cli.commands.paired", "report"): "matplotlib, only once the arguments are right",
     ("cli.commands.report", "report"): "the page's template and drawings, only once the arguments are right",
     ("cli.commands.results", "report"): "statistics, only once there is more than one seed",
-    ("cli.commands.show", "cli.preflight report runs.assemble"): "hydra, the reader of W&B files or torch, whichever is needed",
+    ("cli.commands.show", "cli.preflight report runs"): "hydra, torch or the reader of W&B files, whichever is needed",
     ("cli.commands.table", "cli.preflight report"): "matplotlib, only where a table is drawn",
     ("cli.commands.where", "cli.command_line cli.preflight"): "hydra, which help does without",
     ("cli.launch", "cli.command_line cli.preflight report.runs runs"): "hydra and torch, only once a job runs",
