@@ -198,7 +198,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_told_and_not_redone(
     monkeypatch.setattr(Record, "acquire", late)
     capsys.readouterr()
     assert cli.main(words) == 0
-    assert "finished earlier" in capsys.readouterr().out
+    assert "finished by another process" in capsys.readouterr().out
     assert (result.parent / "metrics.csv").stat() == history and result.read_bytes() == done
 
 
