@@ -191,14 +191,14 @@ def test_a_run_that_another_process_finished_meanwhile_is_told_and_not_redone(
     result.unlink()
     acquire = Record.acquire
 
-    def late(record: Record) -> None:
-        acquire(record)
+    def late(record: Record, **how: bool) -> None:
+        acquire(record, **how)
         result.write_bytes(done)
 
     monkeypatch.setattr(Record, "acquire", late)
     capsys.readouterr()
     assert cli.main(words) == 0
-    assert "finished earlier" in capsys.readouterr().out
+    assert "finished by another process" in capsys.readouterr().out
     assert (result.parent / "metrics.csv").stat() == history and result.read_bytes() == done
 
 
