@@ -1,4 +1,4 @@
-"""Files of a stranger's run that are damaged, endless or lie about their size: each costs that run, never a command."""
+"""Files of a stranger's run that are damaged, endless or lie about their size cost that run, or a part of it, and no command."""
 
 import json
 import os

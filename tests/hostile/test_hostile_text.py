@@ -1,4 +1,4 @@
-"""Names and texts of a stranger's run reach a terminal, a page or a spreadsheet as text: they steer and compute nothing."""
+"""Names and texts of a stranger's run reach terminal, page and spreadsheet as text: they steer, mark up and compute nothing."""
 
 import csv
 import io
