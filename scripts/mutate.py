@@ -38,7 +38,7 @@ MUTATIONS = [
     ),
     Mutation(
         "tie rule: ties at the pruning cut stay", "masks/pruning.py",
-        "return alive & (w.detach().abs() > smallest(magnitudes, k))", "return alive & (w.detach().abs() >= smallest(magnitudes, k))",
+        "(w.detach().abs() > smallest(magnitudes, k))", "(w.detach().abs() >= smallest(magnitudes, k))",
     ),
     Mutation(
         "batch norm: statistics move in later stages", "methods/continual/packnet.py",
@@ -87,7 +87,9 @@ def main(more: list[str]) -> int:
         for mutation in MUTATIONS:
             failed = noticed(top, mutation, tests)
             missed += not failed
-            print(f"| {mutation.what} | {', '.join(name.rpartition('/')[2] for name in failed) or 'NOTICED BY NONE'} |", flush=True)
+            print(
+                f"| {mutation.what} | {', '.join(name.rpartition('/')[2] for name in failed) or 'NOTICED BY NONE'} |", flush=True
+            )
     return int(missed > 0)
 
 

@@ -71,7 +71,12 @@ def test_what_pruned_weights_are_frozen_at(frozen) -> None:
     init, final, kept = frozen["init"], frozen["final"], frozen["alive"].bool()
     layer = Layer(init, final, kept, lambda: init)
     shrank = final.abs() < init.abs()
-    expected = {"zero": 0 * init, "freeze_init": init, "freeze_init_zero_mask": init * ~shrank, "freeze_init_zero_rev": init * shrank}
+    expected = {
+        "zero": 0 * init,
+        "freeze_init": init,
+        "freeze_init_zero_mask": init * ~shrank,
+        "freeze_init_zero_rev": init * shrank,
+    }
     for name, values in expected.items():
         assert torch.equal(actions.mask0(name)(layer), values), name
 

@@ -67,6 +67,8 @@ def test_likelihood_and_error_of_the_passes(method) -> None:
     answers, goals = shift + scale * passes, shift + scale * y
     exponents = -0.5 * tau * (goals[None] - answers) ** 2
     ceiling = exponents.max(0)
-    likelihood = np.log(np.exp(exponents - ceiling).sum(0)) + ceiling - math.log(50) - 0.5 * math.log(2 * math.pi) + 0.5 * math.log(tau)
+    likelihood = (
+        np.log(np.exp(exponents - ceiling).sum(0)) + ceiling - math.log(50) - 0.5 * math.log(2 * math.pi) + 0.5 * math.log(tau)
+    )
     assert scores["log_likelihood"].item() == pytest.approx(likelihood.mean(), rel=1e-5)
     assert scores["rmse"].item() == pytest.approx(np.sqrt(np.mean((goals - answers.mean(0)) ** 2)), rel=1e-6)

@@ -25,7 +25,12 @@ def ticket(frozen: dict[str, Tensor], steps: int, first_order: bool) -> Episodic
     method = Episodic(Net().double(), **patterns, rate=0.4, steps=steps, test_steps=1, first_order=first_order, dropped=0.3)
     method = method.double()
     method.net.load_state_dict(
-        {"hidden.weight": frozen["phi"], "hidden.bias": frozen["bias"], "head.weight": frozen["head_w"], "head.bias": frozen["head_b"]}
+        {
+            "hidden.weight": frozen["phi"],
+            "hidden.bias": frozen["bias"],
+            "head.weight": frozen["head_w"],
+            "head.bias": frozen["head_b"],
+        }
     )
     method.score("hidden.weight").data.copy_(frozen["score"])
     method.threshold("hidden.weight").copy_(frozen["threshold"].squeeze())

@@ -48,5 +48,7 @@ def test_target_loss_gradient_and_one_step(stage) -> None:
     torch.optim.SGD(method.trainable_parameters(), lr=0.1).step()
     for name, slope in zip(names, slopes, strict=True):
         after = method.ledger.present(method.trunk)[name].detach()
-        torch.testing.assert_close(after, source[name] + (free[name].detach() - 0.1 * slope) * (1 - masks[name]), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            after, source[name] + (free[name].detach() - 0.1 * slope) * (1 - masks[name]), rtol=0, atol=1e-12
+        )
         assert torch.equal(after * masks[name], source[name])

@@ -21,7 +21,9 @@ def by_hand(w: Tensor, pairs: construct.Pairs, rule: str) -> Tensor:
     for j, i in itertools.product(range(w.shape[0]), range(w.shape[1])):
         for side in (1, -1):
             usable = [k for k in range(len(pairs.u)) if float(pairs.u[k, i]) * side > 0]
-            u, v = ([float(t) for t in some] for some in ([pairs.u[k, i].abs() for k in usable], [pairs.v[k, j, i] for k in usable]))
+            u, v = (
+                [float(t) for t in some] for some in ([pairs.u[k, i].abs() for k in usable], [pairs.v[k, j, i] for k in usable])
+            )
             goal = side * float(w[j, i])
             if rule == "two_coordinate":
                 errors = [max(abs(a - abs(goal)), abs(b - (1 if goal > 0 else -1))) for a, b in zip(u, v, strict=True)]
@@ -40,8 +42,8 @@ def test_single_pairs(rule: str) -> None:
 def test_subset_of_least_error() -> None:
     torch.manual_seed(1)
     values, goals = torch.rand(4, 9, dtype=torch.float64) * 2 - 1, torch.rand(4, 3, dtype=torch.float64) - 0.5
-    found = subset_sums.meet_in_the_middle(values, goals)
-    for row, goal_row, errors in zip(values.tolist(), goals.tolist(), found.error.tolist(), strict=True):
+    subsets = subset_sums.meet_in_the_middle(values, goals)
+    for row, goal_row, errors in zip(values.tolist(), goals.tolist(), subsets.error.tolist(), strict=True):
         sums = [sum(some) for size in range(10) for some in itertools.combinations(row, size)]
         for goal, error in zip(goal_row, errors, strict=True):
             assert error == pytest.approx(min(abs(s - goal) for s in sums), abs=1e-12)
