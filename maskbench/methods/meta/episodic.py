@@ -5,7 +5,6 @@ They differ in three selections of the net's weights: what the outer loop learns
 what is masked. A masked weight keeps its random initial value for ever; what is learnt is whether it exists.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Literal, final
@@ -43,6 +42,8 @@ class Episodic(Method):
         dropped: share of each masked weight that is off at the start (p0 of the paper; 0: training starts dense).
         weights: how masked weights are drawn, by a rule of backbones/initial.py.
         scores: `learned`, or `fixed`: the mask of the start stays (the control of a random mask).
+        reduction: of a classification loss over the examples of a set: `mean` (null: mean), or `paper`, MAML's code: their
+            sum over the K examples a class, which is the number of ways times the mean. A squared error is a mean in both.
         side_by_side: tasks in one batched computation (vmap): true, false, or `auto`: unless the net has convolutions and
             runs on a CPU.
 
@@ -72,6 +73,7 @@ class Episodic(Method):
             "unsigned_constant",
         ] = "kaiming_normal",
         scores: Literal["learned", "fixed"] = "learned",
+        reduction: Literal["mean", "paper"] | None = None,
         side_by_side: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(net)
@@ -82,7 +84,7 @@ class Episodic(Method):
         if masked and not self.masked:
             raise UsageError(f"method.masked={list(masked)} fits no weight; there are {', '.join(masks.sites(net))}")
         self.count, self.test_count, self.first_order = steps, test_steps, first_order
-        self.learned = scores == "learned"
+        self.learned, self.summed = scores == "learned", reduction == "paper"
         self.batched = side_by_side if side_by_side != "auto" else None
         self.convolutions = any(isinstance(module, nn.Conv2d) for module in net.modules())
         self.scores, self.thresholds = nn.ParameterDict(), nn.Module()
@@ -94,7 +96,7 @@ class Episodic(Method):
         w = self.net.get_parameter(name)
         RULES[rule](w)
         score = torch.empty_like(w)
-        nn.init.kaiming_uniform_(score, a=math.sqrt(5))  # U(-1, 1) / sqrt(fan_in), as the scores of edge-popup
+        nn.init.kaiming_uniform_(score, nonlinearity="relu")  # U(-a, a), a = sqrt(6 / fan_in), as in the authors' code
         rank = 1 + round(dropped * (score.numel() - 1))
         self.scores[name.replace(".", "|")] = nn.Parameter(score)
         # part of the state: the quantile of trained scores would be another one
@@ -122,10 +124,10 @@ class Episodic(Method):
 
         def one(x: Tensor, support_y: Tensor, y: Tensor) -> Tensor:
             def support_loss(weights: Weights) -> Tensor:
-                return stage.criterion(self.output(weights, binary, x[:size]), support_y)
+                return self.reduced(self.output(weights, binary, x[:size]), support_y, stage)
 
             weights = inner.adapted(support_loss, start, self.rates, self.count, self.first_order)
-            return stage.criterion(self.output(weights, binary, x[size:]), y)
+            return self.reduced(self.output(weights, binary, x[size:]), y, stage)
 
         return inner.over_tasks(one, x, support_y, y, side_by_side=self.side_by_side()).mean()
 
@@ -138,7 +140,7 @@ class Episodic(Method):
 
         def one(x: Tensor, support_y: Tensor) -> Tensor:
             def support_loss(weights: Weights) -> Tensor:
-                return stage.criterion(self.output(weights, binary, x[:size]), support_y)
+                return self.reduced(self.output(weights, binary, x[:size]), support_y, stage)
 
             def query(weights: Weights) -> Tensor:
                 if not inductive:
@@ -153,6 +155,11 @@ class Episodic(Method):
         return inner.over_tasks(one, *tasks, side_by_side=self.side_by_side()).transpose(0, 1)
 
     # ---- its parts
+
+    def reduced(self, outputs: Tensor, y: Tensor, stage: EpisodeStage) -> Tensor:
+        """The loss of one task's set, a scalar: outputs [examples, outputs], y [examples] or [examples, values]."""
+        loss = stage.criterion(outputs, y)
+        return loss * outputs.shape[-1] if self.summed and not y.is_floating_point() else loss
 
     def start(self) -> Weights:
         """Where the inner loop begins, by name; masked weights without their mask."""

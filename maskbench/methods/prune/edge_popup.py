@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from maskbench import masks
+from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Dotted, Keep, Whole
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
@@ -31,7 +32,8 @@ class EdgePopup(Method):
         score_map: rank by `abs`, |score| (the paper's code), or by `identity`, the score itself.
         score_init: how scores are drawn: `kaiming_uniform` (the paper's code), `relu_uniform`, or any importable function
             of one score tensor by its dotted path.
-        scale_fan: true: weights stand for a fan of keep * fan_in, so they are larger by sqrt(1 / keep).
+        scale_fan: true: weights stand for a fan of keep * fan_in, so they are larger by sqrt(1 / keep); `authors`: by
+            sqrt(1 / (1 - keep)), as in the authors' code, which takes the share that stays for the one that goes.
         min_keep: weights (a count) that every layer keeps at least; very small shares otherwise cut a layer off.
         keep_warmup: optimiser steps over which the kept share falls linearly from 1 to `keep`; null: `keep` from the start.
     """
@@ -44,7 +46,7 @@ class EdgePopup(Method):
         scope: Literal["layer", "global"] = "layer",
         score_map: Literal["abs", "identity"] = "abs",
         score_init: Literal["kaiming_uniform", "relu_uniform"] | Dotted = "kaiming_uniform",
-        scale_fan: bool = False,
+        scale_fan: bool | Literal["authors"] = False,
         min_keep: Whole = 0,
         keep_warmup: Count | None = None,
     ) -> None:
@@ -59,7 +61,7 @@ class EdgePopup(Method):
         if scale_fan:
             with torch.no_grad():
                 for w in self.w.values():
-                    w.mul_(keep**-0.5)
+                    w.mul_(fan_share(keep, scale_fan) ** -0.5)
         self.book = MaskBank({name: w.shape for name, w in self.w.items()})
         self.register_buffer("step", torch.tensor(0))  # of the warm-up
         self.register_buffer("flipped", torch.tensor(0.0))  # share of the mask that training changed
@@ -140,6 +142,19 @@ class EdgePopup(Method):
             return {}
         last = self.book.read(self.book.stages[-1])
         return dict(self.net.state_dict()) | {f"mask|{name}": m.to(torch.uint8) for name, m in last.items()}
+
+
+def fan_share(keep: float, rule: bool | str) -> float:
+    """The share of the fan that `scale_fan` counts.
+
+    Raises:
+        UsageError: none is left of it.
+    """
+    if rule != "authors":
+        return keep
+    if keep == 1:
+        raise UsageError("method.scale_fan=authors divides by 1 - method.keep, and keep is 1: take scale_fan=true")
+    return 1 - keep
 
 
 def kaiming_uniform(score: Tensor) -> None:
