@@ -42,8 +42,8 @@ def poison(run: Path, text: str) -> None:
 def test_no_command_prints_an_escape(foreign: Path, call: Callable) -> None:
     poison(foreign, ESCAPES)
     for words in (["show", foreign], ["results"], ["results", "--csv"], ["results", "--markdown"],
-                  ["report"], ["results", "group=method,data"],
-                  ["rerun", foreign, "--dry"], ["compare", foreign, foreign, "--csv"]):  # fmt: skip
+                  ["report"], ["results", "group=method,data"], ["rerun", foreign, "--dry"],
+                  ["compare", foreign, foreign, "--csv"]):  # fmt: skip
         _, out, err = call(*words)
         assert not CONTROL.search(out + err), (words, CONTROL.search(out + err))
     assert "\\x1b[2J" in call("show", foreign)[1]

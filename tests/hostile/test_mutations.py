@@ -11,8 +11,8 @@ import pytest
 
 VALUES = (
     None, True, False, 0, -1, 7, 1 << 62, 10**30, 0.5, -0.0, 1e-320, 1e99, 1e300, float("nan"), float("inf"), -float("inf"),
-    "", "a", "0", "nan", "../..", "os.system", "\0", "\x1b[2J", "\ud800", "=1+1", "<b>", "x" * 300, "${mb_call:os.system,x}", 
-    "a/b/c",
+    "", "a", "0", "nan", "../..", "os.system", "\0", "\x1b[2J", "\ud800", "=1+1", "<b>", "x" * 300,
+    "${mb_call:os.system,x}", "a/b/c",
     [], [[]], [None], [1, "a"], [{}], [[1], [2, 3]], {}, {"a": None}, {"": {}}, {"_target_": "os.system"}, {"name": [1]},
 )  # fmt: skip
 
