@@ -158,8 +158,8 @@ class Record:
         if fresh or (self.folder / "result.json").exists():  # one that is still there is of no use, else no attempt would begin
             move_aside(self.folder / "result.json")
             self.forget()
-        before = {} if fresh else read_json(self.folder / "run.json")
-        attempts = before.get("attempts", [])
+        before = (glance if fresh else read_json)(self.folder / "run.json")
+        attempts = [] if fresh else before.get("attempts", [])
         for attempt in attempts:
             if attempt["status"] == "running":
                 attempt["status"] = "interrupted"

@@ -131,7 +131,7 @@ BAD = {
     "method=masksembles_ensemble method.of.members=x": "method.of.members=x must be a whole number",
     "-m method=edge_popup method.keep=0.5,x": "method.keep=x must be a number",
     "-m task.matrix=seen,x,final": "task.matrix=x must be one of",
-    "method=lottery data=cubic": "~data.normalize removes it where a file sets it.",
+    "method=lottery data=cubic": "the targets of this data are numbers",
     # what contradicts
     "method=lottery method.rewind_step=50 budget.steps=20": "method.rewind_step=50 and budget.steps=20",
     "method=packnet init=ticket:/does/not/exist": "method=packnet starts from no ticket; method=dense would.",

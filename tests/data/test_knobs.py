@@ -8,11 +8,11 @@ import yaml
 
 import maskbench
 from maskbench.common import knobs
+from maskbench.runs.build import WORDS
 
 CONF = Path(maskbench.__file__).parents[1] / "conf" / "data"
 NODES = {file.stem: yaml.safe_load(file.read_text())["data"] for file in sorted(CONF.glob("*.yaml"))}
 BUILDERS = sorted({node["_target_"] for node in NODES.values()})
-OWN = ("name",)  # keys of a config that are no arguments
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
@@ -25,7 +25,7 @@ def test_every_key_has_a_type_and_a_meaning(builder: str) -> None:
 @pytest.mark.parametrize("name", NODES)
 def test_the_values_of_the_configs_are_allowed(name: str) -> None:
     node = {key: value for key, value in NODES[name].items() if "${" not in str(value)}
-    assert list(knobs.mistakes("data", node, OWN)) == []
+    assert list(knobs.mistakes("data", node, WORDS)) == []
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_an_interrupted_run_goes_on_only_with_its_own_code(
     assert list(about["earlier_codes"]) == [before["code"]["closure"]]
 
 
-def test_what_of_the_package_makes_a_result_stale(run: Callable, cli: Callable, lab: Callable, tmp_path: Path) -> None:
+def test_what_of_the_package_makes_a_result_stale(run: Callable, interpreter: Callable, lab: Callable, tmp_path: Path) -> None:
     """In a copy of the package: its own method's file and no other, no remark, nothing of the console."""
     words = [word for word in TINY if not word.startswith("method._target_")]
     assert run(*words)[0] == 0
@@ -166,15 +166,15 @@ def test_what_of_the_package_makes_a_result_stale(run: Callable, cli: Callable, 
     def add(file: str, text: str) -> str:
         path = house / "maskbench" / file
         path.write_text(path.read_text() + text)
-        return cli("where", *words, PYTHONPATH=str(house)).stdout.split()[-1]
+        return interpreter("where", *words, PYTHONPATH=str(house)).stdout.split()[-1]
 
     assert add("runs/console.py", "\nx = 1\n") == "fresh"
     assert add("methods/continual/packnet.py", "\nx = 1\n") == "fresh"
     assert add("methods/transfer/fine_tuning.py", "\n# a remark\n") == "fresh"
     assert add("methods/transfer/fine_tuning.py", "\nx = 1\n") == "stale"
-    stale = cli("results", "--stale", PYTHONPATH=str(house)).stdout
+    stale = interpreter("results", "--stale", PYTHONPATH=str(house)).stdout
     assert "stale, as maskbench.methods.transfer.fine_tuning changed since: transfer_finetune-" in stale
-    assert cli("results", "--stale").stdout == "no stale runs in outputs\n"
+    assert interpreter("results", "--stale").stdout == "no stale runs in outputs\n"
 
 
 @pytest.mark.parametrize(("terminal", "line", "choice"), [(True, "n\n", "keep"), (True, "\n", "redo"), (False, "n\n", "redo")])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from maskbench.common import closure
-from maskbench.training.phase_cache import Shared
+from maskbench.training.phase_cache import PhaseCache
 
 TINY = (
     "data.n_source=300", "data.n_target=12", "data.val=20", "data.test=60", "backbone.widths=[24,16]",
@@ -92,7 +92,7 @@ def test_a_damaged_entry_is_trained_again(damage: str, build: Callable, same: Ca
 def test_a_phase_depends_on_the_code_that_trains_it_and_on_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "net_of_mine.py").write_text("x = 1\n")
-    shared = Shared(tmp_path, tmp_path, {"optimizer": {"_target_": "torch.optim.Adam"}, "schedule": {"_target_": "a.b"}})
+    shared = PhaseCache(tmp_path, tmp_path, {"optimizer": {"_target_": "torch.optim.Adam"}, "schedule": {"_target_": "a.b"}})
     names, reached = ("net_of_mine", "", "functools"), []
     monkeypatch.setattr(closure, "reached", lambda roots, of=closure.reached: reached.append(of(roots)) or reached[-1])
     before = shared.code(*names)
