@@ -116,7 +116,7 @@ class Run:
         return Fit(
             optimizer=make(cfg.optimizer),
             schedule=make(cfg.schedule),
-            budget=OmegaConf.to_container(cfg.budget),
+            budget=OmegaConf.to_container(cfg.budget, resolve=True),
             trainer=OmegaConf.to_container(cfg.trainer, resolve=True),
             loop=OmegaConf.to_container(cfg.loop),
             seed=cfg.seed,

@@ -53,3 +53,8 @@ def test_images_keep_the_net_of_the_method() -> None:
 def test_a_protocol_that_has_nothing_for_a_table_says_for_which_it_has() -> None:
     with pytest.raises(UsageError, match="no value here for 'year', only for boston, concrete"):
         preflight.check(["method=mc_dropout", "data=year", "protocol=uci_grid"])
+
+
+def test_a_budget_that_follows_from_the_data_reaches_training_as_a_number(build: Callable) -> None:
+    bench = build("experiment=mc_dropout/uci_400", "data=boston", "method.passes=2")
+    assert bench.fit.length(455, 1.0) == 400 * 4  # batches of 128, the last one short

@@ -37,7 +37,7 @@ GOOD = [
     "logger=[wandb,none]",
     "+optimizer.dampening=0.1 optimizer=sgd",  # an argument that the file leaves out
     "method=meta_ticket optimizer=meta_ticket_sinusoid",  # optimisers inside an optimiser
-    "method=supermask data=cubic task=uncertainty ~data.normalize budget.epochs=2",  # no key of the data
+    "method=supermask data=cubic task=uncertainty budget.epochs=2",  # whose pair with images sets a key of images
     "method=supsup data=splitmnist data.stages=1 +data.augment=true",
     "trainer.devices=auto trainer.precision=bf16-mixed +trainer.profiler=simple",
     "trainer=ddp hydra.run.dir=outputs/x hydra.job.name=train_ddp_process_1 hydra.output_subdir=null",

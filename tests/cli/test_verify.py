@@ -64,7 +64,7 @@ def test_one_flipped_bit_in_any_file_is_found(
         maskbench.load(run)
     (run / "weights.safetensors").write_bytes(before)
     before = flip(run / "result.json")
-    assert records.read(tmp_path / "outputs") == [] and "is skipped" in caplog.text
+    assert records.read(tmp_path / "outputs") == [] and "is skipped" in capsys.readouterr().err
     process = program(*WORDS, log="again")
     process.join()
     text = (tmp_path / "again").read_text()

@@ -70,7 +70,7 @@ class Wandb:
         self._run.log_artifact(artifact)
 
     def _put(self, values: Mapping[str, Any]) -> None:
-        self._run.log({**values, **self._last}, step=self._rows)
+        self._run.log({**values, **self._last}, step=self._rows, commit=True)  # else it waits for the next row
         self._rows += 1
 
     def finish(self, exit_code: int) -> None:
