@@ -13,6 +13,8 @@ from maskbench.backbones.initial import fresh
 from maskbench.common.errors import UsageError
 from maskbench.runs.build import make
 
+pytestmark = pytest.mark.full  # whole runs: make test-full
+
 CIFAR, IMAGENET, MNIST = (3, 32, 32), (3, 224, 224), (1, 28, 28)
 # weights without biases and norms: in convolutions, in all maskable layers
 COUNTS = {

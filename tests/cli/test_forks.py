@@ -70,6 +70,7 @@ def test_a_fork_has_the_programs_status_words_and_folder(tmp_path: Path, monkeyp
     assert stopped.returncode == 130  # as Ctrl-C ends it
 
 
+@pytest.mark.full
 def test_forks_are_and_record_the_code_they_were_started_with(tmp_path: Path) -> None:
     """Although the checkout has another commit by then."""
     shutil.copytree(ROOT / "maskbench", tmp_path / "maskbench", ignore=shutil.ignore_patterns("__pycache__"))

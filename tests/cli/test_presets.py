@@ -97,6 +97,7 @@ def test_a_preset_says_what_it_is(preset: str) -> None:
 
 
 @pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.full
 def test_variants_of_a_preset_compose(paper: str, composed) -> None:
     """Words beside which a value stands, where they are a command's: all but `other tables` and sweeps."""
     for preset in (name for name in PRESETS if name.startswith(f"{paper}/")):

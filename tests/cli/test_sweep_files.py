@@ -13,6 +13,8 @@ from maskbench.cli import command_line, preflight
 from maskbench.cli import main as cli
 from maskbench.common import identity
 
+pytestmark = pytest.mark.full  # whole runs: make test-full
+
 FOLDER = identity.conf_dir() / "sweep"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 PLUGINS = {"search_optuna": "hydra_plugins.hydra_optuna_sweeper", "slurm": "hydra_plugins.hydra_submitit_launcher"}

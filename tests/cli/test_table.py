@@ -138,6 +138,7 @@ def test_printing_runs_nothing(started: list, capsys) -> None:
     assert started == [] and [line.split()[1] for line in out.splitlines()] == ["new"] * 6
 
 
+@pytest.mark.full
 def test_runs_of_another_commit_are_refused_allowed_or_redone(started: list, capsys, monkeypatch) -> None:
     table("tiny", capsys)
     (place,) = Path("outputs").glob("packnet-*/s1-*")
@@ -154,6 +155,7 @@ def test_runs_of_another_commit_are_refused_allowed_or_redone(started: list, cap
     assert started == [["method=packnet", "logger=none", "seed=1", "force=true"]] and rows(out)["B"][-1] == "holds"
 
 
+@pytest.mark.full
 def test_runs_of_other_code_are_done_anew_or_kept_and_said_to_be_old(started: list, capsys) -> None:
     table("tiny", capsys)
     (place,) = Path("outputs").glob("packnet-*/s1-*")
@@ -170,6 +172,7 @@ def test_runs_of_other_code_are_done_anew_or_kept_and_said_to_be_old(started: li
     assert "Stale" not in out and rows(out)["B"][-1] == "holds"
 
 
+@pytest.mark.full
 def test_all_tables_and_the_scoreboard(started: list, capsys, monkeypatch, tmp_path) -> None:
     (tmp_path / "none").mkdir()
     from maskbench.cli.commands import table as command

@@ -315,6 +315,7 @@ def test_files_are_valid_and_text_is_text(tmp_path: Path) -> None:
         assert not list(run.glob(".*.png*"))
 
 
+@pytest.mark.full
 def test_the_bytes_are_the_same_every_time_and_whatever_the_users_style(tmp_path: Path) -> None:
     import matplotlib
 
@@ -349,6 +350,7 @@ def test_drawing_needs_no_torch_no_pyplot_and_matplotlib_only_when_it_draws(tmp_
 # ---- the command
 
 
+@pytest.mark.full
 def test_figures_of_one_run_go_into_it_and_of_seeds_beside_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     runs = [pruning(tmp_path, seed) for seed in (2, 10)]
     status, out, _ = call(capsys, runs[0])
@@ -403,6 +405,7 @@ def test_failing_to_draw_is_a_warning(tmp_path: Path, compose: Callable, monkeyp
     assert [record.levelname for record in caplog.records] == ["WARNING"] and "ValueError: no ink" in caplog.text
 
 
+@pytest.mark.full
 def test_a_run_leaves_its_figures_and_logs_them(cli: Callable, tmp_path: Path) -> None:
     words = ["method=lottery", "data.base=synthetic", "budget.epochs=null", "budget.steps=20", "task.levels=2"]
     done = cli(*words, "budget.validate_every=10", "backbone.widths=[16]", "logger=wandb")

@@ -10,6 +10,8 @@ import pytest
 from maskbench.cli import main as program
 from maskbench.report import figures
 
+pytestmark = pytest.mark.full  # whole runs: make test-full
+
 RULE = "task_inference_accuracy/one_shot_H_1"
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from maskbench.report import figures, figures_uncertainty, style
 
+pytestmark = pytest.mark.full  # whole runs: make test-full
+
 Row = dict[str, Any]
 
 

@@ -98,6 +98,7 @@ def test_an_edited_module_is_named_and_the_run_done_anew(run: Callable, lab: Cal
     assert status == 0 and "stale" not in text
 
 
+@pytest.mark.full
 def test_a_killed_redo_leaves_the_earlier_result_and_goes_on(
     run: Callable, program: Callable, lab: Callable, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_killed_redo_leaves_the_earlier_result_and_goes_on(
     assert [attempt["status"] for attempt in attempts] == ["interrupted", "finished"]
 
 
+@pytest.mark.full
 def test_force_keeps_the_earlier_result_until_the_new_one_is_whole(
     run: Callable, program: Callable, lab: Callable, tmp_path: Path
 ) -> None:
@@ -155,6 +157,7 @@ def test_an_interrupted_run_goes_on_only_with_its_own_code(
     assert list(about["earlier_codes"]) == [before["code"]["closure"]]
 
 
+@pytest.mark.full
 def test_what_of_the_package_makes_a_result_stale(run: Callable, interpreter: Callable, lab: Callable, tmp_path: Path) -> None:
     """In a copy of the package: its own method's file and no other, no remark, nothing of the console."""
     words = [word for word in TINY if not word.startswith("method._target_")]

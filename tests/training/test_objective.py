@@ -11,6 +11,8 @@ from maskbench.common.errors import UsageError
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
 
+pytestmark = pytest.mark.full  # whole runs: make test-full
+
 WORDS = ("data.base=synthetic", "budget.steps=3", "budget.epochs=null", "logger=none", "loop.progress=false")
 
 

@@ -193,6 +193,7 @@ MORE_POLICIES = ["bias=none", "freed=kaiming", "head=packed"]
 
 
 @pytest.mark.parametrize("policy", [*POLICIES, *(pytest.param(policy, marks=pytest.mark.full) for policy in MORE_POLICIES)])
+@pytest.mark.full
 def test_no_policy_moves_a_finished_logit(build: Callable, policy: str) -> None:
     """With weight decay on, and a net that has norms."""
     words = [word for word in TINY if "widths" not in word]

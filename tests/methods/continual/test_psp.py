@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -38,6 +39,7 @@ def test_a_stage_sees_its_inputs_rotated(build: Callable) -> None:
     torch.testing.assert_close(functional_call(net, method.effective_weights(x, stage), (x,)), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_stages_disturb_each_other_less_than_without_rotations(build: Callable) -> None:
     tiny = ("data.base=synthetic", "backbone.widths=[24,12]", "budget.steps=40", "optimizer=adam", "task.probe=50")
     plain = build("method=finetune", *tiny, folder="plain").go().metrics

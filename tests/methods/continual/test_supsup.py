@@ -231,6 +231,7 @@ def test_nothing_is_forgotten_and_the_stage_is_reported_apart_when_found(build: 
     assert metrics["task_inference_accuracy"] == metrics["task_inference_accuracy/one_shot_H_1"]
 
 
+@pytest.mark.full
 def test_permutations_are_told_apart_from_one_image(build: Callable) -> None:
     """The paper's easy case at a scale of seconds; every rule is far above chance (1/3)."""
     small = ("method=supsup", "data=permutedmnist", "data.base=synthetic", "data.stages=3", "backbone.widths=[64,32]")
@@ -314,6 +315,7 @@ def test_where_a_stage_starts(build: Callable, transfer: str) -> None:
             assert not torch.equal(now[name], seen[1][name])
 
 
+@pytest.mark.full
 def test_norm_statistics_are_kept_by_stage(build: Callable) -> None:
     words = [word for word in TINY if "widths" not in word]
     norms = ["backbone=resnet20", "backbone.width=0.25", "backbone.affine=false", "backbone.bias=false", "budget.steps=3"]
@@ -363,6 +365,7 @@ def test_the_rule_for_new_data(known: int, double: None) -> None:
     assert method.place(x) == (known if best >= known else best)
 
 
+@pytest.mark.full
 def test_blind_learning_goes_on_bit_for_bit(relay: Callable, same: Callable) -> None:
     same(relay(*BLIND, *SHORT, folder="straight", halts=[]),
          relay(*BLIND, *SHORT, "loop.checkpoint_seconds=0", folder="halted", halts=[2, 3, 2]))  # fmt: skip

@@ -18,6 +18,8 @@ from maskbench.methods.theory.targets import Target
 from maskbench.report import figures
 from maskbench.tasks import theory
 
+pytestmark = pytest.mark.full  # whole runs: make test-full
+
 SMALL = ("method=subset_sum", "task.starts=8", "task.ascent=20", "task.samples=500", "backbone.widths=[6]")
 IMAGES = (
     "data=mnist",

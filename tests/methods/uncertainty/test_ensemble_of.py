@@ -68,6 +68,7 @@ def test_the_history_tells_nets_apart(build: Callable) -> None:
     assert b"net 0 train" in rows and b"net 1 train" in rows
 
 
+@pytest.mark.full
 def test_the_record_has_the_hash_of_each_nets_masks(cli: Callable, tmp_path: Path) -> None:
     done = cli("method=masksembles_ensemble", "method.nets=2", *TINY, "logger=csv", "loop.progress=false")
     assert done.returncode == 0, done.stderr
