@@ -21,8 +21,8 @@ test: .venv/ready  ## the tests to run often: minutes, no GPU, no account, no ne
 test-full: .venv/ready  ## all tests but real training: also a browser, a clean environment, kill -9; lists what was skipped
 	@$(PYTEST) -m "not slow"
 
-test-rest: .venv/ready  ## what test-full has beyond test
-	@$(PYTEST) -m "(full or network) and not slow"
+test-rest: .venv/ready  ## what test-full has beyond test; ONLY=tests/report/html for one folder of it
+	@$(PYTEST) -m "(full or network) and not slow" $(ONLY)
 
 acceptance: .venv/ready  ## real training held to the specifications' tolerances; SYSTEM=supsup for one system
 	@$(BIN)/python -m pytest -q -m slow tests/acceptance $(if $(SYSTEM),-k $(SYSTEM),)
