@@ -176,13 +176,16 @@ def _right(default: Any, kind: Any) -> Iterator[str]:
     if isinstance(default, bool):
         yield from ("true", "false")
     elif isinstance(default, int | float):
-        yield from {_spelled(v) for v in (default, default / 2, default // 1, -default, min(default * 2, default + 8))}
+        yield from _different(default, default / 2, default // 1, -default, min(default * 2, default + 8))
     elif isinstance(default, list):
-        yield from {
-            _spelled(v) for v in (default, default[:1], default * 2 if len(default) < 4 else default[1:], [*default, None])
-        }
+        yield from _different(default, default[:1], default * 2 if len(default) < 4 else default[1:], [*default, None])
     elif isinstance(default, str) and "${" not in default:
         yield default
+
+
+def _different(*values: Any) -> Iterator[str]:
+    """Each spelling once, in the order given: a set's order is another in every process."""
+    yield from dict.fromkeys(map(_spelled, values))
 
 
 def _of_kind(kind: Any) -> Iterator[str]:
