@@ -19,7 +19,8 @@ from maskbench.report import runs as records
 from maskbench.report import spec
 from maskbench.report.freshness import MIXED as MIXED_CODE
 from maskbench.report.freshness import STALE
-from maskbench.report.tables import Judged, comma, judge, scoreboard, sheet
+from maskbench.report.scoreboard import scoreboard
+from maskbench.report.tables import Judged, comma, judge, sheet
 from maskbench.report.writers import Sheet, latex, markdown
 
 OPTIONS = ("budget", "seeds", "jobs", "mixed")  # KEY=VALUE words that are no overrides
@@ -239,7 +240,14 @@ def save(folder: Path, texts: dict[str, str]) -> list[Path]:
     return [folder / name for name in texts]
 
 
-COLOURS = {"holds": "green", "fails": "red", "incomplete": "yellow", "refused": "yellow"}
+COLOURS = {
+    "holds": "green",
+    "fails": "red",
+    "undecided": "yellow",
+    "incomplete": "yellow",
+    "refused": "yellow",
+    "other": "yellow",
+}
 
 
 def show(table: Sheet, written: Sequence[Path]) -> None:
