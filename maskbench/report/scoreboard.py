@@ -8,7 +8,8 @@ from maskbench.report.writers import Sheet
 
 HEAD = ("system", "table", "rows that hold", "rules rest on", "seeds", "verdict")
 LEGEND = (
-    "Rows that hold: of a table's rows with a rule; seeds: the fewest behind any of its rows. The tables follow below.",
+    "Rows that hold: of a table's rows with a rule; rules rest on: so many on each kind of reference; seeds: the fewest behind any "
+    "of its rows. The tables follow below.",
     "n: seeds; ours: the mean over them; 95 % interval: of that mean, by Student's t over seeds, so that with three seeds it is "
     "wide and may reach beyond what is possible.",
     "published: a record of conf/published, the paper's own unless something stands behind it: “authors' code”, measured with it "
@@ -31,17 +32,17 @@ def scoreboard(all_judged: Sequence[Judged]) -> Sheet:
     lines = [line for judged in all_judged for line in judged.lines]
     backed = {j.table.system for j in all_judged if any(line.backed for line in j.lines)}
     told = [f"{len(backed)} of {len({j.table.system for j in all_judged})} systems have a verdict on {BACKED} seeds or more."]
-    for verdict, words in ((FAILS, "it does not hold"), (UNDECIDED, "undecided")):
-        told += [
-            f"{j.table.name}, {line.row.name}: {line.rule}; {words}."
-            for j in all_judged
-            for line in j.lines
-            if line.verdict == verdict
-        ]
+    told += [f"{text}; it does not hold." for text in named(all_judged, FAILS)]
+    told += [f"{text}; undecided." for text in named(all_judged, UNDECIDED)]
     codes = dict.fromkeys(run.commit if run.modules else code for j in all_judged for run in j.runs for code in run.codes)
     machines = dict.fromkeys(run.machine for j in all_judged for run in j.runs)
     told += [f"Code: {', '.join(codes)}.", f"Machine: {'; '.join(machines)}."] if codes else []
     return Sheet(f"Scoreboard ({budget} budget)", HEAD, rows, "llrlrl", told, (references(lines), *LEGEND))
+
+
+def named(all_judged: Sequence[Judged], verdict: str) -> list[str]:
+    """The rows of this verdict, each with its table and rule."""
+    return [f"{j.table.name}, {line.row.name}: {line.rule}" for j in all_judged for line in j.lines if line.verdict == verdict]
 
 
 def references(lines: Sequence[Line]) -> str:

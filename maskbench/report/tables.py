@@ -120,11 +120,9 @@ class _Judge:
                 return Line(row, values, INCOMPLETE, words, self.lacking(other, lacking))
             gaps = rule.differences([values[s] for s in self.seeds], [others[s] for s in self.seeds])
         elif rule.paired:
-            gaps = self.gaps(row, beside)
-            if not gaps:
-                return Line(
-                    row, values, INCOMPLETE, words, f"not every run has {row.first.metric} of {len(beside.values)} divisions"
-                )
+            if not (gaps := self.gaps(row, beside)):
+                divisions = f"{row.first.metric} of {len(beside.values)} divisions"
+                return Line(row, values, INCOMPLETE, words, f"not every run has {divisions}")
         judged = gaps or list(values.values())
         return Line(row, values, rule.verdict(judged, beside.value if beside else None), words, gaps=gaps)
 

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
 
 def values(folders: list[Path], file: str | None) -> Iterator[str]:
-    """The published values, of one file or all: each with its setting, where it stands, and the rows of tables it stands beside."""
+    """The published values, of one file or all: each with its setting, its place, and the rows of tables it stands beside."""
     records = published.load(folders)
     files = dict.fromkeys(name.partition("/")[0] for name in records)
     if file and file not in files:

@@ -240,14 +240,7 @@ def save(folder: Path, texts: dict[str, str]) -> list[Path]:
     return [folder / name for name in texts]
 
 
-COLOURS = {
-    "holds": "green",
-    "fails": "red",
-    "undecided": "yellow",
-    "incomplete": "yellow",
-    "refused": "yellow",
-    "other": "yellow",
-}
+COLOURS = {"holds": "green", "fails": "red", **dict.fromkeys(("undecided", "incomplete", "refused", "other"), "yellow")}
 
 
 def show(table: Sheet, written: Sequence[Path]) -> None:
