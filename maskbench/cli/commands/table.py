@@ -30,6 +30,7 @@ LAUNCHES = ("hydra/launcher", "hydra.launcher", "sweep")  # overrides that hand 
 BITS = ("trainer", "trainer.precision", "trainer.accelerator", "trainer.sync_batchnorm")  # of the keys that say how a run is done
 MOST = 4  # jobs at a time unless the user says: each holds a gigabyte
 ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 % interval, difference, verdict.
+A published value of another net, data, budget or number of stages is shown without a difference (`maskbench list published`).
 
 NAME is a file of conf/table, several of them, or all: then a scoreboard follows. Without a name: what there is.
 budget=quick or full. seeds=0,1,2: others than the table's own. jobs=N: processes at a time (default: cores, at most 4).
