@@ -8,8 +8,8 @@ from maskbench.report.writers import Sheet
 
 HEAD = ("system", "table", "rows that hold", "rules rest on", "seeds", "verdict")
 LEGEND = (
-    "Rows that hold: of a table's rows with a rule; rules rest on: so many on each kind of reference; seeds: the fewest behind any "
-    "of its rows. The tables follow below.",
+    "Rows that hold: of a table's rows with a rule; rules rest on: so many on each kind of reference; seeds: the fewest behind "
+    "any of its rows. The tables follow below.",
     "n: seeds; ours: the mean over them; 95 % interval: of that mean, by Student's t over seeds, so that with three seeds it is "
     "wide and may reach beyond what is possible.",
     "published: a record of conf/published, the paper's own unless something stands behind it: “authors' code”, measured with it "

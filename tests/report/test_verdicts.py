@@ -4,7 +4,6 @@ import pytest
 
 from maskbench.report.verdicts import Rule
 
-
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 
 
