@@ -316,6 +316,7 @@ def test_the_scoreboard(table: spec.Table, found: Callable) -> None:
     assert "mine, B: at most 50; it does not hold." in board.notes
     assert markdown(board).splitlines()[2] == (
         "- Of 5 rows with a rule, 1 on the paper's value in its own setting (1 hold), "
-        "0 on the authors' code in our setting (0 hold), 0 on a theorem or an exact count (0 hold), 2 on another row, a comparison that the paper claims (2 hold), "
+        "0 on the authors' code in our setting (0 hold), 0 on a theorem or an exact count (0 hold), "
+        "2 on another row, a comparison that the paper claims (2 hold), "
         "1 on a value of the paper as others quote it (0 hold) and 1 on what we measured earlier, which is weak (1 hold)."
     )
