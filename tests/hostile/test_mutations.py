@@ -79,7 +79,7 @@ def test_tables_survive_mutations(foreign: Path, survives: Callable, call: Calla
     conf.mkdir(parents=True)
     words = ["method=packnet", "data=splitmnist"]
     table = {"title": "Tiny", "paper": "Nobody 2020, table 1", "seeds": {"quick": [0]}, "runs": {"a": {"quick": words}}}
-    rows = [{"id": "a", "name": "A", "run": "a", "rule": {"at_least": 50}}]
+    rows = [{"id": "a", "name": "A", "run": "a", "rule": {"at_least": 50, "rests_on": "ours"}}]
     (conf / "tiny.yaml").write_text(json.dumps(table | {"metric": "average_accuracy", "rows": rows}))
     kept = tmp_path / "kept"
     shutil.copytree(foreign, kept)
