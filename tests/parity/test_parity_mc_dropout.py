@@ -1,4 +1,4 @@
-"""MC-dropout against its authors' formulas, written out in numpy float64 (decay, loss, noise, likelihood, RMSE), and their results."""
+"""MC-dropout against its authors' formulas in numpy float64 (decay, loss, noise, likelihood, RMSE), and their results."""
 
 import math
 from types import SimpleNamespace
