@@ -10,15 +10,25 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+CUT_DEVIATION = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))  # of N(0, 1) within [-2, 2]
+
 Init = Literal[
-    "glorot_normal", "glorot_uniform", "glorot_signed_constant", "kaiming_normal", "kaiming_uniform", "signed_constant",
-    "unsigned_constant", "torch",
+    "glorot_normal", "glorot_truncated_normal", "glorot_uniform", "glorot_signed_constant", "kaiming_normal",
+    "kaiming_uniform", "signed_constant", "unsigned_constant", "torch",
 ]  # fmt: skip
 
 
 def glorot_normal(w: Tensor) -> None:
     """N(0, 2 / (fan_in + fan_out))."""
     nn.init.xavier_normal_(w)
+
+
+def glorot_truncated_normal(w: Tensor) -> None:
+    """A normal cut off at two of its deviations, which are widened so that the variance is 2 / (fan_in + fan_out) after the
+    cut: what TensorFlow calls glorot_normal (since 1.10)."""
+    fan_in, fan_out = w[0].numel(), w[:, 0].numel()
+    deviation = math.sqrt(2 / (fan_in + fan_out)) / CUT_DEVIATION
+    nn.init.trunc_normal_(w, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 def glorot_uniform(w: Tensor) -> None:
@@ -59,6 +69,7 @@ RULES = {
     rule.__name__: rule
     for rule in (
         glorot_normal,
+        glorot_truncated_normal,
         glorot_uniform,
         glorot_signed_constant,
         kaiming_normal,

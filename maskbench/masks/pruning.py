@@ -1,10 +1,12 @@
 """Masks after pruning, once: the lowest go, among the weights that are still alive; and how much masks keep."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from maskbench.masks.sites import maskable
 
 
 def prune(w: Tensor, alive: Tensor, share: float) -> Tensor:
@@ -68,3 +70,11 @@ def density(masks: Iterable[Tensor]) -> float:
     """Share of ones over all masks together."""
     masks = list(masks)
     return sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
+
+
+def densities(net: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, float]:
+    """`density`, the share that these masks keep of a net's weights as the papers count them, layers without a mask whole;
+    and `density/<layer>` of each."""
+    every = {name: masks[name] if name in masks else torch.ones_like(net.get_parameter(name)) for name in maskable(net)}
+    layers = {f"density/{name.removesuffix('.weight')}": float(m.float().mean()) for name, m in every.items()}
+    return {"density": density(every.values())} | layers

@@ -52,6 +52,14 @@ def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
     return places
 
 
+def maskable(net: nn.Module) -> list[str]:
+    """Names of every matrix weight of torch's layers, those that a method keeps dense included, in the order of the forward
+    pass: what the papers count as a net's weights."""
+    names = {id(weight): name for name, weight in net.named_parameters()}
+    found = (id(weight) for module in net.modules() for _, weight in weights(module))
+    return [names[one] for one in dict.fromkeys(found)]
+
+
 def patterns(layer: nn.Module) -> tuple[str, ...]:
     """How the names of a layer's matrix weights begin; empty for what is none of torch's layers with matrices."""
     return next((starts for kinds, starts in MATRICES.items() if isinstance(layer, kinds)), ())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
-from maskbench.masks import density
+from maskbench.masks import densities
 from maskbench.masks.stores import TensorStore
 from maskbench.training.method import Method
 
@@ -43,7 +43,8 @@ class Dense(Method):
         return {f"0/{name}": self.mask[name].bool() for name in self.mask.names()}
 
     def extra_metrics(self) -> dict[str, float]:
-        return {"density": density(self.mask[name] for name in self.mask.names())} if self.masked else {}
+        kept = {name: self.mask[name] for name in self.mask.names()}
+        return {"density": densities(self.net, kept)["density"]} if self.masked else {}
 
     @torch.no_grad()
     def start(self, init: str) -> None:

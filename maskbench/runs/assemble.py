@@ -3,6 +3,7 @@
 The only file below the command line that sees the config tree.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -58,7 +59,8 @@ class Run:
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         require(OmegaConf.to_container(self.cfg.task, resolve=True), str(self.cfg.method._target_))  # before data are read
         if self.main:
-            self.record.acquire(wait=not shares_grid())
+            with contextlib.closing(Console("", live=False)):  # a wait for another process is said while it lasts
+                self.record.acquire(wait=not shares_grid())
         there = standing(self.cfg, self.home)
         self.folder = there.place
         if self.main:

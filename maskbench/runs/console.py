@@ -84,7 +84,7 @@ class Console(logging.Handler):
                 grid.add_row(*(escape(printable(cell(value))) for value in row.values()))
             self.out.print(grid)
         for note in notes:
-            self.out.print(printable_lines(f"Note: {note}"), markup=False, soft_wrap=True)
+            self.out.print(printable_lines(f"Note: {note}"), markup=False)
 
 
 def cell(value: Any) -> str:

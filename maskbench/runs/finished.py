@@ -7,6 +7,7 @@ Imports nothing of what a run needs: a repeated sweep costs seconds.
 import logging
 import os
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,8 @@ def answer(cfg: DictConfig, folder: Path, there: Standing) -> float | None:
 
 
 def warn(text: str) -> None:
-    console = Console("", live=False, mute=not main_process())
-    log.warning(text)
-    console.close()
+    with closing(Console("", live=False, mute=not main_process())):
+        log.warning(text)
 
 
 def title(cfg: DictConfig) -> str:

@@ -1,8 +1,9 @@
 """Pruning level by level: train, prune, rewind, again; controls branch off the same mask at every level."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from math import floor, log10
 from typing import Any
 
 from maskbench.common.knobs import Count, Probability, Whole
@@ -15,6 +16,7 @@ from maskbench.training.journal import Journal
 from maskbench.training.method import Method
 
 TICKET = "ticket"  # the method itself, beside its branches
+DECIMALS, DIGITS = 4, 3  # of a density in a name: decimals and significant digits, at least
 CHANCE = 1.5  # times 1 / classes: accuracies up to that are chance
 
 
@@ -152,8 +154,9 @@ def report(rows: list[dict[str, Any]], notes: list[str]) -> Outcome:
     if own[0]["extra_metrics"].get("density", 1.0) == 1.0:
         numbers["dense_accuracy"] = own[0]["accuracy"]
     numbers |= {k: v for k, v in own[-1]["extra_metrics"].items() if not k.startswith("density/")}
+    shares = densities(rows)
     for row in rows:
-        where = f"{row['branch']}/{row['extra_metrics'].get('density', 1.0):.4f}"
+        where = f"{row['branch']}/{spelled(density(row), shares[row['branch']])}"
         numbers[f"accuracy/{where}"] = row["accuracy"]
         for name in ("early_stop_step", "early_stop_accuracy", "fast_step"):
             if row.get("curve"):
@@ -163,6 +166,26 @@ def report(rows: list[dict[str, Any]], notes: list[str]) -> Outcome:
         numbers[name], numbers[f"{name}/density"] = best["accuracy"], best["extra_metrics"]["density"]
     numbers["train_cpu_seconds_per_stage"] = sum(row["cpu_seconds"] for row in rows if "cpu_seconds" in row)
     return Outcome(numbers, "accuracy", table(rows), notes=notes, curves=rows)
+
+
+def density(row: dict[str, Any]) -> float:
+    return row["extra_metrics"].get("density", 1.0)
+
+
+def densities(rows: list[dict[str, Any]]) -> dict[str, set[float]]:
+    """Branch -> the densities it was measured at."""
+    found: dict[str, set[float]] = {}
+    for row in rows:
+        found.setdefault(row["branch"], set()).add(density(row))
+    return found
+
+
+def spelled(density: float, among: Collection[float]) -> str:
+    """A density in the name of a result: 0.5128, 0.0358, 0.000132; with more decimals where another is spelled alike."""
+    decimals = max(DECIMALS, DIGITS - 1 - floor(log10(density))) if density > 0 else DECIMALS
+    while any(f"{density:.{decimals}f}" == f"{other:.{decimals}f}" for other in among if other != density):
+        decimals += 1
+    return f"{density:.{decimals}f}"
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

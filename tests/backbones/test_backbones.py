@@ -77,6 +77,7 @@ def test_rules_have_the_spread_of_their_formula(layer: str) -> None:
     fan_in, fan_out = FANS[layer]
     deviations = {
         "glorot_normal": math.sqrt(2 / (fan_in + fan_out)),
+        "glorot_truncated_normal": math.sqrt(2 / (fan_in + fan_out)),
         "glorot_uniform": math.sqrt(2 / (fan_in + fan_out)),
         "kaiming_normal": math.sqrt(2 / fan_in),
         "kaiming_uniform": math.sqrt(2 / fan_in),
@@ -91,6 +92,18 @@ def test_rules_have_the_spread_of_their_formula(layer: str) -> None:
         if init.endswith("uniform"):
             bound = math.sqrt(3) * deviation
             assert 0.99 * bound < w.abs().max() <= bound + 1e-6
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_truncated_normal_law_has_the_moments_of_its_formula(layer: str) -> None:
+    """Of N(0, s^2) within two deviations, Var = s^2 (1 - 4 phi(2) / (2 Phi(2) - 1)), and the fourth moment by parts."""
+    w = drawn("glorot_truncated_normal", LAYERS[layer]()).double()
+    inside, edge = math.erf(math.sqrt(2)), 4 * math.exp(-2) / math.sqrt(2 * math.pi)  # 2 Phi(2) - 1; 4 phi(2)
+    share = 1 - edge / inside
+    s = math.sqrt(2 / sum(FANS[layer]) / share)
+    assert w.square().mean().item() == pytest.approx(s**2 * share, rel=0.02)
+    assert w.pow(4).mean().item() == pytest.approx(s**4 * (3 * share - 4 * edge / inside), rel=0.03)
+    assert 1.99 * s < w.abs().max() <= 2 * s * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -53,6 +53,7 @@ def test_runs_that_start_processes_themselves_are_not_forked(words: list[str], a
     assert forks.able(words) is able
 
 
+@pytest.mark.full
 def test_a_fork_has_the_programs_status_words_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     forks.begin()

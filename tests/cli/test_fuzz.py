@@ -26,15 +26,16 @@ def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_generated_lines_are_accepted_or_refused_by_key(fuzz: ModuleType, monkeypatch, capsys) -> None:
     monkeypatch.setattr(program, "launch", lambda *_, **__: fuzz.ACCEPTED)
     kinds = []
-    for words in fuzz.fuzz_lines.lines(20, 2):
+    for words in fuzz.fuzz_lines.lines(12, 2):
         status = program.main(words)
         text = capsys.readouterr().err
         kind = {0: "printed", fuzz.ACCEPTED: "accepted"}.get(status) or fuzz.refusal(status, text, words)
         assert kind in fuzz.RIGHT, (words, text)
         kinds.append(kind)
-    assert min(kinds.count("accepted"), kinds.count("refused")) > 5
+    assert min(kinds.count("accepted"), kinds.count("refused")) > 2
 
 
+@pytest.mark.full
 def test_equal_seeds_make_equal_lines_in_any_process(fuzz: ModuleType) -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); import fuzz_lines; print(list(fuzz_lines.lines(6, 3)))"
     lines = [

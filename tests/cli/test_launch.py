@@ -178,6 +178,7 @@ def test_the_environment_is_left_as_it_was(runs, monkeypatch: pytest.MonkeyPatch
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
+@pytest.mark.full
 def test_a_run_that_another_process_finished_meanwhile_is_told_and_not_redone(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -202,6 +203,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_told_and_not_redone(
     assert (result.parent / "metrics.csv").stat() == history and result.read_bytes() == done
 
 
+@pytest.mark.full
 def test_a_killed_worker_is_told_by_the_jobs_that_are_left(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     assert cli.main(["where", "method=packnet", "seed=0"]) == 0
     done = Path(capsys.readouterr().out.split()[0])

@@ -24,6 +24,16 @@ def test_mc_dropout_has_the_noise_of_each_published_table(data: str) -> None:
     assert cfg.method.tau > 0 and cfg.method.where == "all"
     assert cfg.backbone.widths == ([100] if data in ("protein", "year") else [50])
     assert cfg.budget.epochs == (200 if data in ("protein", "year") else 400)
+    assert cfg.budget.batch_size == 32
+
+
+@pytest.mark.parametrize(("words", "rows"), [
+    ("method=mc_dropout protocol=uci_400", 32), ("method=mc_dropout protocol=uci_4000", 128),
+    ("method=mc_dropout protocol=uci_2layers", 128), ("method=mc_dropout protocol=uci_grid", 128),
+    ("method=masksembles", 100), ("method=masksembles_ensemble", 100), ("method=deep_ensembles", 100),
+])  # fmt: skip
+def test_each_protocol_and_method_has_the_batch_its_numbers_were_made_at(words: str, rows: int) -> None:
+    assert composed(*words.split(), "data=boston").budget.batch_size == rows
 
 
 @pytest.mark.parametrize("method", ["mc_dropout", "masksembles", "deep_ensembles", "dense"])
@@ -57,4 +67,4 @@ def test_a_protocol_that_has_nothing_for_a_table_says_for_which_it_has() -> None
 
 def test_a_budget_that_follows_from_the_data_reaches_training_as_a_number(build: Callable) -> None:
     bench = build("experiment=mc_dropout/uci_400", "data=boston", "method.passes=2")
-    assert bench.fit.length(455, 1.0) == 400 * 4  # batches of 128, the last one short
+    assert bench.fit.length(455, 1.0) == 400 * 15  # batches of 32, the last one short

@@ -118,6 +118,7 @@ def test_overrides_reach_the_runs_and_are_told(started: list, capsys) -> None:
     assert started[0][:2] == ["method=supsup", "budget.steps=7"], "the last word for a key stands"
 
 
+@pytest.mark.full
 def test_the_budgets_are_apart(started: list, capsys) -> None:
     table("tiny", capsys)
     started.clear()
@@ -126,6 +127,7 @@ def test_the_budgets_are_apart(started: list, capsys) -> None:
     assert Path("outputs/tables/tiny/full.md").exists() and Path("outputs/tables/tiny/quick.md").exists()
 
 
+@pytest.mark.full
 def test_a_launcher_gets_the_seeds_as_one_sweep(started: list, capsys) -> None:
     table("tiny hydra/launcher=basic", capsys)
     assert sorted(words[-1] for words in started) == ["seed=0,1,2"] * 2
@@ -191,6 +193,7 @@ def test_all_tables_and_the_scoreboard(started: list, capsys, monkeypatch, tmp_p
     assert Path("outputs/tables/all/quick.tex").exists()
 
 
+@pytest.mark.full
 def test_a_reader_that_leaves_early_does_not_keep_files_from_being_written(started: list, capsys, monkeypatch) -> None:
     def leave(*_: object) -> None:
         raise BrokenPipeError

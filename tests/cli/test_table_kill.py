@@ -61,7 +61,7 @@ def saved(folder: Path) -> int:
 
 
 def kill_when(happened: Callable[[], bool], process: subprocess.Popen) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not happened():
         assert process.poll() is None, f"the table ended before it was killed:\n{process.stdout.read()}"
         assert time.monotonic() < end

@@ -36,6 +36,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     same(calm, resumed)
 
 
+@pytest.mark.full
 def test_interrupted_between_two_steps_of_the_task(tiny: tuple[str, ...], calm, build: Callable, same: Callable) -> None:
     class End(Exception):
         pass
@@ -53,6 +54,7 @@ def test_interrupted_between_two_steps_of_the_task(tiny: tuple[str, ...], calm, 
     same(calm, build(*tiny, "loop.checkpoint_seconds=0", folder="resumed").go())
 
 
+@pytest.mark.full
 def test_looks_at_the_validation_split_do_not_disturb(tiny: tuple[str, ...], calm, build: Callable) -> None:
     looked = build(*tiny, "budget.validate_every=2", folder="looked").go()
     assert all(torch.equal(value, looked.state[name]) for name, value in calm.state.items())

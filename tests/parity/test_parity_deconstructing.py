@@ -1,7 +1,5 @@
 """Deconstructing lottery tickets against its authors' mask script: criteria, signed constants, learned supermasks."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,11 +55,11 @@ def test_flipped_weights_rank_below_all_others_where_the_authors_give_them_zero(
     assert torch.equal(ours & grown, theirs & grown), "what grew and kept its sign stays under both rules"
 
 
-def test_signed_constants_are_the_authors_but_for_the_divisor_of_the_deviation(frozen) -> None:
-    init, n = frozen["init"], frozen["init"].numel()
+def test_signed_constants_are_the_authors(frozen) -> None:
+    init = frozen["init"]
     layer = Layer(init, frozen["final"], frozen["alive"].bool(), lambda: init)
     ticket = actions.mask1("signed_constant")(layer).double()
-    torch.testing.assert_close(ticket * math.sqrt((n - 1) / n), frozen["signed_constant"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(ticket, frozen["signed_constant"], rtol=1e-5, atol=0)
     net = nn.Sequential(nn.Linear(15, 20, bias=False))
     net[0].weight.data.copy_(init)
     torch.testing.assert_close(Supermask(net, constant=True).w["0.weight"].double(), frozen["signed_constant"], rtol=1e-5, atol=0)

@@ -48,11 +48,15 @@ def test_only_what_is_alive_gets_a_gradient_or_a_step() -> None:
     torch.testing.assert_close(moved.double(), first, rtol=1e-2, atol=1e-6)
 
 
-def test_glorot_normal_has_the_papers_deviation_and_is_not_truncated() -> None:
-    """TensorFlow's, which the authors drew with, is cut off at two deviations; ours is the normal law of the text."""
-    torch.manual_seed(0)
-    w = torch.empty(300, 784)
-    initial.glorot_normal(w)
+def test_glorot_normal_is_the_papers_law_and_tensorflows_is_cut_off() -> None:
+    """TensorFlow 1.10, with which Deconstructing was made, divides by .87962566103423978 and cuts off at twice that."""
     deviation = math.sqrt(2 / (300 + 784))
-    assert w.std().item() == pytest.approx(deviation, rel=0.01)
-    assert (w.abs() > 2 * deviation).double().mean().item() == pytest.approx(0.0455, abs=0.003)
+    beyond = {"glorot_normal": 0.0455, "glorot_truncated_normal": 0.0346}  # two deviations of what is drawn
+    for name, share in beyond.items():
+        torch.manual_seed(0)
+        w = torch.empty(300, 784)
+        initial.RULES[name](w)
+        assert w.std().item() == pytest.approx(deviation, rel=0.01)
+        assert (w.abs() > 2 * deviation).double().mean().item() == pytest.approx(share, abs=0.003), name
+    assert pytest.approx(0.87962566103423978, rel=1e-12) == initial.CUT_DEVIATION
+    assert w.abs().max().item() == pytest.approx(2 * deviation / 0.87962566103423978, rel=1e-3)

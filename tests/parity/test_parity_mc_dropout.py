@@ -1,4 +1,4 @@
-"""MC-dropout against its authors' formulas, written out in numpy float64: decay, loss, noise, likelihood, RMSE."""
+"""MC-dropout against its authors' formulas in numpy float64 (decay, loss, noise, likelihood, RMSE), and their results."""
 
 import math
 from types import SimpleNamespace
@@ -6,11 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from maskbench.backbones.gate import Gate
+from maskbench.common import identity
 from maskbench.data import gaussian
 from maskbench.methods.uncertainty.mc_dropout import MCDropout
+
+AUTHORS = yaml.safe_load((identity.conf_dir() / "published" / "mc_dropout.yaml").read_text())  # by division
 
 
 class Net(nn.Module):
@@ -72,3 +76,13 @@ def test_likelihood_and_error_of_the_passes(method) -> None:
     )
     assert scores["log_likelihood"].item() == pytest.approx(likelihood.mean(), rel=1e-5)
     assert scores["rmse"].item() == pytest.approx(np.sqrt(np.mean((goals - answers.mean(0)) ** 2)), rel=1e-6)
+
+
+@pytest.mark.parametrize(("record", "mean"), [
+    ("boston_400_rmse", 2.97), ("boston_400_ll", -2.46), ("boston_4000_rmse", 2.80), ("boston_4000_ll", -2.39),
+    ("boston_grid_rmse", 2.90), ("boston_grid_ll", -2.40), ("concrete_400_rmse", 5.23), ("concrete_400_ll", -3.04),
+    ("concrete_4000_rmse", 4.81), ("concrete_4000_ll", -2.94),
+])  # fmt: skip
+def test_the_authors_numbers_have_the_means_they_print(record, mean):
+    assert len(AUTHORS) == 10 and len(AUTHORS[record]["values"]) == 20
+    assert round(np.mean(AUTHORS[record]["values"]), 2) == mean

@@ -147,9 +147,14 @@ def test_the_same_command_while_it_runs_waits_and_once_it_is_done_is_not_repeate
     words = (*PACKNET, "budget.steps=300", "loop.checkpoint_seconds=0", "paths.output=out")
     first, count = program(*words, log="first"), saves(tmp_path / "out")
     assert wait_for(lambda: count() >= 1, first)
-    assert ended(program(*words, log="second")) == 0
-    text = (tmp_path / "second").read_text()
-    assert f"another process (process {first.pid} on" in text and "waiting for it" in text
+    os.kill(first.pid, signal.SIGSTOP)  # or it may end before the second has looked
+    (tmp_path / "second").touch()
+    second, said = program(*words, log="second"), f"another process (process {first.pid} on"
+    try:
+        assert wait_for(lambda: said in (tmp_path / "second").read_text(), second)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert ended(second) == 0 and "waiting for it" in (tmp_path / "second").read_text()
     assert ended(first) == 0, "the first goes on undisturbed"
     assert statuses(tmp_path / "out") == ["finished"]
 

@@ -46,6 +46,7 @@ def spread(images: list[Path], count: int) -> list[Path]:
     return [images[i * (len(images) - 1) // (count - 1)] for i in range(count)]
 
 
+@pytest.mark.full
 def test_three_power_cuts_cost_nothing(cut: tuple, program: Callable, tmp_path: Path) -> None:
     output, images = cut
     calm = answers(output)

@@ -25,7 +25,10 @@ ASKS = Path(__file__).with_name("saved_answers.py")
 PROGRAM = Path(__file__).parents[1] / "program.py"
 
 
-@pytest.fixture(scope="module", params=RUNS)
+EACH = [name if name == "packnet" else pytest.param(name, marks=pytest.mark.full) for name in RUNS]
+
+
+@pytest.fixture(scope="module", params=EACH)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data_root: Path, processes) -> Path:
     """The directory of a run that the program did in a process of its own."""
     folder = tmp_path_factory.mktemp("saved")

@@ -131,6 +131,7 @@ def test_force_keeps_the_earlier_result_until_the_new_one_is_whole(
     assert status == 0 and "taking up an interrupted run" in text and numbers(place) == first and not (place / REDO).exists()
 
 
+@pytest.mark.full
 def test_an_interrupted_run_goes_on_only_with_its_own_code(
     run: Callable, program: Callable, lab: Callable, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ def test_a_run_that_finds_the_source_has_the_bits_of_one_that_trains_it(method: 
     assert second.fit.cpu_seconds >= first.fit.cpu_seconds / 10, "what the source cost is told, whoever trained it"
 
 
+@pytest.mark.full
 def test_all_methods_and_targets_share_one_source(build: Callable) -> None:
     methods = ["transfer_finetune", "transfer_l2", "transfer_scratch", "transfer_last_layer", "transfer_bss"]
     for n in (5, 12):

@@ -67,8 +67,8 @@ def reshuffle(layer: Layer) -> Tensor:
 
 
 def constant(layer: Layer) -> Tensor:
-    """+-std of all the layer's initial values, signs in random order."""
-    return shuffled(layer.init.sign().flatten()).reshape(layer.init.shape) * layer.init.std()
+    """+-std (divided by n, as in the authors' code) of all the layer's initial values, signs in random order."""
+    return shuffled(layer.init.sign().flatten()).reshape(layer.init.shape) * layer.init.std(correction=0)
 
 
 def mask1(name: str) -> Callable[[Layer], Tensor]:

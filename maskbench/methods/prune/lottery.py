@@ -267,9 +267,7 @@ class Lottery(Method):
         return {f"{level}/{name}": m for level in self.book.stages for name, m in self.book.read(level).items()}
 
     def extra_metrics(self) -> dict[str, float]:
-        alive = {name: self.alive[name] for name in self.sites}
-        layers = {f"density/{name.removesuffix('.weight')}": float(m.mean()) for name, m in alive.items()}
-        return {"density": masks.density(alive.values())} | layers
+        return masks.densities(self.net, {name: self.alive[name] for name in self.sites})
 
     def ticket(self) -> dict[str, Tensor]:
         """The first start and the last mask: what `method=dense init=ticket:FILE` trains."""

@@ -229,10 +229,11 @@ def widened(average: Mean | None, near: Mean | None) -> Mean | None:
 
 
 def densities(group: Group, names: Sequence[str]) -> bool:
-    """Whether the numbers are shares of weights that remain: within (0, 1], the density of the run or 1 among them."""
+    """Whether the numbers are shares of weights that remain: within [0, 1], the density of the run or 1 among them, to the four
+    decimals that names have at least."""
     numbers = {last_number(name) for name in names}
-    own = {round(run.metrics["density"], 4) for run in group.runs if isinstance(run.metrics.get("density"), float)}
-    return bool(own) and all(0 <= x <= 1 for x in numbers) and bool(numbers & (own | {1.0}))
+    own = [run.metrics["density"] for run in group.runs if isinstance(run.metrics.get("density"), float)]
+    return bool(own) and all(0 <= x <= 1 for x in numbers) and any(abs(x - d) <= 5e-5 for x in numbers for d in (*own, 1.0))
 
 
 def wide(lines: Sequence[Series]) -> bool:

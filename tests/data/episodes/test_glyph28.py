@@ -129,6 +129,7 @@ def test_drawn_once_kept_and_the_same_when_drawn_again(tmp_path, few) -> None:
     assert glyph28.load(tmp_path, "sample")[2] == digest and len(few) == 2
 
 
+@pytest.mark.full
 def test_what_is_damaged_is_drawn_again(tmp_path, few, caplog) -> None:
     _, _, digest = glyph28.load(tmp_path, "sample")
     path = glyph28.cache(tmp_path, "matplotlib")

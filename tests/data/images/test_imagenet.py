@@ -195,6 +195,7 @@ def test_supsup_learns_stages_from_files(folder, build: Callable):
 # ---- randomness
 
 
+@pytest.mark.full
 def test_workers_change_nothing(shapes):
     augmented = {n: whole(shapes, augment=True, resize=20, workers=n) for n in (0, 2)}
     assert equal(epochs(augmented[0].train, blocks=2), epochs(augmented[2].train, blocks=5))
@@ -225,6 +226,7 @@ def test_reading_leaves_the_global_generator_alone(shapes):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_interrupted_run_goes_on_bit_for_bit(shapes, build: Callable, relay: Callable, same: Callable, workers: int):
     words = ["method=dense", "backbone=resnet20", *WORDS, f"data.folder={shapes}", "budget.steps=11", "loop.block=2"]

@@ -166,6 +166,7 @@ def test_letters_are_drawn_the_same_everywhere(tmp_path):
     assert len({image.tobytes() for image in x}) > 9900
 
 
+@pytest.mark.full
 def test_letters_are_kept_and_drawn_again_when_damaged(tmp_path, monkeypatch):
     x, y, sums = letters.glyphs(tmp_path)
     (file,) = (tmp_path / letters.NAME).iterdir()

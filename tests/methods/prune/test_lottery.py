@@ -12,6 +12,7 @@ from torch import nn
 
 from maskbench import masks
 from maskbench.backbones.mlp import MLP
+from maskbench.backbones.resnet import ResNet
 from maskbench.common.errors import UsageError
 from maskbench.masks import criteria
 from maskbench.methods.dense import Dense
@@ -270,7 +271,7 @@ def test_permutations_keep_the_values() -> None:
 
 def test_the_constant_is_the_std_of_the_whole_layer() -> None:
     one = layer()
-    assert torch.allclose(actions.constant(one).abs(), one.init.std().expand(40, 30))
+    assert torch.allclose(actions.constant(one).abs(), one.init.std(correction=0).expand(40, 30))
 
 
 def test_freezing_what_did_not_move_toward_zero() -> None:
@@ -408,3 +409,26 @@ def test_a_ticket_of_another_backbone_is_refused(tmp_path) -> None:
         Dense(lenet(), init=f"ticket:{tmp_path / 't.safetensors'}")
     with pytest.raises(UsageError, match="ticket:FILE"):
         Dense(lenet(), init=str(tmp_path / "t.safetensors"))
+
+
+# ---- what remains, as the papers count it
+
+
+def test_weights_remaining_count_the_layers_that_are_kept_dense(tmp_path) -> None:
+    """ResNet-20 of the lottery paper's figure 8: 11.8 and 27.1 % after 10 and 6 levels, head and shortcuts included."""
+    torch.manual_seed(0)
+    net = ResNet((3, 32, 32), 10, base=16, blocks=[3, 3, 3], init="glorot_normal")
+    shortcuts = [f"stages.{n}.0.shortcut.conv" for n in (1, 2)]
+    method = Lottery(copy.deepcopy(net), scope="global", dense=["head", *shortcuts])
+    method.learn(None, Moved())
+    remaining = [method.extra_metrics()["density"]]
+    for _ in range(10):
+        method.shrink(None)
+        remaining.append(method.extra_metrics()["density"])
+    assert [round(100 * remaining[level], 1) for level in (0, 6, 10)] == [100, 27.1, 11.8]
+    metrics = method.extra_metrics()
+    assert all(metrics[f"density/{name}"] == 1 for name in ("head", *shortcuts)) and metrics["density/conv"] < 1
+    kept = sum(counts(method)) + sum(net.get_parameter(f"{name}.weight").numel() for name in ("head", *shortcuts))
+    assert remaining[10] == kept / 270_896
+    save_file(method.ticket(), tmp_path / "ticket.safetensors")
+    assert Dense(net, init=f"ticket:{tmp_path}/ticket.safetensors").extra_metrics() == {"density": remaining[10]}

@@ -119,6 +119,7 @@ def test_unloading_the_target_gives_the_source_back_bit_for_bit(build: Callable,
     assert bench.metrics["source_rmse_after"] != bench.metrics["source_rmse"], "the target's net is another one"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("policy", ["bias=free", "bn=train", "calibrate.reset=keep", "prune.scope=layerwise", "bias=freeze"])
 def test_no_policy_keeps_the_source_from_coming_back(build: Callable, policy: str) -> None:
     words = ("method=pac_net", "data=mnist2rotated", *IMAGES, "backbone=resnet20", "backbone.width=0.25")

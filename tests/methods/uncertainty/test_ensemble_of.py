@@ -28,6 +28,7 @@ def test_nets_differ_and_the_first_ones_of_more_are_those_of_fewer(name: str, bu
     assert not any(torch.equal(u, v) for u, v in zip(weights(three.each[1]), weights(three.each[2]), strict=True))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", METHODS)
 def test_members_are_those_of_each_net_in_turn(name: str, build: Callable) -> None:
     bench = build(f"method={name}", "method.nets=3", *FEW[name], *TINY).go()

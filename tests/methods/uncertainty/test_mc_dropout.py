@@ -299,6 +299,7 @@ def test_a_net_that_states_variances_keeps_its_own() -> None:
     assert torch.equal(whole[0], gaussian.moments(functional_call(one.net, {}, (x,)), 1))
 
 
+@pytest.mark.full
 def test_a_run_on_images(build: Callable) -> None:
     bench = build("method=mc_dropout", "data.base=synthetic", "budget.steps=20", "budget.epochs=null", "method.passes=6").go()
     metrics = bench.metrics

@@ -135,6 +135,13 @@ def test_metrics_that_end_in_a_density_are_lines_over_what_remains(write: Callab
     assert ticket["x"] == [1.0, 0.8, 0.64] and ticket["y"] == pytest.approx([1.5, 1.3, 1.14]) and ticket["n"] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("names", [("0.000164", "0.000132"), ("0.0002", "0.0001")])  # as they are now; as they were
+def test_the_last_of_many_levels_is_a_density_too(write: Callable, tmp_path: Path, names: tuple[str, str]) -> None:
+    metrics = {"accuracy": 0.9, "density": 0.00013148} | {f"accuracy/reinit/{name}": 0.1 for name in names}
+    write(tmp_path, "any", 0, metrics, task="prune")
+    assert plots(tmp_path)["accuracy against weights remaining"]["series"][0]["x"] == sorted(map(float, names), reverse=True)
+
+
 def test_levels_of_seeds_whose_densities_differ_go_together_by_rank(write: Callable, tmp_path: Path) -> None:
     for seed in (0, 1):
         densities = (1.0, 0.5 + 0.1 * seed)

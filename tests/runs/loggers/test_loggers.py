@@ -168,6 +168,7 @@ def test_attempts_at_one_run_merge(tmp_path: Path) -> None:
     assert (found.attempts, found.exit_code, found.config) == (2, 0, {"a": 2})
 
 
+@pytest.mark.full
 def test_a_resumed_run_goes_on_behind_the_rows_of_its_earlier_file(tmp_path: Path) -> None:
     """A server that is sent both drops no row: W&B's own steps of the two do not meet."""
     for first in (0, 20):
@@ -209,6 +210,7 @@ wandb_run._restart_service = lambda: setattr(wandb_run, "START_SECONDS", 60.0)
     assert "recording offline" in done.stderr and "no answer within 1 s" in done.stderr
 
 
+@pytest.mark.full
 def test_kill_9_loses_the_last_moment_only(scene: dict) -> None:
     code = START + "s = logger()\nfor i in range(20): s.log({'x': float(i)}, i)\nprint('logged', flush=True)\n"
     code += "while True: time.sleep(0.1)"
@@ -278,6 +280,7 @@ def test_online_without_key_or_server_goes_offline_and_never_asks(scene: dict, k
     assert wandb_file.read(scene["cwd"] / "run").history == [{"x": 1.0, "step": 0}]
 
 
+@pytest.mark.full
 def test_a_server_that_accepts_the_key_and_then_vanishes(scene: dict) -> None:
     code = "loggers.wandb_run.INIT_SECONDS = 2.0\nimport wandb\nwandb.login = lambda **_: True\n" + ONLINE
     done = run(scene, code, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_API_KEY="a" * 40)
@@ -347,6 +350,7 @@ def test_a_missing_file_or_an_unwritable_folder_is_a_warning(tmp_path: Path, cap
     assert wandb_file.read(tmp_path / "again").id == "another"
 
 
+@pytest.mark.full
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep, of Debian's package procps, to find W&B's own process")
 def test_the_run_survives_the_death_of_wandbs_process(scene: dict) -> None:
     code = """
@@ -396,6 +400,7 @@ def test_csv(tmp_path: Path, recwarn, capfd) -> None:
     assert not recwarn.list and capfd.readouterr() == ("", "")
 
 
+@pytest.mark.full
 def test_tensorboard(tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
