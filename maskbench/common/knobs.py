@@ -182,21 +182,56 @@ def mistakes(prefix: str, node: Mapping[str, Any], own: Iterable[str] = ()) -> I
     if "_target_" in node and (wrong := target_mistake(prefix, node["_target_"])):
         yield wrong
         return
-    knobs = read(str(node.get("_target_", "")))
+    handed = HANDED_OVER.get(prefix, ())
+    given = {name: value for name, value in node.items() if not (name.startswith("_") or name in own or name in handed)}
+    yield from keyword_mistakes(prefix, given, read(str(node.get("_target_", ""))), handed)
+    for name, value in given.items():
+        yield from made_mistakes(f"{prefix}.{name}" if prefix else name, value, own)
+
+
+def made_mistakes(key: str, value: object, own: Iterable[str] = ()) -> Iterator[str]:
+    """What is wrong with the parts that a value describes by `_target_`, however deep inside mappings and lists."""
+    if isinstance(value, Mapping):
+        if "_target_" not in value:
+            for name, inner in value.items():
+                yield from made_mistakes(f"{key}.{name}", inner, own)
+            return
+        yield from (wrong := list(mistakes(key, value, own)))
+        if not wrong and value.get("_partial_") is not True:
+            yield from missing(key, value, read(str(value["_target_"])))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for number, inner in enumerate(value):
+            yield from made_mistakes(f"{key}[{number}]", inner, own)
+
+
+def keyword_mistakes(
+    prefix: str, given: Mapping[str, Any], knobs: Iterable[Knob] | None, handed: Iterable[str] = ()
+) -> Iterator[str]:
+    """What is wrong with the keywords for a function whose knobs these are (None: it cannot be read); parts that they
+    describe are passed over.
+
+    Args:
+        handed: what the program itself hands over.
+    """
     by_name = {knob.name: knob for knob in knobs or ()}
     takes_any = knobs is None or None in by_name
-    for name, value in node.items():
+    for name, value in given.items():
         key = f"{prefix}.{name}" if prefix else name
-        if name.startswith("_") or name in own or name in HANDED_OVER.get(prefix, ()):
+        if isinstance(value, Mapping) and "_target_" in value:
             continue
-        if isinstance(value, Mapping) and "_target_" in value:  # a part that this part makes
-            yield from mistakes(key, value, own)
-        elif name in by_name:
+        if name in by_name:
             yield from filter(None, [mistake(key, value, by_name[name].kind)])
         elif not takes_any:
-            settable = [known for known in by_name if known not in HANDED_OVER.get(prefix, ())]
+            settable = [known for known in by_name if known not in handed]
             takes = f"It takes {', '.join(settable)}" if settable else "It takes none"
             yield f"unknown key '{key}'.{did_you_mean(name, settable)} {takes}; ~{key} removes it where a file sets it."
+
+
+def missing(prefix: str, given: Iterable[str], knobs: Iterable[Knob] | None, handed: Iterable[str] = ()) -> Iterator[str]:
+    """A sentence for each knob without a default that is neither given nor handed over."""
+    for knob in knobs or ():
+        if knob.default is NOTHING and knob.name not in {None, *handed, *given}:
+            yield f"{prefix}.{knob.name} is missing: {words(knob.kind)}."
 
 
 def target_mistake(prefix: str, target: object) -> str | None:

@@ -51,10 +51,26 @@ def read(target: str) -> tuple[Knob, ...] | None:
         return None
     names, doc, function = _Names(tree), ast.get_docstring(made) or "", made
     if isinstance(made, ast.ClassDef):
-        function = next((n for n in made.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        function = _member(made, "__init__")
         if function is None:
             return _inherited(made, names, doc)
         doc += "\n" + (ast.get_docstring(function) or "")
+    return _arguments(function, names, doc)
+
+
+def read_member(target: str, name: str) -> tuple[Knob, ...] | None:
+    """The knobs of a function of a class, its own or inherited; None where it cannot be found without importing the class."""
+    for made, module in ancestry(target)[0]:
+        if function := _member(made, name):
+            return _arguments(function, _Names(_parsed(module)), ast.get_docstring(function) or "")
+    return None
+
+
+def _member(made: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    return next((node for node in made.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+
+
+def _arguments(function: ast.FunctionDef, names: "_Names", doc: str) -> tuple[Knob, ...]:
     args = function.args
     plain = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(plain) - len(args.defaults)) + list(args.defaults)

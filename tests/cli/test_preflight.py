@@ -132,6 +132,17 @@ BAD = {
     "-m method=edge_popup method.keep=0.5,x": "method.keep=x must be a number",
     "-m task.matrix=seen,x,final": "task.matrix=x must be one of",
     "method=lottery data=cubic": "the targets of this data are numbers",
+    # keywords of a function of the method, held by a key of the task
+    "method=lottery '+task.branches.a={maks: random}'": "unknown key 'task.branches.a.maks'. Did you mean 'mask'?",
+    "method=lottery '+task.branches.a={mask: rndom}'": "task.branches.a.mask=rndom must be one of same, random, one_shot.",
+    "method=lottery '+task.branches.a={mask1: rewnd}'": "task.branches.a.mask1=rewnd must be one of rewind,",
+    "method=lottery '+task.branches.a={level: -1}'": "task.branches.a.level=-1 must be a whole number at least 0",
+    "method=lottery '+task.supermasks.a={criterion: nothing}'": "task.supermasks.a.criterion=nothing must be one of",
+    "method=lottery '+task.supermasks.a={mask: random}'": "task.supermasks.a.mask is set by task=prune itself; leave it out.",
+    "method=lottery '+task.supermasks.a={level: 2}'": "task.supermasks.a.level is set by task=prune itself",
+    "method=lottery '+task.branches.a={_target_: os.getcwd}'": "unknown key 'task.branches.a._target_'",
+    "method=lottery +task.branches.a.mask=randm": "task.branches.a.mask=randm must be one of",
+    "-m experiment=lottery/mnist_quick task.branches.random.mask=random,randm": "task.branches.random.mask=randm must be one of",
     # what contradicts
     "method=lottery method.rewind_step=50 budget.steps=20": "method.rewind_step=50 and budget.steps=20",
     "method=packnet init=ticket:/does/not/exist": "method=packnet starts from no ticket; method=dense would.",

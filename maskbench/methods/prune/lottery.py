@@ -23,6 +23,8 @@ from maskbench.methods.prune import actions
 from maskbench.methods.prune.actions import Mask0, Mask1
 from maskbench.training.method import Method
 
+Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
+
 
 @final
 class Lottery(Method):
@@ -50,7 +52,7 @@ class Lottery(Method):
         self,
         net: nn.Module,
         *,
-        criterion: Annotated[str, FunctionIn("maskbench.masks.criteria")] = "large_final",
+        criterion: Criterion = "large_final",
         rate: OpenShare = 0.2,
         conv_rate: OpenShare | None = None,
         output_rate: OpenShare | None = None,
@@ -227,11 +229,11 @@ class Lottery(Method):
         self,
         stage: Stage,
         *,
-        mask: str = "same",
-        level: int | None = None,
-        criterion: str | None = None,
-        mask1: str = "rewind",
-        mask0: str = "zero",
+        mask: Literal["same", "random", "one_shot"] = "same",
+        level: Whole | None = None,
+        criterion: Criterion | None = None,
+        mask1: Mask1 | Dotted = "rewind",
+        mask0: Mask0 | Dotted = "zero",
     ) -> Self:
         """Turn this method into a control of itself.
 
