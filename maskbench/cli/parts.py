@@ -178,7 +178,9 @@ def keyword_mistakes(method: Mapping[str, Any], task: Mapping[str, Any]) -> Iter
                 yield f"task.{key}.{name} must be a mapping: keywords of {function} of the method."
                 continue
             where = f"task.{key}.{name}"
-            yield from (f"{where}.{word} is set by task={task.get('name')} itself; leave it out." for word in handed if word in given)
+            yield from (
+                f"{where}.{word} is set by task={task.get('name')} itself; leave it out." for word in handed if word in given
+            )
             own = {word: value for word, value in given.items() if word not in handed}
             yield from knobs.keyword_mistakes(where, own, taken, handed)
             yield from knobs.missing(where, own, taken, handed)

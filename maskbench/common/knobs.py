@@ -16,11 +16,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal
 
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, defines, public_functions, read
+from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, defines, public_functions, read, takes
 
 __all__ = [
-    "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "Length", "NonNegative", "OpenShare", "Positive", "Probability",
-    "Share", "Whole", "Within", "checked", "fits", "mistake", "mistakes", "read", "words",
+    "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "LayerName", "Layers", "Length", "NonNegative", "OpenShare",
+    "Positive", "Probability", "Share", "Whole", "Within", "checked", "fits", "mistake", "mistakes", "read", "ruled", "words",
 ]  # fmt: skip
 
 
@@ -65,7 +65,8 @@ class Length:
 
 @dataclass(frozen=True)
 class FunctionIn:
-    """The name of a public function of a module, or the dotted path of any importable one; without a module, the latter."""
+    """The name of a public function of a module, or the dotted path of any importable one of one argument; without a module,
+    the latter."""
 
     module: str = ""
 
@@ -74,12 +75,22 @@ class FunctionIn:
 
     def holds(self, value: str) -> bool:
         module, _, name = value.rpartition(".")
-        return value in self.names() or (name.isidentifier() and defines(module, name))
+        return value in self.names() or (name.isidentifier() and defines(module, name) and takes(value, 1))
 
     def __str__(self) -> str:
-        return ", ".join(
-            [*self.names(), "or the dotted path of a function"] if self.module else ["the dotted path of a function"]
-        )
+        path = "the dotted path of a function of one argument"
+        return ", ".join([*self.names(), f"or {path}"]) if self.module else path
+
+
+@dataclass(frozen=True)
+class LayerName:
+    """The name of a module of the backbone, which is known once a net has been made."""
+
+    def holds(self, value: str) -> bool:
+        return all(word.isidentifier() or word.isdigit() for word in value.split("."))
+
+    def __str__(self) -> str:
+        return "that names a layer of the backbone"
 
 
 Share = Annotated[float, Within(least=0, below=1)]  # a part that goes
@@ -91,6 +102,7 @@ NonNegative = Annotated[float, Within(least=0)]
 Count = Annotated[int, Within(least=1)]
 Whole = Annotated[int, Within(least=0)]
 Dotted = Annotated[str, FunctionIn()]  # beside a Literal of ours: one of the user's own
+Layers = Sequence[Annotated[str, LayerName()]]
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
 HANDED_OVER = {  # by the program, whatever a config says
@@ -138,6 +150,19 @@ def fits(value: object, kind: Any) -> bool:
     if kind is Made:
         return not isinstance(value, str | Integral | Real | Mapping | Sequence | None)
     return isinstance(value, str) if kind is str else True  # a class of our own: an object that the program makes
+
+
+def ruled(value: object, kind: Any, rule: type) -> Iterator[tuple[Any, Any]]:
+    """(value or part of it, rule) wherever a value of this kind is under a rule of that class."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        yield from ((value, one) for one in args[1:] if isinstance(one, rule))
+        yield from ruled(value, args[0], rule)
+    elif origin in (typing.Union, UnionType):
+        yield from ruled(value, next((part for part in args if fits(value, part)), Any), rule)
+    elif origin in (Sequence, list) and args and isinstance(value, Sequence):
+        for item in value:
+            yield from ruled(item, args[0], rule)
 
 
 def words(kind: Any) -> str:

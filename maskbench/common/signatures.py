@@ -173,6 +173,17 @@ def defines(module: str, name: str) -> bool:
     return any(name in (getattr(n, "asname", None), getattr(n, "name", None), getattr(n, "id", None)) for n in nodes)
 
 
+def takes(target: str, count: int) -> bool:
+    """Whether a function can be called with so many arguments, by its text; so also says what cannot be told by it."""
+    made, _ = _definition(*_place(target))
+    if not isinstance(made, ast.FunctionDef) or made.decorator_list:
+        return True
+    args = made.args
+    most = len(args.posonlyargs) + len(args.args)
+    enough = most - len(args.defaults) <= count and None not in args.kw_defaults
+    return enough and (count <= most or args.vararg is not None)
+
+
 def public_functions(module: str) -> list[str]:
     """Names of the functions that a module's file defines at its top, without those that begin with `_`."""
     tree = _parsed(module)

@@ -4,7 +4,7 @@ Train, keep the weights a criterion ranks highest, set the kept ones back to whe
 pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`; the task counts the levels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Literal, Self, final
 
 import torch
@@ -14,7 +14,7 @@ from torch.func import functional_call
 from maskbench import masks
 from maskbench.backbones import initial
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, Dotted, FunctionIn, OpenShare, Whole
+from maskbench.common.knobs import Count, Dotted, FunctionIn, Layers, OpenShare, Whole
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
 from maskbench.masks import criteria
@@ -57,7 +57,7 @@ class Lottery(Method):
         conv_rate: OpenShare | None = None,
         output_rate: OpenShare | None = None,
         scope: Literal["layer", "global"] = "layer",
-        dense: Sequence[str] = (),
+        dense: Layers = (),
         mask1: Mask1 | Dotted = "rewind",
         mask0: Mask0 | Dotted = "zero",
         rewind_step: Whole = 0,
