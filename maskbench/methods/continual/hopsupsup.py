@@ -154,6 +154,9 @@ class HopSupSup(Method):
 
     # ---- for the record
 
+    def masked_weights(self) -> list[str]:
+        return list(self.sites)
+
     def has_learned(self, stage: Stage) -> bool:
         return stage.index in self.book
 
