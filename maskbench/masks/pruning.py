@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+NAN = "weights cannot be pruned by scores that are NaN: training diverged; try a smaller optimizer.lr"
+
 
 def prune(w: Tensor, alive: Tensor, share: float) -> Tensor:
     """The mask after `share` of the `alive` weights with smallest magnitude went.
@@ -60,7 +62,7 @@ def ranked(values: Tensor) -> Tensor:
         FloatingPointError: one is NaN.
     """
     if values.isnan().any():
-        raise FloatingPointError("weights cannot be pruned by scores that are NaN: training diverged; try a smaller optimizer.lr")
+        raise FloatingPointError(NAN)
     return values
 
 
