@@ -48,10 +48,8 @@ def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False
     """
     folder = Path(run).expanduser()
     Record(folder).settle()
-    record, weights = folder / "run.json", folder / "weights.safetensors"
-    if not (folder / "result.json").is_file() or not record.is_file() or not weights.is_file():
-        raise UsageError(f"{folder} is no directory of a finished run; maskbench results lists what there is.")
-    told = _told(folder, trust, "maskbench.load(RUN, trust=True)")
+    weights = folder / "weights.safetensors"
+    told = _told(folder, trust, "maskbench.load(RUN, trust=True)", finished=True)
     check(folder, weights.name)
     if (code := told.code_now).old:
         log.warning("%s is %s: %s; its weights meet other code than they were trained with", folder, code.word, code)
@@ -71,8 +69,10 @@ def untrained(folder: Path, *, trust: bool = False, way: str) -> Saved:
         return _untrained(told, None)
 
 
-def _told(folder: Path, trust: bool, way: str) -> records.Run:
+def _told(folder: Path, trust: bool, way: str, finished: bool = False) -> records.Run:
     told = records.load(folder)
+    if not told.fault and (not told.about or finished and not (told.result and (folder / "weights.safetensors").exists())):
+        raise UsageError(f"{folder} is no directory of a finished run; maskbench results lists what there is.")
     if told.fault or not told.config:
         raise UsageError(f"{folder} cannot be loaded: {printable(told.fault) or 'its run.json holds no config'}.")
     if not trust:

@@ -109,6 +109,15 @@ def test_a_crashed_run_is_reported_and_the_others_are_shown(started: list, capsy
     assert rows(out)["B"][1] == "2" and rows(out)["B"][-1] == "incomplete" and "seed 13: no finished run" in out
 
 
+def test_a_run_that_is_damaged_is_not_one_that_is_missing(started: list, capsys) -> None:
+    table("tiny seeds=0,1,2", capsys)
+    (lost,) = Path("outputs").glob("packnet-*/s1-*")
+    (lost / "result.json").write_text("{")
+    status, out, err = table("tiny seeds=0,1,2 --only-print", capsys)
+    assert status == 0 and rows(out)["B"][-1] == "incomplete"
+    assert f"{lost.name} is skipped: result.json cannot be read" in err and err.count("is skipped") == 1
+
+
 def test_overrides_reach_the_runs_and_are_told(started: list, capsys) -> None:
     _, out, _ = table("tiny optimizer.lr=0.5 logger=csv jobs=1", capsys)
     assert started[0] == ["method=supsup", "budget.steps=5", "optimizer.lr=0.5", "logger=csv", "seed=0"]

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, run_dir, size
 from maskbench.common import identity
+from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 from maskbench.report.runs import Run, load
 
@@ -182,7 +183,7 @@ def _wandb(run: Path) -> Iterator[list]:
 
     try:
         logged = wandb_file.read(run)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except (UsageError, OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         yield ["file", f"cannot be read ({type(error).__name__})"]
         return
     if logged is None:
