@@ -1,14 +1,23 @@
 """Which runs are meant: KEY=VALUE of a command line, asked of what each run says about itself. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.identity import spelling
 
-if TYPE_CHECKING:
-    from maskbench.report.runs import Run
+
+class Told(Protocol):
+    """What says something about itself by name, as a run does."""
+
+    @property
+    def names(self) -> Iterable[str]: ...
+
+    def value(self, key: str) -> Any: ...
+
+
+One = TypeVar("One", bound=Told)
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,7 @@ class Filter:
     key: str
     values: frozenset[str]  # as identity.spelling spells them
 
-    def __call__(self, run: "Run") -> bool:
+    def __call__(self, run: Told) -> bool:
         return spelling(run.value(self.key)) in self.values
 
 
@@ -43,7 +52,7 @@ def parse_filter(text: str) -> Filter:
     return Filter(key, frozenset(map(spelling, [*read, *words])))
 
 
-def passing(runs: Sequence["Run"], filters: Sequence[Filter]) -> list["Run"]:
+def passing(runs: Sequence[One], filters: Sequence[Filter]) -> list[One]:
     """The runs that pass all filters.
 
     Raises:
@@ -53,7 +62,7 @@ def passing(runs: Sequence["Run"], filters: Sequence[Filter]) -> list["Run"]:
     return [run for run in runs if all(keep(run) for keep in filters)]
 
 
-def refuse_unknown(runs: Sequence["Run"], keys: Sequence[str]) -> None:
+def refuse_unknown(runs: Sequence[Told], keys: Sequence[str]) -> None:
     """Refuse keys that no run has, so that a slip of the pen is not taken for an empty answer.
 
     Raises:

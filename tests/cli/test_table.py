@@ -143,7 +143,8 @@ def test_a_launcher_gets_the_seeds_as_one_sweep(started: list, capsys) -> None:
 def test_printing_runs_nothing(started: list, capsys) -> None:
     status, out, _ = table("tiny --only-print", capsys)
     assert status == 0 and started == [] and rows(out)["A"][-1] == "incomplete"
-    _, out, _ = table("tiny --dry", capsys)
+    status, out, err = table("tiny --dry", capsys)
+    assert status == 0, err
     assert started == [] and [line.split()[1] for line in out.splitlines()] == ["new"] * 6
 
 
