@@ -51,10 +51,12 @@ def test_keys_of_a_task_that_a_method_brings_leave_other_tasks_alone(tmp_path: P
     assert composed("method=lottery", "task.levels=2").task.levels == 2
     assert composed("experiment=lottery/mnist_quick").task.levels == 15
     (tmp_path / "task").mkdir()
-    (tmp_path / "task" / "robust.yaml").write_text("_target_: mine.run\nname: robust\nnoise: 0.1\n")
+    (tmp_path / "task" / "robust.yaml").write_text(
+        "_target_: mine.run\nname: robust\nneeds: maskbench.tasks.contracts.Predicts\nnoise: 0.1\n"
+    )
     words = ["--config-dir", str(tmp_path), "method=lottery", "task=robust"]
     command = preflight.check(words, starts=False)
-    assert set(command.compose(["method=lottery", "task=robust"]).task) == {"_target_", "name", "noise"}
+    assert set(command.compose(["method=lottery", "task=robust"]).task) == {"_target_", "name", "needs", "noise"}
 
 
 def test_images_keep_the_net_of_the_method() -> None:
