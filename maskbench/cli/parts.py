@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli.command_line import choices, one_line
-from maskbench.common import identity, knobs
+from maskbench.common import identity, knobs, signatures
 from maskbench.common.errors import UsageError
 from maskbench.runs.build import TARGETS, WORDS, each_logger
 from maskbench.tasks import fulfilment
@@ -79,13 +79,8 @@ def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
     yield from knobs.mistakes(part, node, WORDS)
     if part == "optimizer":
         yield from (f"optimizer.{name}={node[name]} is not taken: {UNTAKEN}; leave it out." for name in GRAPHS if node.get(name))
-    for name, group in node.items():  # parts by name inside a key, such as the recipes of several optimisers
-        for word, inner in group.items() if isinstance(group, Mapping) and "_target_" not in group else ():
-            if isinstance(inner, Mapping) and "_target_" in inner:
-                yield from knobs.mistakes(f"{part}.{name}.{word}", inner, WORDS)
-    for knob in (knobs.read(str(node["_target_"])) or ()) if part in COMPLETE else ():
-        if knob.default is knobs.NOTHING and knob.name not in {None, "outputs", *handed, *node}:
-            yield f"{part}.{knob.name} is missing: {knobs.words(knob.kind)}."
+    if part in COMPLETE:
+        yield from knobs.missing(part, node, knobs.read(str(node["_target_"])), {"outputs", *handed})
     if part in ("method", "data", "task") and not isinstance(node.get("name"), str):
         yield f"{part}.name is missing: a word that runs are filed under."
 
@@ -104,7 +99,10 @@ def judge(cfg: DictConfig, key: str) -> Callable[[object], str | None]:
     first = f"{part}.{name.partition('.')[0]}"  # a mistake of what stands below it counts, those of other keys do not
 
     def by_part(value: object) -> str | None:
-        wrong = part_mistakes(part, with_value(node, name.split("."), value))
+        changed = with_value(node, name.split("."), value)
+        wrong = list(part_mistakes(part, changed))
+        if part == "task" and not wrong:
+            wrong = list(keyword_mistakes(plain(cfg, "method"), changed))
         return next((text for text in wrong if f"'{first}" in text or text.startswith(first)), None)
 
     return by_part
@@ -133,7 +131,7 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     """Parts and keys that are right alone and cannot be together. The parts themselves are in order."""
     method, task, data = (plain(cfg, part) for part in ("method", "task", "data"))
     folders = list(folders) or [identity.conf_dir()]
-    wrong = list(task_mistakes(method, task, folders))
+    wrong = list(task_mistakes(method, task, folders)) or list(keyword_mistakes(method, task))
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
     if wrong := init_mistake(cfg, method, folders):
         yield wrong
@@ -166,6 +164,26 @@ def task_mistakes(method: Mapping[str, Any], task: Mapping[str, Any], folders: S
             have = f"method={', '.join(can[:SHOWN])}" if can else "no method here"
             verbs = fulfilment.named(missing)
             yield f"{what} needs a method with {verbs}, which method={method.get('name')} has not; {have} would do."
+
+
+def keyword_mistakes(method: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the keywords that keys of the task hold for a function of the method, by that function's signature:
+    `task.branches`, for one."""
+    contract = fulfilment.read(str(task.get("needs")))
+    for key, (function, *handed) in contract.keywords if contract else ():
+        taken = signatures.read_member(str(method.get("_target_")), function)
+        entries = task.get(key)
+        for name, given in entries.items() if isinstance(entries, Mapping) else ():
+            if not isinstance(given, Mapping):
+                yield f"task.{key}.{name} must be a mapping: keywords of {function} of the method."
+                continue
+            where = f"task.{key}.{name}"
+            yield from (
+                f"{where}.{word} is set by task={task.get('name')} itself; leave it out." for word in handed if word in given
+            )
+            own = {word: value for word, value in given.items() if word not in handed}
+            yield from knobs.keyword_mistakes(where, own, taken, handed)
+            yield from knobs.missing(where, own, taken, handed)
 
 
 def methods(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli import parts, schema, trainer_keys
@@ -25,7 +25,8 @@ from maskbench.common.errors import UsageError, did_you_mean
 
 COMBINATIONS = 128  # group choices of a sweep that are composed here; what is beyond is checked as each job starts
 SHOWN = 6  # combinations that are named with a mistake they share
-CROSS = {"budget.steps", "budget.epochs", "trainer.strategy"}  # keys that are judged together
+CROSS = {"budget.steps", "budget.epochs", "trainer.strategy", "trainer.devices"}  # keys that are judged together
+LEAVING = ("spawn", "fork", "notebook")  # of a strategy: its processes end with each phase of training
 
 
 def check(argv: list[str], starts: bool = True) -> Command:
@@ -194,7 +195,7 @@ def _config_mistakes(cfg: DictConfig, given: set[str], folders: list[Path], mult
         if (mistake := schema.out_of_range(key, value)) and not any(text.startswith(f"{key}=") for text in wrong):
             wrong.append(mistake)
     yield from wrong
-    yield from filter(None, [_budget_mistake(cfg, given), _ddp_mistake(cfg, multirun)])
+    yield from filter(None, [_budget_mistake(cfg, given), _processes_mistake(cfg, multirun)])
     if not wrong:
         yield from parts.pair_mistakes(cfg, folders)
     yield from filter(None, [trainer_keys.mistake(cfg.trainer)])
@@ -211,13 +212,20 @@ def _budget_mistake(cfg: DictConfig, given: set[str]) -> str | None:
     return f"budget.steps={steps} and budget.epochs={epochs} are both set; {mend}."
 
 
-def _ddp_mistake(cfg: DictConfig, multirun: bool) -> str | None:
-    strategy = str(OmegaConf.select(cfg, "trainer.strategy"))
-    if not (multirun and strategy.startswith("ddp")) or any(way in strategy for way in ("spawn", "fork", "notebook")):
+def _processes_mistake(cfg: DictConfig, multirun: bool) -> str | None:
+    """Strategies whose processes this program cannot share its work with."""
+    strategy, devices, nodes = (OmegaConf.select(cfg, f"trainer.{key}") for key in ("strategy", "devices", "num_nodes"))
+    if any(way in str(strategy) for way in LEAVING):
+        return (
+            f"trainer.strategy={strategy} trains in processes that end with each phase, and what a run has learnt and recorded "
+            "would end with them; use trainer.strategy=ddp."
+        )
+    several = len(devices) if isinstance(devices, ListConfig) else devices if isinstance(devices, int) else 1
+    if not multirun or not (str(strategy).startswith("ddp") or max(several, nodes or 1) > 1):
         return None
     return (
-        f"-m with trainer.strategy={strategy} would start the whole sweep once per device; "
-        "add trainer.strategy=ddp_spawn, or start the runs one by one."
+        f"-m with trainer.strategy={strategy} trainer.devices={devices} would start the whole sweep once per device; start its "
+        "runs one by one, or with trainer=cpu or trainer=gpu."
     )
 
 

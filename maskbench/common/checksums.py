@@ -141,7 +141,7 @@ def unseal(path: Path) -> bytes:
         Unreadable: the file may be there, and cannot be read.
         Damaged: it is missing, or not what was written.
     """
-    whole = content(path)
+    whole = content(path, most=None)
     if whole is None:
         raise Damaged(f"{path} is missing")
     if not whole.startswith(MAGIC):

@@ -7,12 +7,15 @@ folder or a number in another file; and so is a name before the next thing that 
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from maskbench.common import foreign
 from maskbench.common.errors import UsageError
+
+LENGTH = 64 * foreign.MB  # bytes of a record; those of real runs have thousands
 
 
 class Unusable(UsageError):
@@ -66,23 +69,28 @@ def make_folder(path: Path) -> None:
 # ---- reading
 
 
-def content(path: Path) -> bytes | None:
-    """The bytes of a file; None only where there is none.
+def content(path: Path, most: int | None = LENGTH) -> bytes | None:
+    """The bytes of a regular file; None only where there is none. A device or a pipe, which may never end, is not opened.
+
+    most: bytes of it; None: any number, of files whose length only the disk limits.
 
     Raises:
         Unreadable: there may be one, and it cannot be read.
+        Damaged: it is longer than that.
     """
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("no regular file")
+        if most is None or status.st_size <= most:
+            return path.read_bytes()
+    except (FileNotFoundError, ValueError):  # the latter: a name that no file can have
         return None
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> Unreadable:
-    reason = (error.strerror or str(error)).lower()
-    return Unreadable(f"{path} cannot be read ({reason}); nothing was changed: try again, or mend the disk or the rights")
+        reason = (error.strerror or str(error)).lower()
+        text = f"{path} cannot be read ({reason}); nothing was changed: try again, or mend the disk or the rights"
+        raise Unreadable(text) from error
+    raise Damaged(f"{path} is damaged: it is longer than {most // foreign.MB} MB")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -92,12 +100,10 @@ def read_json(path: Path) -> dict[str, Any]:
         Unreadable: there may be one, and it cannot be read.
         Damaged: it holds no JSON object, or more than any of ours.
     """
-    try:
-        value = foreign.parse(foreign.content(path))
-    except FileNotFoundError:
+    if (text := content(path)) is None:
         return {}
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    try:
+        value = foreign.parse(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):

@@ -1,36 +1,18 @@
-"""Files that others wrote, read without trusting them: regular files of a bounded length, JSON of bounded depth, text that is
-safe to print. Imports nothing heavy.
+"""What others wrote, taken without trust: JSON of bounded depth, text that is safe to print, and what is left out, said. Files
+themselves are read by files.py. Imports nothing heavy.
 """
 
 import json
 import math
 import re
-import stat
 import sys
-from pathlib import Path
 from typing import Any
 
 MB = 1 << 20
-LENGTH = 64 * MB  # bytes of a record; those of real runs have thousands
 DEPTH = 32  # mappings and lists inside each other
 TEXT, NAME = 100_000, 1_000  # characters of a value, of a name
 WHOLE = 1 << 63  # what JSON may hold is longer than what can be added up and drawn
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def content(path: Path, most: int = LENGTH) -> bytes:
-    """The bytes of a regular file; a device or a pipe, which may never end, is not opened.
-
-    Raises:
-        OSError: it cannot be read, or is no regular file.
-        ValueError: it is longer than `most` bytes.
-    """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"{path.name} is no regular file")
-    if status.st_size > most:
-        raise ValueError(f"{path.name} is longer than {most // MB} MB")
-    return path.read_bytes()
 
 
 def parse(data: bytes | str) -> Any:
@@ -83,6 +65,11 @@ def printable(text: object) -> str:
 def say(text: str) -> None:
     """One line on standard error: what of a stranger's was left out, and why."""
     print(f"maskbench: {printable(text)}", file=sys.stderr)
+
+
+def skip(place: object, reason: object) -> None:
+    """Say that a run, or a file of one, is left out, and why."""
+    say(f"{place} is skipped: {reason}")
 
 
 def printable_lines(text: str) -> str:

@@ -16,11 +16,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal
 
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, defines, public_functions, read
+from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, defines, public_functions, read, takes
 
 __all__ = [
-    "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "Length", "NonNegative", "OpenShare", "Positive", "Probability",
-    "Share", "Whole", "Within", "checked", "fits", "mistake", "mistakes", "read", "words",
+    "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "LayerName", "Layers", "Length", "NonNegative", "OpenShare",
+    "Positive", "Probability", "Share", "Whole", "Within", "checked", "fits", "mistake", "mistakes", "read", "ruled", "words",
 ]  # fmt: skip
 
 
@@ -65,7 +65,8 @@ class Length:
 
 @dataclass(frozen=True)
 class FunctionIn:
-    """The name of a public function of a module, or the dotted path of any importable one; without a module, the latter."""
+    """The name of a public function of a module, or the dotted path of any importable one of one argument; without a module,
+    the latter."""
 
     module: str = ""
 
@@ -74,12 +75,22 @@ class FunctionIn:
 
     def holds(self, value: str) -> bool:
         module, _, name = value.rpartition(".")
-        return value in self.names() or (name.isidentifier() and defines(module, name))
+        return value in self.names() or (name.isidentifier() and defines(module, name) and takes(value, 1))
 
     def __str__(self) -> str:
-        return ", ".join(
-            [*self.names(), "or the dotted path of a function"] if self.module else ["the dotted path of a function"]
-        )
+        path = "the dotted path of a function of one argument"
+        return ", ".join([*self.names(), f"or {path}"]) if self.module else path
+
+
+@dataclass(frozen=True)
+class LayerName:
+    """The name of a module of the backbone, which is known once a net has been made."""
+
+    def holds(self, value: str) -> bool:
+        return all(word.isidentifier() or word.isdigit() for word in value.split("."))
+
+    def __str__(self) -> str:
+        return "that names a layer of the backbone"
 
 
 Share = Annotated[float, Within(least=0, below=1)]  # a part that goes
@@ -91,6 +102,7 @@ NonNegative = Annotated[float, Within(least=0)]
 Count = Annotated[int, Within(least=1)]
 Whole = Annotated[int, Within(least=0)]
 Dotted = Annotated[str, FunctionIn()]  # beside a Literal of ours: one of the user's own
+Layers = Sequence[Annotated[str, LayerName()]]
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
 HANDED_OVER = {  # by the program, whatever a config says
@@ -140,6 +152,19 @@ def fits(value: object, kind: Any) -> bool:
     return isinstance(value, str) if kind is str else True  # a class of our own: an object that the program makes
 
 
+def ruled(value: object, kind: Any, rule: type) -> Iterator[tuple[Any, Any]]:
+    """(value or part of it, rule) wherever a value of this kind is under a rule of that class."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        yield from ((value, one) for one in args[1:] if isinstance(one, rule))
+        yield from ruled(value, args[0], rule)
+    elif origin in (typing.Union, UnionType):
+        yield from ruled(value, next((part for part in args if fits(value, part)), Any), rule)
+    elif origin in (Sequence, list) and args and isinstance(value, Sequence):
+        for item in value:
+            yield from ruled(item, args[0], rule)
+
+
 def words(kind: Any) -> str:
     """What a kind takes, in words: "a number above 0 and below 1, or null"."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -182,21 +207,56 @@ def mistakes(prefix: str, node: Mapping[str, Any], own: Iterable[str] = ()) -> I
     if "_target_" in node and (wrong := target_mistake(prefix, node["_target_"])):
         yield wrong
         return
-    knobs = read(str(node.get("_target_", "")))
+    handed = HANDED_OVER.get(prefix, ())
+    given = {name: value for name, value in node.items() if not (name.startswith("_") or name in own or name in handed)}
+    yield from keyword_mistakes(prefix, given, read(str(node.get("_target_", ""))), handed)
+    for name, value in given.items():
+        yield from made_mistakes(f"{prefix}.{name}" if prefix else name, value, own)
+
+
+def made_mistakes(key: str, value: object, own: Iterable[str] = ()) -> Iterator[str]:
+    """What is wrong with the parts that a value describes by `_target_`, however deep inside mappings and lists."""
+    if isinstance(value, Mapping):
+        if "_target_" not in value:
+            for name, inner in value.items():
+                yield from made_mistakes(f"{key}.{name}", inner, own)
+            return
+        yield from (wrong := list(mistakes(key, value, own)))
+        if not wrong and value.get("_partial_") is not True:
+            yield from missing(key, value, read(str(value["_target_"])))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for number, inner in enumerate(value):
+            yield from made_mistakes(f"{key}[{number}]", inner, own)
+
+
+def keyword_mistakes(
+    prefix: str, given: Mapping[str, Any], knobs: Iterable[Knob] | None, handed: Iterable[str] = ()
+) -> Iterator[str]:
+    """What is wrong with the keywords for a function whose knobs these are (None: it cannot be read); parts that they
+    describe are passed over.
+
+    Args:
+        handed: what the program itself hands over.
+    """
     by_name = {knob.name: knob for knob in knobs or ()}
     takes_any = knobs is None or None in by_name
-    for name, value in node.items():
+    for name, value in given.items():
         key = f"{prefix}.{name}" if prefix else name
-        if name.startswith("_") or name in own or name in HANDED_OVER.get(prefix, ()):
+        if isinstance(value, Mapping) and "_target_" in value:
             continue
-        if isinstance(value, Mapping) and "_target_" in value:  # a part that this part makes
-            yield from mistakes(key, value, own)
-        elif name in by_name:
+        if name in by_name:
             yield from filter(None, [mistake(key, value, by_name[name].kind)])
         elif not takes_any:
-            settable = [known for known in by_name if known not in HANDED_OVER.get(prefix, ())]
+            settable = [known for known in by_name if known not in handed]
             takes = f"It takes {', '.join(settable)}" if settable else "It takes none"
             yield f"unknown key '{key}'.{did_you_mean(name, settable)} {takes}; ~{key} removes it where a file sets it."
+
+
+def missing(prefix: str, given: Iterable[str], knobs: Iterable[Knob] | None, handed: Iterable[str] = ()) -> Iterator[str]:
+    """A sentence for each knob without a default that is neither given nor handed over."""
+    for knob in knobs or ():
+        if knob.default is NOTHING and knob.name not in {None, *handed, *given}:
+            yield f"{prefix}.{knob.name} is missing: {words(knob.kind)}."
 
 
 def target_mistake(prefix: str, target: object) -> str | None:

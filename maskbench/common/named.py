@@ -26,12 +26,12 @@ def named(key: str, name: str, choices: ModuleType | Mapping[str, Callable]) -> 
         hint = did_you_mean(name, choices)
         raise UsageError(f"no {key} '{name}'.{hint} Choices: {', '.join(choices)}, or a dotted path") from None
     model = next(iter(choices.values()))
-    if not _takes(function, len(inspect.signature(model).parameters)):
+    if not takes(function, len(inspect.signature(model).parameters)):
         raise UsageError(f"{key}={name} must be a function that is called as {model.__name__}{inspect.signature(model)} is")
     return function
 
 
-def _takes(function: object, count: int) -> bool:
+def takes(function: object, count: int) -> bool:
     """Whether it can be called with so many arguments; where that cannot be told, calling it will tell."""
     try:
         inspect.signature(function).bind(*range(count))

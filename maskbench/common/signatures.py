@@ -51,10 +51,26 @@ def read(target: str) -> tuple[Knob, ...] | None:
         return None
     names, doc, function = _Names(tree), ast.get_docstring(made) or "", made
     if isinstance(made, ast.ClassDef):
-        function = next((n for n in made.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        function = _member(made, "__init__")
         if function is None:
             return _inherited(made, names, doc)
         doc += "\n" + (ast.get_docstring(function) or "")
+    return _arguments(function, names, doc)
+
+
+def read_member(target: str, name: str) -> tuple[Knob, ...] | None:
+    """The knobs of a function of a class, its own or inherited; None where it cannot be found without importing the class."""
+    for made, module in ancestry(target)[0]:
+        if function := _member(made, name):
+            return _arguments(function, _Names(_parsed(module)), ast.get_docstring(function) or "")
+    return None
+
+
+def _member(made: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    return next((node for node in made.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+
+
+def _arguments(function: ast.FunctionDef, names: "_Names", doc: str) -> tuple[Knob, ...]:
     args = function.args
     plain = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(plain) - len(args.defaults)) + list(args.defaults)
@@ -155,6 +171,17 @@ def defines(module: str, name: str) -> bool:
         return _file(module) is None and module.split(".")[0] in sys.modules
     nodes = list(ast.walk(tree))
     return any(name in (getattr(n, "asname", None), getattr(n, "name", None), getattr(n, "id", None)) for n in nodes)
+
+
+def takes(target: str, count: int) -> bool:
+    """Whether a function can be called with so many arguments, by its text; so also says what cannot be told by it."""
+    made, _ = _definition(*_place(target))
+    if not isinstance(made, ast.FunctionDef) or made.decorator_list:
+        return True
+    args = made.args
+    most = len(args.posonlyargs) + len(args.args)
+    enough = most - len(args.defaults) <= count and None not in args.kw_defaults
+    return enough and (count <= most or args.vararg is not None)
 
 
 def public_functions(module: str) -> list[str]:

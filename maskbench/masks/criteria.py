@@ -11,6 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from maskbench.masks.pruning import ranked
+
 
 @dataclass
 class Weights:
@@ -99,12 +101,12 @@ def large_final_diff_sign(w: Weights) -> Tensor:
 
 def magnitude_increase_same_sign(w: Weights) -> Tensor:
     """Flipped weights rank below all others (the authors' code gives them 0, above same-sign weights that shrank)."""
-    return magnitude_increase(w).masked_fill(~w.same_sign, -torch.inf)
+    return magnitude_increase(w).masked_fill(w.init * w.final <= 0, -torch.inf)  # NaN stays, to be refused
 
 
 def magnitude_increase_diff_sign(w: Weights) -> Tensor:
     """The control: magnitude increase among weights whose sign training flipped; all others rank below."""
-    return magnitude_increase(w).masked_fill(~w.diff_sign, -torch.inf)
+    return magnitude_increase(w).masked_fill(w.init * w.final >= 0, -torch.inf)
 
 
 def snip(w: Weights) -> Tensor:
@@ -118,9 +120,13 @@ def grad(w: Weights) -> Tensor:
 
 
 def _rank(score: Tensor, alive: Tensor) -> Tensor:
-    """Place of each living weight in its layer's order, from 0 for the lowest; -1 for the dead."""
+    """Place of each living weight in its layer's order, from 0 for the lowest; -1 for the dead.
+
+    Raises:
+        FloatingPointError: a score is NaN, which has no place.
+    """
     places = torch.full_like(score, -1.0)
-    order = score[alive].argsort(stable=True)
+    order = ranked(score[alive]).argsort(stable=True)
     values = torch.empty_like(order, dtype=score.dtype)
     values[order] = torch.arange(len(order), dtype=score.dtype, device=score.device)
     places[alive] = values

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskbench.masks.pruning import NAN, ranked
+
 
 class Cut(NamedTuple):
     """Where a ranking is cut: what stays ranks above `value`, or equal to it and stands at flat index `tie` or later.
@@ -37,12 +39,13 @@ def cut(score: Tensor, count: int, magnitude: bool = False) -> Cut:
     selection, which costs a hundredth of that sort.
 
     Raises:
-        ValueError: `count` is not within 0 .. n.
+        ValueError: `count` is not within 0 .. n. FloatingPointError: a score is NaN.
     """
     n = score.numel()
     if not 0 <= count <= n:
         raise ValueError(f"cannot keep {count} of {n} weights")
     if count == n:
+        ranked(score.detach())
         return Cut(-math.inf, 0)
     value, ties = _select(_copy(score.detach(), magnitude), n - count)
     if ties == 0:
@@ -126,13 +129,22 @@ def _ties(rank: Tensor, cut: Cut) -> Tensor:
 
 
 def _select(values: Tensor, drop: int) -> tuple[float, int]:
-    """The `drop`-th smallest value (from 1), and how many of those ranked above it equal it. Reorders `values`."""
+    """The `drop`-th smallest value (from 1), and how many of those ranked above it equal it. Reorders `values`.
+
+    Raises:
+        FloatingPointError: one is NaN.
+    """
     if values.device.type == "cpu":
         flat = values.numpy()
         flat.partition(drop - 1)
+        if np.isnan(flat[drop - 1 :].max()):  # NaN ranks above all numbers, and a maximum passes it on
+            raise FloatingPointError(NAN)
         return float(flat[drop - 1]), int(np.count_nonzero(flat[drop:] == flat[drop - 1]))
     value = values.kthvalue(drop).values
-    return value.item(), values.numel() - drop - int((values > value).sum())
+    above, undefined = torch.stack([(values > value).sum(), values.isnan().sum()]).tolist()
+    if undefined:
+        raise FloatingPointError(NAN)
+    return value.item(), values.numel() - drop - above
 
 
 def _copy(score: Tensor, magnitude: bool) -> Tensor:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from maskbench.masks.sites import maskable
 
+NAN = "weights cannot be pruned by scores that are NaN: training diverged; try a smaller optimizer.lr"
+
 
 def prune(w: Tensor, alive: Tensor, share: float) -> Tensor:
     """The mask after `share` of the `alive` weights with smallest magnitude went.
@@ -62,7 +64,7 @@ def ranked(values: Tensor) -> Tensor:
         FloatingPointError: one is NaN.
     """
     if values.isnan().any():
-        raise FloatingPointError("weights cannot be pruned by scores that are NaN: training diverged; try a smaller optimizer.lr")
+        raise FloatingPointError(NAN)
     return values
 
 

@@ -25,14 +25,9 @@ def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
         UsageError: there are none; a name of `skip` is no module's; or the net has a matrix weight that no mask could
             stand on: one that is computed (weight_norm), or a parameter of the net's own that it does not list as dense.
     """
+    require_layers(net, skip)
     modules = dict(net.named_modules())
     owners = [name for name, module in modules.items() if patterns(module)]
-    for name in skip:
-        if name not in modules:
-            hint = did_you_mean(name, owners)
-            raise UsageError(
-                f"method.dense: no layer of {type(net).__name__} is called '{name}'.{hint} Layers: {', '.join(owners)}."
-            )
     names = {id(weight): name for name, weight in net.named_parameters()}
     inside = [module for name in skip for module in modules[name].modules()]
     seen = {id(weight) for module in inside for weight in module.parameters(recurse=False)}
@@ -58,6 +53,19 @@ def maskable(net: nn.Module) -> list[str]:
     names = {id(weight): name for name, weight in net.named_parameters()}
     found = (id(weight) for module in net.modules() for _, weight in weights(module))
     return [names[one] for one in dict.fromkeys(found)]
+
+
+def require_layers(net: nn.Module, names: Iterable[str], key: str = "method.dense") -> None:
+    """
+    Raises:
+        UsageError: the net has no module of one of these names; tells the key that holds them, and the layers there are.
+    """
+    modules = dict(net.named_modules())
+    layers = [name for name, module in modules.items() if patterns(module)]
+    for name in names:
+        if name not in modules:
+            hint = did_you_mean(name, layers)
+            raise UsageError(f"{key}: no layer of {type(net).__name__} is called '{name}'.{hint} Layers: {', '.join(layers)}.")
 
 
 def patterns(layer: nn.Module) -> tuple[str, ...]:

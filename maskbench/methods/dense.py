@@ -39,6 +39,9 @@ class Dense(Method):
             return {}
         return {name: self.net.get_parameter(name) * self.mask[name] for name in self.mask.names()}
 
+    def masked_weights(self) -> list[str]:
+        return self.mask.names()
+
     def masks(self) -> dict[str, Tensor]:
         return {f"0/{name}": self.mask[name].bool() for name in self.mask.names()}
 

@@ -42,21 +42,4 @@ def read(folder: Path, result: dict[str, Any] | None = None) -> Finished:
         raise UsageError(f"{foreign.printable(folder)} cannot be drawn: {foreign.printable(fault)}.")
     if not result:
         raise FileNotFoundError(folder / "result.json")
-    return Finished(folder, result, curves(folder / "curves.json"), about.get("config") or {})
-
-
-def curves(path: Path) -> list[dict[str, Any]]:
-    """The rows of a curves.json; none where there is no such file.
-
-    Raises:
-        UsageError: it is no list of rows.
-    """
-    try:
-        rows = foreign.plain(foreign.parse(foreign.content(path)))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{foreign.printable(path)} cannot be read ({error}).") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{foreign.printable(path)} is no list of rows.")
-    return rows
+    return Finished(folder, result, sound.rows(folder / "curves.json"), about.get("config") or {})

@@ -5,25 +5,26 @@ a group, a dotted key of its config. `tidy` gives one row a number, `wide` one r
 """
 
 import fnmatch
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from maskbench.common import foreign, provenance
 from maskbench.common.checksums import check, read_result
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.files import Damaged, Unreadable, Unusable, read_json
-from maskbench.common.identity import leaves, spelling
+from maskbench.common.files import Damaged, Unreadable, Unusable, content, read_json
+from maskbench.common.identity import leaves
 from maskbench.report import sound
+from maskbench.report.filters import Filter, passing
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 
-log = logging.getLogger("maskbench")
+Found = TypeVar("Found")
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
 DAMAGED = "damaged"  # status of a run whose record cannot be believed
+UNREADABLE = "unreadable"  # of one whose record may be sound, and cannot be read now
 FACTS = (*HEAD, "task", "source", "name", "budget", "freshness")
 BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
 
@@ -40,7 +41,8 @@ class Run:
 
     @cached_property
     def status(self) -> str:
-        return DAMAGED if self.fault else state(self.folder)
+        now = state(self.folder)
+        return now if not self.fault or now == UNREADABLE else DAMAGED
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -105,19 +107,26 @@ class Run:
 
     def sound(self, name: str) -> bool:
         """Whether a file of the run is what the run wrote, as far as that was recorded; one that is not is named."""
+        return self.read(name, lambda path: True) is not None
+
+    def read(self, name: str, reader: Callable[[Path], Found]) -> Found | None:
+        """What a reader makes of a file of the run; None where the file is not what the run wrote or is of no use, which is
+        said."""
+        path = self.folder / name
         try:
             check(self.folder, name)
+            return reader(path)
         except Unusable as error:
-            log.warning("passed over: %s", error)
-            return False
-        return True
+            foreign.skip(path, str(error).removeprefix(f"{path} "))
+            return None
 
-    @property
+    @cached_property
     def _patch(self) -> str:
+        """What was not committed; where that cannot be read, why: then the code is none that another run has."""
         try:
-            return foreign.content(self.folder / "uncommitted.patch").decode(errors="replace")
-        except (OSError, ValueError):
-            return ""
+            return (content(self.folder / "uncommitted.patch") or b"").decode(errors="replace")
+        except Unusable as error:
+            return str(error)
 
     @property
     def modules(self) -> Mapping[str, str] | None:
@@ -191,7 +200,7 @@ def _changed(folder: Path) -> str:
     return ""
 
 
-def read(output: Path, filters: Sequence["Filter"] = ()) -> list[Run]:
+def read(output: Path, filters: Sequence[Filter] = ()) -> list[Run]:
     """The runs below an output folder that pass every filter, in order of their directories; damaged ones are named and skipped.
 
     Raises:
@@ -207,7 +216,7 @@ def undamaged(runs: Iterable[Run]) -> list[Run]:
     kept = []
     for run in runs:
         if run.fault:
-            foreign.say(f"{run.folder} is skipped: {run.fault}")
+            foreign.skip(run.folder, run.fault)
         else:
             kept.append(run)
     return kept
@@ -216,63 +225,6 @@ def undamaged(runs: Iterable[Run]) -> list[Run]:
 def folders(output: Path) -> Iterator[Path]:
     """The run directories below `output`, in order of their names."""
     yield from sorted(path.parent for path in output.glob("*/*/run.json"))
-
-
-# ---- filters
-
-
-@dataclass(frozen=True)
-class Filter:
-    """KEY=VALUE, several values by commas; a run passes when what it says about KEY is one of them."""
-
-    key: str
-    values: frozenset[str]  # as identity.spelling spells them
-
-    def __call__(self, run: Run) -> bool:
-        return spelling(run.value(self.key)) in self.values
-
-
-def parse_filter(text: str) -> Filter:
-    """The filter that a word KEY=VALUE,... of a command line states.
-
-    Raises:
-        UsageError: the text is not KEY=VALUE, or the value cannot be read.
-    """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    key, _, values = text.partition("=")
-    if not key or not values:
-        raise UsageError(f"'{text}' is no filter; write KEY=VALUE, such as method=supsup.")
-    try:
-        read = OmegaConf.to_container(OmegaConf.from_dotlist([f"values=[{values}]"]))["values"]  # knows 5e-2, as configs do
-        words = yaml.load(f"[{values}]", yaml.BaseLoader)  # a run's key may be all digits
-    except (yaml.YAMLError, OmegaConfBaseException):
-        raise UsageError(f"cannot read '{text}'; quote a value with special characters.") from None
-    return Filter(key, frozenset(map(spelling, [*read, *words])))
-
-
-def passing(runs: Sequence[Run], filters: Sequence[Filter]) -> list[Run]:
-    """The runs that pass all filters.
-
-    Raises:
-        UsageError: no run knows the key of a filter.
-    """
-    refuse_unknown(runs, [one.key for one in filters])
-    return [run for run in runs if all(keep(run) for keep in filters)]
-
-
-def refuse_unknown(runs: Sequence[Run], keys: Sequence[str]) -> None:
-    """Refuse keys that no run has, so that a slip of the pen is not taken for an empty answer.
-
-    Raises:
-        UsageError: there are runs, and none knows one of the keys.
-    """
-    known = dict.fromkeys(name for run in runs for name in run.names) if keys else {}
-    for key in keys:
-        if known and key not in known:
-            raise UsageError(f"no run here has '{key}'.{did_you_mean(key, known) or ' maskbench show RUN prints what one has.'}")
 
 
 def plain(value: Any) -> str:
@@ -332,7 +284,7 @@ def state(run: Path) -> str:
             return "finished"
         status = read_json(run / "run.json").get("status")
     except Unreadable:
-        return "unreadable"
+        return UNREADABLE
     except Damaged:
         return "running" if _locked(run / ".lock") else "damaged"
     if status is None and not (run / "run.json").exists():
@@ -343,12 +295,16 @@ def state(run: Path) -> str:
 
 
 def _locked(path: Path) -> bool:
-    from filelock import FileLock, Timeout
+    """Whether another process holds the lock in this file; it is opened for reading alone, which a read-only copy allows, too."""
+    import fcntl
 
-    if path.is_symlink() or not path.is_file():  # to lock a file is to open it for writing
+    if path.is_symlink() or not path.is_file():
         return False
     try:
-        with FileLock(path, timeout=0):
-            return False
-    except (Timeout, OSError):
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:  # there are no locks here, or not for us: who wants to write the run is told so
+        return False
+    return False

@@ -9,6 +9,7 @@ from typing import Any
 
 from maskbench.common import foreign
 from maskbench.common.closure import DOTTED
+from maskbench.common.files import Damaged, Unusable, content
 
 Test = Callable[[Any], bool]
 LARGEST = 1e100  # of a number in a table: its square can still be added up
@@ -112,14 +113,33 @@ RESULT = {
 }
 
 
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a curves.json; none where there is no such file.
+
+    Raises:
+        Unusable: it cannot be read, or is no list of rows.
+    """
+    if (data := content(path)) is None:
+        return []
+    try:
+        made = foreign.plain(foreign.parse(data))
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged: {error}") from None
+    if not isinstance(made, list) or not all(isinstance(row, dict) for row in made):
+        raise Damaged(f"{path} is damaged: it is no list of rows")
+    return made
+
+
 def read(path: Path, tests: Mapping[str, Test]) -> tuple[dict[str, Any], str]:
     """The record in a file, and what is wrong with it: one of the two is empty. A file that is not there is an empty record."""
     try:
-        value = foreign.plain(foreign.parse(foreign.content(path)))
-    except FileNotFoundError:
-        return {}, "" if not path.is_symlink() else f"{path.name} leads nowhere"
-    except (OSError, ValueError) as error:
-        return {}, f"{path.name} cannot be read ({getattr(error, 'strerror', None) or error})"
+        if (data := content(path)) is None:
+            return {}, "" if not path.is_symlink() else f"{path.name} leads nowhere"
+        value = foreign.plain(foreign.parse(data))
+    except Unusable as error:
+        return {}, str(error).removeprefix(f"{path.parent}/")
+    except ValueError as error:
+        return {}, f"{path.name} cannot be read ({error})"
     if not isinstance(value, dict):
         return {}, f"{path.name} holds no mapping"
     for name, test in tests.items():

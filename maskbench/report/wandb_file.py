@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from maskbench.common import foreign
+from maskbench.common.files import Unusable, content
 
 LONGEST = 512 * foreign.MB  # bytes of a file
 BLOCK, HEADER, CHUNK = 32768, 7, 7  # bytes: a block, the file's header, a chunk's header
@@ -99,7 +100,7 @@ def read_attempt(path: Path, run_dir: Path) -> WandbRun | None:
     from wandb.proto import wandb_internal_pb2 as proto
 
     run = None
-    for message in messages(foreign.content(path, LONGEST)):
+    for message in messages(content(path, LONGEST) or b""):
         try:
             record = proto.Record.FromString(message)
         except DecodeError:
@@ -252,8 +253,10 @@ def _gather_media(run: WandbRun, folder: Path, run_dir: Path) -> None:
 
 
 def _table(path: Path) -> list[dict[str, Any]]:
+    """Its rows; none where its file is gone, or of no use, which is said."""
     try:
-        table = json.loads(path.read_text())
+        table = foreign.parse(content(path) or b'{"columns": [], "data": []}')
         return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-    except (OSError, ValueError, KeyError):
+    except (Unusable, ValueError, KeyError, TypeError) as error:
+        foreign.skip(path, error)
         return []

@@ -21,13 +21,12 @@ from maskbench.common.files import replace
 from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage
 from maskbench.report import figures
-from maskbench.runs import machine
+from maskbench.runs import early, machine
 from maskbench.runs.build import each_logger, make
 from maskbench.runs.console import Console
 from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
 from maskbench.runs.loggers import FailSafeLogger, Loggers, no_logger
 from maskbench.runs.record import History, Record
-from maskbench.tasks.fulfilment import require
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
 from maskbench.training.fit import Fit
@@ -57,7 +56,7 @@ class Run:
     def go(self) -> float:
         """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
-        require(OmegaConf.to_container(self.cfg.task, resolve=True), str(self.cfg.method._target_))  # before data are read
+        early.judge(self.cfg)
         if self.main:
             with contextlib.closing(Console("", live=False)):  # a wait for another process is said while it lasts
                 self.record.acquire(wait=not shares_grid())

@@ -6,7 +6,7 @@ from inspect import signature
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from maskbench.common import knobs
@@ -28,6 +28,22 @@ def each_logger(node: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _takes(target: str, key: str) -> bool:
     names = knobs.read(target)
     return names is None or key in {knob.name for knob in names} or None in {knob.name for knob in names}
+
+
+def imported(key: str, path: str) -> Any:
+    """What a dotted path leads to.
+
+    Raises:
+        UsageError: it cannot be imported; names the key that holds it.
+    """
+    try:
+        return get_object(path)
+    except Exception as error:  # whatever the user's own module raises
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        raise UsageError(f"{key}={path} cannot be imported: {reason}") from error
 
 
 def make(node: DictConfig, *args: Any, **parts: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which of a net's parameters a method masks, trains and freezes, stage by stage, with counts and multiplications."""
+"""Which of a net's parameters and units a method masks, trains and freezes, stage by stage, with counts and multiplications."""
 
 from collections.abc import Iterator
 from math import prod
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskbench.backbones.gate import gates_of
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
 from maskbench.masks.sites import patterns, weights
@@ -16,16 +17,22 @@ Rows = list[dict[str, Any]]
 
 
 def coverage(method: Method, stages: list[Stage]) -> Rows:
-    """One row a parameter of the backbone, then the total: `masked`, `trained` (the stages that move it, or its stand-in),
-    `weights`, and `macs`, multiplications of one input with it (None: in no layer of torch.nn).
+    """One row a parameter of the backbone and one a gate that is masked, then the total: `masked`, `trained` (the stages that
+    move it, or its stand-in), `weights` (None: a gate has units), and `macs`, multiplications of one input with it (None: in
+    no layer of torch.nn). Of an ensemble they are of one net.
 
     The method lives through all stages with a fit that trains nothing.
 
     Raises:
-        UsageError: the method does not learn stage by stage.
+        UsageError: the method does not learn stage by stage, or its net is made as it learns.
     """
     shape, net, masked = stages[0].shape, method.net, set(method.masked_weights())
-    macs = multiplications(net, torch.zeros(2, *shape))
+    try:
+        macs = multiplications(net, torch.zeros(2, *shape))
+    except (IndexError, RuntimeError) as error:
+        raise UsageError(
+            f"--coverage: the net of {type(method).__name__} takes no inputs before it has learnt ({error})"
+        ) from None
     moved: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
 
     def fit(of: Method, stage: Stage, **phase: Any) -> None:
@@ -42,9 +49,14 @@ def coverage(method: Method, stages: list[Stage]) -> Rows:
         when = spoken(sorted(moved[name]), len(stages))
         rows.append({"parameter": name, "shape": str(list(p.shape)), "masked": name in masked, "trained": when,
                      "weights": p.numel(), "macs": macs.get(id(p))})  # fmt: skip
-    share = sum(row["weights"] for row in rows if row["masked"]) / sum(row["weights"] for row in rows)
+    gates = {name: gate for name, gate in gates_of(net, inlets=True).items() if name in masked}
+    for name, gate in gates.items():
+        rows.append({"parameter": name, "shape": str(list(gate.shape)), "masked": True, "trained": spoken([], len(stages)),
+                     "weights": None, "macs": None})  # fmt: skip
+    share = sum(row["weights"] or 0 for row in rows if row["masked"]) / sum(row["weights"] or 0 for row in rows)
+    said = f"{share:.1%}" if not gates else f"{share:.1%}, {sum(prod(gate.shape) for gate in gates.values())} units"
     total = {name: sum(row[name] or 0 for row in rows) for name in ("weights", "macs")}
-    return [*rows, {"parameter": "all", "shape": "", "masked": f"{share:.1%}", "trained": ""} | total]
+    return [*rows, {"parameter": "all", "shape": "", "masked": said, "trained": ""} | total]
 
 
 def moving(method: Method, stage: Stage, x: Tensor) -> set[str]:

@@ -1,6 +1,8 @@
 """A finished run taken up in Python: the trained method and the data it was trained on, as they were when the run ended."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,31 +48,60 @@ def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False
     """
     folder = Path(run).expanduser()
     Record(folder).settle()
-    record, weights = folder / "run.json", folder / "weights.safetensors"
-    if not (folder / "result.json").is_file() or not record.is_file() or not weights.is_file():
-        raise UsageError(f"{folder} is no directory of a finished run; maskbench results lists what there is.")
+    weights = folder / "weights.safetensors"
+    told = _told(folder, trust, "maskbench.load(RUN, trust=True)", finished=True)
+    check(folder, weights.name)
+    if (code := told.code_now).old:
+        log.warning("%s is %s: %s; its weights meet other code than they were trained with", folder, code.word, code)
+    with _fitting(folder):
+        return _filled(_untrained(told, data), weights)
+
+
+def untrained(folder: Path, *, trust: bool = False, way: str) -> Saved:
+    """The method and the stages of a run directory as the run began; `way` is how to insist on a record that asks for code
+    outside maskbench.
+
+    Raises:
+        UsageError: as of `load`.
+    """
+    told = _told(folder, trust, way)
+    with _fitting(folder):
+        return _untrained(told, None)
+
+
+def _told(folder: Path, trust: bool, way: str, finished: bool = False) -> records.Run:
     told = records.load(folder)
+    if not told.fault and (not told.about or finished and not (told.result and (folder / "weights.safetensors").exists())):
+        raise UsageError(f"{folder} is no directory of a finished run; maskbench results lists what there is.")
     if told.fault or not told.config:
         raise UsageError(f"{folder} cannot be loaded: {printable(told.fault) or 'its run.json holds no config'}.")
     if not trust:
-        trusting.refuse(folder, trusting.strange(told.config), "maskbench.load(RUN, trust=True)")
-    check(folder, weights.name)
+        trusting.refuse(folder, trusting.strange(told.config), way)
+    return told
+
+
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """One sentence for whatever a config that is none of ours may raise on the way to a method."""
     try:
-        return _made(told, folder, weights, data)
+        yield
     except UNFIT as error:
         reason = printable(error).splitlines()[:1] or [""]
         raise UsageError(f"{folder} cannot be loaded ({type(error).__name__}: {reason[0]}).") from error
 
 
-def _made(told: records.Run, folder: Path, weights: Path, data: str | Path | None) -> Saved:
+def _untrained(told: records.Run, data: str | Path | None) -> Saved:
     cfg = OmegaConf.create(dict(told.config))
-    if (code := told.code_now).old:
-        log.warning("%s is %s: %s; its weights meet other code than they were trained with", folder, code.word, code)
     if data is not None or not Path(cfg.paths.data).expanduser().is_dir():
         cfg.paths.data = str(data or identity.data_dir())
-    parts = Run(cfg, folder)
+    parts = Run(cfg, told.folder)
     stages = parts.stages()
-    method = parts.method(stages)
+    return Saved(parts.method(stages), stages, cfg)
+
+
+def _filled(saved: Saved, weights: Path) -> Saved:
+    """The same with the weights that the run ended with."""
+    method, stages, cfg = saved
     try:
         method.load_state_dict(load_file(weights))
     except SafetensorError as error:

@@ -63,7 +63,7 @@ class History:
         self.close()
         kept = b""
         if position:
-            kept = (content(self.path) or b"")[:position]
+            kept = (content(self.path, most=None) or b"")[:position]
             changed = sha256 is not None and hashlib.sha256(kept).hexdigest() != sha256
             if len(kept) < position or changed:
                 lost = "is damaged" if len(kept) == position else "lost rows since the run was interrupted"

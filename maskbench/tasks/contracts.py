@@ -20,6 +20,7 @@ Contract = TypeVar("Contract", bound=type)
 
 TAKES: dict[type, tuple[str, ...]] = {}  # contract -> of which kind its data must be
 WHEN: dict[type, dict[str, type]] = {}  # contract -> key of the task -> what it asks in addition where it is set
+KEYWORDS: dict[type, dict[str, str]] = {}  # contract -> key of the task -> the function of a method that its entries are for
 
 
 def takes(*kinds: str) -> Callable[[Contract], Contract]:
@@ -33,6 +34,15 @@ def takes(*kinds: str) -> Callable[[Contract], Contract]:
 def when(**contracts: type) -> Callable[[Contract], Contract]:
     """What a key of the task asks in addition where it is set to something: `levels=Shrinks`."""
     return lambda contract: WHEN.update({contract: contracts}) or contract
+
+
+def keywords(**functions: str) -> Callable[[Contract], Contract]:
+    """Which keys of the task hold keywords, by names of the user's choice, for a function of the method: `branches="branch"`.
+
+    What stands behind the function the task itself hands over: `supermasks="branch mask level"`. Keywords are judged by the
+    function's signature before anything starts.
+    """
+    return lambda contract: KEYWORDS.update({contract: functions}) or contract
 
 
 # ---- a method that can do more has it counted or used
@@ -99,6 +109,7 @@ class Continual(Protocol):
 
 
 @when(levels=Shrinks, branches=Branches, supermasks=Branches)
+@keywords(branches="branch", supermasks="branch mask level")
 @takes("one", "classes")
 class Prunes(Protocol):
     """task=prune: any method at `levels=0`; more levels ask it to shrink, controls and supermasks to branch."""

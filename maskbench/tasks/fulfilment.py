@@ -18,11 +18,13 @@ AMOUNTS = {"one": "data of one stage", "pair": "a source and a target"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What a contract asks: members of the method, kinds of the data, and further contracts by the task's keys."""
+    """What a contract asks: members of the method, kinds of the data, and further contracts by the task's keys; and which of
+    these keys hold keywords of a function of the method."""
 
     members: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     when: tuple[tuple[str, str], ...] = ()  # (key, dotted name of a contract)
+    keywords: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (key, (function, those that the task itself hands over ...))
 
 
 def read(contract: str) -> Asked | None:
@@ -33,6 +35,7 @@ def read(contract: str) -> Asked | None:
     members = dict.fromkeys(name for node, _ in classes for name in sorted(_offered(node)) if not name.startswith("_"))
     takes: tuple[str, ...] = ()
     when: dict[str, str] = {}
+    keywords: dict[str, tuple[str, ...]] = {}
     for node, module in reversed(classes):
         for mark in (mark for mark in node.decorator_list if isinstance(mark, ast.Call)):
             word = ast.unparse(mark.func).rpartition(".")[2]
@@ -40,7 +43,10 @@ def read(contract: str) -> Asked | None:
                 takes = tuple(kind.value for kind in mark.args if isinstance(kind, ast.Constant))
             elif word == "when":
                 when |= {key.arg: signatures.dotted(module, key.value) for key in mark.keywords if key.arg}
-    return Asked(tuple(members), takes, tuple(when.items()))
+            elif word == "keywords":
+                said = {key.arg: key.value.value for key in mark.keywords if key.arg and isinstance(key.value, ast.Constant)}
+                keywords |= {key: tuple(str(words).split()) for key, words in said.items()}
+    return Asked(tuple(members), takes, tuple(when.items()), tuple(keywords.items()))
 
 
 def lacking(target: str, members: Sequence[str], imported: bool = False) -> list[str]:

@@ -171,7 +171,7 @@ class Method(nn.Module):
         return True
 
     def masked_weights(self) -> list[str]:
-        """Names of the backbone's parameters that this method's masks stand on."""
+        """Names of what this method's masks stand on: the backbone's parameters, or the gains of its gates (masks over units)."""
         return []
 
     def masks(self) -> dict[str, Tensor]:

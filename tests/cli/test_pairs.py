@@ -1,6 +1,7 @@
 """A method on a table or a curve simply runs: its net, its likelihood and the table's own knobs come with the pair."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,19 @@ def test_what_one_says_wins_over_protocol_over_pair_over_method() -> None:
     assert composed("experiment=supsup/outputs").data.stages == 10
     assert composed("experiment=supsup/outputs", "protocol=permuted_250").data.stages == 250
     assert composed(*pair, "backbone=mlp").backbone.name == "mlp"
+
+
+def test_keys_of_a_task_that_a_method_brings_leave_other_tasks_alone(tmp_path: Path) -> None:
+    assert composed("method=lottery").task.levels == 5
+    assert composed("method=lottery", "task.levels=2").task.levels == 2
+    assert composed("experiment=lottery/mnist_quick").task.levels == 15
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "robust.yaml").write_text(
+        "_target_: mine.run\nname: robust\nneeds: maskbench.tasks.contracts.Predicts\nnoise: 0.1\n"
+    )
+    words = ["--config-dir", str(tmp_path), "method=lottery", "task=robust"]
+    command = preflight.check(words, starts=False)
+    assert set(command.compose(["method=lottery", "task=robust"]).task) == {"_target_", "name", "needs", "noise"}
 
 
 def test_images_keep_the_net_of_the_method() -> None:

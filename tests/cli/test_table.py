@@ -109,6 +109,15 @@ def test_a_crashed_run_is_reported_and_the_others_are_shown(started: list, capsy
     assert rows(out)["B"][1] == "2" and rows(out)["B"][-1] == "incomplete" and "seed 13: no finished run" in out
 
 
+def test_a_run_that_is_damaged_is_not_one_that_is_missing(started: list, capsys) -> None:
+    table("tiny seeds=0,1,2", capsys)
+    (lost,) = Path("outputs").glob("packnet-*/s1-*")
+    (lost / "result.json").write_text("{")
+    status, out, err = table("tiny seeds=0,1,2 --only-print", capsys)
+    assert status == 0 and rows(out)["B"][-1] == "incomplete"
+    assert f"{lost.name} is skipped: result.json cannot be read" in err and err.count("is skipped") == 1
+
+
 def test_overrides_reach_the_runs_and_are_told(started: list, capsys) -> None:
     _, out, _ = table("tiny optimizer.lr=0.5 logger=csv jobs=1", capsys)
     assert started[0] == ["method=supsup", "budget.steps=5", "optimizer.lr=0.5", "logger=csv", "seed=0"]
@@ -136,7 +145,8 @@ def test_a_launcher_gets_the_seeds_as_one_sweep(started: list, capsys) -> None:
 def test_printing_runs_nothing(started: list, capsys) -> None:
     status, out, _ = table("tiny --only-print", capsys)
     assert status == 0 and started == [] and rows(out)["A"][-1] == "incomplete"
-    _, out, _ = table("tiny --dry", capsys)
+    status, out, err = table("tiny --dry", capsys)
+    assert status == 0, err
     assert started == [] and [line.split()[1] for line in out.splitlines()] == ["new"] * 6
 
 

@@ -71,7 +71,7 @@ def test_one_flipped_bit_in_any_file_is_found(
     assert process.exitcode == 2 and "result.json is damaged" in text and "force=true" in text
     (run / "result.json").write_bytes(before)
     (run / "masks.safetensors").unlink()
-    assert not records.load(run).sound("masks.safetensors") and "is missing" in caplog.text
+    assert not records.load(run).sound("masks.safetensors") and "is skipped: is missing" in capsys.readouterr().err
 
 
 def test_a_run_of_before_is_not_recorded(run: Path, capsys: pytest.CaptureFixture) -> None:

@@ -225,6 +225,23 @@ def test_a_target_that_takes_anything_or_cannot_be_read_has_no_unknown_keys(modu
     assert not list(knobs.mistakes("method", {"_target_": "nowhere.run", "x": 1}))
 
 
+def test_parts_are_judged_at_any_depth_and_must_be_complete(module: Callable) -> None:
+    module("class Part:\n    def __init__(self, *, n: int, m: int = 1): ...\n\ndef run(*, steps, names=None): ...\n")
+    part = {"_target_": "mine.Part", "n": 1}
+
+    def wrong(**inner: object) -> list[str]:
+        return list(knobs.mistakes("task", {"_target_": "mine.run", "steps": [{"a": {"b": part | inner}}]}))
+
+    assert wrong() == []
+    assert wrong(m="x") == ["task.steps[0].a.b.m=x must be a whole number."]
+    assert wrong(k=1)[0].startswith("unknown key 'task.steps[0].a.b.k'.")
+    assert list(knobs.mistakes("task", {"_target_": "mine.run", "steps": {"_target_": "mine.Part"}})) == [
+        "task.steps.n is missing: a whole number."
+    ]
+    late = {"_target_": "mine.Part", "_partial_": True}  # what calls it hands over the rest
+    assert list(knobs.mistakes("task", {"_target_": "mine.run", "steps": late})) == []
+
+
 # ---- from Python
 
 

@@ -91,6 +91,15 @@ def test_mask_files_hold_one_bit_a_weight_and_read_back(calm, tmp_path: Path) ->
     assert path.stat().st_size <= sum(-(-m.numel() // 8) for m in drawn.values()) + 250 * (1 + len(drawn))
 
 
+def test_every_mask_stands_where_masked_weights_says(calm) -> None:
+    if calm.cfg.task.name == "theory":
+        return  # its net is made as it learns, and no coverage of it is told
+    drawn = {name.split("/", 1)[1].removesuffix(".negative") for name in calm.method.masks()}
+    told = set(calm.method.masked_weights())
+    assert drawn <= told
+    assert told <= {name for name, _ in [*calm.method.net.named_parameters(), *calm.method.net.named_buffers()]}
+
+
 def of_members(method: Method, drawn: dict[str, torch.Tensor], site: str, stage: Stage) -> list[torch.Tensor]:
     """The masks of `site`, if there is one for each member; else none."""
     several, _ = evaluate.members(method, stage, stage.test, 2)

@@ -117,6 +117,16 @@ def test_load_of_ours_gets_as_far_as_its_weights(foreign: Path) -> None:
         maskbench.load(foreign)
 
 
+def test_load_tells_a_result_that_cannot_be_read_from_one_that_is_not_there(foreign: Path) -> None:
+    (foreign / "weights.safetensors").write_bytes(b"")
+    (foreign / "result.json").unlink()
+    with pytest.raises(UsageError, match="is no directory of a finished run"):
+        maskbench.load(foreign)
+    (foreign / "result.json").mkdir()
+    with pytest.raises(UsageError, match=r"s0-k1 cannot be loaded: result\.json cannot be read \(no regular file\)"):
+        maskbench.load(foreign)
+
+
 def test_only_what_shipped_files_call_is_called(canary: Path) -> None:
     with pytest.raises(UsageError, match="os.system.* is not called"):
         identity._call("os.system", f"touch {canary}")

@@ -12,6 +12,7 @@ import pytest
 
 from maskbench import masks
 from maskbench.common.errors import UsageError
+from maskbench.report.runs import load
 
 GB = 1 << 30
 
@@ -170,6 +171,41 @@ def test_a_history_of_a_stranger(case: str, foreign: Path, survives: Callable) -
 def test_curves_of_a_stranger(case: str, foreign: Path, survives: Callable) -> None:
     (foreign / "curves.json").write_text(json.dumps(CURVES[case]))
     assert "packnet-splitmnist/s0-k1" in survives()
+
+
+@pytest.mark.parametrize("case", ["a mapping", "rows of numbers"])
+def test_curves_that_are_none_are_told_by_the_page_and_by_figures_alike(case: str, foreign: Path, call: Callable) -> None:
+    (foreign / "curves.json").write_text(json.dumps(CURVES[case]))
+    reason = "is damaged: it is no list of rows"
+    assert f"s0-k1/curves.json is skipped: {reason}" in call("report")[2]
+    status, _, err = call("figure", foreign)
+    assert status == 2 and f"curves.json {reason}" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("outputs",), ("outputs/*/*",)])
+def test_figures_of_a_folder_say_which_runs_are_left_out(words: tuple[str, ...], foreign: Path, call: Callable) -> None:
+    status, _, err = call("figure", *words)
+    assert (status, err) == (0, "")
+    (foreign / "result.json").unlink()
+    (foreign / "result.json").mkdir()
+    status, _, err = call("figure", *words)
+    assert status == 0 and "s0-k1 is skipped: it is unreadable; maskbench show" in err and err.count("skipped") == 1
+
+
+def test_a_history_that_cannot_be_read_is_told(foreign: Path, call: Callable) -> None:
+    (foreign / "metrics.csv").unlink()
+    assert call("report")[2] == "", "one that is not there is no fault"
+    (foreign / "metrics.csv").mkdir()
+    assert "s0-k1/metrics.csv is skipped: cannot be read (no regular file)" in call("report")[2]
+
+
+def test_a_patch_that_cannot_be_read_is_not_taken_for_none(good: Path, foreign: Path) -> None:
+    about = json.loads((foreign / "run.json").read_text()) | {"code": None, "attempts": []}
+    for run in (good, foreign):
+        (run / "run.json").write_text(json.dumps(about))
+    assert load(good).codes == load(foreign).codes
+    (foreign / "uncommitted.patch").mkdir()
+    assert load(good).codes != load(foreign).codes
 
 
 FILES = ("run.json", "result.json", "metrics.csv", "curves.json", "masks.safetensors", "uncommitted.patch", ".lock")

@@ -1,5 +1,6 @@
 """Masks: where they stand, the straight-through gradient, counts of pruning, and one bit a weight in files."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from maskbench import masks
 from maskbench.common.errors import UsageError
+from maskbench.masks import criteria
 
 SHAPES = st.lists(st.integers(0, 9), max_size=3).map(tuple)
 SEEDS = st.integers(0, 2**31)
@@ -202,3 +204,18 @@ def test_scores_that_are_nan_are_refused_unless_they_are_dead() -> None:
         with pytest.raises(FloatingPointError, match="NaN.*optimizer.lr"):
             prune(alive)
         assert prune(alive & ~w.isnan()).any()
+
+
+TRAINED = [f for name, f in vars(criteria).items() if getattr(f, "__module__", "") == criteria.__name__ and "final" in name]
+TRAINED += [criteria.movement, criteria.magnitude_increase]
+TRAINED += [criteria.magnitude_increase_same_sign, criteria.magnitude_increase_diff_sign]
+
+
+@pytest.mark.parametrize("criterion", TRAINED, ids=lambda f: f.__name__)
+def test_every_criterion_of_trained_weights_passes_nan_on(criterion: Callable) -> None:
+    init, alive = torch.tensor([0.3, -0.2, 0.1, 0.5]), torch.ones(4).bool()
+    final = torch.tensor([0.1, torch.nan, 0.2, -2.0])
+    with pytest.raises(FloatingPointError, match="NaN.*optimizer.lr"):
+        masks.keep_best(criterion(criteria.Weights(init, final, alive, 2, lambda: init)), alive, 2)
+    sound = criterion(criteria.Weights(init, final.nan_to_num(0.7), alive, 2, lambda: init))
+    assert masks.keep_best(sound, alive, 2).sum() == 2

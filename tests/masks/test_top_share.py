@@ -59,6 +59,18 @@ def test_a_count_that_is_not_there_is_refused() -> None:
             masks.cut(torch.zeros(4), count)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", range(6))
+def test_scores_that_are_nan_are_refused_whatever_is_kept(count: int, dtype: torch.dtype) -> None:
+    score = torch.tensor([0.1, torch.nan, -0.2, torch.inf, 2.0], dtype=dtype)
+    for magnitude in (False, True):
+        with pytest.raises(FloatingPointError, match="NaN.*optimizer.lr"):
+            masks.cut(score, count, magnitude)
+        with pytest.raises(FloatingPointError, match="NaN.*optimizer.lr"):
+            masks.cuts([torch.ones(3, dtype=dtype), score], count, least=1, magnitude=magnitude)
+        assert masks.kept(score[2:], masks.cut(score[2:], min(count, 3), magnitude), magnitude).sum() == min(count, 3)
+
+
 # ---- which ones: a stable sort's
 
 

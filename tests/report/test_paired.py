@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from maskbench.cli import main as cli
 from maskbench.common.errors import UsageError
-from maskbench.report import figures, paired, paired_figure, runs
+from maskbench.report import figures, filters, paired, paired_figure, runs
 from maskbench.report.direction import lower
 
 BASE = [3.0, 5.0, 4.0, 6.0, 2.0]
@@ -78,7 +78,7 @@ def test_rows_may_be_told_apart_by_any_key(output: Path) -> None:
     for seed, value in enumerate(BASE):
         write(output, "good", seed, lam=0.5, target_rmse=value)
     found = paired.table(
-        runs.read(output, [runs.parse_filter("data.n_target=20")]), "target_rmse", "base 0.0", name="method+method.lam"
+        runs.read(output, [filters.parse_filter("data.n_target=20")]), "target_rmse", "base 0.0", name="method+method.lam"
     )  # fmt: skip
     assert {row.method for row in found} == {"base 0.0", "good 0.0", "good 0.5", "mixed 0.0"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from maskbench.common import closure, provenance
 from maskbench.common.errors import UsageError
-from maskbench.report import groups, runs
+from maskbench.report import filters, groups, runs
 from maskbench.report.mixing import blend, outdated
 from maskbench.runs.record import Record
 
@@ -63,7 +63,7 @@ def test_filters_and_frames(record: Callable, tmp_path: Path) -> None:
     record(0, {"accuracy": 0.9}, method="packnet", key="k2", dirty=True)
     output = tmp_path / "outputs"
     assert [run.name for run in runs.read(output)] == ["packnet-toy/s0-k2", "supsup-toy/s0-k1", "supsup-toy/s1-k1"]
-    found = runs.read(output, [runs.parse_filter("method=supsup"), runs.parse_filter("seed=1,2")])
+    found = runs.read(output, [filters.parse_filter("method=supsup"), filters.parse_filter("seed=1,2")])
     assert [run.seed for run in found] == [1]
     wide = runs.wide(runs.read(output), ["accuracy/a"], ["budget.epochs"])
     assert [row["accuracy/a"] for row in wide] == [None, 0.1, 0.1] and wide[0]["budget.epochs"] == 3
@@ -83,14 +83,14 @@ def test_filters_and_frames(record: Callable, tmp_path: Path) -> None:
 def test_filters_compare_values_and_not_their_spelling(text: str, passes: bool) -> None:
     config = {"lr": 0.05, "drop": [0.1, 0.2], "keep": True, "steps": 10, "free": None, "seed": 1}
     run = runs.Run(Path("s1"), {"key": "12e4567890", "config": config, "attempts": [{"code": "2.5"}]}, {})
-    assert bool(runs.passing([run], [runs.parse_filter(text)])) == passes
+    assert bool(filters.passing([run], [filters.parse_filter(text)])) == passes
 
 
 def test_filters_that_cannot_be_read_or_name_nothing_are_refused(record: Callable, tmp_path: Path) -> None:
     record(0, {"accuracy": 0.5})
     for text in ("drop=[0.1", "method", "method=", "=3"):
         with pytest.raises(UsageError, match="cannot read|is no filter"):
-            runs.parse_filter(text)
+            filters.parse_filter(text)
     for key, near in {
         "budget.epoch": "budget.epochs",
         "epochs": "budget.epochs",
@@ -98,8 +98,8 @@ def test_filters_that_cannot_be_read_or_name_nothing_are_refused(record: Callabl
         "acuracy": "accuracy",
     }.items():
         with pytest.raises(UsageError, match=f"no run here has '{key}'. Did you mean '{near}'"):
-            runs.read(tmp_path / "outputs", [runs.parse_filter(f"{key}=3")])
-    assert runs.passing([], [runs.parse_filter("metod=3")]) == []
+            runs.read(tmp_path / "outputs", [filters.parse_filter(f"{key}=3")])
+    assert filters.passing([], [filters.parse_filter("metod=3")]) == []
 
 
 def test_the_code_of_a_run_is_its_commit_and_what_was_not_committed(record: Callable) -> None:

@@ -1,10 +1,16 @@
 """What a method masks, trains and freezes, and how often each weight is multiplied."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from maskbench.cli import main as cli
+from maskbench.cli import main as program
+from maskbench.common.errors import UsageError
 from maskbench.methods.continual.packnet import PackNet
 from maskbench.methods.prune.lottery import Lottery
 from maskbench.runs.coverage import coverage, multiplications
@@ -64,6 +70,50 @@ def test_a_layer_left_dense_is_said_to_be() -> None:
     assert rows["cells.weight_hh_l0"]["masked"]
 
 
+HIDDEN = {"hidden.0.weight": 784 * 24, "hidden.1.weight": 24 * 12}
+
+
+@pytest.mark.parametrize(
+    ("words", "gates", "trained"),
+    [
+        (("method=hopsupsup", "data=splitmnist", "backbone.width=1"), {"gates.0.gain": 24, "gates.1.gain": 12}, "frozen"),
+        (("method=masksembles", "data=mnist", "backbone=mlp"), {"gates.0.gain": 24, "gates.1.gain": 12}, "always"),
+        (("method=masksembles_ensemble", "data=mnist", "backbone=mlp"), {"gates.0.gain": 24, "gates.1.gain": 12}, "always"),
+        (("method=mc_dropout_ensemble", "data=mnist", "backbone=mlp"), {"gates.0.gain": 24, "gates.1.gain": 12}, "always"),
+        (("method=mc_dropout", "data=mnist", "backbone=mlp", "method.where=all"),
+         {"inlet.gain": 784, "gates.0.gain": 24, "gates.1.gain": 12}, "always"),
+        (("method=deep_ensembles", "data=mnist", "backbone=mlp"), {}, "always"),
+    ],
+)  # fmt: skip
+def test_masks_over_units_are_told_beside_the_weights(
+    words: tuple[str, ...], gates: dict[str, int], trained: str, build: Callable
+) -> None:
+    bench = build(*words, "data.base=synthetic", "backbone.widths=[24,12]")
+    *rows, total = coverage(bench.method, bench.stages)
+    told = {row["parameter"]: row for row in rows}
+    assert {name: told[name]["weights"] for name in HIDDEN} == HIDDEN
+    assert {row["trained"] for row in rows if row["parameter"].endswith("weight")} == {trained}
+    masked = {name: row["shape"] for name, row in told.items() if row["masked"]}
+    assert masked == {name: f"[{units}]" for name, units in gates.items()}
+    assert total["masked"] == ("0.0%" if not gates else f"0.0%, {sum(gates.values())} units")
+    assert total["weights"] == sum(p.numel() for p in bench.method.net.parameters())
+
+
+def test_the_mask_of_a_ticket_is_told(build: Callable, tmp_path: Path) -> None:
+    lottery = build("method=lottery", "data=mnist", "data.base=synthetic", "backbone.widths=[8]").method
+    save_file(lottery.ticket(), tmp_path / "ticket.safetensors")
+    ticket = f"init=ticket:{tmp_path / 'ticket.safetensors'}"
+    bench = build("method=dense", "data=mnist", "data.base=synthetic", "backbone.widths=[8]", ticket)
+    *rows, _ = coverage(bench.method, bench.stages)
+    assert [row["parameter"] for row in rows if row["masked"]] == lottery.masked_weights()
+
+
+def test_a_net_that_is_made_as_it_learns_is_refused_in_a_sentence(build: Callable) -> None:
+    bench = build("method=malach_neuron")
+    with pytest.raises(UsageError, match="--coverage: the net of MalachNeuron takes no inputs before it has learnt"):
+        coverage(bench.method, bench.stages)
+
+
 @pytest.mark.parametrize(
     "method, words", [("supsup", ("masked", "frozen")), ("packnet", ("masked", "always")), ("deep_ensembles", ("always",))]
 )
@@ -73,8 +123,36 @@ def test_the_command_prints_one_line_a_parameter(
     monkeypatch.chdir(tmp_path)
     data = "data=mnist" if method == "deep_ensembles" else "data=splitmnist"
     line = [f"method={method}", data, "data.base=synthetic", f"paths.data={data_root}", "backbone=mlp", "backbone.widths=[8]"]
-    assert cli.main(["show", *line, "--coverage"]) == 0
+    assert program.main(["show", *line, "--coverage"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (hidden,) = [line for line in lines if line.startswith("hidden.0.weight")]
     assert all(word in hidden for word in words) and lines[-1].startswith("all")
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_command_reads_a_run_and_refuses_what_strangers_name(tmp_path: Path, cli: Callable) -> None:
+    words = [
+        "method=hopsupsup",
+        "data=splitmnist",
+        "data.base=synthetic",
+        "backbone.widths=[8]",
+        "budget.steps=2",
+        "task.trials=1",
+    ]
+    assert cli(*words, "logger=none").returncode == 0
+    (run,) = (tmp_path / "outputs").glob("*/*/run.json")
+    told = cli("show", str(run.parent), "--coverage")
+    assert told.returncode == 0 and "gates.0.gain" in told.stdout, told.stderr
+    (tmp_path / "mine.py").write_text(
+        "from maskbench.methods.dense import Dense\n\nclass Mine(Dense):\n    def masked_weights(self): return ['head.weight']\n"
+    )
+    about = json.loads(run.read_text())
+    about["config"]["method"] = {"_target_": "mine.Mine", "name": "mine"}
+    run.write_text(json.dumps(about))
+    (run.parent / "files.json").unlink()
+    told = cli("show", str(run.parent), "--coverage")
+    assert (
+        told.returncode == 2 and "mine.Mine, which is no part of maskbench" in told.stderr and "--coverage --trust" in told.stderr
+    )
+    told = cli("show", str(run.parent), "--coverage", "--trust")
+    assert told.returncode == 0 and "masked" in next(line for line in told.stdout.splitlines() if line.startswith("head.weight"))

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,3 +214,29 @@ def test_a_result_of_which_nobody_can_tell_what_it_answers_is_done_anew(folder: 
     record.finish({"status": "finished", "metrics": {"a": 1}})
     record.release()
     assert Record(folder).result == {"status": "finished", "metrics": {"a": 1}} and state(folder) == "finished"
+
+
+def test_a_lock_that_cannot_be_opened_for_writing_does_not_make_a_run_be_at_work(folder: Path) -> None:
+    """As in a copy on a file system for reading alone, whose interrupted runs nobody may wait for."""
+    opened(folder).release()
+    assert state(folder) == "interrupted"
+    (folder / ".lock").unlink()
+    shutil.copy(shutil.which("sleep"), folder / ".lock")  # a program that runs is such a file, for root too
+    with subprocess.Popen([folder / ".lock", "60"]) as running:
+        with pytest.raises(OSError, match="busy"):
+            open(folder / ".lock", "r+b")  # noqa: SIM115
+        assert state(folder) == "interrupted"
+        running.kill()
+
+
+@pytest.mark.parametrize("name", ["result.json", "run.json"])
+def test_a_record_that_cannot_be_read_is_unreadable_and_not_damaged(name: str, folder: Path) -> None:
+    record = opened(folder)
+    record.finish({"status": "finished"})
+    record.release()
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert load(folder).status == "unreadable" and f"{name} cannot be read" in load(folder).fault
+    (folder / name).rmdir()
+    (folder / name).write_text("{")
+    assert load(folder).status == "damaged"

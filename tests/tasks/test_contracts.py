@@ -23,10 +23,11 @@ def test_each_task_names_the_contract_that_is_read_from_its_file() -> None:
     by_task = {
         name: fulfilment.read(parts.own(choices(FOLDERS, "task"), name, "task")["needs"]) for name in choices(FOLDERS, "task")
     }
+    keywords = (("branches", ("branch",)), ("supermasks", ("branch", "mask", "level")))
     more = (("levels", f"{HERE}.Shrinks"), ("branches", f"{HERE}.Branches"), ("supermasks", f"{HERE}.Branches"))
     assert by_task == {
         "continual": Asked((), ("classes",)),
-        "prune": Asked((), ("one", "classes"), more),
+        "prune": Asked((), ("one", "classes"), more, keywords),
         "uncertainty": Asked((), ("one",)),
         "transfer": Asked((), ("pair",)),
         "meta": Asked(("after", "net", "test_count"), ("one", "episodes")),
@@ -39,6 +40,7 @@ def test_a_file_and_the_class_say_the_same_of_a_contract(contract: type) -> None
     contract_read = fulfilment.read(f"{HERE}.{contract.__name__}")
     assert set(contract_read.members) == set(needs.members(contract))
     assert contract_read.takes == contracts.TAKES.get(contract, ())
+    assert dict(contract_read.keywords) == {k: tuple(v.split()) for k, v in contracts.KEYWORDS.get(contract, {}).items()}
     assert dict(contract_read.when) == {key: f"{HERE}.{c.__name__}" for key, c in contracts.WHEN.get(contract, {}).items()}
 
 

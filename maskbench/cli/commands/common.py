@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from maskbench.common.errors import UsageError
-from maskbench.report.runs import Filter, parse_filter
+from maskbench.report.filters import Filter, parse_filter
 from maskbench.report.writers import Sheet, aligned, latex, markdown, text
 
 __all__ = ["Arguments", "aligned", "arguments", "forms", "run_dir", "size", "sorted_words", "text", "typeset"]

@@ -10,6 +10,7 @@ from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 from maskbench.report import runs as records
+from maskbench.report.filters import Filter, parse_filter, passing
 from maskbench.report.runs import Run
 
 ABOUT = """A minus B over the seeds both have: mean difference, Student's t interval, effect d_z, wins, sign test.
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def side(word: str, output: Path, filters: Sequence[records.Filter]) -> list[Run]:
+def side(word: str, output: Path, filters: Sequence[Filter]) -> list[Run]:
     """The finished runs that A or B names.
 
     Raises:
@@ -65,9 +66,9 @@ def side(word: str, output: Path, filters: Sequence[records.Filter]) -> list[Run
     if "=" not in word or path.exists():
         from maskbench.cli.commands.figure import finished
 
-        found = records.passing(records.undamaged(map(records.load, finished(word))), filters)
+        found = passing(records.undamaged(map(records.load, finished(word))), filters)
     else:
-        own = [records.parse_filter(part) for part in shlex.split(word)]
+        own = [parse_filter(part) for part in shlex.split(word)]
         found = [run for run in records.read(output, [*own, *filters]) if run.status == "finished"]
     if not found:
         raise UsageError(f"no finished run is {word}; maskbench results lists what there is.")

@@ -12,7 +12,7 @@ from maskbench.common import foreign
 from maskbench.common.checksums import renew
 from maskbench.common.errors import UsageError
 from maskbench.common.identity import question
-from maskbench.report.runs import state
+from maskbench.report.runs import DAMAGED, UNREADABLE, state
 
 if TYPE_CHECKING:
     from maskbench.report.finished import Finished
@@ -86,6 +86,14 @@ def place_of(groups: Sequence[Sequence["Finished"]]) -> Path:
 # ---- which runs
 
 
+def is_finished(run: Path) -> bool:
+    """Whether a run is finished; one of which that cannot be told is said to be skipped."""
+    now = state(run)
+    if now in (DAMAGED, UNREADABLE):
+        foreign.skip(run, f"it is {now}; maskbench show {run} tells why")
+    return now == "finished"
+
+
 def finished(given: str) -> list[Path]:
     """The finished runs that an argument names: a run directory, a pattern, or a folder of runs.
 
@@ -100,11 +108,13 @@ def finished(given: str) -> list[Path]:
                 folders += finished(match)
             except UsageError as mistake:
                 mistakes.append(mistake)
+                if (Path(match) / "run.json").exists():
+                    is_finished(Path(match))
         if not folders:
             raise mistakes[0]
         return folders
     if path.is_dir() and not any((path / name).is_file() for name in ("run.json", "result.json")):
-        folders = [below.parent for below in sorted(path.rglob("run.json")) if state(below.parent) == "finished"]
+        folders = [below.parent for below in sorted(path.rglob("run.json")) if is_finished(below.parent)]
         if not folders:
             raise UsageError(f"{path} holds no finished run; maskbench results --output FOLDER lists what there is.")
         return folders

@@ -6,6 +6,7 @@ from pathlib import Path
 from maskbench.cli.commands.common import aligned, arguments, forms, sorted_words, text, typeset
 from maskbench.common.errors import UsageError
 from maskbench.report import runs as records
+from maskbench.report.filters import refuse_unknown
 
 ABOUT = """Every method of a setting: its mean, and its differences to BASELINE over the seeds both have: mean, standard
 error, wins (better under the same seed), two-sided sign test.
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("no finished run here has target_rmse or target_accuracy; name another number with metrics=NAME.")
     finished = [run for run in finished if metric in run.metrics]
     settings, name = options.get("settings", SETTINGS), ",".join(options.get("rows", ["method"]))
-    records.refuse_unknown(finished, [*options.get("settings", []), *name.split("+")])
+    refuse_unknown(finished, [*options.get("settings", []), *name.split("+")])
     rows = paired.table(finished, metric, given.baseline, settings=settings, name=name, mixed="mixed" in options)
     if given.figure:
         draw(rows, metric, settings[-1] if settings else "", given.baseline, given.figure)

@@ -6,6 +6,7 @@ from maskbench.cli.commands.common import arguments, size
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.foreign import printable
+from maskbench.report.filters import parse_filter
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
     from maskbench.report import runs as records
     from maskbench.report.html.page import page
 
-    runs = records.read(given.runs, [records.parse_filter(text) for text in given.filters])
+    runs = records.read(given.runs, [parse_filter(text) for text in given.filters])
     if not runs:
         raise UsageError(f"no runs in {given.runs}{' that fit' if given.filters else ''}; maskbench results lists what there is.")
     output = given.output or given.runs / "report.html"

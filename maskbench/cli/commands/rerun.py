@@ -20,7 +20,7 @@ from maskbench.cli.commands.common import arguments, run_dir
 from maskbench.cli.launch import launch
 from maskbench.common import foreign, identity
 from maskbench.common.errors import UsageError
-from maskbench.common.files import read_json
+from maskbench.common.files import content, read_json
 from maskbench.common.foreign import printable
 from maskbench.report import runs as records
 from maskbench.runs import trust
@@ -67,10 +67,9 @@ def recorded(run: Path) -> list[str]:
     """
     file = run / ".hydra" / "overrides.yaml"
     try:
-        overrides = yaml.safe_load(foreign.content(file, OVERRIDES))
-    except FileNotFoundError:
-        overrides = read_json(run / "run.json").get("overrides")
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        text = content(file, OVERRIDES)
+        overrides = read_json(run / "run.json").get("overrides") if text is None else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError):
         raise UsageError(f"{printable(file)} cannot be read; without it run.json says how the run was started.") from None
     if overrides is None:
         raise UsageError(f"{printable(run)} does not say how it was started (.hydra/overrides.yaml is missing).")

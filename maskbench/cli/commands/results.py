@@ -11,6 +11,7 @@ from maskbench.cli.commands.common import arguments, forms, sorted_words, typese
 from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 from maskbench.report import runs as records
+from maskbench.report.filters import refuse_unknown
 from maskbench.report.freshness import MIXED, STALE
 from maskbench.report.mixing import outdated
 from maskbench.report.runs import HEAD, Run
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
         return 0
     options, filters = sorted_words(given.words, WORDS)
     runs = records.read(given.output, filters)
-    records.refuse_unknown(runs, [key for name in KEYS for key in options.get(name, [])])
+    refuse_unknown(runs, [key for name in KEYS for key in options.get(name, [])])
     runs = [run for run in runs if run.freshness in (STALE, MIXED)] if given.stale else runs
     patterns = options.get("metrics", [])
     if not runs:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, run_dir, size
 from maskbench.common import identity
+from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 from maskbench.report.runs import Run, load
 
@@ -16,15 +17,22 @@ def main(argv: list[str]) -> int:
     if argv in (["--help"], ["-h"]):
         print("maskbench show KEY=VALUE ...: the resolved config and which files made each part of it")
         print("maskbench show KEY=VALUE ... --coverage: which weights the method masks, trains and freezes, by parameter")
+        print("maskbench show RUN --coverage [--trust]: the same of a run; --trust also makes what it names outside maskbench")
         print("maskbench show RUN: status, choices, metrics, origin, files and W&B record of a run directory")
         return 0
     if "--coverage" in argv:
-        coverage([word for word in argv if word != "--coverage"])
-    elif len(argv) == 1 and "=" not in argv[0] and not argv[0].startswith(("-", "~")):
+        words = [word for word in argv if word not in ("--coverage", "--trust")]
+        coverage(words, trusted="--trust" in argv)
+    elif is_run(argv):
         record(run_dir(argv[0]))
     else:
         config(argv)
     return 0
+
+
+def is_run(words: list[str]) -> bool:
+    """Whether the words name a run directory, and are no config."""
+    return len(words) == 1 and "=" not in words[0] and not words[0].startswith(("-", "~"))
 
 
 # ---- a config
@@ -49,22 +57,35 @@ def config(argv: list[str]) -> None:
     print(OmegaConf.to_yaml(OmegaConf.create(parts)), end="")
 
 
-def coverage(argv: list[str]) -> None:
-    """Print what the method of a config masks, trains and freezes of its backbone; data are read, nothing is trained."""
+def coverage(argv: list[str], trusted: bool) -> None:
+    """Print what the method of a config, or of a run, masks, trains and freezes of its backbone; data are read, nothing is
+    trained."""
+    method, stages = made(argv, trusted)
+    from maskbench.runs.coverage import coverage as rows_of
+
+    rows = rows_of(method, stages)
+    words = {True: "masked", False: ""}
+    cells = [[words.get(value, value) for value in row.values()] for row in rows]
+    print(aligned(cells, list(rows[0])))
+
+
+def made(argv: list[str], trusted: bool) -> tuple["Method", list["Stage"]]:  # noqa: F821
+    """The untrained method and the stages of a config, or of a run's record."""
+    if is_run(argv):
+        folder = run_dir(argv[0])
+        from maskbench.runs.read_back import untrained
+
+        return untrained(folder, trust=trusted, way="maskbench show RUN --coverage --trust")[:2]
     from maskbench.cli import preflight
 
     command = preflight.check(argv, starts=False)
     cfg = command.compose([override.input_line for override in command.overrides])
 
     from maskbench.runs.assemble import Run
-    from maskbench.runs.coverage import coverage as rows_of
 
     run = Run(cfg, Path(identity.run_dir(cfg)))
     stages = run.stages()
-    rows = rows_of(run.method(stages), stages)
-    words = {True: "masked", False: ""}
-    cells = [[words.get(value, value) for value in row.values()] for row in rows]
-    print(aligned(cells, list(rows[0])))
+    return run.method(stages), stages
 
 
 def origins(command: "cmdline.Command", overrides: list[str], cfg: DictConfig) -> dict[str, list[str]]:  # noqa: F821
@@ -162,7 +183,7 @@ def _wandb(run: Path) -> Iterator[list]:
 
     try:
         logged = wandb_file.read(run)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except (UsageError, OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         yield ["file", f"cannot be read ({type(error).__name__})"]
         return
     if logged is None:

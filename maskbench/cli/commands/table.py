@@ -191,9 +191,11 @@ class Plan:
         return run.freshness in (STALE, MIXED_CODE) and not self.keeps
 
     def judged(self) -> Judged:
+        loaded = {name: {seed: records.load(place) for seed, place in at.items()} for name, at in self.folders.items()}
+        records.undamaged(run for runs in loaded.values() for run in runs.values())  # says which are not there for being so
         runs = {
-            name: {seed: run if (run := records.load(place)).status == "finished" else None for seed, place in places.items()}
-            for name, places in self.folders.items()
+            name: {seed: run if run.status == "finished" else None for seed, run in seeds.items()}
+            for name, seeds in loaded.items()
         }
         shown = [word for word in self.order.overrides if decides(key(word))]
         return judge(self.table, self.order.budget, self.seeds, runs, overrides=shown, mixed=self.order.mixed == "allow")

@@ -81,7 +81,7 @@ class HopSupSup(Method):
             for score in self.scores.values():
                 score.zero_()  # mask all ones
         fit(self, stage)
-        self.store(stage.index, {name: self.score(name).detach() >= 0 for name in self.sites})
+        self.store(stage.index, {name: masks.ranked(self.score(name).detach()) >= 0 for name in self.sites})
 
     def store(self, stage: int, mask: dict[str, Tensor]) -> None:
         """Add a stage's masks (bool, by gate) to the memory."""
@@ -153,6 +153,9 @@ class HopSupSup(Method):
         return (1 - done) * doubt + self.gamma * done * energy
 
     # ---- for the record
+
+    def masked_weights(self) -> list[str]:
+        return list(self.sites)
 
     def has_learned(self, stage: Stage) -> bool:
         return stage.index in self.book

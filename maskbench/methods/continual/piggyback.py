@@ -72,6 +72,8 @@ class Piggyback(Method):
         self.stage = stage.index
         self.begin()
         fit(self, stage)
+        for score in self.scores.values():
+            masks.ranked(score)
         self.book.write(stage.index, self.signs())
 
     @torch.no_grad()

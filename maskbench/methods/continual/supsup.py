@@ -105,7 +105,7 @@ class SupSup(Method):
     def mask(self, name: str) -> Tensor:
         """The mask of a weight's present scores, bool."""
         if self.count[name] is None:
-            return self.score(name) >= 0
+            return masks.ranked(self.score(name)) >= 0
         return masks.kept(self.score(name), self.cut(name), magnitude=True)
 
     def cut(self, name: str) -> masks.Cut:

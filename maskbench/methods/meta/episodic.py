@@ -199,7 +199,7 @@ class Episodic(Method):
         return list(self.masked)
 
     def masks(self) -> dict[str, Tensor]:
-        return {f"0/{name}": self.score(name) >= self.threshold(name) for name in self.masked}
+        return {f"0/{name}": masks.ranked(self.score(name)) >= self.threshold(name) for name in self.masked}
 
     def extra_metrics(self) -> dict[str, float]:
         if not self.masked:

@@ -4,7 +4,7 @@ Train, keep the weights a criterion ranks highest, set the kept ones back to whe
 pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`; the task counts the levels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Literal, Self, final
 
 import torch
@@ -14,7 +14,7 @@ from torch.func import functional_call
 from maskbench import masks
 from maskbench.backbones import initial
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, Dotted, FunctionIn, OpenShare, Whole
+from maskbench.common.knobs import Count, Dotted, FunctionIn, Layers, OpenShare, Whole
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
 from maskbench.masks import criteria
@@ -22,6 +22,8 @@ from maskbench.masks.stores import MaskBank, TensorStore
 from maskbench.methods.prune import actions
 from maskbench.methods.prune.actions import Mask0, Mask1
 from maskbench.training.method import Method
+
+Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
 
 
 @final
@@ -50,12 +52,12 @@ class Lottery(Method):
         self,
         net: nn.Module,
         *,
-        criterion: Annotated[str, FunctionIn("maskbench.masks.criteria")] = "large_final",
+        criterion: Criterion = "large_final",
         rate: OpenShare = 0.2,
         conv_rate: OpenShare | None = None,
         output_rate: OpenShare | None = None,
         scope: Literal["layer", "global"] = "layer",
-        dense: Sequence[str] = (),
+        dense: Layers = (),
         mask1: Mask1 | Dotted = "rewind",
         mask0: Mask0 | Dotted = "zero",
         rewind_step: Whole = 0,
@@ -227,11 +229,11 @@ class Lottery(Method):
         self,
         stage: Stage,
         *,
-        mask: str = "same",
-        level: int | None = None,
-        criterion: str | None = None,
-        mask1: str = "rewind",
-        mask0: str = "zero",
+        mask: Literal["same", "random", "one_shot"] = "same",
+        level: Whole | None = None,
+        criterion: Criterion | None = None,
+        mask1: Mask1 | Dotted = "rewind",
+        mask0: Mask0 | Dotted = "zero",
     ) -> Self:
         """Turn this method into a control of itself.
 

@@ -96,7 +96,7 @@ class Supermask(Method):
 
     def likely(self) -> dict[str, Tensor]:
         """Weights that are in with a probability above one half, bool."""
-        return {name: self.logit(name) > 0 for name in self.w}
+        return {name: masks.ranked(self.logit(name)) > 0 for name in self.w}
 
     def logit(self, name: str) -> nn.Parameter:
         return self.chances[name.replace(".", "|")]

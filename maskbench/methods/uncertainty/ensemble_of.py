@@ -61,6 +61,10 @@ class EnsembleOf(Method):
 
     # ---- for the record
 
+    def masked_weights(self) -> list[str]:
+        """Of one net: they are alike in all."""
+        return self.each[0].masked_weights()
+
     def masks(self) -> dict[str, Tensor]:
         """Named `<member>/<gate>`, members counted over all nets as `predict` has them."""
         masks: dict[str, Tensor] = {}

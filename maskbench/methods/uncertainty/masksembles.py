@@ -134,6 +134,9 @@ class Masksembles(Method):
 
     # ---- for the record
 
+    def masked_weights(self) -> list[str]:
+        return list(self.gates)
+
     def masks(self) -> dict[str, Tensor]:
         """Named `<member>/<gate>`."""
         return {f"{m}/{name}": self.drawn[name][m] for m in range(self.members) for name in self.gates}

@@ -203,6 +203,9 @@ class MCDropout(Method):
 
     # ---- for the record
 
+    def masked_weights(self) -> list[str]:
+        return list(self.gates)
+
     def outputs(self, stage: Stage) -> int:
         """How many the net has."""
         x, _ = stage.test.tensors(self.tau.device, first=1)

@@ -7,10 +7,8 @@ and an accuracy matrix the average over the stages learnt.
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from maskbench.common import foreign
 from maskbench.report import sound
 from maskbench.report.direction import lower
 from maskbench.report.html import names
@@ -89,10 +87,7 @@ CURVES = (  # kind of row, what stands on the axes (of each row), what makes sev
 
 def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
     """Scores by members, calibration in bins, answers by confidence, and others of CURVES; rows at one place are averaged."""
-    kept = {
-        i: [read_rows(run.folder / "curves.json") for run in group.runs if run.sound("curves.json")]
-        for i, group in members.items()
-    }
+    kept = {i: [rows_of(run) for run in group.runs] for i, group in members.items()}
     for kind, x, y, by, label in CURVES:
         lines = []
         for i, runs in kept.items():
@@ -121,15 +116,10 @@ def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float 
     return {at: mean(values_by_place[at]) for at in sorted(values_by_place)}
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a curves.json; none where it is missing or damaged."""
-    try:
-        rows = foreign.plain(foreign.parse(foreign.content(path)))
-    except (OSError, ValueError):
-        return []
-    return (
-        [row for row in rows if isinstance(row, dict) and all(map(sound.scalar, row.values()))] if isinstance(rows, list) else []
-    )
+def rows_of(run: Run) -> list[dict[str, Any]]:
+    """The flat rows of a run's curves.json; none where it is of no use, which is said."""
+    rows = run.read("curves.json", sound.rows) or []
+    return [row for row in rows if all(map(sound.scalar, row.values()))]
 
 
 # ---- one number for each group

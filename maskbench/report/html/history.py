@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from maskbench.common import foreign
+from maskbench.common.files import content
 from maskbench.common.foreign import NAME
 from maskbench.report.html.groups import Group
 
@@ -25,7 +26,7 @@ def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 def group_curves(group: Group, allowed: int) -> dict[str, dict[str, Any]]:
     """The curves of one group; `allowed`: points of all its curves together."""
-    histories = [read(run.folder / "metrics.csv") for run in group.runs if run.sound("metrics.csv")]
+    histories = [run.read("metrics.csv", read) or {} for run in group.runs]
     if not histories:
         return {}
     shared = [metric for metric in histories[0] if all(metric in one for one in histories)]
@@ -50,13 +51,14 @@ def line(part: str, seeds: Sequence[dict[int, float]], points: int) -> dict[str,
 
 def read(path: Path) -> Curves:
     """The file's curves, parts in order of appearance; what is no row of one is passed over. Phases get a name of their
-    own only where there are several."""
+    own only where there are several.
+
+    Raises:
+        Unusable: the file cannot be read.
+    """
     made: Curves = {}
     phases: dict[str, None] = {}
-    try:
-        lines = foreign.content(path, FILE).decode(errors="replace").splitlines()[1:]
-    except (OSError, ValueError):
-        return {}
+    lines = (content(path, FILE) or b"").decode(errors="replace").splitlines()[1:]
     rows = [row.rsplit(",", 4) for row in lines if len(row) < NAME]  # the name of a part may hold commas
     for row in rows:
         if len(row) == 5:

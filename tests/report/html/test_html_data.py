@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from maskbench.cli import main as program
 from maskbench.report import runs as records
+from maskbench.report import sound
 from maskbench.report.html import boards, groups, history, names, payload, tables
 from maskbench.report.html.page import page
 
@@ -63,7 +64,7 @@ def test_curves_of_uncertainty_runs_are_lines(write: Callable, tmp_path: Path) -
     assert "members: accuracy" not in found
     assert [line["name"] for line in found["confidence: accuracy"]["series"]] == ["a", "b"]
     assert found["shifted: accuracy"]["series"][0]["y"] == pytest.approx([0.6, 0.3])
-    assert boards.read_rows(tmp_path / "nowhere.json") == []
+    assert sound.rows(tmp_path / "nowhere.json") == []
 
 
 @pytest.mark.parametrize(

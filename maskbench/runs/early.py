@@ -1,0 +1,72 @@
+"""What is judged once torch is there and before any data are read: whether the code that a config names can be imported and
+called, and whether the net has the layers that are named.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from maskbench.common import knobs
+from maskbench.common.errors import UsageError
+from maskbench.common.knobs import FunctionIn, LayerName
+from maskbench.common.named import takes
+from maskbench.common.streams import seeded
+from maskbench.masks.sites import require_layers
+from maskbench.runs.build import imported, make
+from maskbench.tasks.fulfilment import require
+
+PARTS = ("backbone", "method", "task", "data", "optimizer", "schedule", "logger")
+SHAPES = ((1, 28, 28), (3, 32, 32), (3, 96, 96), (3, 224, 224), (8,), (2, 8))  # of one input, for want of the data's own
+
+
+def judge(cfg: DictConfig) -> None:
+    """
+    Raises:
+        UsageError: a target or a function cannot be imported, or is called in another way; the method lacks what its task
+            asks; or the backbone has no layer of a name.
+    """
+    parts = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in PARTS}
+    for name, node in parts.items():
+        imported(f"{name}._target_", node["_target_"])
+    require(parts["task"], parts["method"]["_target_"])
+    for key, text, rule in ruled(parts["method"], FunctionIn):
+        if text not in rule.names() and not takes(imported(key, text), 1):
+            raise UsageError(f"{key}={text} must be a function of one argument.")
+    for key, text, _ in ruled(parts["method"], LayerName):
+        require_layer(cfg, key, text)
+
+
+def ruled(method: Mapping[str, Any], kind: type) -> Iterator[tuple[str, str, Any]]:
+    """(key, text, rule) of each text among the method's knobs for which a rule of this kind holds."""
+    for knob in knobs.read(method["_target_"]) or ():
+        if knob.name in method:
+            yield from ((f"method.{knob.name}", text, rule) for text, rule in knobs.ruled(method[knob.name], knob.kind, kind))
+
+
+def require_layer(cfg: DictConfig, key: str, name: str) -> None:
+    """
+    Raises:
+        UsageError: no net that the backbone makes for inputs of usual shapes has a module of that name.
+    """
+    first = None
+    for net in sketches(cfg):
+        if name in dict(net.named_modules()):
+            return
+        first = first or net
+    if first is not None:
+        require_layers(first, [name], key)
+
+
+def sketches(cfg: DictConfig) -> Iterator[nn.Module]:
+    """The config's net for inputs of some usual shapes, on torch's meta device, where tensors have no content: the names of
+    layers do not hang on what the data turn out to be. None of a net that cannot be made so."""
+    for shape in SHAPES:
+        try:
+            with seeded(cfg.seed, "sketch"), torch.device("meta"):
+                net = make(cfg.backbone, shape=shape, outputs=cfg.backbone.get("outputs") or 10)
+        except Exception:  # it needs other inputs, or tensors with content: it is made again once the data are there
+            continue
+        yield net

@@ -1,0 +1,48 @@
+"""What is refused before any data are read: code that cannot be imported or called, layers that the net does not have."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from maskbench.runs import early
+
+NO_DATA = ("method=lottery", "data=mnist", "data.source=folder", "paths.data=nowhere", "logger=none")
+MODULES = {
+    "gone.py": "import nothing_of_that_name\n\ndef score(w): return w.final\n\ndef rate(*, warmup): ...\n",
+    "wrapped.py": "import functools\n\ndef two(a, b): return a\n\nscore = functools.wraps(print)(two)\ndel score.__wrapped__\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["method.dense=[haed]"], "method.dense: no layer of MLP is called 'haed'. Did you mean 'head'?"),
+        (["method.dense=[head,conv99]", "backbone=conv6"], "method.dense: no layer of ConvNet is called 'conv99'."),
+        (["method.criterion=gone.score"], "method.criterion=gone.score cannot be imported: No module named 'nothing_of_that"),
+        (["method.criterion=wrapped.score"], "method.criterion=wrapped.score must be a function of one argument."),
+        (["method.mask1=gone.score"], "method.mask1=gone.score cannot be imported"),
+        (["schedule._target_=gone.rate"], "schedule._target_=gone.rate cannot be imported"),
+        (["method.dense=[head]"], "nowhere"),  # nothing is wrong with it: that there are no data is what is told
+    ],
+)
+def test_is_told_before_data_are_looked_for(words: list[str], sentence: str, cli: Callable, tmp_path: Path) -> None:
+    for name, text in MODULES.items():
+        (tmp_path / name).write_text(text)
+    done = cli(*NO_DATA, *words)
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_function_of_more_arguments_is_told_by_its_text(cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def score(w, more): return w.final\n\ndef fine(w, *more, way='x'): return w.final\n")
+    done = cli(*NO_DATA, "method.criterion=mine.score", "--cfg", "job")  # torch is never imported for this
+    assert done.returncode == 2 and "the dotted path of a function of one argument" in done.stderr
+    assert cli(*NO_DATA, "method.criterion=mine.fine", "--cfg", "job").returncode == 0
+
+
+@pytest.mark.parametrize("backbone", ["lenet_300_100", "conv6", "resnet18_cifar", "vgg19", "fold_mlp", "few_shot_conv4"])
+def test_layers_are_known_without_data_and_have_no_content(backbone: str, compose: Callable) -> None:
+    nets = list(early.sketches(compose("method=dense", "data=mnist", f"backbone={backbone}")))
+    names = {tuple(name for name, _ in net.named_modules()) for net in nets}
+    assert len(names) == 1, "whatever the shape of the inputs"
+    assert all(weight.is_meta for net in nets for weight in net.parameters())
