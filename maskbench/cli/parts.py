@@ -11,6 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from maskbench.backbones import superposed
 from maskbench.cli.command_line import choices, one_line
 from maskbench.common import identity, knobs
 from maskbench.common.errors import UsageError
@@ -135,8 +136,7 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     folders = list(folders) or [identity.conf_dir()]
     wrong = list(task_mistakes(method, task, folders))
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
-    if wrong := init_mistake(cfg, method, folders):
-        yield wrong
+    yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
