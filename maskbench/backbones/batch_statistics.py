@@ -46,7 +46,7 @@ class BatchStatistics(nn.Module):
 
 
 def statistics(x: Tensor, first: int | None, eps: float) -> tuple[Tensor, Tensor]:
-    """(mean, 1 / deviation) of each unit over rows and places of [rows, units, ...], or of its `first` rows: [1, units, 1, ...]."""
+    """(mean, 1 / deviation) of each unit over places and rows of [rows, units, ...], or its `first` rows: [1, units, 1, ...]."""
     counted = x if first is None else x[:first]
     variance, mean = torch.var_mean(counted, [0, *range(2, x.ndim)], correction=0, keepdim=True)
     return mean, torch.rsqrt(variance + eps)

@@ -204,7 +204,8 @@ def loss_mistake(loss: Mapping[str, Any], data: Mapping[str, Any]) -> str | None
     if needs is None or not isinstance(gives, list) or needs in gives or not {"classes", "numbers"} & set(gives):
         return None
     name = str(loss["_target_"]).rpartition(".")[2]
-    return f"loss={name} needs targets that are {needs}, and data={data.get('name')} has none; loss=cross_entropy leaves the data's own."
+    has = f"data={data.get('name')} has none; loss=cross_entropy leaves the data's own"
+    return f"loss={name} needs targets that are {needs}, and {has}."
 
 
 def init_mistake(cfg: DictConfig, method: Mapping[str, Any], folders: Sequence[Path]) -> str | None:

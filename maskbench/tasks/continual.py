@@ -104,9 +104,7 @@ def learn(
     }
 
 
-def infer(
-    method: Method, stages: list[Stage], stage: Stage, trials: int, group: int, pooling: Pooling
-) -> dict[str, Any]:
+def infer(method: Method, stages: list[Stage], stage: Stage, trials: int, group: int, pooling: Pooling) -> dict[str, Any]:
     """How well the method finds the stage of test images, per rule from one image and from a group; and how well it
     classifies when the first rule names the stage of a group, from its first image (the SupSup paper's protocol on
     permutations) or from all of it (on rotations): `unshared` counts a group under the wrong stage as wrong (GNu), `shared`
@@ -207,7 +205,8 @@ def report(
         matrices["stages_inferred"] = [row["confusion"] for row in inferred]  # counts of images or groups, [true, inferred]
         if rates[first] < 0.9:
             notes.append(
-                f"The stage is found from {'one image' if images == 1 else f'{images} images'} in {rates[first]:.1%} of trials (chance {1 / len(stages):.0%}): these "
+                f"The stage is found from {'one image' if images == 1 else f'{images} images'} in {rates[first]:.1%} of trials "
+                f"(chance {1 / len(stages):.0%}): these "
                 "stages are not separable that way, and the figure is reported as it is."
             )
     if recalled:

@@ -109,7 +109,7 @@ def logits(method: Method, stage: Stage, split: Split, first: int | None = None,
 
 
 def accuracy(method: Method, stage: Stage, split: Split, group: int | None = None) -> float:
-    """Share of the split that the mean over members gets right; `group`: images answered together (None: GROUP) where it counts."""
+    """Share of the split that the mean over members gets right; `group`: images answered together, where the net asks for it."""
     p, y = members(method, stage, split, group=group)
     return (p.mean(0).argmax(-1) == y).double().mean().item()
 

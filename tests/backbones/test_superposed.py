@@ -17,7 +17,10 @@ NORMS = [
     *("resnet20", "resnet18", "resnet18_cifar", "vgg19", "resnet34", "resnet50", "resnet101", "wide_resnet50", "mlp_200x3_norm"),
 ]
 REFUSED = {  # words -> the key it names, and what would do
-    "method=supsup": ("method.inference=[one_shot_H,one_shot_G,binary_H,binary_G]", "method.inference=[brute_force_H,brute_force_G]"),
+    "method=supsup": (
+        "method.inference=[one_shot_H,one_shot_G,binary_H,binary_G]",
+        "method.inference=[brute_force_H,brute_force_G]",
+    ),
     "method=supsup method.inference=[binary_H]": ("method.inference=[binary_H]", "method.inference=[]"),
     "method=supsup method.inference=[] method.boundaries=unknown": ("method.boundaries=unknown", "method.boundaries=given"),
     "method=batch_ensemble": ("method.inference=[one_shot_H]", "method.inference=[lowest_entropy,highest_probability]"),

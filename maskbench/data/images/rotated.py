@@ -85,6 +85,4 @@ def rotated(
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
     views = [Rotate(i * degrees, images.black, interpolation or "bilinear") for i in range(stages)]
-    return [
-        stage_of(images, seen(view), index=i, total=stages, name=f"{view.degrees:g} degrees") for i, view in enumerate(views)
-    ]
+    return [stage_of(images, seen(view), index=i, total=stages, name=f"{view.degrees:g} degrees") for i, view in enumerate(views)]

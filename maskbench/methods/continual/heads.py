@@ -67,7 +67,7 @@ class Heads(Method):
         return self.trunk == "random" or (self.trunk == "first" and self.stage > 0)
 
     def train(self, mode: bool = True) -> Self:
-        """A frozen trunk's norms stay in evaluation mode, so that their statistics are frozen too, unless each stage has its own."""
+        """A frozen trunk's norms stay in evaluation mode, their statistics frozen too, unless each stage has its own."""
         super().train(mode)
         if self.frozen and not self.statistics:
             freeze_batchnorm(self.net)
