@@ -13,6 +13,7 @@ from typing import Any
 from maskbench.common import knobs, signatures
 from maskbench.common.errors import UsageError
 
+Superposes = Mapping[str, Sequence[str] | Mapping[str, str | None]]
 BATCH_NO_STATS = "backbone.norm=batch_no_stats"
 
 
@@ -24,14 +25,12 @@ def mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str | Non
     if any(setting(backbone, name) != value for name, value in keeps.items()):
         return None
     net = ", ".join(f"backbone.{name}={value}" for name, value in keeps.items()) or f"backbone={backbone.get('name')}"
-    return refusal(method, superposes, net, f"{BATCH_NO_STATS}" if "norm" in keeps else "a backbone without such norms")
-
-
-Superposes = Mapping[str, Sequence[str] | Mapping[str, str | None]]
+    return refusal(method, superposes, net, BATCH_NO_STATS if "norm" in keeps else "a backbone without such norms")
 
 
 def refuse(method: Mapping[str, Any], superposes: Superposes, statistics: Sequence[str]) -> None:
-    """
+    """For a net that is there, whatever its file says.
+
     Args:
         method: its settings. superposes: of its class. statistics: names of what the net keeps.
 
