@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, max_pool2d, relu
+from torch.nn.functional import dropout, dropout1d, max_pool2d, relu
 
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
@@ -21,7 +21,8 @@ class ConvNet(nn.Module):
     Args:
         channels: of each convolution. pool_after: indices of the convolutions that a 2x2 max-pool follows.
         kernel: of every convolution. padding: of each, as torch takes it.
-        dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
+        dropout: shares dropped after the convolutions and after each hidden Linear layer, in training. drop_channels: after the
+            convolutions channels go as a whole.
         widths: of the hidden Linear layers. Every hidden layer is followed by ReLU and a gate; the pixels have one too.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
@@ -40,11 +41,12 @@ class ConvNet(nn.Module):
         bias: bool,
         init: Init,
         dropout: tuple[Share, Share] = (0.0, 0.0),
+        drop_channels: bool = False,
     ) -> None:
         super().__init__()
         need_images(shape, least=1)
         self.pool_after = frozenset(pool_after)
-        self.dropout = dropout
+        self.dropout, self.drop_channels = dropout, drop_channels
         self.inlet = Gate(prod(shape), inlet=True)
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, kernel, padding=p, bias=bias)
@@ -68,7 +70,11 @@ class ConvNet(nn.Module):
         return x.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(self.features(x), self.dropout[0])
+        x = self.features(x)
+        if self.drop_channels:
+            x = dropout1d(x.unflatten(1, (self.convs[-1].out_channels, -1)), self.dropout[0], self.training).flatten(1)
+        else:
+            x = self.drop(x, self.dropout[0])
         for layer, gate in zip(self.hidden, self.gates, strict=True):
             x = self.drop(gate(relu(layer(x))), self.dropout[1])
         return self.head(x)
@@ -150,12 +156,14 @@ def ConvExample(  # noqa: N802
     width: Positive = 1.0,
     bias: bool = True,
     init: Init = "glorot_normal",
+    drop_channels: bool | None = None,
 ) -> ConvNet:
     """The convolutional net of PyTorch's MNIST example: 3x3 convolutions without padding, one pool after them, dropout.
 
     Args:
         channels: of each convolution. widths: of the hidden Linear layers. width: multiplies every one of them.
         dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
+        drop_channels: after the convolutions, channels go as a whole (Dropout2d), as in that example; null: pixels one by one.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
@@ -170,4 +178,5 @@ def ConvExample(  # noqa: N802
         bias=bias,
         init=init,
         dropout=(dropout[0], dropout[1]),
+        drop_channels=bool(drop_channels),
     )

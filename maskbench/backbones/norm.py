@@ -5,18 +5,21 @@ from typing import Literal
 
 from torch import nn
 
+from maskbench.backbones.batch_statistics import GroupStatistics
 from maskbench.common.errors import UsageError
 
-Norm = Literal["batch", "none"]
+Norm = Literal["batch", "batch_no_stats", "none"]
 
 
 def norm_of(kind: Norm, affine: bool) -> Callable[[int], nn.Module]:
     """The norm layer of that name, to be made for a number of units.
 
-    `batch` keeps running statistics as buffers, and a gain and a shift if `affine`; `none` leaves its input as it is.
+    `batch` keeps running statistics as buffers, and a gain and a shift if `affine`; `batch_no_stats` keeps and learns nothing
+    and takes the statistics of the rows at hand, in testing too; `none` leaves its input as it is.
     """
     norms: dict[str, Callable[[int], nn.Module]] = {
         "batch": lambda units: nn.BatchNorm2d(units, affine=affine),
+        "batch_no_stats": lambda units: GroupStatistics(),
         "none": lambda units: nn.Identity(),
     }
     return norms[kind]

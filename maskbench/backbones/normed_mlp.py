@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -23,6 +24,8 @@ class NormedMLP(nn.Module):
         bias: of the head.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
+
+    keeps_statistics: ClassVar = {}  # superposed.py
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,10 +29,13 @@ class ResNet(nn.Module):
         blocks: how many of them each stage has.
         shortcut: what passes around a block that changes the shape: `conv`, a 1x1 convolution and a norm; or `pad`,
             every second pixel and zeros for the new channels, which has no weights.
-        norm: `batch` or `none`. affine: whether it has a gain and a shift.
+        norm: `batch`, `batch_no_stats` (statistics of the rows at hand, in testing too) or `none`. affine: whether `batch` has a
+            gain and a shift.
         bias: of `head`, and of the convolutions when there is no norm behind them.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
+
+    keeps_statistics: ClassVar = {"norm": "batch"}  # superposed.py
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
 from torchvision.models import resnet
@@ -25,10 +25,13 @@ class ImageNetResNet(resnet.ResNet):
         block: `basic` or `bottleneck`. layers: blocks of each stage.
         width: 1; methods that may widen a net name it.
         width_per_group: of the convolutions inside a bottleneck; 128 makes the wide nets.
-        norm: `batch` or `none`. affine: whether it has a gain and a shift.
+        norm: `batch`, `batch_no_stats` (statistics of the rows at hand, in testing too) or `none`. affine: whether `batch` has a
+            gain and a shift.
         bias: of `head`; the convolutions have none.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
+
+    keeps_statistics: ClassVar = {"norm": "batch"}  # superposed.py
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
@@ -19,10 +19,13 @@ class VGG(nn.Module):
 
     Args:
         blocks: convolutions of each group. channels: of each group's convolutions. width: multiplies them.
-        norm: `batch` or `none`. affine: whether it has a gain and a shift.
+        norm: `batch`, `batch_no_stats` (statistics of the rows at hand, in testing too) or `none`. affine: whether `batch` has a
+            gain and a shift.
         bias: of `head`, and of the convolutions when there is no norm behind them.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
+
+    keeps_statistics: ClassVar = {"norm": "batch"}  # superposed.py
 
     def __init__(
         self,

@@ -11,18 +11,19 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from maskbench.backbones import superposed
 from maskbench.cli.command_line import choices, one_line
 from maskbench.common import identity, knobs, signatures
 from maskbench.common.errors import UsageError
 from maskbench.runs.build import TARGETS, WORDS, each_logger
 from maskbench.tasks import fulfilment
 
-PARTS = ("method", "data", "backbone", "optimizer", "schedule", "task", "trainer", "logger")
+PARTS = ("method", "data", "backbone", "optimizer", "schedule", "loss", "task", "trainer", "logger")
 TRAINER = "pytorch_lightning.trainer.trainer.Trainer"  # a long file: read where a key of it was set, and only then
 BUILT_IN = {"max_epochs", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"}
 HANDED = knobs.HANDED_OVER | {"method": {"net"}, "backbone": {"shape"}, "trainer": BUILT_IN}  # what no config may set
 COMPLETE = {"method", "data", "backbone", "task"}  # whose arguments without a default must all be there
-LATER = {"optimizer", "schedule"}  # made when a phase of training begins: partial until then
+LATER = {"optimizer", "schedule", "loss"}  # called in training: partial until then
 GRAPHS = ("capturable", "differentiable")  # keys of torch's optimisers
 UNTAKEN = "the loop's steps are neither differentiated nor captured in a CUDA graph"
 SHOWN = 8  # choices that would do
@@ -65,6 +66,8 @@ def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
         for one in [*chosen, {"_target_": node.get("_target_")} | {k: v for k, v in node.items() if k not in taken}]:
             yield from part_mistakes(part, one)
         return
+    if part == "loss" and not node:
+        return  # that of the data
     if "_target_" not in node:
         yield f"{part} has no _target_: choose one with {part}=NAME."
         return
@@ -133,8 +136,8 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     folders = list(folders) or [identity.conf_dir()]
     wrong = list(task_mistakes(method, task, folders)) or list(keyword_mistakes(method, task))
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
-    if wrong := init_mistake(cfg, method, folders):
-        yield wrong
+    yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
+    yield from filter(None, [loss_mistake(plain(cfg, "loss"), data)])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
@@ -211,6 +214,16 @@ def data_mistake(task: Mapping[str, Any], data: Mapping[str, Any], folders: Sequ
     more = ", ..." if len(others) > SHOWN else ""
     would = f"data={', '.join(others[:SHOWN])}{more} would do" if others else "no data here would do"
     return f"data={data.get('name')}: task={task.get('name')} {wrong}; {would}."
+
+
+def loss_mistake(loss: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
+    """Why data cannot be learnt by a loss that says which targets it needs."""
+    needs, gives = loss.get("needs"), data.get("gives")
+    if needs is None or not isinstance(gives, list) or needs in gives or not {"classes", "numbers"} & set(gives):
+        return None
+    name = str(loss["_target_"]).rpartition(".")[2]
+    has = f"data={data.get('name')} has none; loss=cross_entropy leaves the data's own"
+    return f"loss={name} needs targets that are {needs}, and {has}."
 
 
 def init_mistake(cfg: DictConfig, method: Mapping[str, Any], folders: Sequence[Path]) -> str | None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ class Run:
             UsageError: validation is to choose, and a stage holds no rows out for it.
         """
         stages = make(self.cfg.data, root=Path(self.cfg.paths.data).expanduser(), seed=self.cfg.seed)
+        if OmegaConf.select(self.cfg, "loss"):  # an older record has none
+            stages = [replaced(stage, criterion=make(self.cfg.loss)) for stage in stages]
         if self.cfg.objective == VALIDATION and not all(stage.holds_out for stage in stages):
             raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")
         return stages

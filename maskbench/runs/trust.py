@@ -23,7 +23,7 @@ CALLED = re.compile(r"[\s'\"]*([\w.]*)")  # behind `${mb_call:`; one that is com
 # ${name: and ${a.reference}; the name of a resolver may itself be computed, which fits neither
 INTERPOLATION = re.compile(r"\$\{\s*(?:(?P<resolver>[\w.]+)\s*:|(?P<reference>[\w.\[\]]+)\s*\})")
 CLASSES = re.compile(r"maskbench\.(?:methods|backbones)\.")  # rooms whose public classes are parts
-FUNCTIONS = re.compile(r"maskbench\.(?:training\.schedules|training\.optimizers|runs\.loggers|masks\.criteria)\.\w+")
+FUNCTIONS = re.compile(r"maskbench\.(?:training\.(?:schedules|optimizers|losses)|runs\.loggers|masks\.criteria)\.\w+")
 OPTIMIZER = re.compile(r"torch\.optim\.[A-Z]\w*")
 NAMED = re.compile(r": *(maskbench(?:\.\w+)+)(?=[\s,}])")  # in a config file
 SHOWN = 4  # things that a refusal names

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.common.knobs import Count, Whole
 from maskbench.data.stage import Stage
 from maskbench.tasks.contracts import Continual, InfersStage, Recalls
@@ -20,10 +21,20 @@ GROUP = 128  # images that share one inference of their stage (the SupSup paper'
 
 
 Which = Literal["seen", "full", "final"]
+Pooling = Literal["first", "all"]
 
 
 def run(
-    method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, matrix: Which, probe: Whole, trials: Count
+    method: Method,
+    stages: list[Stage],
+    fit: Callable,
+    journal: Journal,
+    *,
+    matrix: Which,
+    probe: Whole,
+    trials: Count,
+    group: Count | None = None,
+    pooling: Pooling | None = None,
 ) -> Outcome:
     """Continual learning: learn every stage in order; after each, test those seen.
 
@@ -32,18 +43,26 @@ def run(
             answer is defined; `final`: only the last row.
         probe: test inputs of each stage whose logits are kept, to measure drift bit for bit.
         trials: single images per stage and rule by which task inference is measured.
+        group: test images of a stage that share one inference of their stage, and one answer where the net standardises by
+            the images at hand; null: 128.
+        pooling: which images of a group the stage is inferred from: `first`, the first one alone (null), or `all`.
     """
+    group, pooling = group or GROUP, pooling or "first"
     need("continual", Continual, method, stages, instead="data=splitmnist")
     infers = bool(rules_of(method))
     recalls = isinstance(method, Recalls)
     journal.expected = len(stages) * (1 + infers + recalls) + (matrix == "full")
     start: list[float | None] = [None] * len(stages)
     if matrix == "full":
-        start = journal.part("untrained", partial(untrained, method, stages))["accuracy"]
+        start = journal.part("untrained", partial(untrained, method, stages, group))["accuracy"]
     lessons: list[dict[str, Any]] = []
     for stage in stages:
-        lessons.append(journal.part(stage.name, partial(learn, method, stages, stage, lessons, fit, matrix, probe)))
-    inferred = [journal.part(f"infer {stage.name}", partial(infer, method, stages, stage, trials)) for stage in stages if infers]
+        lessons.append(journal.part(stage.name, partial(learn, method, stages, stage, lessons, fit, matrix, probe, group)))
+    inferred = [
+        journal.part(f"infer {stage.name}", partial(infer, method, stages, stage, trials, group, pooling))
+        for stage in stages
+        if infers
+    ]
     recalled = [journal.part(f"recall {stage.name}", partial(recall, method, stages, stage)) for stage in stages if recalls]
     return report(method, stages, lessons, inferred, recalled, start)
 
@@ -53,14 +72,14 @@ def rules_of(method: Method) -> tuple[str, ...]:
     return method.inference_rules if isinstance(method, InfersStage) else ()
 
 
-def untrained(method: Method, stages: list[Stage]) -> dict[str, Any]:
+def untrained(method: Method, stages: list[Stage], group: int) -> dict[str, Any]:
     """Test accuracy on each stage before anything is learnt: what forward transfer compares with. None where the method
     has no answer yet."""
-    return {"accuracy": [evaluate.accuracy(method, s, s.test) if method.has_learned(s) else None for s in stages]}
+    return {"accuracy": [evaluate.accuracy(method, s, s.test, group) if method.has_learned(s) else None for s in stages]}
 
 
 def learn(
-    method: Method, stages: list[Stage], stage: Stage, before: list[dict], fit: Callable, matrix: Which, probe: int
+    method: Method, stages: list[Stage], stage: Stage, before: list[dict], fit: Callable, matrix: Which, probe: int, group: int
 ) -> dict[str, Any]:
     """One lesson: learn the stage, then test it and the others; the row R[stage, :] and the largest logit change so far."""
     seconds = fit.cpu_seconds
@@ -71,51 +90,59 @@ def learn(
         seen = other.index <= stage.index
         wanted = {"seen": seen, "full": True, "final": stage.last or other is stage}[matrix]
         if wanted and method.has_learned(other):
-            row[other.index] = evaluate.accuracy(method, other, other.test)
+            row[other.index] = evaluate.accuracy(method, other, other.test, group)
             if other.index < stage.index:
-                now = evaluate.logits(method, other, other.test, probe)
+                now = evaluate.logits(method, other, other.test, probe, group)
                 drift = max(drift, (now.cpu() - before[other.index]["logits"]).abs().max().item())
     return {
         "accuracy": row,
         "drift": drift,
-        "logits": evaluate.logits(method, stage, stage.test, probe).cpu(),
+        "logits": evaluate.logits(method, stage, stage.test, probe, group).cpu(),
         "extra_metrics": method.extra_metrics(),
         "cpu_seconds": fit.cpu_seconds - seconds,
         "headline": {"accuracy": row[stage.index]},
     }
 
 
-def infer(method: Method, stages: list[Stage], stage: Stage, trials: int) -> dict[str, Any]:
-    """How well the method finds the stage of test images, per rule from one image and from a group of GROUP; and how
-    well it classifies when the first rule names the stage of a group from its first image (the SupSup paper's protocol):
-    `unshared` counts a group under the wrong stage as wrong (GNu), `shared` asks for the class alone (GNs).
+def infer(method: Method, stages: list[Stage], stage: Stage, trials: int, group: int, pooling: Pooling) -> dict[str, Any]:
+    """How well the method finds the stage of test images, per rule from one image and from a group; and how well it
+    classifies when the first rule names the stage of a group, from its first image (the SupSup paper's protocol on
+    permutations) or from all of it (on rotations): `unshared` counts a group under the wrong stage as wrong (GNu), `shared`
+    asks for the class alone (GNs).
     """
     method.eval()
     x, y = stage.test.tensors(evaluate.device_of(method))
     singles = x[:: max(1, len(x) // trials)][:trials, None]
-    whole = len(x) // GROUP * GROUP
-    groups = x[:whole].reshape(-1, GROUP, *x.shape[1:]) if whole else x[None]
+    whole = len(x) // group * group
+    groups = x[:whole].reshape(-1, group, *x.shape[1:]) if whole else x[None]
     first, *_ = method.inference_rules
-    rates, confusion = {}, []
+    rates, found = {}, {}
     for rule in method.inference_rules:
-        for images in (singles, groups):
+        for images, kind in ((singles, "first"), (groups, "all")):
             answers = method.infer(images, rule)
             rates[f"{rule}_{images.shape[1]}"] = (answers == stage.index).double().mean().item()
-            if rule == first and images is singles:
-                confusion = [(answers == other.index).sum().item() for other in stages]
-    answered = method.infer(x[::GROUP, None], first).repeat_interleave(GROUP)[: len(x)]
+            found.setdefault(kind, answers)  # by the first rule
+    if pooling == "first":
+        named = method.infer(x[::group, None], first)
+    elif whole == len(x) or not whole:
+        named = found["all"]
+    else:  # the last group is filled up with rows from the start
+        named = torch.cat([found["all"], method.infer(torch.cat([x[whole:], x])[None, :group], first)])
+    answered = named.repeat_interleave(group)[: len(x)]
     right = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     with torch.no_grad():
         for other in answered.unique().tolist():
             rows = (answered == other).nonzero().squeeze(1)
-            p = torch.cat([method.predict(part, stages[other]).mean(0) for part in x[rows].split(evaluate.BATCH)])
-            right[rows] = p.argmax(-1) == y[rows]
+            size = group if answers_in_groups(method.net) else evaluate.BATCH
+            answers = evaluate.answers(method, partial(method.predict, stage=stages[other]), x[rows].split(size), group)
+            right[rows] = torch.cat([p.mean(0) for p in answers]).argmax(-1) == y[rows]
     return {
         "unshared": (right & (answered == stage.index)).double().mean().item(),
         "shared": right.double().mean().item(),
         "rates": rates,
-        "confusion": confusion,
-        "headline": {"stage found": rates[f"{first}_1"]},
+        "images": 1 if pooling == "first" else groups.shape[1],
+        "confusion": [(found[pooling] == other.index).sum().item() for other in stages],
+        "headline": {"stage found": rates[f"{first}_{1 if pooling == 'first' else groups.shape[1]}"]},
     }
 
 
@@ -169,15 +196,17 @@ def report(
     notes, matrices = [], {"accuracy": matrix}
     if inferred:
         rates = {rule: _mean([row["rates"][rule] for row in inferred]) for rule in inferred[0]["rates"]}
-        first = f"{method.inference_rules[0]}_1"
+        images = inferred[0].get("images", 1)  # a part of before does not say it
+        first = f"{method.inference_rules[0]}_{images}"
         numbers["average_accuracy_inferred"] = _mean([row["unshared"] for row in inferred])
         numbers["average_accuracy_inferred_shared"] = _mean([row["shared"] for row in inferred])
         numbers["task_inference_accuracy"] = rates[first]
         numbers |= {f"task_inference_accuracy/{rule}": rate for rule, rate in rates.items()}
-        matrices["stages_inferred"] = [row["confusion"] for row in inferred]  # counts of single images, [true, inferred]
+        matrices["stages_inferred"] = [row["confusion"] for row in inferred]  # counts of images or groups, [true, inferred]
         if rates[first] < 0.9:
             notes.append(
-                f"The stage is found from one image in {rates[first]:.1%} of trials (chance {1 / len(stages):.0%}): these "
+                f"The stage is found from {'one image' if images == 1 else f'{images} images'} in {rates[first]:.1%} of trials "
+                f"(chance {1 / len(stages):.0%}): these "
                 "stages are not separable that way, and the figure is reported as it is."
             )
     if recalled:

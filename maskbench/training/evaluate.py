@@ -1,29 +1,80 @@
-"""A method's predictions over a whole split, and their loss and accuracy: without gradients, in evaluation mode."""
+"""A method's predictions over a whole split, and their loss and accuracy: without gradients, in evaluation mode.
+
+A net that standardises by the rows at hand (backbone.norm=batch_no_stats) is asked in groups of a stated size, the last one
+filled up with rows from the start whose second answers are dropped: neither memory nor device has a part in an answer.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.data.stage import Split, Stage, log_probabilities, probabilities
 from maskbench.training.method import Method
 
 BATCH = 1000  # images at a time: large enough for a CPU, small enough for convolutions
+GROUP = 128  # images that are answered together by nets that standardise by them
 
 
 def device_of(method: Method) -> torch.device:
     return next(method.parameters()).device
 
 
+def answers(
+    method: Method, answer: Callable[[Tensor], Tensor], parts: Iterable[Tensor], group: int | None = None
+) -> Iterator[Tensor]:
+    """`answer` (inputs -> [..., rows, outputs]) to inputs that come in `parts` [rows, ...]; in groups where the net asks for
+    them, of `group` rows (None: GROUP)."""
+    if not answers_in_groups(method.net):
+        return map(answer, parts)
+    return (answer(x)[..., :count, :] for x, count in groups_of(parts, group or GROUP))
+
+
+def groups_of(parts: Iterable[Tensor], size: int) -> Iterator[tuple[Tensor, int]]:
+    """Rows that come in parts, dealt anew: (`size` rows, how many of them count). The last group is filled up with rows from the
+    start, again and again if need be, which do not count."""
+    start, rest = None, []
+    for part in parts:
+        rest = [*rest, part]
+        if sum(map(len, rest)) < size:
+            continue
+        groups = torch.cat(rest).split(size)
+        start = groups[0] if start is None else start
+        yield from ((group, size) for group in groups[:-1])
+        rest = [groups[-1]]
+    if rest:
+        last = torch.cat(rest)
+        start = last if start is None else start
+        yield torch.cat([last, start[torch.arange(size - len(last), device=last.device) % len(start)]]), len(last)
+
+
+def pieces(
+    method: Method, answer: Callable[[Tensor], Tensor], split: Split, first: int | None, group: int | None = None
+) -> tuple[list[Tensor], Tensor]:
+    """(answers in pieces, targets [n]) on a split, or on its `first` rows."""
+    targets = []
+
+    def inputs() -> Iterator[Tensor]:
+        for x, y in split.batches(BATCH, device_of(method), first):
+            targets.append(y)
+            yield x
+
+    made = list(answers(method, answer, inputs(), group))
+    return made, torch.cat(targets)
+
+
 @torch.no_grad()
-def members(method: Method, stage: Stage, split: Split, first: int | None = None, mode: str = "") -> tuple[Tensor, Tensor]:
+def members(
+    method: Method, stage: Stage, split: Split, first: int | None = None, mode: str = "", group: int | None = None
+) -> tuple[Tensor, Tensor]:
     """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows, by one of `prediction_modes`."""
     method.eval()
     predict = method.prediction_modes()[mode]
-    parts = [(predict(x, stage), y) for x, y in split.batches(BATCH, device_of(method), first)]
-    return torch.cat([p for p, _ in parts], 1), torch.cat([y for _, y in parts])
+    parts, y = pieces(method, lambda x: predict(x, stage), split, first, group)
+    return torch.cat(parts, 1), y
 
 
 @torch.no_grad()
@@ -31,8 +82,8 @@ def log_members(method: Method, stage: Stage, split: Split, first: int | None = 
     """(log-probabilities [members, n, classes], float64, targets [n]), of classes what `members` gives as probabilities."""
     method.eval()
     predict = method.prediction_modes()[mode]
-    parts = [(logs(predict, x, stage), y) for x, y in split.batches(BATCH, device_of(method), first)]
-    return torch.cat([p for p, _ in parts], 1), torch.cat([y for _, y in parts])
+    parts, y = pieces(method, lambda x: logs(predict, x, stage), split, first)
+    return torch.cat(parts, 1), y
 
 
 def logs(predict: Callable[[Tensor, Stage], Tensor], x: Tensor, stage: Stage) -> Tensor:
@@ -51,15 +102,15 @@ def logs(predict: Callable[[Tensor, Stage], Tensor], x: Tensor, stage: Stage) ->
 
 
 @torch.no_grad()
-def logits(method: Method, stage: Stage, split: Split, first: int | None = None) -> Tensor:
+def logits(method: Method, stage: Stage, split: Split, first: int | None = None, group: int | None = None) -> Tensor:
     """The network's outputs [n, outputs] on a split, or on its `first` rows."""
     method.eval()
-    return torch.cat([method.logits(x, stage) for x, _ in split.batches(BATCH, device_of(method), first)])
+    return torch.cat(pieces(method, lambda x: method.logits(x, stage), split, first, group)[0])
 
 
-def accuracy(method: Method, stage: Stage, split: Split) -> float:
-    """Share of the split that the mean over members gets right."""
-    p, y = members(method, stage, split)
+def accuracy(method: Method, stage: Stage, split: Split, group: int | None = None) -> float:
+    """Share of the split that the mean over members gets right; `group`: images answered together, where the net asks for it."""
+    p, y = members(method, stage, split, group=group)
     return (p.mean(0).argmax(-1) == y).double().mean().item()
 
 

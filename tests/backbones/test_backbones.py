@@ -220,6 +220,21 @@ def test_the_example_net_drops_units_in_training_only() -> None:
     assert not torch.equal(net.train()(x), net(x))
 
 
+def test_the_example_net_may_drop_whole_channels_after_its_convolutions() -> None:
+    from maskbench.backbones.conv import ConvExample
+
+    net = ConvExample((1, 28, 28), 10, channels=[4, 6], widths=[8], dropout=[0.5, 0.0], drop_channels=True).train()
+    seen = []
+    net.hidden[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x = torch.randn(64, 1, 28, 28)
+    net(x)
+    whole, kept = net.features(x).unflatten(1, (6, -1)), seen[0].unflatten(1, (6, -1))
+    gone = (kept == 0).all(-1)
+    assert 0.3 < gone.double().mean() < 0.7
+    torch.testing.assert_close(kept, torch.where(gone[..., None], 0, 2 * whole))
+    assert torch.equal(net.eval()(x), net(x)) and torch.equal(seen[-1], net.features(x))
+
+
 def test_a_table_is_refused_by_a_net_for_images_with_nets_that_take_it(compose: Callable, tmp_path: Path) -> None:
     bench = Run(compose("method=dense", "backbone=lenet5", "data=cubic"), tmp_path)
     with pytest.raises(UsageError, match="take backbone=fold_mlp or mlp_100x3"):

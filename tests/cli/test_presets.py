@@ -19,11 +19,10 @@ from maskbench.common import identity
 
 FOLDER = identity.conf_dir() / "experiment"
 OLD = json.loads((Path(__file__).parent / "old_presets.json").read_text())  # preset of before -> its key
-CHANGED = {  # preset of before that runs something else now -> the words with which it is the run of before
-    name: change["before"]
-    for change in yaml.safe_load((Path(__file__).parent / "changed_presets.yaml").read_text())
-    for name in change["presets"]
-}
+CHANGED: dict[str, str] = {}  # preset of before that runs something else now -> the words with which it is the run of before
+for change in yaml.safe_load((Path(__file__).parent / "changed_presets.yaml").read_text()):
+    for name in change["presets"]:
+        CHANGED[name] = f"{CHANGED.get(name, '')} {change['before']}"  # there may be several reasons
 MOVED = yaml.safe_load((FOLDER / "_moved.yaml").read_text())  # preset of before -> the command that is it now
 PRESETS = list(command_line.choices([FOLDER.parent], "experiment"))
 PAPERS = sorted({name.partition("/")[0] for name in [*PRESETS, *OLD]})

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskbench import masks
+from maskbench.backbones.norm import norm_of
 from maskbench.methods.continual import hopfield, supsup
 from maskbench.methods.continual.supsup import SupSup
 
@@ -86,5 +87,6 @@ def test_the_authors_norm_without_statistics_is_not_what_a_stage_answers_with(fr
     x = frozen["bn_x"]
     spread = x.var((0, 2, 3), correction=0, keepdim=True)
     torch.testing.assert_close((x - x.mean((0, 2, 3), keepdim=True)) / (spread + 1e-5).sqrt(), frozen["bn_y"])
+    torch.testing.assert_close(norm_of("batch_no_stats", affine=False)(3).eval()(x), frozen["bn_y"], atol=1e-6, rtol=1e-5)
     norm = nn.BatchNorm2d(3, affine=False)
     assert not torch.allclose(norm.eval()(x), frozen["bn_y"]) and math.isclose(norm.eps, 1e-5)

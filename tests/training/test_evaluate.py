@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from maskbench.backbones.batch_statistics import GroupStatistics
 from maskbench.data.stage import Origin, Split, Stage
 from maskbench.training import evaluate
 from maskbench.training.method import Method
@@ -74,3 +75,40 @@ def test_predictions_that_are_no_numbers_stay_so(stage: Stage) -> None:
     method = Method(nn.Linear(1, 2))
     nn.init.constant_(method.net.weight, torch.nan)
     assert evaluate.log_members(method, stage, stage.test)[0].isnan().all()
+
+
+# ---- nets that standardise by the rows at hand
+
+
+class Grouped(Method):
+    """A net that answers with its inputs, standardised over what it is asked together."""
+
+
+@pytest.mark.parametrize("rows", [5, 8, 20, 23])
+def test_groups_are_of_one_size_and_the_last_is_filled_up_from_the_start(rows: int) -> None:
+    x = torch.arange(rows).float()[:, None]
+    for parts in (x.split(3), x.split(50)):
+        made = list(evaluate.groups_of(parts, 8))
+        assert [len(group) for group, _ in made] == [8] * -(-rows // 8)
+        assert torch.equal(torch.cat([group[:count] for group, count in made]), x)
+        last, count = made[-1]
+        assert last[count:].flatten().tolist() == [float(i % min(rows, 8)) for i in range(8 - count)]
+    assert list(evaluate.groups_of([], 8)) == []
+
+
+def test_neither_batch_nor_split_size_has_a_part_in_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.randn(37, 3, 2, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(37, dtype=torch.long)
+    split = Split(x, y)
+    sizes = {"index": 0, "total": 1, "name": "far", "classes": (0, 1), "outputs": 12, "shape": (3, 2, 2)}
+    stage = Stage(train=split, val=split, test=split, origin=Origin("far", "synthetic"), **sizes)
+    method = Grouped(nn.Sequential(GroupStatistics(), nn.Flatten()))
+    method.register_parameter("where", nn.Parameter(torch.zeros(())))
+    found = evaluate.logits(method, stage, split, group=8)
+    for at in range(0, 32, 8):
+        torch.testing.assert_close(found[at : at + 8], method.net(x[at : at + 8]))
+    torch.testing.assert_close(found[32:], method.net(torch.cat([x[32:], x[:3]]))[:5])
+    assert torch.equal(evaluate.members(method, stage, split, group=8)[0][0], found.softmax(-1))
+    assert not torch.equal(evaluate.logits(method, stage, split, group=16), found)
+    assert torch.equal(evaluate.logits(method, stage, split, group=128), evaluate.logits(method, stage, split))
+    monkeypatch.setattr(evaluate, "BATCH", 5)
+    assert torch.equal(evaluate.logits(method, stage, split, group=8), found)

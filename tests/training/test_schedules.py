@@ -38,3 +38,16 @@ def test_a_warm_up_longer_than_the_phase_divides_by_nothing(total: int) -> None:
 def test_cosine_in_stairs_goes_down_once_an_epoch() -> None:
     values = [schedules.cosine(step, 50, stairs=5) for step in range(50)]
     assert values == [schedules.cosine(10 * epoch, 50) for epoch in range(5) for _ in range(10)]
+
+
+def test_a_warm_up_may_come_to_the_whole_rate_after_its_last_step() -> None:
+    assert [schedules.cosine(step, 100, warmup=4, peak="after") for step in range(5)] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert [schedules.cosine(step, 100, warmup=4, peak="within") for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_by_epoch_the_rate_changes_with_the_epoch_alone_and_warms_up_for_some() -> None:
+    rates = [schedules.cosine_by_epoch(step, 30, epochs=10, warmup=4) for step in range(30)]
+    assert all(len(set(rates[at : at + 3])) == 1 for at in range(0, 30, 3))
+    assert rates[0:12:3] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[12::3] == pytest.approx([0.5 * (1 + math.cos(math.pi * e / 6)) for e in range(6)])
+    assert schedules.cosine_by_epoch(29, 30, epochs=10) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.9)))

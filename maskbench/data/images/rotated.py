@@ -15,18 +15,21 @@ from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
 
 ROWS = 4096  # turned at a time: bounds the memory of intermediate values
+Interpolation = Literal["bilinear", "nearest"]
 
 
 @dataclass(frozen=True)
 class Rotate:
-    """Turn images counter-clockwise about their centre, bilinearly; what comes in from outside is `black`."""
+    """Turn images counter-clockwise about their centre; what comes in from outside is `black`."""
 
     degrees: float
     black: float
+    interpolation: Interpolation = "bilinear"
 
     @property
     def key(self) -> str:
-        return f"rotate {self.degrees!r} over {self.black!r}"
+        rule = "" if self.interpolation == "bilinear" else f" {self.interpolation}"
+        return f"rotate {self.degrees!r} over {self.black!r}{rule}"
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.degrees % 360 == 0:
@@ -38,7 +41,8 @@ class Rotate:
         turned = torch.empty_like(x)
         for old, new in zip(x.split(ROWS), turned.split(ROWS), strict=True):
             # relative to black, so that the zeros outside are black
-            sampled = F.grid_sample(old - self.black, grid.expand(len(old), -1, -1, -1), align_corners=False)
+            places = grid.expand(len(old), -1, -1, -1)
+            sampled = F.grid_sample(old - self.black, places, mode=self.interpolation, align_corners=False)
             torch.add(sampled, self.black, out=new)
         return turned
 
@@ -53,6 +57,7 @@ def rotated(
     source: Literal["auto", "folder", "torchvision", "package", "sample"],
     root: Path,
     seed: int,
+    interpolation: Interpolation | None = None,
 ) -> list[Stage]:
     """Stages of all classes; the first one is upright.
 
@@ -65,6 +70,8 @@ def rotated(
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the validation images.
+        interpolation: what a pixel of a turned image is made of: `bilinear` (null), the four nearest ones, or `nearest`, as
+            in the released SupSup code.
 
     Raises:
         UsageError: `degrees` is not finite, or images are in colour.
@@ -77,7 +84,5 @@ def rotated(
     def seen(view: Rotate) -> Splits:  # rows and labels are shared by all stages
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
-    return [
-        stage_of(images, seen(Rotate(i * degrees, images.black)), index=i, total=stages, name=f"{i * degrees:g} degrees")
-        for i in range(stages)
-    ]
+    views = [Rotate(i * degrees, images.black, interpolation or "bilinear") for i in range(stages)]
+    return [stage_of(images, seen(view), index=i, total=stages, name=f"{view.degrees:g} degrees") for i, view in enumerate(views)]

@@ -6,7 +6,7 @@ stage is not given, all stages answer and the surest one counts, or the gradient
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch.distributions import Categorical
 from torch.func import functional_call
 
 from maskbench import masks
+from maskbench.backbones import superposed
+from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.knobs import NonNegative
 from maskbench.data.stage import Stage
@@ -37,6 +39,8 @@ class BatchEnsemble(Method):
             takes one backward pass. The first one's answers count as 'inferred'; []: the stage is never inferred.
     """
 
+    superposes: ClassVar = {"inference": ["one_shot_H"]}
+
     def __init__(
         self,
         net: nn.Module,
@@ -50,6 +54,7 @@ class BatchEnsemble(Method):
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.factors = TensorStore(moving=True)  # <stage>/s/<weight> [outputs], <stage>/t/<weight> [inputs]
         self.statistics = NormStatistics(net)
+        superposed.refuse({"inference": inference}, self.superposes, self.statistics.names)
         self.register_buffer("learnt", torch.tensor(0))  # stages finished so far
         self.stage = 0  # in training; follows from the stage that learns
 
@@ -110,7 +115,8 @@ class BatchEnsemble(Method):
         scores = []
         for stage in range(int(self.learnt)):
             tensors = self.answering(stage)
-            values = [doubt(functional_call(self.net, tensors, (x,))) for x in groups.flatten(0, 1).split(CHUNK)]
+            together = groups if answers_in_groups(self.net) else groups.flatten(0, 1).split(CHUNK)
+            values = [doubt(functional_call(self.net, tensors, (x,))) for x in together]
             scores.append(torch.cat(values).reshape(groups.shape[:2]).mean(1))
         return torch.stack(scores, 1)
 

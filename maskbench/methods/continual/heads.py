@@ -10,7 +10,7 @@ from typing import Literal, Self, final
 from torch import Tensor, nn
 
 from maskbench.backbones.norm import freeze_batchnorm
-from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.backbones.per_stage import NormStatistics, PrivateHeads
 from maskbench.common.knobs import NonNegative
 from maskbench.data.stage import Stage
 from maskbench.training.method import Method
@@ -25,21 +25,36 @@ class Heads(Method):
         trunk: all before the head: `shared`, trained on through all stages; `first`, trained with the first stage, then
             frozen; `random`, never trained. A frozen trunk's norms are frozen too, statistics included.
         trunk_lr: times the learning rate, in the stages that train the trunk.
+        statistics: of the trunk's norms: `trunk`, they go with it (null); or `per_stage`, each stage has its own, which follow
+            its data under a frozen trunk too (SupSup's code).
     """
 
-    def __init__(self, net: nn.Module, *, trunk: Literal["shared", "first", "random"], trunk_lr: NonNegative = 1.0) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        trunk: Literal["shared", "first", "random"],
+        trunk_lr: NonNegative = 1.0,
+        statistics: Literal["trunk", "per_stage"] | None = None,
+    ) -> None:
         super().__init__(net)
         self.trunk, self.trunk_lr = trunk, trunk_lr
         self.heads = PrivateHeads(net.head)
+        self.statistics = NormStatistics(net) if statistics == "per_stage" else None
         self.stage = 0  # in training; follows from the stage that learns
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.stage = stage.index
         self.heads.open(stage.index, self.net.head)
+        if self.statistics:
+            self.statistics.restart(self.net)
         fit(self, stage, lr=1.0 if self.frozen else self.trunk_lr)
+        if self.statistics:
+            self.statistics.keep(self.net, stage.index)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        return self.heads.of(stage.index)
+        own = self.statistics.of(stage.index) if self.statistics and stage.index in self.statistics else {}
+        return self.heads.of(stage.index) | own
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.heads.of(self.stage).values()
@@ -52,9 +67,9 @@ class Heads(Method):
         return self.trunk == "random" or (self.trunk == "first" and self.stage > 0)
 
     def train(self, mode: bool = True) -> Self:
-        """A frozen trunk's norms stay in evaluation mode, so that their statistics are frozen too."""
+        """A frozen trunk's norms stay in evaluation mode, their statistics frozen too, unless each stage has its own."""
         super().train(mode)
-        if self.frozen:
+        if self.frozen and not self.statistics:
             freeze_batchnorm(self.net)
         return self
 
@@ -62,6 +77,7 @@ class Heads(Method):
         return stage.index in self.heads
 
     def memory(self) -> dict[str, int]:
-        """One trunk (a random one is a seed) and a head per stage."""
+        """One trunk (a random one is a seed); per stage a head, and norm statistics where they are its own."""
         net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
-        return {"shared": 8 if self.trunk == "random" else net - self.heads.bytes, "stage": self.heads.bytes}
+        own = self.heads.bytes + (self.statistics.bytes if self.statistics else 0)
+        return {"shared": 8 if self.trunk == "random" else net - own, "stage": own}

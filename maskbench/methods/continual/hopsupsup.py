@@ -10,13 +10,15 @@ paper's net (backbone=fc2048_norm), which standardises over the batch at hand, a
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskbench import masks
+from maskbench.backbones import superposed
+from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, NonNegative, Share, Whole, Within
 from maskbench.data.stage import Stage
@@ -44,6 +46,8 @@ class HopSupSup(Method):
             (the paper: one; which valley it ends in depends on the order).
     """
 
+    superposes: ClassVar = {"rule": {"storkey": None, "hebb": None}}  # a mask is recalled from all of them
+
     def __init__(
         self,
         net: nn.Module,
@@ -58,6 +62,7 @@ class HopSupSup(Method):
         recall_tries: Count = 1,
     ) -> None:
         super().__init__(net)
+        superposed.refuse({"rule": rule}, self.superposes, NormStatistics(net).names)
         self.rule, self.gamma, self.recall_batch = hopfield.RULES[rule], gamma, recall_batch
         self.recall_settle, self.recall_tries = recall_settle, recall_tries
         self.descent = {"lr": recall_lr, "momentum": recall_momentum, "weight_decay": recall_decay}

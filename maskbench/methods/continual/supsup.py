@@ -7,13 +7,15 @@ coefficients names it.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskbench import masks
+from maskbench.backbones import superposed
+from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, NonNegative, Positive
@@ -31,7 +33,8 @@ class SupSup(Method):
 
     Args:
         net: a backbone without biases and affine norms, its weights drawn once (the paper: signed Kaiming constant). Running
-            norm statistics are kept per stage.
+            norm statistics are kept per stage, so that rules which superpose masks need a net without
+            (backbone.norm=batch_no_stats).
         inference: rules for finding the stage, `<search>_<objective>`, search one_shot, binary or brute_force, objective H
             or G. The first one's answers count as 'inferred'; []: stages are never inferred.
         density_scale: None: a mask is [score >= 0], about half of the weights (the paper's MNIST runs). c: per layer the top
@@ -44,6 +47,8 @@ class SupSup(Method):
         floor: the rule counts at least so many masks, untrained ones among them.
         most: masks at most.
     """
+
+    superposes: ClassVar = {"inference": ["one_shot_H", "one_shot_G", "binary_H", "binary_G"], "boundaries": {"unknown": "given"}}
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class SupSup(Method):
         self.book = MaskBank({name: w.shape for name, w in self.w.items()})
         self.totals = TensorStore()  # of the scores learnt so far, where they are transferred
         self.statistics = NormStatistics(net)
+        superposed.refuse({"inference": inference, "boundaries": boundaries}, self.superposes, self.statistics.names)
         self.register_buffer("classes", torch.tensor(0))  # l, the real outputs; those after them are superfluous
         self.slots = TensorStore()  # which mask of the book answers a finished stage
         if boundaries == "unknown":
@@ -133,6 +139,7 @@ class SupSup(Method):
             return
         if self.transfer == "nearest":
             x, _ = stage.train.tensors(self.classes.device, first=128)
+            self.eval()  # asked, not trained: in training mode norms would move the statistics of finished stages
             masks_of = {n: m.float() for n, m in self.book.read(int(self.infer(x[None], "brute_force_H"))).items()}
         else:
             masks_of = self.book.mean()
@@ -191,18 +198,20 @@ class SupSup(Method):
 
     def brute_force(self, groups: Tensor, objective: Callable) -> Tensor:
         """The objective under each stage's own mask, mean over a group: [groups, images, ...] -> [groups, stages]."""
-        images, scores = groups.flatten(0, 1), []
+        scores = []
+        together = groups if answers_in_groups(self.net) else [groups.flatten(0, 1)]
         for stage in self.book.stages:
-            values = objective(functional_call(self.net, self.answering(stage), (images,)), int(self.classes))
-            scores.append(values.reshape(groups.shape[:2]).mean(1))
+            tensors = self.answering(stage)
+            values = [objective(functional_call(self.net, tensors, (images,)), int(self.classes)) for images in together]
+            scores.append(torch.cat(values).reshape(groups.shape[:2]).mean(1))
         return torch.stack(scores, 1)
 
     # ---- when nobody says where a stage begins (NNs)
 
     def begin_blind(self) -> None:
         """Untrained masks that new data may prefer, and what is known of each mask allocated: its scores, its birth."""
-        if self.statistics.names or self.transfer != "random":
-            raise UsageError("method.boundaries=unknown goes with nets without norms and with method.transfer=random")
+        if self.transfer != "random":
+            raise UsageError("method.boundaries=unknown goes with method.transfer=random")
         self.blanks = MaskBank({name: w.shape for name, w in self.w.items()})
         for blank in range(self.floor):
             self.blanks.write(blank, {name: torch.rand_like(w) < 0.5 for name, w in self.w.items()})

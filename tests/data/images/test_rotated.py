@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,3 +73,26 @@ def test_stages_turn_by_equal_steps_and_share_the_images():
 def test_an_angle_that_is_no_number_is_refused():
     with pytest.raises(UsageError, match="data.degrees=nan .*finite"):
         build(degrees=float("nan"))
+
+
+@pytest.mark.parametrize("degrees", [10.0, 45.0, 200.0, -30.0])
+def test_nearest_pixels_are_torchvisions_and_on_pictures_those_of_pillow(degrees):
+    from PIL import Image
+    from torchvision.transforms.v2 import functional as tv
+
+    x = (torch.rand(5, 1, 28, 28) * 256).floor()
+    ours = Rotate(degrees, 0.0, "nearest")(x)
+    theirs = tv.rotate(x, degrees, interpolation=tv.InterpolationMode.NEAREST, fill=0.0)
+    assert (ours == theirs).double().mean() > 0.999
+    assert set(ours.unique().tolist()) <= {0.0, *x.unique().tolist()}, "no new values"
+    drawn = [np.asarray(Image.fromarray(one[0].numpy().astype("uint8")).rotate(degrees)) for one in x]  # as the authors' code
+    assert (ours[:, 0].numpy() == np.stack(drawn)).mean() > 0.99
+    assert not torch.equal(ours, Rotate(degrees, 0.0)(x))
+
+
+def test_the_rule_is_part_of_what_a_stage_is_and_bilinear_is_what_it_was():
+    assert Rotate(10.0, -0.4).key == "rotate 10.0 over -0.4" != Rotate(10.0, -0.4, "nearest").key
+    plain, named, nearest = (
+        build(**words)[1].fingerprint for words in ({}, {"interpolation": "bilinear"}, {"interpolation": "nearest"})
+    )
+    assert plain == named != nearest

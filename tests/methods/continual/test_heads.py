@@ -58,3 +58,20 @@ def test_a_trunk_trains_at_its_own_rate(build: Callable) -> None:
         for stage in bench.stages:
             bench.method.learn(stage, lambda method, stage, lr, told=told: told.append(lr))
         assert told == rates
+
+
+NORMS = ("backbone=resnet20", "backbone.base=2", "backbone.blocks=[1,1]", "backbone.affine=false", "budget.steps=3")
+
+
+@pytest.mark.parametrize("kind", ["first", "random"])
+def test_statistics_may_be_of_each_stage_under_a_frozen_trunk(kind: str, build: Callable) -> None:
+    """What training moves of a frozen trunk: norm statistics of the stage, by which it answers from then on."""
+    words = ("method=frozen_heads", f"method.trunk={kind}", *TINY, *NORMS)
+    own, with_it = build(*words, "method.statistics=per_stage", folder="own").go(), build(*words, folder="trunk").go()
+    means = [own.method.statistics.of(stage)["norm.running_mean"] for stage in range(5)]
+    assert len({tuple(mean.tolist()) for mean in means}) == 5
+    assert own.metrics["logit_drift"] == 0.0 == with_it.metrics["logit_drift"]
+    floats = sum(v.numel() * v.element_size() for n, v in own.method.net.state_dict().items() if "running" in n or "tracked" in n)
+    ours, theirs = own.method.memory(), with_it.method.memory()
+    assert ours["stage"] - theirs["stage"] == floats and (kind == "random" or theirs["shared"] - ours["shared"] == floats)
+    assert not [name for name in with_it.state if "statistics" in name], "state of runs that exist has its names"

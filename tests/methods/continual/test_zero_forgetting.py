@@ -36,14 +36,22 @@ KEEPERS: dict[str, tuple] = {  # overrides, what of the net is frozen, when it m
     "batch-ensemble-random": (("method=batch_ensemble", "method.inference=[]", "method.trunk=random"), "parameters", NEVER),
     "heads": (("method=frozen_heads",), "trunk", FIRST),
     "heads-random": (("method=frozen_heads", "method.trunk=random"), "trunk", NEVER),
+    "heads-statistics": (("method=frozen_heads", "method.statistics=per_stage"), "trunk parameters", FIRST),
+    "heads-random-statistics": (
+        ("method=frozen_heads", "method.trunk=random", "method.statistics=per_stage"),
+        "trunk parameters",
+        NEVER,
+    ),
     "separate": (("method=separate",), "nothing", NEVER),
 }
 
 
 def frozen(method: Any, part: str) -> dict[str, torch.Tensor]:
-    """A copy of what of the net is frozen: `parameters`; or, norm statistics included, `all`, or the `trunk` before the head."""
-    own = dict(method.net.named_parameters()) if part == "parameters" else method.net.state_dict()
-    kept = {"nothing": lambda name: False, "trunk": lambda name: not name.startswith("head.")}.get(part, lambda name: True)
+    """A copy of what of the net is frozen: `parameters`; or, norm statistics included, `all`; or the `trunk` before the head."""
+    own = dict(method.net.named_parameters()) if part.endswith("parameters") else method.net.state_dict()
+    if part.startswith("trunk"):
+        own = {name: value for name, value in own.items() if not name.startswith("head.")}
+    kept = {"nothing": lambda name: False}.get(part, lambda name: True)
     return {name: value.detach().clone() for name, value in own.items() if kept(name)}
 
 
