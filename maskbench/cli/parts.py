@@ -134,7 +134,8 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     """Parts and keys that are right alone and cannot be together. The parts themselves are in order."""
     method, task, data = (plain(cfg, part) for part in ("method", "task", "data"))
     folders = list(folders) or [identity.conf_dir()]
-    wrong = list(task_mistakes(method, task, folders)) or list(keyword_mistakes(method, task))
+    wrong = list(filter(None, [contract_mistake(task)])) or list(task_mistakes(method, task, folders))
+    wrong = wrong or list(keyword_mistakes(method, task))
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
     yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [loss_mistake(plain(cfg, "loss"), data)])
@@ -144,6 +145,15 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
             f"method.rewind_step={rewind} and budget.steps={steps}: nothing would be left to retrain; "
             "choose an earlier step or a larger budget."
         )
+
+
+def contract_mistake(task: Mapping[str, Any]) -> str | None:
+    """Why what a task names as its contract is none."""
+    needs = task.get("needs")
+    if needs is None or (isinstance(needs, str) and needs and fulfilment.exists(needs)):
+        return None
+    given = f"'{needs}'" if needs == "" else needs
+    return f"task.needs={given} must be the dotted name of a contract, such as maskbench.tasks.contracts.Prunes, or null."
 
 
 def task_mistakes(method: Mapping[str, Any], task: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:

@@ -27,6 +27,11 @@ class Asked:
     keywords: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (key, (function, those that the task itself hands over ...))
 
 
+def exists(contract: str) -> bool:
+    """Whether a class of this dotted name stands in the source of its module."""
+    return bool(signatures.ancestry(contract)[0])
+
+
 def read(contract: str) -> Asked | None:
     """What the contract of a dotted name asks; None where it cannot be read."""
     classes, whole = signatures.ancestry(contract)
