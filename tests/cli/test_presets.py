@@ -19,6 +19,10 @@ from maskbench.common import identity
 
 FOLDER = identity.conf_dir() / "experiment"
 OLD = json.loads((Path(__file__).parent / "old_presets.json").read_text())  # preset of before -> its key
+CHANGED: dict[str, str] = {}  # preset of before that runs something else now -> the words with which it is the run of before
+for change in yaml.safe_load((Path(__file__).parent / "changed_presets.yaml").read_text()):
+    for name in change["presets"]:
+        CHANGED[name] = f"{CHANGED.get(name, '')} {change['before']}"  # there may be several reasons
 MOVED = yaml.safe_load((FOLDER / "_moved.yaml").read_text())  # preset of before -> the command that is it now
 PRESETS = list(command_line.choices([FOLDER.parent], "experiment"))
 PAPERS = sorted({name.partition("/")[0] for name in [*PRESETS, *OLD]})
@@ -72,7 +76,16 @@ def test_all_presets_of_before_are_reached_with_equal_keys(paper: str, composed)
 
 
 def keys(names: list[str], composed) -> dict[str, str]:
-    return {name: identity.key(composed(MOVED.get(name, f"experiment={name}"))) for name in names}
+    return {name: identity.key(composed(f"{command(name)} {CHANGED.get(name, '')}")) for name in names}
+
+
+def command(name: str) -> str:
+    return MOVED.get(name, f"experiment={name}")
+
+
+def test_what_changed_on_purpose_has_a_key_of_its_own(composed) -> None:
+    assert set(CHANGED) <= set(OLD)
+    assert not {name for name in CHANGED if identity.key(composed(command(name))) == OLD[name]}
 
 
 def test_what_moved_are_presets_of_before_that_are_gone() -> None:
