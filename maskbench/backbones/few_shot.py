@@ -55,7 +55,7 @@ class BatchMLP(nn.Module):
 
 
 class Conv4(nn.Module):
-    """[rows, channels, height, width] -> [rows, outputs]: 3x3 convolutions with a norm and ReLU that halve the image, then `head`.
+    """[rows, channels, height, width] -> [rows, outputs]: 3x3 convolutions, a norm and ReLU each, that halve the image; `head`.
 
     Args:
         channels: of each convolution. width: multiplies every one of them.

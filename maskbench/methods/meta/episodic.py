@@ -99,6 +99,8 @@ class Episodic(Method):
         self.rates = dict.fromkeys(matching("adapted", names, adapted), rate)
         if masked and not self.masked:
             raise UsageError(f"method.masked={list(masked)} fits no weight; there are {', '.join(masks.sites(net))}")
+        if redraw_share is not None and redraw_every is None:
+            raise UsageError("method.redraw_share goes with method.redraw_every, outer steps such as 1000")
         self.count, self.test_count, self.first_order = steps, test_steps, first_order
         self.learned, self.summed, self.clip = scores == "learned", reduction == "paper", clip
         self.rule, self.redraw_every, self.redraw_share = weights, redraw_every, 1.0 if redraw_share is None else redraw_share

@@ -212,6 +212,7 @@ def test_an_oracle_learns_from_three_inputs(build: Callable) -> None:
     [
         ({"clip": 0.0}, "method.clip=0.* above 0"),
         ({"redraw_every": 0}, "method.redraw_every=0"),
+        ({"redraw_share": 0.5}, "goes with method.redraw_every"),
         ({"redraw_share": 1.5}, "method.redraw_share=1.5"),
         ({"test_rates": []}, "test_rates"),
         ({"test_rates": [0.1, -1.0]}, "test_rates"),
