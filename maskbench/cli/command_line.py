@@ -28,7 +28,7 @@ from maskbench.common import identity
 from maskbench.common.errors import UsageError
 
 SWEEP = "sweep"  # the group whose files say which values to run through
-NOT_GROUPS = {"hydra", "table"}  # folders of conf/ that are no choices
+NOT_GROUPS = {"hydra", "table", "published"}  # folders of conf/ that are no choices
 VALUES = 10_000  # of one swept key, or jobs of one sweep
 
 

@@ -1,11 +1,13 @@
-"""Ours against the published values as dots: mean and interval over seeds, each seed, and what the paper or we had before."""
+"""Ours against published values of the same setting as dots: mean and interval over seeds, each seed, the value beside it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maskbench.report import style
+from maskbench.report.published import EARLIER
 from maskbench.report.style import COLOURS, GREY, INK, PAGE
-from maskbench.report.tables import FAILS, Judged, Line
+from maskbench.report.tables import Judged, Line
+from maskbench.report.verdicts import FAILS, UNDECIDED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +38,8 @@ def draw(judged: Judged) -> "Figure | None":
 
 
 def shown(line: Line) -> float | None:
-    """The published value a figure may show."""
-    published = line.published
-    return published.value if published and published.status != "unconfirmed" else None
+    """The published value a figure may show: one that our runs may be compared with."""
+    return line.published.value if line.published and not line.elsewhere else None
 
 
 def dots(panel: "Axes", lines: Sequence[Line], unit: str) -> None:
@@ -50,10 +51,11 @@ def dots(panel: "Axes", lines: Sequence[Line], unit: str) -> None:
             panel.plot(values, [y] * len(values), "|", color=colour, markersize=5, alpha=0.6, zorder=2)
             if line.mean.low is not None:
                 panel.plot([line.mean.low, line.mean.high], [y, y], color=colour, linewidth=1, zorder=2)
-            panel.plot(line.mean.mean, y, "o", color=colour, markersize=4, zorder=3)
+            face = "white" if line.verdict == UNDECIDED else colour
+            panel.plot(line.mean.mean, y, "o", color=colour, markerfacecolor=face, markersize=4, zorder=3)
         if (value := shown(line)) is not None:
-            full = line.published.status == "confirmed"
-            panel.plot(value, y, "D", markersize=4.5, markerfacecolor=INK if full else "white", markeredgecolor=INK, zorder=1)
+            face = "white" if line.published.read == EARLIER else INK
+            panel.plot(value, y, "D", markersize=4.5, markerfacecolor=face, markeredgecolor=INK, zorder=1)
     panel.set_yticks(range(len(lines)), [line.row.name for line in lines])
     panel.set_ylim(len(lines) - 0.5, -0.5)
     panel.set_xlabel(unit, loc="right", labelpad=1)
@@ -71,12 +73,15 @@ def key(figure: "Figure", lines: Sequence[Line]) -> None:
     def sign(marker: str, face: str, edge: str, **more: object) -> Line2D:
         return Line2D([], [], marker=marker, markersize=4, markerfacecolor=face, markeredgecolor=edge, color=edge, **more)
 
-    statuses = {line.published.status for line in lines if shown(line) is not None}
+    weak = {line.published.read == EARLIER for line in lines if shown(line) is not None}
+    verdicts = {line.verdict for line in lines}
     entries = {"ours: mean, 95 % interval, each seed": sign("o", OURS, OURS, linewidth=1)}
-    if any(line.verdict == FAILS for line in lines):
+    if UNDECIDED in verdicts:
+        entries["ours, undecided"] = sign("o", "white", OURS, linewidth=1)
+    if FAILS in verdicts:
         entries["ours, the rule does not hold"] = sign("o", FAILED, FAILED, linewidth=1)
-    if "confirmed" in statuses:
-        entries["published"] = sign("D", INK, INK, linestyle="none")
-    if "ours" in statuses:
+    if False in weak:
+        entries["published, in this setting"] = sign("D", INK, INK, linestyle="none")
+    if True in weak:
         entries["ours, measured earlier"] = sign("D", "white", INK, linestyle="none")
     figure.legend(entries.values(), entries, loc="outside lower left", ncols=len(entries), labelcolor=INK, edgecolor=GREY)

@@ -70,6 +70,14 @@ def number(run: Run, metric: str) -> float | None:
     return float(value) if known else None
 
 
+def splits(run: Run, metric: str) -> list[float] | None:
+    """The metric of each division of the data, in their order; None where the run's table lacks one."""
+    rows = sorted((row for row in run.result.get("table") or [] if isinstance(row.get("fold"), int)), key=lambda row: row["fold"])
+    values = [row.get(metric) for row in rows]
+    known = values and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    return [float(value) for value in values] if known else None
+
+
 def varied(runs: Sequence[Run], without: Sequence[str] = ()) -> list[str]:
     """The keys in which runs of a group differ, seed aside: what a mean over them averages over."""
     flat = [question(run.config) for run in runs]

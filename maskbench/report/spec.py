@@ -8,12 +8,11 @@ rows:
     run, metric               one of runs (may be left out when there is but one); a metric of result.json
     minus, over               a further {run, metric}: seed by seed, the difference to it or the ratio
     transform, unit, digits   percent, error_percent or negate; what the figure puts on one axis; decimals
-    published                 {value, source, status}: confirmed, unconfirmed (recalled, never printed) or ours
+    published                 FILE/NAME of a record (conf/published, report/published.py), or {quick: FILE/NAME, full: FILE/NAME}
     rule                      one of report/verdicts.py, or {quick: rule, full: rule}
     note                      a sentence below the table
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,16 @@ from typing import Any
 import yaml
 
 from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.report import published as records
+from maskbench.report.published import Record
 from maskbench.report.verdicts import Rule
 
 BUDGETS = ("quick", "full")
-STATUSES = ("confirmed", "unconfirmed", "ours")
+SUPPORT = {  # what a record must be read from for a rule to rest on it
+    "paper": (records.PAPER, records.FILES),
+    "authors_code": (records.CODE,),
+    "quoted": (records.QUOTED,),
+}
 TRANSFORMS = {
     "none": lambda x: x,
     "percent": lambda x: 100 * x,
@@ -34,15 +39,6 @@ TRANSFORMS = {
 }
 ROW = ("id", "name", "run", "metric", "minus", "over", "transform", "unit", "digits", "published", "rule", "note")
 TABLE = ("title", "paper", "system", "seeds", "runs", "rows", "notes", "metric", "transform", "unit", "digits")
-
-
-@dataclass(frozen=True)
-class Published:
-    """A value to stand beside ours. Only a confirmed one counts as the paper's; `ours` was measured by this program earlier."""
-
-    value: float
-    source: str
-    status: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Row:
     transform: str
     unit: str
     digits: int
-    published: Mapping[str, Published]  # by budget
+    published: Mapping[str, Record]  # by budget
     rules: Mapping[str, Rule]
     note: str
 
@@ -106,8 +102,18 @@ def names(folders: Iterable[Path]) -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted((folder / "table").glob("*.yaml"))}
 
 
-def load(name: str, folders: Iterable[Path]) -> Table:
-    """The table of that name, checked.
+def beside(folders: Sequence[Path]) -> dict[str, list[str]]:
+    """FILE/NAME of each record that a table refers to -> TABLE/ROW of the rows it stands beside."""
+    found: dict[str, list[str]] = {}
+    for name in names(folders):
+        for row in load(name, folders).rows:
+            for record in dict.fromkeys(one.name for one in row.published.values()):
+                found.setdefault(record, []).append(f"{name}/{row.id}")
+    return found
+
+
+def load(name: str, folders: Sequence[Path]) -> Table:
+    """The table of that name, checked, with the records it refers to.
 
     Raises:
         UsageError: no such table, or its file says something wrong; the message names the file and the place.
@@ -119,7 +125,7 @@ def load(name: str, folders: Iterable[Path]) -> Table:
         content = yaml.safe_load(files[name].read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{files[name]} is no YAML: {' '.join(str(error).split())}") from None
-    reader = Reader(files[name])
+    reader = Reader(files[name], records.load(folders))
     try:
         return reader.table(name, content)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
@@ -131,8 +137,8 @@ def load(name: str, folders: Iterable[Path]) -> Table:
 class Reader:
     """One table's file. Every method raises UsageError with the file and the place in it."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, records: Mapping[str, Record]) -> None:
+        self.file, self.records = file, records
 
     def wrong(self, text: str) -> UsageError:
         return UsageError(f"{self.file}: {text}")
@@ -184,6 +190,12 @@ class Reader:
             raise self.wrong(f"{place}: error_percent is of one number; with minus or over take percent")
         unit = entry.get("unit", ("points" if "minus" in entry else "%") if "percent" in transform else "")
         published = self.published(entry.get("published"), place)
+        rules = self.rules(entry["rule"], published, place) if "rule" in entry else {}
+        for rule in rules.values():
+            if rule.rests_on == "row" and not (rule.other or further):
+                raise self.wrong(f"{place}, rule: rests_on=row takes above, below, or a row with minus or over")
+            if rule.paired and further:
+                raise self.wrong(f"{place}, rule: paired=record is of one number, without minus and over")
         return Row(
             id=str(entry.get("id", entry["name"])),
             name=str(entry["name"]),
@@ -194,7 +206,7 @@ class Reader:
             unit=str(unit),
             digits=int(entry.get("digits", 2)),
             published=published,
-            rules=self.rules(entry["rule"], published, place) if "rule" in entry else {},
+            rules=rules,
             note=str(entry.get("note", "")),
         )
 
@@ -204,23 +216,20 @@ class Reader:
             raise self.wrong(f"{place}: run={entry['run']} is none of {', '.join(runs)}.{did_you_mean(str(entry['run']), runs)}")
         return Quantity(entry["run"], str(entry["metric"]))
 
-    def published(self, entry: Any, place: str) -> dict[str, Published]:
-        """The published value by budget, none where the file has none."""
-        made, place = {}, f"{place}, published"
+    def published(self, entry: Any, place: str) -> dict[str, Record]:
+        """The record that stands beside the row, by budget; none where the file has none."""
         if entry is None:
-            return made
-        self.keys(entry, ("value", "source", "status", *BUDGETS), (), place)
-        for budget, one in (entry if set(entry) <= set(BUDGETS) else dict.fromkeys(BUDGETS, entry)).items():
-            self.keys(one, ("value", "source", "status"), ("value", "source", "status"), place)
-            if one["status"] not in STATUSES:
-                raise self.wrong(f"{place}: status={one['status']} is none of {', '.join(STATUSES)}")
-            if not math.isfinite(value := float(one["value"])):
-                raise self.wrong(f"{place}: value={one['value']} is no finite number")
-            made[budget] = Published(value, str(one["source"]), one["status"])
-        return made
+            return {}
+        named = entry if isinstance(entry, dict) else dict.fromkeys(BUDGETS, entry)
+        self.keys(named, BUDGETS, (), f"{place}, published")
+        for name in named.values():
+            if name not in self.records:
+                hint = did_you_mean(str(name), self.records)
+                raise self.wrong(f"{place}, published: no record {name} (FILE/NAME of conf/published).{hint}")
+        return {budget: self.records[name] for budget, name in named.items()}
 
-    def rules(self, entry: Any, published: Mapping[str, Published], place: str) -> dict[str, Rule]:
-        """The rule by budget; one that needs a published value must have it."""
+    def rules(self, entry: Any, published: Mapping[str, Record], place: str) -> dict[str, Rule]:
+        """The rule by budget; one that needs a record, or rests on one, must have it."""
         if not isinstance(entry, dict):
             raise self.wrong(f"{place}: rule is no mapping")
         split = entry if set(entry) <= set(BUDGETS) else dict.fromkeys(BUDGETS, entry)
@@ -228,12 +237,24 @@ class Reader:
         for budget, rule in split.items():
             try:
                 made[budget] = Rule.make(rule)
+                self.supported(made[budget], published.get(budget))
             except ValueError as error:
                 raise self.wrong(f"{place}, rule: {error}") from None
-            if made[budget].within is not None and made[budget].of is None:
-                if budget not in published or published[budget].status == "unconfirmed":
-                    raise self.wrong(f"{place}: within needs a published value that is confirmed or ours, or of=NUMBER")
         return made
+
+    def supported(self, rule: Rule, beside: Record | None) -> None:
+        """
+        Raises:
+            ValueError: the record that stands beside the rule's row is not the one it needs.
+        """
+        read = SUPPORT.get(rule.rests_on, (records.EARLIER,) if rule.within is not None else ())
+        if rule.within is not None and beside is None:
+            raise ValueError("within needs a published value")
+        if read and (beside is None or beside.read not in read):
+            found = f"; {beside.name} is read: {beside.read}" if beside else ""
+            raise ValueError(f"rests_on={rule.rests_on} needs a published value read: {' or '.join(read)}{found}")
+        if rule.paired and not beside.values:
+            raise ValueError(f"paired=record needs a record with `values`; {beside.name} has one value")
 
     def keys(self, entry: Any, known: Sequence[str], needed: Sequence[str], place: str) -> None:
         """Refuse keys that are unknown, and the lack of one that is needed."""

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from maskbench.report import statistics
-from maskbench.report.groups import number
+from maskbench.report.groups import number, splits
 from maskbench.report.mixing import blend, outdated
+from maskbench.report.published import Record, other_setting
 from maskbench.report.runs import Run
-from maskbench.report.spec import Published, Quantity, Row, Table
+from maskbench.report.spec import SUPPORT, TRANSFORMS, Quantity, Row, Table
+from maskbench.report.verdicts import FAILS, HOLDS, RESTS, UNDECIDED, Rule
 from maskbench.report.writers import Sheet, comma_separated
 
 BACKED = 3  # seeds from which on a verdict counts as backed
-HOLDS, FAILS, INCOMPLETE, REFUSED, NO_RULE = "holds", "fails", "incomplete", "refused", ""
-UNCONFIRMED = "Unconfirmed: recalled from the paper and not read in it; such a value is not printed, and no verdict rests on it."
-HEAD = ("row", "n", "ours", "95 % interval", "published", "difference", "rule", "verdict")
-ALIGN = "lrrrrrll"
+INCOMPLETE, REFUSED, OTHER, NO_RULE = "incomplete", "refused", "other setting", ""
+JUDGED = (HOLDS, FAILS, UNDECIDED)
+HEAD = ("row", "n", "ours", "95 % interval", "published", "difference", "rule", "rests on", "verdict")
+ALIGN = "lrrrrrlll"
 CSV_HEAD = (
-    "id", "row", "unit", "n", "seeds", "values", "mean", "low", "high", "published", "published_status", "published_source",
-    "difference", "rule", "paired_mean", "paired_low", "paired_high", "verdict", "reason",
+    "id", "row", "unit", "n", "seeds", "values", "mean", "low", "high", "published", "published_read", "published_source",
+    "other_setting", "difference", "rule", "rests_on", "paired_mean", "paired_low", "paired_high", "verdict", "reason",
 )  # fmt: skip
 Found = Mapping[str, Mapping[int, Run | None]]  # name of runs -> seed -> the finished run, None: there is none
 
@@ -36,7 +38,9 @@ class Line:
     rule: str = ""
     reason: str = ""
     gaps: Sequence[float] = field(default_factory=tuple)  # paired differences, of a rule that has them
-    published: Published | None = None  # what stands beside it under this budget
+    rests_on: str = ""
+    published: Record | None = None  # what stands beside it under this budget
+    elsewhere: Sequence[str] = field(default_factory=tuple)  # in what its setting is another than the runs'
 
     @property
     def mean(self) -> statistics.Mean | None:
@@ -45,12 +49,12 @@ class Line:
 
     @property
     def backed(self) -> bool:
-        return self.verdict in (HOLDS, FAILS) and len(self.values) >= BACKED
+        return self.verdict in JUDGED and len(self.values) >= BACKED
 
     @property
     def difference(self) -> float | None:
-        known = self.published and self.published.status != "unconfirmed" and self.mean
-        return self.mean.mean - self.published.value if known else None
+        comparable = self.published and self.mean and not self.elsewhere
+        return self.mean.mean - self.published.value if comparable else None
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def judge(
     """The rows of a table whose runs this budget has, on the runs that are there."""
     judge = _Judge(table, budget, seeds, found, mixed)
     rows = [row for row in table.rows if all(budget in table.runs[q.run] for q in row.quantities)]
-    lines = [replace(judge.line(row), published=row.published.get(budget)) for row in rows]
+    lines = [judge.line(row) for row in rows]
     return Judged(table, budget, seeds, found, lines, overrides, mixed)
 
 
@@ -92,7 +96,13 @@ class _Judge:
         self.names = {row.id: row.name for row in table.rows}
 
     def line(self, row: Row) -> Line:
-        values, rule = self.values(row), row.rules.get(self.budget)
+        rule, beside = row.rules.get(self.budget), row.published.get(self.budget)
+        elsewhere = other_setting(beside, self.runs([row])) if beside else []
+        line = self.verdict(row, rule, beside, elsewhere)
+        return replace(line, rests_on=rule.rests_on if rule else "", published=beside, elsewhere=elsewhere)
+
+    def verdict(self, row: Row, rule: Rule | None, beside: Record | None, elsewhere: Sequence[str]) -> Line:
+        values = self.values(row)
         words = rule.words(self.names) if rule else ""
         other = self.rows[rule.other] if rule and rule.other else None
         if reasons := self.reasons([row, other] if other else [row]):
@@ -101,15 +111,30 @@ class _Judge:
             return Line(row, values, INCOMPLETE, words, self.lacking(row, lacking))
         if rule is None:
             return Line(row, values, NO_RULE)
+        if elsewhere and (rule.within is not None or rule.rests_on in SUPPORT):
+            return Line(row, values, OTHER, words, f"the rule rests on a value of another setting: {'; '.join(elsewhere)}")
         gaps: list[float] = []
         if other:
             others = self.values(other)
             if lacking := [seed for seed in self.seeds if seed not in others]:
                 return Line(row, values, INCOMPLETE, words, self.lacking(other, lacking))
             gaps = rule.differences([values[s] for s in self.seeds], [others[s] for s in self.seeds])
-        beside = row.published.get(self.budget)
-        verdict = HOLDS if rule.holds(gaps or list(values.values()), beside.value if beside else None) else FAILS
-        return Line(row, values, verdict, words, gaps=gaps)
+        elif rule.paired:
+            if not (gaps := self.gaps(row, beside)):
+                divisions = f"{row.first.metric} of {len(beside.values)} divisions"
+                return Line(row, values, INCOMPLETE, words, f"not every run has {divisions}")
+        judged = gaps or list(values.values())
+        return Line(row, values, rule.verdict(judged, beside.value if beside else None), words, gaps=gaps)
+
+    def gaps(self, row: Row, record: Record) -> list[float]:
+        """The differences to a record of several values, division by division, each a mean over the seeds."""
+        runs = [self.found[row.first.run][seed] for seed in self.seeds]
+        ours = [splits(run, row.first.metric) for run in runs]
+        if any(one is None or len(one) != len(record.values) for one in ours):
+            return []
+        by_division = zip(*ours, strict=True)
+        change = TRANSFORMS[row.transform]
+        return [fmean(map(change, one)) - value for one, value in zip(by_division, record.values, strict=True)]
 
     def values(self, row: Row) -> dict[int, float]:
         """By seed, where every number the row needs is there and a ratio is defined."""
@@ -137,10 +162,17 @@ class _Judge:
         reasons = dict.fromkeys(causes)
         return "; ".join(f"seed {', '.join(str(s) for s, t in zip(seeds, causes, strict=True) if t == r)}: {r}" for r in reasons)
 
+    def groups(self, rows: Iterable[Row]) -> list[list[Run]]:
+        """The runs behind the rows, by their names in the table."""
+        groups = {q.run: self.found.get(q.run, {}) for row in rows for q in row.quantities}
+        return [[run for seed in self.seeds if (run := by_seed.get(seed))] for by_seed in groups.values()]
+
+    def runs(self, rows: Iterable[Row]) -> list[Run]:
+        return [run for group in self.groups(rows) for run in group]
+
     def reasons(self, rows: Iterable[Row]) -> list[str]:
         """Why the runs behind the rows do not belong into one cell."""
-        groups = {q.run: self.found.get(q.run, {}) for row in rows for q in row.quantities}
-        runs = [[run for seed in self.seeds if (run := by_seed.get(seed))] for by_seed in groups.values()]
+        runs = self.groups(rows)
         every = [run for group in runs for run in group]
         strangers = [run for run in every if run.folder.name != f"s{run.seed}-{run.key}"]
         found = [f"in {run.name} the record of another run (seed {run.seed}, key {run.key})" for run in strangers]
@@ -166,10 +198,20 @@ def cells(line: Line) -> list[str]:
     unit = "%" if row.unit == "%" else f" {row.unit}" if row.unit else ""
     band = "" if mean is None or mean.low is None else f"[{shown(mean.low, row.digits)}, {shown(mean.high, row.digits)}]"
     gap = "" if line.difference is None else shown(line.difference, row.digits, "+")
+    gap = gap or (f"other setting: {'; '.join(line.elsewhere)}" if line.elsewhere else "")
     rule = f"{line.rule}: {shown(fmean(line.gaps), row.digits)}" if line.gaps else line.rule
-    verdict = f"{line.verdict} (n={len(line.values)})" if line.verdict in (HOLDS, FAILS) and not line.backed else line.verdict
+    verdict = f"{line.verdict} (n={len(line.values)})" if few(line) else line.verdict
     ours = "" if mean is None else f"{shown(mean.mean, row.digits)}{unit}"
-    return [row.name, str(len(line.values)), ours, band, published(line), gap, rule, verdict]
+    return [row.name, str(len(line.values)), ours, band, published(line.published), gap, rule, rests(line), verdict]
+
+
+def few(line: Line) -> bool:
+    """Whether there is a verdict, on fewer seeds than one should have."""
+    return line.verdict in JUDGED and len(line.values) < BACKED
+
+
+def rests(line: Line) -> str:
+    return RESTS[line.rests_on][0] if line.rests_on else ""
 
 
 def shown(value: float, digits: int, sign: str = "") -> str:
@@ -180,12 +222,9 @@ def shown(value: float, digits: int, sign: str = "") -> str:
     return text
 
 
-def published(line: Line) -> str:
-    """A confirmed value as it is, ours said to be ours, and of a recalled one only that it is unconfirmed."""
-    told = line.published
-    if told is None or told.status == "unconfirmed":
-        return "unconfirmed" if told else ""
-    return shown(told.value, line.row.digits) + (" (ours, earlier)" if told.status == "ours" else "")
+def published(record: Record | None) -> str:
+    """The value with the decimals it was published with, and whose it is unless the paper's."""
+    return "" if record is None else record.text + (f" ({record.origin})" if record.origin else "")
 
 
 def notes(judged: Judged, origin: bool) -> list[str]:
@@ -195,16 +234,9 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     sentences.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
     sentences += [f"{line[0].upper()}{line[1:]}" for line in outdated(judged.runs)]
     sentences += list(reasons(judged))
-    if any(line.verdict in (HOLDS, FAILS) and not line.backed for line in judged.lines):
+    if any(map(few, judged.lines)):
         sentences.append(f"Verdicts with n= beside them rest on fewer than {BACKED} seeds.")
-    beside = [line.published for line in judged.lines if line.published]
-    statuses = {one.status for one in beside}
-    if judged.budget == "quick" and "confirmed" in statuses:
-        sentences.append("The quick budget is smaller than the paper's, whose values stand for its own.")
-    if "unconfirmed" in statuses:
-        sentences.append(UNCONFIRMED)
-    sentences += dict.fromkeys(f"Published: {one.source}." for one in beside if one.status == "confirmed")
-    sentences += dict.fromkeys(f"Ours, earlier: {one.source}." for one in beside if one.status == "ours")
+    sentences += dict.fromkeys(f"{line.published.sentence}." for line in judged.lines if line.published)
     sentences += [str(note) for note in judged.table.notes]
     sentences += [f"{row.name}: {row.note}" for row in (line.row for line in judged.lines) if row.note]
     if judged.mixed:
@@ -252,58 +284,10 @@ def comma(judged: Judged) -> str:
 def _numbers(line: Line) -> list[object]:
     row, mean, gap = line.row, line.mean, statistics.mean(line.gaps) if line.gaps else None
     told = line.published
-    beside = [None, None, None] if told is None else [told.value, told.status, told.source]
-    if told and told.status == "unconfirmed":
-        beside = [None, told.status, None]
     return [
         row.id, row.name, row.unit, len(line.values), " ".join(map(str, line.values)),
         " ".join(map(repr, line.values.values())) if mean else None, *([mean.mean, mean.low, mean.high] if mean else [None] * 3),
-        *beside, line.difference, line.rule,
+        *([told.value, told.read, told.sentence] if told else [None] * 3), "; ".join(line.elsewhere) or None,
+        line.difference, line.rule, rests(line),
         *([gap.mean, gap.low, gap.high] if gap else [None] * 3), line.verdict, line.reason or None,
     ]  # fmt: skip
-
-
-# ---- the scoreboard
-
-
-SCORE_HEAD = ("system", "table", "rows that hold", "seeds", "verdict")
-LEGEND = (
-    "Rows that hold: of a table's rows with a rule; seeds: the fewest behind any of its rows. The tables follow below.",
-    "n: seeds; ours: the mean over them; 95 % interval: of that mean, by Student's t over seeds, so that with three seeds it is "
-    "wide and may reach beyond what is possible.",
-    "published: what the paper reports. “ours, earlier”: no value of the paper, but what independent code gave before this "
-    "program was written; conf/table says which code and how many seeds. “unconfirmed”: recalled and not read in the paper, so "
-    "neither printed nor relied on. difference: ours minus published.",
-    "rule: what is asked of the mean; “on every seed”: of each value; “paired”: of the differences to another row, seed by seed, "
-    "whose mean follows the colon. A row without a rule is there to be read and has no verdict.",
-    f"verdict: holds or fails, with (n=) beside it on fewer than {BACKED} seeds; incomplete: runs or numbers are missing; "
-    "refused: the runs differ in data, budget or code.",
-)
-
-
-def scoreboard(all_judged: Sequence[Judged]) -> Sheet:
-    """One line a table: how many of its rows hold, on how many seeds, and what that comes to."""
-    rows = [score(judged) for judged in sorted(all_judged, key=lambda j: (j.table.system, j.table.name))]
-    budget = all_judged[0].budget
-    backed = {j.table.system for j in all_judged if any(line.backed for line in j.lines)}
-    told = [f"{len(backed)} of {len({j.table.system for j in all_judged})} systems have a verdict on {BACKED} seeds or more."]
-    failed = [
-        f"{j.table.name}, {line.row.name}: {line.rule}; it does not hold"
-        for j in all_judged
-        for line in j.lines
-        if line.verdict == FAILS
-    ]
-    codes = dict.fromkeys(run.commit if run.modules else code for j in all_judged for run in j.runs for code in run.codes)
-    machines = dict.fromkeys(run.machine for j in all_judged for run in j.runs)
-    told += [f"{text}." for text in failed]
-    told += [f"Code: {', '.join(codes)}.", f"Machine: {'; '.join(machines)}."] if codes else []
-    return Sheet(f"Scoreboard ({budget} budget)", SCORE_HEAD, rows, "llrrl", told, LEGEND)
-
-
-def score(judged: Judged) -> list[str]:
-    holds, fails, refused, incomplete = map(judged.count, (HOLDS, FAILS, REFUSED, INCOMPLETE))
-    ruled = holds + fails + refused + incomplete
-    seeds = min((len(line.values) for line in judged.lines), default=0)
-    parts = [f"{n} of {ruled} {word}" for n, word in ((refused, REFUSED), (incomplete, INCOMPLETE), (fails, "fail")) if n]
-    verdict = ", ".join(parts) or HOLDS
-    return [judged.table.system, judged.table.name, f"{holds} of {ruled}", str(seeds), verdict]

@@ -63,6 +63,24 @@ def test_list_of_one_group(capsys) -> None:
     assert call("list metod", capsys)[2].startswith("maskbench: no group 'metod'. Did you mean 'method'?")
 
 
+def test_list_of_published_values_has_those_that_no_row_runs_too(capsys, tmp_path) -> None:
+    status, out, _ = call("list published supsup", capsys)
+    lines = out.splitlines()
+    wide = lines.index("supsup/permuted_250_gnu: 94.91")
+    assert status == 0 and lines[wide + 2] == (
+        "  setting: net not named; data permutedmnist; budget steps=1000 batch_size=128; stages 250"
+    )
+    assert lines[wide + 3] == "  beside: supsup/wide"
+    assert "Online EWC" in lines[lines.index("supsup/permuted_10_ewc: 33.88") + 1]
+    assert lines[lines.index("supsup/permuted_10_ewc: 33.88") + 3] == "  beside: no row: nothing here runs it"
+    assert "maml/omniglot_5w1s: 98.7 (quoted by later papers' tables)\n" in call("list published", capsys)[1]
+    assert "no file of published values 'supsop'. Did you mean 'supsup'?" in call("list published supsop", capsys)[2]
+    (tmp_path / "lab" / "published").mkdir(parents=True)
+    (tmp_path / "lab" / "published" / "mine.yaml").write_text("a: {value: 1.50, net: any, data: any, budget: any, stages: any, "
+                                                              "place: here, read: paper, words: a value}")  # fmt: skip
+    assert call(f"list published mine --config-dir {tmp_path / 'lab'}", capsys)[1].startswith("mine/a: 1.50\n")
+
+
 def test_list_of_presets_says_what_to_expect_and_how_long_it_takes(capsys) -> None:
     status, out, _ = call("list experiment", capsys)
     _, _, uci = out.partition("  mc_dropout/uci_4000: ")

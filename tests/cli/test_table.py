@@ -21,8 +21,8 @@ TINY = {
     "metric": "accuracy",
     "transform": "percent",
     "rows": [
-        {"id": "a", "name": "A", "run": "a", "rule": {"above": "b"}},
-        {"id": "b", "name": "B", "run": "b", "rule": {"at_least": 50}},
+        {"id": "a", "name": "A", "run": "a", "rule": {"above": "b", "rests_on": "row"}},
+        {"id": "b", "name": "B", "run": "b", "rule": {"at_least": 50, "rests_on": "ours"}},
     ],
 }
 CODE = {"commit": "c0ffee" * 7, "dirty": False}
@@ -84,7 +84,7 @@ def test_a_table_runs_what_is_missing_and_shows_ours(started: list, capsys) -> N
     status, out, err = table("tiny", capsys)
     assert status == 0 and len(started) == 6
     assert ["method=supsup", "budget.steps=5", "logger=none", "seed=2"] in started
-    assert rows(out)["A"] == ["A", "3", "90.10%", "[89.85, 90.35]", "", "", "above “B”, paired: 10.00", "holds"]
+    assert rows(out)["A"] == ["A", "3", "90.10%", "[89.85, 90.35]", "", "", "above “B”, paired: 10.00", "row", "holds"]
     assert err.splitlines()[-1].startswith("6/6 tiny/")
     written = sorted(path.name for path in Path("outputs/tables/tiny").iterdir())
     assert written == ["quick.csv", "quick.md", "quick.png", "quick.svg", "quick.tex"]
@@ -184,10 +184,10 @@ def test_all_tables_and_the_scoreboard(started: list, capsys, monkeypatch, tmp_p
     Path("conf/table/other.yaml").write_text(yaml.safe_dump(other))
     status, out, _ = table("all", capsys)
     assert status == 0 and len(started) == 6, "runs that two tables share are done once"
-    assert rows(out)["other"] == ["other", "other", "2 of 2", "3", "holds"]
+    assert rows(out)["other"] == ["other", "other", "2 of 2", "1 row, 1 ours, earlier", "3", "holds"]
     assert "2 of 2 systems have a verdict on 3 seeds or more." in out
     page = Path("outputs/tables/all/quick.md").read_text()
-    assert page.startswith("# Scoreboard (quick budget)") and "## Tiny (quick budget)" in page
+    assert page.startswith("# Scoreboard (quick budget)\n\n- Of 4 rows with a rule, ") and "## Tiny (quick budget)" in page
     assert Path("outputs/tables/all/quick.tex").exists()
 
 

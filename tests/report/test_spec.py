@@ -11,6 +11,7 @@ from maskbench.cli import preflight
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.report import spec
+from maskbench.report.verdicts import RESTS
 
 FOLDER = identity.conf_dir()
 NAMES = sorted(spec.names([FOLDER]))
@@ -37,12 +38,9 @@ def test_a_table_is_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_published_value_has_a_source_and_its_row_a_verdict_that_does_not_rest_on_memory(name: str) -> None:
-    for row in TABLES[name].rows:
-        for budget, published in row.published.items():
-            assert published.source
-            rule = row.rules.get(budget)
-            assert rule is None or rule.within is None or rule.of is not None or published.status in ("confirmed", "ours")
+def test_every_rule_says_on_what_it_rests(name: str) -> None:
+    rules = [(row.id, rule) for row in TABLES[name].rows for rule in row.rules.values()]
+    assert rules and all(rule.rests_on in RESTS for _, rule in rules)
 
 
 # ---- mistakes
@@ -53,14 +51,25 @@ GOOD: dict[str, Any] = {
     "seeds": [0, 1],
     "runs": {"a": ["method=supsup"], "b": {"quick": ["method=packnet"]}},
     "rows": [
-        {"id": "x", "name": "X", "run": "a", "metric": "m", "rule": {"at_least": 1}},
-        {"id": "y", "name": "Y", "run": "b", "metric": "m", "minus": {"run": "a"}, "rule": {"quick": {"above": "x"}}},
+        {"id": "x", "name": "X", "run": "a", "metric": "m", "rule": {"at_least": 1, "rests_on": "exact"}},
+        {"id": "y", "name": "Y", "run": "b", "metric": "m", "minus": {"run": "a"},
+         "rule": {"quick": {"above": "x", "rests_on": "row"}}},
     ],
+}  # fmt: skip
+SETTING = {"net": "lenet_300_100", "data": "mnist", "budget": {"epochs": 3}, "stages": 1, "place": "table 1", "words": "a value"}
+PUBLISHED = {
+    "paper": SETTING | {"value": 1, "read": "paper"},
+    "files": SETTING | {"values": [1, 2], "read": "authors' files"},
+    "code": SETTING | {"value": 1, "read": "authors' code in our setting"},
+    "quoted": SETTING | {"value": 1, "read": "quoted", "by": "somebody"},
+    "ours": SETTING | {"value": 1, "read": "ours, earlier"},
 }
 
 
 def load(tmp_path: Path, told: Any) -> spec.Table:
     (tmp_path / "table").mkdir(exist_ok=True)
+    (tmp_path / "published").mkdir(exist_ok=True)
+    (tmp_path / "published" / "lab.yaml").write_text(yaml.safe_dump(PUBLISHED))
     (tmp_path / "table" / "mine.yaml").write_text(told if isinstance(told, str) else yaml.safe_dump(told))
     return spec.load("mine", [FOLDER, tmp_path])
 
@@ -97,19 +106,22 @@ def test_a_rows_value(tmp_path: Path, transform: str, more: dict, numbers: list[
         (("rows", 0, "metrc"), "m", "row x: unknown key 'metrc'. Did you mean 'metric'?"),
         (("rows", 0, "run"), "c", "row x: run=c is none of a, b."),
         (("rows", 0, "transform"), "per cent", "transform=per cent is none of"),
-        (("rows", 0, "rule"), {"within": 1}, "within needs a published value"),
-        (("rows", 0, "rule"), {"above": "z"}, "row x: no row has the id 'z'."),
+        (("rows", 0, "rule"), {"within": 1, "rests_on": "paper"}, "within needs a published value"),
+        (("rows", 0, "rule"), {"at_least": 1}, "row x, rule: rests_on=nothing is none of paper, authors_code, exact, row"),
+        (("rows", 0, "rule"), {"at_least": 1, "rests_on": "paper"}, "rests_on=paper needs a published value read: paper or"),
+        (("rows", 0, "rule"), {"at_least": 1, "rests_on": "row"}, "rests_on=row takes above, below, or a row with minus or over"),
+        (("rows", 0, "rule"), {"above": "z", "rests_on": "row"}, "row x: no row has the id 'z'."),
         (("rows", 0, "rule"), {"at_lest": 1}, "unknown key 'at_lest'. Did you mean 'at_least'?"),
-        (("rows", 0, "published"), {"value": 1, "source": "s", "status": "sure"}, "status=sure is none of"),
-        (("rows", 0, "published"), {"value": 1, "status": "ours"}, "published lacks source"),
+        (("rows", 0, "published"), {"value": 1, "place": "s"}, "row x, published: unknown key 'value'"),
+        (("rows", 0, "published"), "lab/papr", "no record lab/papr (FILE/NAME of conf/published). Did you mean 'lab/paper'?"),
+        (("rows", 0, "published"), {"quick": "paper"}, "no record paper"),
         (("rows", 1, "id"), "x", "two rows have the id x"),
         (("rows", 1, "transform"), "error_percent", "error_percent is of one number"),
         (("runs", "a"), "method=supsup", "runs.a is not a list of overrides"),
         (("runs", "a"), {"slow": []}, "runs.a: unknown key 'slow'"),
         (("rows",), None, "not of the kind its key takes"),
         (("rows", 0, "digits"), None, "not of the kind its key takes"),
-        (("rows", 0, "rule"), {"between": 1}, "not of the kind its key takes"),
-        (("rows", 0, "published"), {"value": float("nan"), "source": "s", "status": "ours"}, "value=nan is no finite number"),
+        (("rows", 0, "rule"), {"between": 1, "rests_on": "exact"}, "not of the kind its key takes"),
         (("seeds",), [], "seeds=[] is no list of whole numbers"),
         (("seeds",), [0.5], "seeds=[0.5] is no list"),
         (("seeds",), {"quik": [0]}, "seeds: unknown key 'quik'"),
@@ -127,20 +139,55 @@ def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, place: tuple, 
     assert sentence in str(caught.value) and "mine.yaml" in str(caught.value)
 
 
-def test_a_verdict_may_not_rest_on_a_recalled_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("beside", "rule", "sentence"),
+    [
+        ("quoted", {"at_least": 1, "rests_on": "paper"}, "needs a published value read: paper or authors' files; lab/quoted is read"),
+        ("ours", {"within": 1, "rests_on": "authors_code"}, "read: authors' code in our setting; lab/ours is read: ours, earlier"),
+        ("paper", {"within": 1, "rests_on": "ours"}, "read: ours, earlier; lab/paper is read: paper"),
+        ("paper", {"within": 1, "paired": "record", "rests_on": "paper"}, "needs a record with `values`; lab/paper has one value"),
+        ("paper", {"within": 1, "rests_on": "paper"}, ""),
+        ("files", {"within": 1, "rests_on": "paper"}, ""),
+        ("files", {"within": 1, "paired": "record", "rests_on": "paper"}, ""),
+        ("code", {"at_least": 1, "rests_on": "authors_code"}, ""),
+        ("quoted", {"within": 1, "rests_on": "quoted"}, ""),
+        ("ours", {"within": 1, "rests_on": "ours"}, ""),
+        ("quoted", {"at_least": 1, "rests_on": "ours"}, ""),
+    ],
+)
+def test_a_rule_rests_on_the_record_beside_it(tmp_path: Path, beside: str, rule: dict, sentence: str) -> None:
     told = copy.deepcopy(GOOD)
-    told["rows"][0] |= {"published": {"value": 98.0, "source": "memory", "status": "unconfirmed"}, "rule": {"within": 1}}
-    with pytest.raises(UsageError, match="within needs a published value that is confirmed or ours"):
+    told["rows"][0] |= {"published": f"lab/{beside}", "rule": rule}
+    if not sentence:
+        assert load(tmp_path, told).rows[0].rules["quick"].rests_on == rule["rests_on"]
+        return
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, told)
+    assert sentence in str(caught.value) and "mine.yaml: row x, rule:" in str(caught.value)
+
+
+def test_a_rule_paired_with_a_record_is_of_one_number(tmp_path: Path) -> None:
+    told = copy.deepcopy(GOOD)
+    told["rows"][0] |= {"published": "lab/files", "minus": {"metric": "n"}}
+    told["rows"][0]["rule"] = {"within": 1, "paired": "record", "rests_on": "paper"}
+    with pytest.raises(UsageError, match="paired=record is of one number"):
         load(tmp_path, told)
 
 
 def test_each_budget_may_have_its_published_value(tmp_path: Path) -> None:
     told = copy.deepcopy(GOOD)
-    told["rows"][0]["published"] = {"full": {"value": 1, "source": "table 2", "status": "confirmed"}}
-    assert set(load(tmp_path, told).rows[0].published) == {"full"}
-    told["rows"][0]["rule"] = {"quick": {"within": 1}, "full": {"at_least": 0}}
+    told["rows"][0]["published"] = {"full": "lab/paper"}
+    assert {budget: record.name for budget, record in load(tmp_path, told).rows[0].published.items()} == {"full": "lab/paper"}
+    told["rows"][0]["rule"] = {"quick": {"within": 1, "rests_on": "paper"}, "full": {"at_least": 0, "rests_on": "paper"}}
     with pytest.raises(UsageError, match="within needs a published value"):
         load(tmp_path, told)
+
+
+def test_a_record_knows_the_rows_it_stands_beside(tmp_path: Path) -> None:
+    told = copy.deepcopy(GOOD)
+    told["rows"][0]["published"] = told["rows"][1]["published"] = "lab/paper"
+    load(tmp_path, told)
+    assert spec.beside([tmp_path]) == {"lab/paper": ["mine/x", "mine/y"]}
 
 
 def test_broken_yaml_and_unknown_tables(tmp_path: Path) -> None:

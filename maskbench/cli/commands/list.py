@@ -1,8 +1,10 @@
 """`maskbench list [GROUP [NAME]]`: what can be chosen, with the first comment of each file; of one choice its settings.
 
 Presets have keys in the place of that comment; `maskbench list experiment` adds what to expect of each and how long it takes.
+`maskbench list published [FILE]` prints the published values (conf/published), which no run chooses: tables refer to them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -11,13 +13,16 @@ from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, arguments
 from maskbench.common import identity
 from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.report import published, spec
+
+PUBLISHED = "published"
 
 
 def main(argv: list[str]) -> int:
     from maskbench.cli import command_line
 
-    parser = arguments("list", "What can be chosen: GROUP=CHOICE on the command line.")
-    parser.add_argument("group", nargs="?", help="one group: method, data, ...")
+    parser = arguments("list", "What can be chosen: GROUP=CHOICE on the command line; `list published`: values of the papers.")
+    parser.add_argument("group", nargs="?", help="one group: method, data, ...; or published")
     parser.add_argument("name", nargs="?", help="one choice of it: its settings, with defaults and meaning")
     parser.add_argument("--config-dir", "-cd", type=Path, help="a folder with further groups and choices")
     if (given := parser.read(argv)) is None:
@@ -26,6 +31,9 @@ def main(argv: list[str]) -> int:
     if not folders[-1].is_dir():
         raise UsageError(f"--config-dir: there is no folder {folders[-1]}.")
     groups = command_line.groups(folders)
+    if given.group == PUBLISHED:
+        print("\n".join(values(folders, given.name)))
+        return 0
     if given.group and given.group not in groups:
         raise UsageError(f"no group '{given.group}'.{did_you_mean(given.group, groups)} Groups: {', '.join(groups)}.")
     if given.name:
@@ -41,6 +49,21 @@ def main(argv: list[str]) -> int:
         print(aligned([row(group, *choice) for choice in command_line.choices(folders, group).items()], indent="  "))
         print()
     return 0
+
+
+def values(folders: list[Path], file: str | None) -> Iterator[str]:
+    """The published values, of one file or all: each with its setting, its place, and the rows of tables it stands beside."""
+    records = published.load(folders)
+    files = dict.fromkeys(name.partition("/")[0] for name in records)
+    if file and file not in files:
+        raise UsageError(f"no file of published values '{file}'.{did_you_mean(file, files)} Files: {', '.join(files)}.")
+    beside = spec.beside(folders)
+    for name, record in records.items():
+        if file in (None, name.partition("/")[0]):
+            yield f"{name}: {record.text}" + (f" ({record.origin})" if record.origin else "")
+            yield f"  {record.words}; {record.place}; read: {record.read}"
+            yield f"  setting: {published.setting(record)}"
+            yield f"  beside: {', '.join(beside.get(name, ())) or 'no row: nothing here runs it'}"
 
 
 def row(group: str, name: str, path: Path) -> list[str]:

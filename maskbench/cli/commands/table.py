@@ -19,7 +19,8 @@ from maskbench.report import runs as records
 from maskbench.report import spec
 from maskbench.report.freshness import MIXED as MIXED_CODE
 from maskbench.report.freshness import STALE
-from maskbench.report.tables import Judged, comma, judge, scoreboard, sheet
+from maskbench.report.scoreboard import scoreboard
+from maskbench.report.tables import Judged, comma, judge, sheet
 from maskbench.report.writers import Sheet, latex, markdown
 
 OPTIONS = ("budget", "seeds", "jobs", "mixed")  # KEY=VALUE words that are no overrides
@@ -29,6 +30,7 @@ LAUNCHES = ("hydra/launcher", "hydra.launcher", "sweep")  # overrides that hand 
 BITS = ("trainer", "trainer.precision", "trainer.accelerator", "trainer.sync_batchnorm")  # of the keys that say how a run is done
 MOST = 4  # jobs at a time unless the user says: each holds a gigabyte
 ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 % interval, difference, verdict.
+A published value of another net, data, budget or number of stages is shown without a difference (`maskbench list published`).
 
 NAME is a file of conf/table, several of them, or all: then a scoreboard follows. Without a name: what there is.
 budget=quick or full. seeds=0,1,2: others than the table's own. jobs=N: processes at a time (default: cores, at most 4).
@@ -239,7 +241,7 @@ def save(folder: Path, texts: dict[str, str]) -> list[Path]:
     return [folder / name for name in texts]
 
 
-COLOURS = {"holds": "green", "fails": "red", "incomplete": "yellow", "refused": "yellow"}
+COLOURS = {"holds": "green", "fails": "red", **dict.fromkeys(("undecided", "incomplete", "refused", "other"), "yellow")}
 
 
 def show(table: Sheet, written: Sequence[Path]) -> None:
