@@ -108,7 +108,7 @@ def test_runs_with_new_draws_have_equal_bits_at_every_block_size(build: Callable
     one, *others = (build(*AGAIN, f"loop.block={n}", folder=str(n)).go() for n in (1, 3, 14))
     for other in others:
         same(one, other)
-    fixed = build(*AGAIN, "method.redraw_every=null", folder="fixed").go()
+    fixed = build(*AGAIN, "method.redraw_every=null", "method.redraw_share=null", folder="fixed").go()
     assert not torch.equal(one.state["net.hidden.0.weight"], fixed.state["net.hidden.0.weight"])
     assert not torch.equal(one.state["scores.hidden|0|weight"], fixed.state["scores.hidden|0|weight"])
 
