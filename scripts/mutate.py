@@ -46,7 +46,7 @@ MUTATIONS = [
     ),
     Mutation(
         "reduction: MAML's sum is a mean", "methods/meta/episodic.py",
-        "return loss * outputs.shape[-1] if", "return loss if",
+        "return loss * (outputs.shape[-1] * len(y) / support) if", "return loss if",
     ),
 ]  # fmt: skip
 

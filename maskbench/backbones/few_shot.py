@@ -6,10 +6,10 @@ Each ends in `head`, the classifier; the rest is the body. Norms are those of ba
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Annotated
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, max_pool2d, relu
+from torch.nn.functional import leaky_relu, max_pool2d, pad, relu
 
 from maskbench.backbones.batch_statistics import BatchStatistics
 from maskbench.backbones.gate import Gate
@@ -55,12 +55,15 @@ class BatchMLP(nn.Module):
 
 
 class Conv4(nn.Module):
-    """[rows, channels, height, width] -> [rows, outputs]: 3x3 convolutions with a norm, ReLU and a 2x2 max-pool, then `head`.
+    """[rows, channels, height, width] -> [rows, outputs]: 3x3 convolutions, a norm and ReLU each, that halve the image; `head`.
 
     Args:
         channels: of each convolution. width: multiplies every one of them.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        head_init: how those of `head` are; null: like the others.
+        halving: by a 2x2 `max_pool` after ReLU (null: max_pool), or by convolutions of `stride` 2, as MAML's on Omniglot.
+        average: whether `head` sees the mean over what is left of the image.
     """
 
     def __init__(
@@ -72,20 +75,35 @@ class Conv4(nn.Module):
         width: Positive = 1.0,
         bias: bool = True,
         init: Init = "torch",
+        head_init: Init | None = None,
+        halving: Literal["max_pool", "stride"] | None = None,
+        average: bool | None = None,
     ) -> None:
         super().__init__()
-        need_images(shape, least=2 ** len(channels))
+        self.strided, self.average = halving == "stride", bool(average)
+        need_images(shape, least=1 if self.strided else 2 ** len(channels))
         sizes = [shape[0], *(max(1, round(width * c)) for c in channels)]
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=bias) for i, o in pairwise(sizes))
+        how = {"stride": 2} if self.strided else {"padding": 1}
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, bias=bias, **how) for i, o in pairwise(sizes))
         self.norms = nn.ModuleList(BatchStatistics(units) for units in sizes[1:])
         self.gates = nn.ModuleList(Gate(units) for units in sizes[1:])
-        self.head = nn.Linear(sizes[-1] * (shape[1] >> len(channels)) * (shape[2] >> len(channels)), outputs, bias=bias)
-        initialise(self, init)
+        up = 2 ** len(channels) - 1 if self.strided else 0  # a stride rounds up, a pool down
+        pixels = 1 if self.average else prod((side + up) >> len(channels) for side in shape[1:])
+        self.head = nn.Linear(sizes[-1] * pixels, outputs, bias=bias)
+        initialise(self, init, head_init)
 
     def forward(self, x: Tensor) -> Tensor:
         for conv, norm, gate in zip(self.convs, self.norms, self.gates, strict=True):
-            x = max_pool2d(gate(relu(norm(conv(x)))), 2)
-        return self.head(x.flatten(1))
+            x = gate(relu(norm(conv(padded(x) if self.strided else x))))
+            if not self.strided:
+                x = max_pool2d(x, 2)
+        return self.head(x.mean((2, 3)) if self.average else x.flatten(1))
+
+
+def padded(x: Tensor) -> Tensor:
+    """Zeros around images for a 3x3 convolution of stride 2 as TensorFlow's SAME has them: of even sides at the end only."""
+    rows, columns = x.shape[2] % 2, x.shape[3] % 2
+    return pad(x, (columns, 1, rows, 1))
 
 
 class ResNet12(nn.Module):
@@ -97,6 +115,7 @@ class ResNet12(nn.Module):
         channels: of each block. width: multiplies every one of them.
         bias: of `head`; the convolutions have none.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        head_init: how those of `head` are; null: like the others.
     """
 
     def __init__(
@@ -108,13 +127,14 @@ class ResNet12(nn.Module):
         width: Positive = 1.0,
         bias: bool = True,
         init: Init = "kaiming_normal",
+        head_init: Init | None = None,
     ) -> None:
         super().__init__()
         need_images(shape, least=2 ** len(channels))
         sizes = [shape[0], *(max(1, round(width * c)) for c in channels)]
         self.blocks = nn.ModuleList(Block12(before, after) for before, after in pairwise(sizes))
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
-        initialise(self, init)
+        initialise(self, init, head_init)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -150,6 +170,7 @@ class WideResNet(nn.Module):
         depth: 6 n + 4, with n blocks a stage. widen: k. width: multiplies every channel.
         bias: of `head`; the convolutions have none.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        head_init: how those of `head` are; null: like the others.
     """
 
     def __init__(
@@ -162,6 +183,7 @@ class WideResNet(nn.Module):
         width: Positive = 1.0,
         bias: bool = True,
         init: Init = "kaiming_normal",
+        head_init: Init | None = None,
     ) -> None:
         super().__init__()
         need_images(shape, least=4)
@@ -173,7 +195,7 @@ class WideResNet(nn.Module):
             self.blocks.extend(WideBlock(after, after, 1) for _ in range((depth - 4) // 6 - 1))
         self.norm, self.gate = BatchStatistics(sizes[-1]), Gate(sizes[-1])
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
-        initialise(self, init)
+        initialise(self, init, head_init)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)

@@ -14,7 +14,7 @@ CUT_DEVIATION = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.e
 
 Init = Literal[
     "glorot_normal", "glorot_truncated_normal", "glorot_uniform", "glorot_signed_constant", "kaiming_normal",
-    "kaiming_uniform", "signed_constant", "unsigned_constant", "torch",
+    "kaiming_normal_fan_out", "kaiming_uniform", "signed_constant", "standard_normal", "unsigned_constant", "torch",
 ]  # fmt: skip
 
 
@@ -39,6 +39,16 @@ def glorot_uniform(w: Tensor) -> None:
 def kaiming_normal(w: Tensor) -> None:
     """N(0, 2 / fan_in)."""
     nn.init.kaiming_normal_(w, nonlinearity="relu")
+
+
+def kaiming_normal_fan_out(w: Tensor) -> None:
+    """N(0, 2 / fan_out)."""
+    nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu")
+
+
+def standard_normal(w: Tensor) -> None:
+    """N(0, 1): the classifier of MAML's Omniglot net."""
+    nn.init.normal_(w)
 
 
 def kaiming_uniform(w: Tensor) -> None:
@@ -73,25 +83,29 @@ RULES = {
         glorot_uniform,
         glorot_signed_constant,
         kaiming_normal,
+        kaiming_normal_fan_out,
         kaiming_uniform,
         signed_constant,
+        standard_normal,
         unsigned_constant,
     )
 }
 
 
-def initialise(net: nn.Module, init: Init) -> None:
+def initialise(net: nn.Module, init: Init, head: Init | None = None) -> None:
     """Draw every Linear and Conv weight of `net` by the named rule and set their biases to zero.
 
-    A layer of several matrices lists them by `matrices()`; each is drawn as a layer of its own.
+    A layer of several matrices lists them by `matrices()`; each is drawn as a layer of its own. The layer `net.head` may have
+    a rule `head` of its own.
     """
-    net.init = init
-    if init == "torch":
-        return
+    net.init, net.head_init = init, head
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d) or hasattr(module, "matrices"):
+            rule = head if head is not None and module is net.head else init
+            if rule == "torch":
+                continue
             for w in getattr(module, "matrices", lambda own=module: [own.weight])():
-                RULES[init](w)
+                RULES[rule](w)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -102,5 +116,5 @@ def fresh(net: nn.Module) -> dict[str, Tensor]:
     for module in twin.modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-    initialise(twin, net.init)
+    initialise(twin, net.init, net.head_init)
     return {name: value.detach() for name, value in twin.state_dict().items()}

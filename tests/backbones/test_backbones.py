@@ -80,8 +80,10 @@ def test_rules_have_the_spread_of_their_formula(layer: str) -> None:
         "glorot_truncated_normal": math.sqrt(2 / (fan_in + fan_out)),
         "glorot_uniform": math.sqrt(2 / (fan_in + fan_out)),
         "kaiming_normal": math.sqrt(2 / fan_in),
+        "kaiming_normal_fan_out": math.sqrt(2 / fan_out),
         "kaiming_uniform": math.sqrt(2 / fan_in),
         "signed_constant": math.sqrt(2 / fan_in),
+        "standard_normal": 1.0,
         "glorot_signed_constant": math.sqrt(2 / (fan_in + fan_out)),
     }
     assert initial.RULES.keys() == deviations.keys() | {"unsigned_constant"}

@@ -25,7 +25,7 @@ MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the
     "units drawn at every forward": ["mc_dropout"],
     "fixed masks of units": ["masksembles"],
     "several nets": ["deep_ensembles", "mc_dropout_ensemble", "masksembles_ensemble"],
-    "two loops": ["maml", "anil", "boil", "fomaml"],
+    "two loops": ["maml", "anil", "boil", "fomaml", "pretrained"],
     "two loops over scores": ["meta_ticket", "meta_ticket_boil"],
     "from a source, with a penalty": [
         "transfer_l2_sp", "transfer_finetune", "transfer_l2", "transfer_delta", "transfer_bss", "transfer_last_layer",

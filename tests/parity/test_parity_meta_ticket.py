@@ -85,7 +85,7 @@ def by_autograd(method: Episodic, x: Tensor, y: Tensor, adapted: set[str], first
         return (x @ w["hidden.weight"].T + w["hidden.bias"]).tanh() @ w["head.weight"].T + w["head.bias"]
 
     def nll(logits: Tensor, y: Tensor) -> Tensor:
-        shots = len(y) / ways  # K, so that the sum over all examples divided by K is what the authors minimise
+        shots = SUPPORT / ways if ways > 1 else len(y)  # the authors divide the sum over any set by K, the support's shots
         return -logits.log_softmax(-1)[torch.arange(len(y)), y].sum() / shots
 
     for task, answer in zip(x, y, strict=True):

@@ -31,11 +31,23 @@ class Waves(Episodes):
         amplitude, phase = within(u[:, :1], *AMPLITUDE), within(u[:, 1:2], *PHASE)
         x = within(u[:, 2:], *REACH)
         y = amplitude * np.sin(x - phase)
-        return torch.from_numpy(x).float()[..., None], torch.from_numpy(y).float()[..., None]
+        told = (x, *self.told(amplitude, phase, x))
+        return torch.from_numpy(np.stack(told, -1)).float(), torch.from_numpy(y).float()[..., None]
+
+    def told(self, amplitude: np.ndarray, phase: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+        """Further inputs of each point, each of the shape of x."""
+        return []
 
     @property
     def support(self) -> int:
         return self.shots
+
+
+class ToldWaves(Waves):
+    """Waves whose inputs [tasks, points, 3] tell the task: x, amplitude, phase."""
+
+    def told(self, amplitude: np.ndarray, phase: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+        return [np.broadcast_to(amplitude, x.shape), np.broadcast_to(phase, x.shape)]
 
 
 def within(u: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -56,6 +68,7 @@ def sinusoid(
     test_shots: Sequence[Count],
     val: Count,
     test: Annotated[int, Within(least=2)],
+    oracle: bool | None = None,
     root: Path,
     seed: int,
 ) -> list[EpisodeStage]:
@@ -68,13 +81,16 @@ def sinusoid(
         test_shots: further test lists of other shots.
         val: validation episodes.
         test: test episodes.
+        oracle: whether inputs are (x, amplitude, phase), so that the task need not be learnt from points: a bound.
         root: the data folder, which is not needed.
         seed: of the run, draws all episodes.
     """
 
     def waves(name: str, count: int, shots: int, queries: int | None) -> Waves:
         queries = shots if queries is None else queries
-        return Waves(count=count, shots=shots, queries=queries, stream=(seed, "episodes", "sinusoid", name))
+        return (ToldWaves if oracle else Waves)(
+            count=count, shots=shots, queries=queries, stream=(seed, "episodes", "sinusoid", name)
+        )
 
     train = waves("train", ENDLESS, shots, queries)
     return [
@@ -88,7 +104,7 @@ def sinusoid(
             further={f"{k}shot": waves(f"test {k}", test, k, test_queries) for k in test_shots},
             classes=(),
             outputs=1,
-            shape=(1,),
+            shape=(3,) if oracle else (1,),
             origin=Origin("sinusoid", "synthetic"),
             criterion=F.mse_loss,
             link=identity,

@@ -2,12 +2,14 @@
 al. 2020, arXiv 1909.09157), BOIL (Oh et al. 2021, arXiv 2008.08882) and Meta-ticket (Chijiwa et al. 2022, arXiv 2205.15619).
 
 They differ in three selections of the net's weights: what the outer loop learns, what the inner loop adapts to a task, and
-what is masked. A masked weight keeps its random initial value for ever; what is learnt is whether it exists.
+what is masked. A masked weight keeps its random initial value for ever; what is learnt is whether it exists. Only what does
+not exist may be drawn anew (`redraw_every`). Without inner steps in training (`steps=0`) this is MAML's baseline: plain training
+on all tasks at once, adapted to each in testing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +19,13 @@ from maskbench import masks
 from maskbench.backbones.batch_statistics import by_first
 from maskbench.backbones.initial import RULES
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Positive, Share, Whole
+from maskbench.common.knobs import Count, Length, Positive, Probability, Share, Whole
+from maskbench.common.streams import seeded
 from maskbench.data.episodes.stages import EpisodeStage, Tasks
 from maskbench.methods.meta import inner
 from maskbench.methods.meta.inner import Weights
-from maskbench.training.method import Method
+from maskbench.training.evaluate import BATCH, device_of
+from maskbench.training.method import Method, Progress
 
 
 @final
@@ -43,7 +47,13 @@ class Episodic(Method):
         weights: how masked weights are drawn, by a rule of backbones/initial.py.
         scores: `learned`, or `fixed`: the mask of the start stays (the control of a random mask).
         reduction: of a classification loss over the examples of a set: `mean` (null: mean), or `paper`, MAML's code: their
-            sum over the K examples a class, which is the number of ways times the mean. A squared error is a mean in both.
+            sum over the K shots a class, which is the number of ways times the mean of a support set, and more where there
+            are more queries than shots. A squared error is a mean in both.
+        clip: the largest entry of an outer gradient; larger ones are cut to it (null: none is).
+        test_rates: learning rates of the inner loop in testing, of which training ends by taking the one with the least loss
+            on the validation episodes after `test_steps`; null: `rate`.
+        redraw_every: outer steps after which masked weights that are off are drawn anew, again and again; null: never.
+        redraw_share: chance of each of them to be; null: 1.
         side_by_side: tasks in one batched computation (vmap): true, false, or `auto`: unless the net has convolutions and
             runs on a CPU.
 
@@ -68,12 +78,18 @@ class Episodic(Method):
             "glorot_uniform",
             "glorot_signed_constant",
             "kaiming_normal",
+            "kaiming_normal_fan_out",
             "kaiming_uniform",
             "signed_constant",
+            "standard_normal",
             "unsigned_constant",
         ] = "kaiming_normal",
         scores: Literal["learned", "fixed"] = "learned",
         reduction: Literal["mean", "paper"] | None = None,
+        clip: Positive | None = None,
+        test_rates: Annotated[Sequence[Positive], Length(least=1)] | None = None,
+        redraw_every: Count | None = None,
+        redraw_share: Probability | None = None,
         side_by_side: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(net)
@@ -83,18 +99,24 @@ class Episodic(Method):
         self.rates = dict.fromkeys(matching("adapted", names, adapted), rate)
         if masked and not self.masked:
             raise UsageError(f"method.masked={list(masked)} fits no weight; there are {', '.join(masks.sites(net))}")
+        if redraw_share is not None and redraw_every is None:
+            raise UsageError("method.redraw_share goes with method.redraw_every, outer steps such as 1000")
         self.count, self.test_count, self.first_order = steps, test_steps, first_order
-        self.learned, self.summed = scores == "learned", reduction == "paper"
+        self.learned, self.summed, self.clip = scores == "learned", reduction == "paper", clip
+        self.rule, self.redraw_every, self.redraw_share = weights, redraw_every, 1.0 if redraw_share is None else redraw_share
         self.batched = side_by_side if side_by_side != "auto" else None
         self.convolutions = any(isinstance(module, nn.Conv2d) for module in net.modules())
         self.scores, self.thresholds = nn.ParameterDict(), nn.Module()
         for name in self.masked:
-            self.draw(name, weights, dropped)
+            self.draw(name, dropped)
+        self.test_rates = test_rates
+        if test_rates is not None:  # which of them was chosen; -1: none yet
+            self.register_buffer("chosen", torch.tensor(-1))
 
-    def draw(self, name: str, rule: str, dropped: float) -> None:
+    def draw(self, name: str, dropped: float) -> None:
         """Random weights, scores, and the score from which on a weight exists: section 2, items 1 and 2."""
         w = self.net.get_parameter(name)
-        RULES[rule](w)
+        RULES[self.rule](w)
         score = torch.empty_like(w)
         nn.init.kaiming_uniform_(score, nonlinearity="relu")  # U(-a, a), a = sqrt(6 / fan_in), as in the authors' code
         rank = 1 + round(dropped * (score.numel() - 1))
@@ -116,6 +138,33 @@ class Episodic(Method):
     def learn(self, stage: EpisodeStage, fit: Callable) -> None:
         if self.groups():  # under a fixed mask over random weights nothing is learnt
             fit(self, stage)
+        if self.test_rates is not None:
+            losses = [self.validation_loss(stage, choice) for choice in range(len(self.test_rates))]
+            self.chosen.fill_(losses.index(min(losses)))
+
+    def after_backward(self, progress: Progress) -> None:
+        """Cut the entries of the outer gradient."""
+        if self.clip is not None:
+            for p in self.trainable_parameters():
+                if p.grad is not None:
+                    p.grad.clamp_(-self.clip, self.clip)
+
+    def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        """Draw what does not exist anew, in its time: section 2, item 6."""
+        if self.redraw_every is None or (progress.step + 1) % self.redraw_every:
+            return
+        for name, mask in self.masks().items():
+            self.redraw(name.removeprefix("0/"), mask, (*progress.stream, "hook", progress.step, "redraw"))
+
+    def redraw(self, name: str, mask: Tensor, stream: tuple) -> None:
+        """Values as at the start for weights that are off, each with the chance `redraw_share`: of a stream of their own, on the
+        CPU, so that they are the same on every device and training's other draws stay."""
+        w = self.net.get_parameter(name)
+        with seeded(*stream, name):
+            fresh = torch.empty(w.shape, dtype=w.dtype)
+            RULES[self.rule](fresh)
+            chosen = torch.rand(w.shape) < self.redraw_share
+        w.copy_(torch.where(chosen.to(w.device) & ~mask, fresh.to(w.device), w))
 
     def loss(self, batch: tuple[Tasks, Tensor], stage: EpisodeStage) -> Tensor:
         """Mean over tasks of the query loss after the inner loop on the support set."""
@@ -124,10 +173,10 @@ class Episodic(Method):
 
         def one(x: Tensor, support_y: Tensor, y: Tensor) -> Tensor:
             def support_loss(weights: Weights) -> Tensor:
-                return self.reduced(self.output(weights, binary, x[:size]), support_y, stage)
+                return self.reduced(self.output(weights, binary, x[:size]), support_y, stage, size)
 
             weights = inner.adapted(support_loss, start, self.rates, self.count, self.first_order)
-            return self.reduced(self.output(weights, binary, x[size:]), y, stage)
+            return self.reduced(self.output(weights, binary, x[size:]), y, stage, size)
 
         return inner.over_tasks(one, x, support_y, y, side_by_side=self.side_by_side()).mean()
 
@@ -137,10 +186,11 @@ class Episodic(Method):
         Norms take their statistics from the query set (transductive), or `inductive` from the support set.
         """
         start, binary, size = self.start(), self.binary_masks(), tasks.y.shape[1]
+        rates = self.rates_of_testing()
 
         def one(x: Tensor, support_y: Tensor) -> Tensor:
             def support_loss(weights: Weights) -> Tensor:
-                return self.reduced(self.output(weights, binary, x[:size]), support_y, stage)
+                return self.reduced(self.output(weights, binary, x[:size]), support_y, stage, size)
 
             def query(weights: Weights) -> Tensor:
                 if not inductive:
@@ -148,7 +198,7 @@ class Episodic(Method):
                 with by_first(self.net, size):
                     return self.output(weights, binary, x)[size:]
 
-            path = islice(inner.steps(support_loss, start, self.rates, first_order=True), max(counts) + 1)
+            path = islice(inner.steps(support_loss, start, rates, first_order=True), max(counts) + 1)
             answers = {count: query(weights) for count, weights in enumerate(path) if count in set(counts)}
             return torch.stack([answers[count] for count in counts])
 
@@ -156,10 +206,28 @@ class Episodic(Method):
 
     # ---- its parts
 
-    def reduced(self, outputs: Tensor, y: Tensor, stage: EpisodeStage) -> Tensor:
-        """The loss of one task's set, a scalar: outputs [examples, outputs], y [examples] or [examples, values]."""
+    def reduced(self, outputs: Tensor, y: Tensor, stage: EpisodeStage, support: int) -> Tensor:
+        """The loss of one task's set, a scalar: outputs [examples, outputs], y [examples] or [examples, values]; `support`:
+        the rows of its support set, K a class."""
         loss = stage.criterion(outputs, y)
-        return loss * outputs.shape[-1] if self.summed and not y.is_floating_point() else loss
+        return loss * (outputs.shape[-1] * len(y) / support) if self.summed and not y.is_floating_point() else loss
+
+    @torch.no_grad()
+    def validation_loss(self, stage: EpisodeStage, choice: int) -> float:
+        """Mean over the validation episodes after the inner steps of testing at one of `test_rates`, by its place."""
+        self.eval()
+        self.chosen.fill_(choice)
+        losses = [
+            stage.criterion(self.logits(tasks, stage).flatten(0, 1), y.flatten(0, 1)).item() * len(y)
+            for tasks, y in stage.val.batches(BATCH, device_of(self))
+        ]
+        return sum(losses) / len(stage.val)
+
+    def rates_of_testing(self) -> dict[str, float]:
+        """The inner loop's rate of each weight that moves, in testing."""
+        if self.test_rates is None or (choice := self.chosen.item()) < 0:
+            return self.rates
+        return dict.fromkeys(self.rates, self.test_rates[choice])
 
     def start(self) -> Weights:
         """Where the inner loop begins, by name; masked weights without their mask."""
@@ -202,11 +270,12 @@ class Episodic(Method):
         return {f"0/{name}": masks.ranked(self.score(name)) >= self.threshold(name) for name in self.masked}
 
     def extra_metrics(self) -> dict[str, float]:
+        rate = {} if self.test_rates is None else {"test_rate": next(iter(self.rates_of_testing().values()))}
         if not self.masked:
-            return {}
+            return rate
         by_name = {name.removeprefix("0/"): mask for name, mask in self.masks().items()}
         layers = {f"density/{name.removesuffix('.weight')}": masks.density([m]) for name, m in by_name.items()}
-        return {"density": masks.density(by_name.values())} | layers
+        return {"density": masks.density(by_name.values())} | layers | rate
 
     def ticket(self) -> dict[str, Tensor]:
         """The random weights and the masks over them: a plain net from which each task begins."""

@@ -96,6 +96,17 @@ def test_further_lists_have_other_shots() -> None:
     }
 
 
+def test_an_oracle_is_told_amplitude_and_phase_of_the_same_waves() -> None:
+    (plain, own), y = waves().test.tensors(first=50)
+    (told, own_told), y_told = waves(oracle=True).test.tensors(first=50)
+    assert waves(oracle=True).shape == (3,) and told.shape == (50, 20, 3) and told.dtype == torch.float32
+    assert torch.equal(told[..., :1], plain) and torch.equal(own_told, own) and torch.equal(y_told, y)
+    x, amplitude, phase = told.double().unbind(-1)
+    assert (amplitude == amplitude[:, :1]).all() and (phase == phase[:, :1]).all(), "one task an episode"
+    assert torch.allclose(amplitude * (x - phase).sin(), torch.cat([own, y], 1).squeeze(-1).double(), atol=1e-5)
+    assert waves(oracle=True).fingerprint != waves().fingerprint == waves(oracle=False).fingerprint
+
+
 # ---- images
 
 
