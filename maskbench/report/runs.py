@@ -17,6 +17,7 @@ from maskbench.common.checksums import check, read_result
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import Damaged, Unreadable, Unusable, read_json
 from maskbench.common.identity import leaves, spelling
+from maskbench.common.moved import METRICS
 from maskbench.report import sound
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 
@@ -81,8 +82,9 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """The numbers of result.json by their names; an undefined one is None."""
-        return {k: v for k, v in (self.result.get("metrics") or {}).items() if not isinstance(v, dict | list)}
+        """The numbers of result.json by their names of today; an undefined one is None."""
+        numbers = {k: v for k, v in (self.result.get("metrics") or {}).items() if not isinstance(v, dict | list)}
+        return {METRICS.get(k, k): v for k, v in numbers.items()}
 
     @property
     def source(self) -> str | None:
