@@ -90,6 +90,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
     width: Positive = 1.0,
     bias: bool = True,
     init: Init = "glorot_normal",
+    dropout: Annotated[Sequence[Share], Length(least=2, most=2)] = (0.0, 0.0),
 ) -> ConvNet:
     """Conv-2, -4, -6 and -8: 3x3 convolutions, a pool after every second one.
 
@@ -97,6 +98,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
         channels: of each convolution. widths: of the hidden Linear layers. width: multiplies every one of them.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
     """
     return ConvNet(
         shape,
@@ -108,6 +110,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
         widths=[round(width * w) for w in widths],
         bias=bias,
         init=init,
+        dropout=(dropout[0], dropout[1]),
     )
 
 
