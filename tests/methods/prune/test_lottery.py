@@ -488,3 +488,21 @@ def test_training_goes_on_and_is_reset_once() -> None:
     assert not masks_differ(control, method)
     with pytest.raises(UsageError, match="sets no weight back"):
         small(resets=False, mask1="reinit")
+
+
+def test_supermasks_by_sign_have_one_row_and_those_with_a_rate_one_a_level(build, tmp_path) -> None:
+    masks_of = "+task.supermasks={sign:{mask:same_sign,mask1:signed_constant},large:{criterion:large_final}}"
+    words = ("method=lottery", "data.base=synthetic", "budget.epochs=1", "task.levels=0", "task.supermask_levels=2", masks_of)
+    rows = [row["branch"] for row in build(*words, folder=tmp_path).go().outcome.curves]
+    assert rows == ["ticket", "supermask/sign", "supermask/large", "supermask/large"]
+
+
+def test_early_masks_and_training_that_goes_on_through_the_real_loop(build, tmp_path) -> None:
+    """A mask of step 2 is none of the last step; with resets=false level 1 begins with what level 0 ended with."""
+    words = ("method=lottery", "data.base=synthetic", "budget.epochs=null", "budget.steps=6", "task.levels=1")
+    early = build(*words, "+method.mask_step=2", folder=tmp_path / "early").go().method
+    plain = build(*words, folder=tmp_path / "plain").go().method
+    assert all(early.alive[name].sum() == plain.alive[name].sum() for name in plain.sites) and masks_differ(early, plain)
+    going = build(*words, "+method.resets=false", "+task.branches={reset:{mask:same}}", folder=tmp_path / "on").go().method
+    assert not torch.equal(going.start["head.bias"], going.begin["head.bias"])
+    assert torch.equal(plain.start["head.bias"], plain.begin["head.bias"])
