@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import relu
 
 from maskbench import masks
-from maskbench.backbones.conv import LeNet5
+from maskbench.backbones.conv import ConvK, LeNet5
 from maskbench.backbones.mlp import MLP
 from maskbench.backbones.redundant import Redundant
 from maskbench.methods.prune.edge_popup import EdgePopup
@@ -34,3 +34,11 @@ def test_lenet5_is_redundant_behind_its_convolutions_which_edge_popup_leaves_den
     method = EdgePopup(net, keep=0.25, dense=["convs"])
     assert sum(w.numel() for w in method.w.values()) == 5 * (400 * 120 + 120 * 84 + 84 * 10 + 400 + 120 + 84)
     assert not any(name.startswith("convs") for name in method.masked_weights())
+
+
+def test_conv_k_drops_in_training_alone() -> None:
+    net = ConvK((1, 28, 28), 10, channels=[4, 4], widths=[16], dropout=[0.5, 0.5])
+    x = torch.rand(3, 1, 28, 28)
+    assert not torch.equal(net(x), net(x))
+    net.eval()
+    assert torch.equal(net(x), net(x))

@@ -104,6 +104,11 @@ def both_coordinates(eps: float, largest: float, law: Law) -> float:
     return min(law.near(0.0, e), law.near(largest, e)) * law.near(1.0, e)
 
 
+def left(c: float, law: Law) -> float:
+    """What one more candidate leaves of (1 - f) / f, at most and on average."""
+    return 1 - c * law.density(c) / 2
+
+
 def splits(eps: float, largest: float, law: Law, miss: float) -> Iterator[int]:
     """Subsets: the candidates that do, for every B: so many cover [-B, B], and others bring larger weights there."""
     from scipy.stats import nbinom
@@ -115,6 +120,6 @@ def splits(eps: float, largest: float, law: Law, miss: float) -> Iterator[int]:
         share = miss / 2 if steps else miss
         if b < eps / 2:
             continue
-        cover = (math.log(8) + 2 * math.log(b / eps) - math.log(share)) / -math.log1p(-c * law.density(c) / 2)
+        cover = (math.log(8) + 2 * math.log(b / eps) - math.log(share)) / -math.log(left(c, law))
         bring = int(nbinom.isf(share, steps, law.between(b, 2 * b))) + steps if steps else 0
         yield math.ceil(cover) + bring

@@ -50,6 +50,8 @@ def test_one_more_candidate_covers_what_the_proof_says(law: str, c: float) -> No
         error = growth.std().item() / math.sqrt(len(x))
         assert growth.mean().item() > least - 3 * error
         assert c > 0.1 or growth.mean().item() < 1.8 * least
+        ratio = (1 - f - growth) / (f + growth) / ((1 - f) / f)
+        assert ratio.mean().item() < widths.left(c, widths.LAWS[law]) + 3 * ratio.std().item() / math.sqrt(len(x))
 
 
 def test_single_pairs_fail_as_often_as_was_allowed() -> None:
