@@ -11,7 +11,9 @@ from torch.nn.functional import dropout, dropout1d, max_pool2d, relu
 
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
+from maskbench.backbones.mlp import layers
 from maskbench.backbones.norm import need_images
+from maskbench.backbones.redundant import linear
 from maskbench.common.knobs import Count, Length, Positive, Share, Whole
 
 
@@ -26,6 +28,7 @@ class ConvNet(nn.Module):
         widths: of the hidden Linear layers. Every hidden layer is followed by ReLU and a gate; the pixels have one too.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        redundancy, between: of the Linear layers (redundant.py); null: plain ones.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class ConvNet(nn.Module):
         init: Init,
         dropout: tuple[Share, Share] = (0.0, 0.0),
         drop_channels: bool = False,
+        redundancy: Count | None = None,
+        between: bool = True,
     ) -> None:
         super().__init__()
         need_images(shape, least=1)
@@ -56,9 +61,8 @@ class ConvNet(nn.Module):
         with torch.no_grad():
             flat = self.features(torch.zeros(1, *shape)).shape[1]
         sizes = [flat, *widths]
-        self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
-        self.gates = nn.ModuleList(Gate(units) for units in widths)
-        self.head = nn.Linear(sizes[-1], outputs, bias=bias)
+        self.hidden, self.gates = layers(sizes, bias, redundancy, between)
+        self.head = linear(sizes[-1], outputs, bias, redundancy, between)
         initialise(self, init)
 
     def features(self, x: Tensor) -> Tensor:
@@ -92,6 +96,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
     width: Positive = 1.0,
     bias: bool = True,
     init: Init = "glorot_normal",
+    dropout: Annotated[Sequence[Share], Length(least=2, most=2)] = (0.0, 0.0),
 ) -> ConvNet:
     """Conv-2, -4, -6 and -8: 3x3 convolutions, a pool after every second one.
 
@@ -99,6 +104,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
         channels: of each convolution. widths: of the hidden Linear layers. width: multiplies every one of them.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
     """
     return ConvNet(
         shape,
@@ -110,6 +116,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
         widths=[round(width * w) for w in widths],
         bias=bias,
         init=init,
+        dropout=(dropout[0], dropout[1]),
     )
 
 
@@ -123,6 +130,8 @@ def LeNet5(  # noqa: N802
     bias: bool = True,
     init: Init = "glorot_normal",
     keep_size: bool = False,
+    redundancy: Count | None = None,
+    between: bool = True,
 ) -> ConvNet:
     """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, a 2x2 max-pool after each, then hidden Linear layers.
 
@@ -131,6 +140,8 @@ def LeNet5(  # noqa: N802
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
         keep_size: whether every convolution is padded to keep its input's size; else only the first, of images below 32.
+        redundancy: links in the place of each weight of the Linear layers (redundant.py); null: plain layers.
+        between: a ReLU behind the links.
     """
     first, rest = (2, 2) if keep_size else (2 if shape[-1] < 32 else 0, 0)
     return ConvNet(
@@ -143,6 +154,8 @@ def LeNet5(  # noqa: N802
         widths=[round(width * w) for w in widths],
         bias=bias,
         init=init,
+        redundancy=redundancy,
+        between=between,
     )
 
 

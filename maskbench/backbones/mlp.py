@@ -11,6 +11,7 @@ from torch.nn.functional import relu, tanh
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.norm import need_one
+from maskbench.backbones.redundant import linear
 from maskbench.common.knobs import Count, Positive
 
 ACTIVATIONS = {"relu": relu, "tanh": tanh}
@@ -26,6 +27,7 @@ class MLP(nn.Module):
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
         activation: `relu` or `tanh`.
+        redundancy: links in the place of each weight (redundant.py); null: plain layers. between: a ReLU behind the links.
     """
 
     def __init__(
@@ -38,13 +40,15 @@ class MLP(nn.Module):
         bias: bool = True,
         init: Init = "glorot_normal",
         activation: Literal["relu", "tanh"] = "relu",
+        redundancy: Count | None = None,
+        between: bool = True,
     ) -> None:
         super().__init__()
         need_one(shape)
         sizes = [prod(shape), *(round(width * w) for w in widths)]
         self.inlet = Gate(sizes[0], inlet=True)
-        self.hidden, self.gates = layers(sizes, bias)
-        self.head = nn.Linear(sizes[-1], outputs, bias=bias)
+        self.hidden, self.gates = layers(sizes, bias, redundancy, between)
+        self.head = linear(sizes[-1], outputs, bias, redundancy, between)
         self.activation = ACTIVATIONS[activation]
         initialise(self, init)
 
@@ -55,7 +59,9 @@ class MLP(nn.Module):
         return self.head(x)
 
 
-def layers(sizes: Sequence[int], bias: bool) -> tuple[nn.ModuleList, nn.ModuleList]:
+def layers(
+    sizes: Sequence[int], bias: bool, redundancy: int | None = None, between: bool = True
+) -> tuple[nn.ModuleList, nn.ModuleList]:
     """Linear layers from each size to the next one, and a gate for the units of each."""
-    hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(sizes))
+    hidden = nn.ModuleList(linear(i, o, bias, redundancy, between) for i, o in pairwise(sizes))
     return hidden, nn.ModuleList(Gate(units) for units in sizes[1:])

@@ -1,5 +1,7 @@
 """Where modules stood before the package was divided into rooms, so that old names keep working. Imports no torch.
 
+Measures that got another name since a run was recorded are read under the new one (METRICS).
+
 Three readers: `import maskbench.shelf` (and a `_target_` outside this repository that says so) finds what is now
 maskbench.masks.stores; a run's key spells each `_target_` as it was first spelled (identity.py), so that moving a file moves
 no result; CHANGELOG.md lists the same moves.
@@ -63,6 +65,8 @@ RENAMED = {  # new module -> {old name in it: new name}
     "maskbench.runs.loggers.fail_safe": {"Sink": "FailSafeLogger"},
     "maskbench.training.phase_cache": {"Shared": "PhaseCache"},
 }
+
+METRICS = {"bound_width": "typical_width"}  # old name in result.json -> new name; it never was a bound
 
 
 def first_name(target: str) -> str:

@@ -1,7 +1,8 @@
 """Figures of constructions inside random nets: the width that is needed against the error and against the target's size.
 
 Drawn from curves.json, one row for each construction, replicate and cell: the narrowest certified width, and the width that
-a formula with a union bound gives (pruning_theory.md section 2). Slopes with their intervals are those of result.json.
+a formula has for a weight of typical size (`typical`, in older records `bound`). Slopes with their intervals are those of
+result.json.
 """
 
 from collections.abc import Sequence
@@ -78,9 +79,9 @@ def power(kind: str, constructions: dict[str, Points], metrics: Sequence[dict[st
             panel, constructions[name], line_style, f"{name.replace('_', ' ')}" + (f", exponent {exponent}" if exponent else "")
         )
         x = np.array(list(constructions[name]))
-        bound = [np.mean([row["bound"] for row in rows]) for rows in constructions[name].values()]
-        panel.plot(x, bound, color=line_style["color"], linestyle=":", linewidth=0.9)
-    panel.plot([], [], color=GREY, linestyle=":", linewidth=0.9, label="formula from errors of single weights")
+        formula = [np.mean([row.get("typical", row.get("bound")) for row in rows]) for rows in constructions[name].values()]
+        panel.plot(x, formula, color=line_style["color"], linestyle=":", linewidth=0.9)
+    panel.plot([], [], color=GREY, linestyle=":", linewidth=0.9, label="formula for a typical weight (no bound)")
     panel.set_xscale("log")
     panel.set_yscale("log")
     if kind == "sizes":

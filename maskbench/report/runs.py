@@ -16,6 +16,7 @@ from maskbench.common.checksums import check, read_result
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import Damaged, Unreadable, Unusable, content, read_json
 from maskbench.common.identity import leaves
+from maskbench.common.moved import METRICS
 from maskbench.report import sound
 from maskbench.report.filters import Filter, passing
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
@@ -83,8 +84,9 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """The numbers of result.json by their names; an undefined one is None."""
-        return {k: v for k, v in (self.result.get("metrics") or {}).items() if not isinstance(v, dict | list)}
+        """The numbers of result.json by their names of today; an undefined one is None."""
+        numbers = {k: v for k, v in (self.result.get("metrics") or {}).items() if not isinstance(v, dict | list)}
+        return {METRICS.get(k, k): v for k, v in numbers.items()}
 
     @property
     def source(self) -> str | None:

@@ -117,8 +117,10 @@ def untrained(method: Method, stage: Stage, levels: int, supermasks: Mapping[str
     """Each supermask at every level's counts, with no training after the mask: validation and test accuracy."""
     rows = []
     for name, knobs in supermasks.items():
-        for level in range(1, levels + 1):
-            twin = copy.deepcopy(method).branch(stage, mask="one_shot", level=level, **knobs)
+        rated = "mask" not in knobs  # a mask of its own has no rate, so no levels
+        for level in range(1, levels + 1) if rated else [1]:
+            drawn = {"mask": "one_shot", "level": level} if rated else {}
+            twin = copy.deepcopy(method).branch(stage, **drawn, **knobs)
             rows.append(
                 {
                     "level": level,

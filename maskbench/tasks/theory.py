@@ -16,7 +16,7 @@ from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.knobs import Count, Whole
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
-from maskbench.methods.theory import certify, construct, scaling
+from maskbench.methods.theory import certify, construct, scaling, widths
 from maskbench.tasks.contracts import Constructs
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
@@ -182,6 +182,8 @@ def measure(
         width = bracket.width
         layers = [(d_out, d_in) for d_in, d_out in pairwise(shape)]
         e = min(certify.tolerances(eps, layers, [True] + [False] * (len(layers) - 1)))
+        weights = sum(d_out * d_in for d_out, d_in in layers)
+        largest = max(w.abs().max().item() for w in scaling.random_target(shape, seed, "scaling", replicate))
         rows.append(
             {
                 "kind": step.split()[0],
@@ -191,7 +193,8 @@ def measure(
                 "eps": eps,
                 "width": width,
                 "certificate": bracket.error,
-                "bound": construct.formula_width(rule, e, sum(d_out * d_in for d_out, d_in in layers)),
+                "typical": widths.typical_width(rule, e, weights),
+                "sufficient": widths.sufficient_width(rule, e, weights + layers[0][0] * layers[0][1], largest),
             }
         )
     return {"points": rows, "headline": {"width": width}}

@@ -33,6 +33,11 @@ def test_unfinished_and_damaged_records_are_read_too(record: Callable, tmp_path:
         runs.read(tmp_path / "nowhere")
 
 
+def test_a_measure_that_got_another_name_is_read_under_it(record: Callable[..., Path]) -> None:
+    run = runs.load(record(0, {"certificate": 0.1, "bound_width": 40.0}))
+    assert run.metrics == {"certificate": 0.1, "typical_width": 40.0}
+
+
 @pytest.mark.parametrize("file, text", [("run.json", '{"config": "config.yaml"}'), ("result.json", '{"metrics": [1, 2]}')])
 def test_foreign_files_are_no_records(record: Callable, file: str, text: str) -> None:
     folder = record(0, {"accuracy": 0.5})

@@ -1,6 +1,7 @@
 """What becomes of kept and of pruned weights after a mask is drawn (Deconstructing Lottery Tickets, arXiv 1905.01067).
 
-Mask-1 actions make the values that kept weights start from; `signed_<action>` gives them the signs of the initial values.
+Mask-1 actions make the values that kept weights start from; `signed_<action>` gives them the signs of the initial values,
+`<action>_rescaling` makes them larger by as much as the mask makes them fewer.
 Mask-0 actions make the values that pruned weights are frozen at. Both are functions of one layer.
 """
 
@@ -16,6 +17,9 @@ from maskbench.common.named import named
 Mask1 = Literal[
     "rewind", "reinit", "permute", "reshuffle", "constant",
     "signed_rewind", "signed_reinit", "signed_permute", "signed_reshuffle", "signed_constant",
+    "rewind_rescaling", "reinit_rescaling", "permute_rescaling", "reshuffle_rescaling", "constant_rescaling",
+    "signed_rewind_rescaling", "signed_reinit_rescaling", "signed_permute_rescaling", "signed_reshuffle_rescaling",
+    "signed_constant_rescaling",
 ]  # fmt: skip
 Mask0 = Literal[
     "zero", "freeze_init", "freeze_init_zero_mask", "freeze_init_zero_all", "freeze_init_zero_rev", "freeze_init_zero_reshuffle",
@@ -28,12 +32,14 @@ class Layer:
 
     Attributes:
         init: where training started. final: where it ended. mask: the new mask, bool. draw: makes fresh initial values.
+        before: the mask until now, bool; None: all ones.
     """
 
     init: Tensor
     final: Tensor
     mask: Tensor
     draw: Callable[[], Tensor]
+    before: Tensor | None = None
 
     @property
     def toward_zero(self) -> Tensor:
@@ -72,11 +78,13 @@ def constant(layer: Layer) -> Tensor:
 
 
 def mask1(name: str) -> Callable[[Layer], Tensor]:
-    """The action on kept weights of that name; `signed_` before it keeps each weight's initial sign."""
-    signed = name.startswith("signed_")
+    """The action on kept weights of that name; `signed_` before it keeps each weight's initial sign, `_rescaling` after it
+    makes up for the weights that go."""
     plain = (rewind, reinit, permute, reshuffle, constant)
-    action = named("method.mask1", name.removeprefix("signed_"), {f.__name__: f for f in plain})
-    return Signed(action) if signed else action
+    base = name.removeprefix("signed_").removesuffix("_rescaling")
+    action = named("method.mask1", base, {f.__name__: f for f in plain})
+    action = Signed(action) if name.startswith("signed_") else action
+    return Rescaled(action) if name.endswith("_rescaling") else action
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,17 @@ class Signed:
 
     def __call__(self, layer: Layer) -> Tensor:
         return self.action(layer).abs() * layer.init.sign()
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """An action's values times (weights before the pruning) / (weights after it); over levels n / ones of the mask."""
+
+    action: Callable[[Layer], Tensor]
+
+    def __call__(self, layer: Layer) -> Tensor:
+        before = layer.mask.numel() if layer.before is None else int(layer.before.sum())
+        return self.action(layer) * (before / max(1, int(layer.mask.sum())))
 
 
 # ---- mask-0: pruned weights

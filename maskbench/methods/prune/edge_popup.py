@@ -6,7 +6,7 @@ its weight would have lowered the loss. What is learnt is a mask: a finished mod
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, final
 
 import torch
@@ -35,6 +35,7 @@ class EdgePopup(Method):
         scale_fan: true: weights stand for a fan of keep * fan_in, so they are larger by sqrt(1 / keep); `authors`: by
             sqrt(1 / (1 - keep)), as in the authors' code, which takes the share that stays for the one that goes.
         min_keep: weights (a count) that every layer keeps at least; very small shares otherwise cut a layer off.
+        dense: modules that no mask is for (`[convs]`): their weights stay as they were drawn, all of them in use.
         keep_warmup: optimiser steps over which the kept share falls linearly from 1 to `keep`; null: `keep` from the start.
     """
 
@@ -49,11 +50,12 @@ class EdgePopup(Method):
         scale_fan: bool | Literal["authors"] = False,
         min_keep: Whole = 0,
         keep_warmup: Count | None = None,
+        dense: Sequence[str] = (),
     ) -> None:
         super().__init__(net)
         self.keep, self.scope, self.min_keep, self.keep_warmup = keep, scope, min_keep, keep_warmup
         self.magnitude = score_map == "abs"
-        self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
+        self.w = {name: net.get_parameter(name) for name in masks.sites(net, skip=dense)}
         self.scores = nn.ParameterDict({name.replace(".", "|"): torch.empty_like(w) for name, w in self.w.items()})
         draw = named("method.score_init", score_init, SCORES)
         for score in self.scores.values():

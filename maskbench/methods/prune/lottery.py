@@ -4,7 +4,8 @@ Train, keep the weights a criterion ranks highest, set the kept ones back to whe
 pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`; the task counts the levels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Annotated, Literal, Self, final
 
 import torch
@@ -24,6 +25,7 @@ from maskbench.methods.prune.actions import Mask0, Mask1
 from maskbench.training.method import Method
 
 Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
+BRANCHES = ("same", "random", "random_global", "random_even", "one_shot", "same_sign", "diff_sign")  # masks of branches
 
 
 @final
@@ -40,12 +42,15 @@ class Lottery(Method):
         scope: `layer` ranks within each layer, `global` over all of them (then `rate` alone counts).
         dense: modules that are never pruned (`[head]`).
         mask1: what kept weights become: `rewind` (their initial values), `reinit`, `permute`, `reshuffle`, `constant`, or one
-            of these with `signed_` before it; or any importable function of a Layer by its dotted path.
+            of these with `signed_` before it or `_rescaling` behind it; or any importable function of a Layer by its dotted path.
         mask0: what pruned weights are frozen at: `zero`, `freeze_init`, or one of its variants and controls; or any
             importable function of a Layer by its dotted path.
         rewind_step: the step whose weights kept ones go back to; training then goes on from that step of the schedule and
             of the data order (arXiv 1912.05671; 0 is the original paper).
         gradient_batch: images for the criteria that use a gradient.
+        mask_step: the step of each training whose weights criteria and mask-0 actions take for its end; null: the last.
+        resets: whether kept weights go back before each level. false: training goes on from where it stands (appendix B of
+            the paper, strategy 2), and a branch `{mask: same}` goes back once, at its level.
     """
 
     def __init__(
@@ -62,7 +67,13 @@ class Lottery(Method):
         mask0: Mask0 | Dotted = "zero",
         rewind_step: Whole = 0,
         gradient_batch: Count = 128,
+        mask_step: Count | None = None,
+        resets: bool = True,
     ) -> None:
+        if mask_step and rewind_step:
+            raise UsageError("method.mask_step looks at one step of a training, method.rewind_step at another: set one of them")
+        if not resets and (rewind_step or mask1 != "rewind"):
+            raise UsageError("method.resets=false sets no weight back: leave method.mask1 and method.rewind_step as they are")
         super().__init__(net)
         self.sites = masks.sites(net, skip=dense)
         self.rate, self.scope = rate, scope
@@ -71,10 +82,11 @@ class Lottery(Method):
         self.criterion = named("method.criterion", criterion, criteria)
         self.mask0 = mask0
         self.on_kept, self.on_pruned = actions.mask1(mask1), actions.mask0(mask0)
-        self.rewind_step, self.gradient_batch = rewind_step, gradient_batch
+        self.rewind_step, self.gradient_batch, self.mask_step, self.resets = rewind_step, gradient_batch, mask_step, resets
         self.start = TensorStore()  # what kept weights (and biases, norms) go back to before each training
         self.begin = TensorStore()  # the first start, which criteria and controls refer to
         self.first = TensorStore()  # the dense net's end, for one-shot masks
+        self.early = TensorStore()  # the weights at `mask_step` of the last training
         self.alive, self.held = TensorStore(), TensorStore()  # mask as floats, and the values of pruned weights
         self.book = MaskBank({name: net.get_parameter(name).shape for name in self.sites})  # the mask of every level
         for name, value in net.state_dict().items():
@@ -96,18 +108,36 @@ class Lottery(Method):
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.rewind()
         late = self.rewind_step > 0
+        look = ([self.mask_step], self.look) if self.mask_step else None
         if self.level == 0:
             fit(
                 self,
                 stage,
                 order="tickets" if late else None,
-                callbacks_at_steps=([self.rewind_step], self.remember) if late else None,
+                callbacks_at_steps=([self.rewind_step], self.remember) if late else look,
             )
-            for name in self.sites:
-                self.first.put(name, self.net.get_parameter(name))
+            for name, value in self.trained().items():
+                self.first.put(name, value)
             self.book.write(0, {name: self.alive[name].bool() for name in self.sites})
         else:
-            fit(self, stage, order="tickets" if late else None, begin=self.rewind_step)
+            fit(self, stage, order="tickets" if late else None, begin=self.rewind_step, callbacks_at_steps=look)
+
+    def look(self) -> None:
+        """The weights now are what the next mask is drawn by."""
+        for name in self.sites:
+            self.early.put(name, self.net.get_parameter(name))
+
+    def trained(self) -> dict[str, Tensor]:
+        """The weights that a training ended with, or those at `mask_step`.
+
+        Raises:
+            UsageError: it did not last so long.
+        """
+        if self.mask_step is None:
+            return {name: self.net.get_parameter(name) for name in self.sites}
+        if not self.early.names():
+            raise UsageError(f"method.mask_step={self.mask_step} is beyond the steps of a training: take an earlier one")
+        return {name: self.early[name] for name in self.sites}
 
     @torch.no_grad()
     def rewind(self) -> None:
@@ -127,9 +157,14 @@ class Lottery(Method):
     def shrink(self, stage: Stage) -> None:
         """Prune one level: score what is alive, keep the best, act on the kept and on the pruned, and rewind."""
         before = {name: self.alive[name].bool() for name in self.sites}
-        final = {name: self.net.get_parameter(name) for name in self.sites}
-        kept = self.draw(stage, {name: self.start[name] for name in self.sites}, final, before, self.fewer(self.counts(before)))
-        self.act({name: self.start[name] for name in self.sites}, final, kept, before)
+        final = self.trained()
+        init = {name: (self.start if self.resets else self.begin)[name] for name in self.sites}
+        ended = {} if self.resets else {name: value.clone() for name, value in self.net.state_dict().items()}
+        kept = self.draw(stage, init, final, before, self.fewer(self.counts(before)))
+        self.act(init, final, kept, before)
+        for name, value in ended.items():  # what the next level goes on from
+            self.start.put(name, value)
+        self.rewind()
         self.level += 1
         self.book.write(int(self.level), kept)
 
@@ -169,10 +204,12 @@ class Lottery(Method):
         }
         if self.scope == "layer":
             return {name: masks.keep_best(scores[name], alive[name], keep[name]) for name in self.sites}
+        return self.ranked(scores, alive, keep[""])
+
+    def ranked(self, scores: Mapping[str, Tensor], alive: dict[str, Tensor], keep: int) -> dict[str, Tensor]:
+        """The mask of the `keep` best of all layers together."""
         flat = masks.keep_best(
-            torch.cat([scores[n].flatten() for n in self.sites]),
-            torch.cat([alive[n].flatten() for n in self.sites]),
-            keep[""],
+            torch.cat([scores[n].flatten() for n in self.sites]), torch.cat([alive[n].flatten() for n in self.sites]), keep
         )
         parts = flat.split([alive[n].numel() for n in self.sites])
         return {name: part.reshape(alive[name].shape) for name, part in zip(self.sites, parts, strict=True)}
@@ -184,7 +221,7 @@ class Lottery(Method):
         """
         fresh = self.fresh()
         for name in self.sites:
-            layer = actions.Layer(init[name].clone(), final[name].detach(), kept[name], lambda n=name: fresh()[n])
+            layer = actions.Layer(init[name].clone(), final[name].detach(), kept[name], lambda n=name: fresh()[n], before[name])
             held = torch.where(before[name], self.on_pruned(layer), self.held[name])
             self.held.put(name, held.masked_fill(kept[name], 0.0))
             start = self.on_kept(layer)
@@ -238,16 +275,27 @@ class Lottery(Method):
         """Turn this method into a control of itself.
 
         Args:
-            mask: `same`; `random`: the counts of each layer at random places; `one_shot`: drawn at once from the dense
-                net's end, with this level's counts.
+            mask: `same`; `random`: the counts of each layer at random places; `random_global`: as many of the whole net;
+                `random_even`: as many, the same share of each layer; `one_shot`: drawn at once from the dense net's end, with
+                this level's counts; `same_sign`, `diff_sign`: all weights whose sign training kept or flipped (the `single`
+                masks of Zhou et al., which have no rate).
             level: whose counts a one-shot mask has (None: the present one's). criterion: of it (None: the method's own).
             mask1, mask0: actions, applied once to the first start; moves are judged on the dense training.
         """
         everywhere = {name: torch.ones_like(self.alive[name]).bool() for name in self.sites}
         first, begin = ({name: store[name] for name in self.sites} for store in (self.first, self.begin))
         kept = {name: self.alive[name].bool() for name in self.sites}
-        if mask == "random":
-            kept = {n: masks.keep_best(torch.rand_like(self.alive[n]), everywhere[n], int(kept[n].sum())) for n in self.sites}
+        for name in () if self.resets else self.begin.names():  # biases and norms, too, go back
+            self.start.put(name, self.begin[name])
+        if mask in ("random", "random_even"):
+            counts = {n: int(m.sum()) for n, m in kept.items()}
+            counts = counts if mask == "random" else evenly(counts, {n: m.numel() for n, m in kept.items()})
+            kept = {n: masks.keep_best(torch.rand_like(self.alive[n]), everywhere[n], counts[n]) for n in self.sites}
+        elif mask == "random_global":
+            scores = {n: torch.rand_like(self.alive[n]) for n in self.sites}
+            kept = self.ranked(scores, everywhere, sum(int(m.sum()) for m in kept.values()))
+        elif mask in ("same_sign", "diff_sign"):
+            kept = {n: begin[n] * first[n] * (1 if mask == "same_sign" else -1) > 0 for n in self.sites}
         elif mask == "one_shot":
             keep = self.counts(kept if level is None else everywhere)
             for _ in range(level or 0):
@@ -255,7 +303,7 @@ class Lottery(Method):
             chosen = named("criterion", criterion, criteria) if criterion else self.criterion
             kept = self.draw(stage, begin, first, everywhere, keep, chosen)
         elif mask != "same":
-            raise UsageError(f"task.branches: a branch's mask is same, random or one_shot, not {mask}")
+            raise UsageError(f"task.branches: a branch's mask is one of {', '.join(BRANCHES)}, not {mask}")
         self.mask0, self.on_kept, self.on_pruned = mask0, actions.mask1(mask1), actions.mask0(mask0)
         self.act(begin, first, kept, everywhere)
         return self
@@ -275,3 +323,11 @@ class Lottery(Method):
         """The first start and the last mask: what `method=dense init=ticket:FILE` trains."""
         start = {name: self.begin[name] for name in self.begin.names()}
         return start | {f"mask|{name}": self.alive[name].to(torch.uint8) for name in self.sites}
+
+
+def evenly(counts: dict[str, int], sizes: dict[str, int]) -> dict[str, int]:
+    """As many in all, and of each layer the same share, to one weight."""
+    share, places = sum(counts.values()) / sum(sizes.values()), [0]
+    for size in sizes.values():
+        places.append(places[-1] + size)
+    return {name: round(share * end) - round(share * begin) for name, (begin, end) in zip(sizes, pairwise(places), strict=True)}

@@ -92,19 +92,6 @@ def typical_error(n: int, variance: float) -> float:
     return math.log(2) * math.sqrt(2 * math.pi * n * variance) / 2 ** (n + 1)
 
 
-def formula_width(name: str, eps: float, weights: int, w: float = 0.1, miss: float = 0.01) -> float:
-    """Candidates N at which all weights are within eps with probability 1 - miss (section 2, union over the weights).
-
-    `w` is a typical weight, which sets the density of products. For subsets log2(1/eps) + 6 usable ones, half of N.
-    """
-    rare = math.log(weights / miss)
-    if name == "two_coordinate":
-        return 2 * rare / eps**2
-    if name == "product":
-        return 2 * rare / (eps * math.log(1 / w))
-    return 2 * (math.log2(1 / eps) + 6)
-
-
 # ---- the two random layers
 
 
@@ -190,8 +177,8 @@ class TwoLayers:
     def names(self, layer: int) -> list[str]:
         return [f"layers.{2 * layer}.weight", f"layers.{2 * layer + 1}.weight"]
 
-    def draw(self, w: Tensor, width: int, *stream: object) -> Pairs:
-        return draw(tuple(w.shape), width, self.distribution, *stream)
+    def draw(self, goals: Sequence[Tensor], layer: int, width: int, *stream: object) -> Pairs:
+        return draw(tuple(goals[layer].shape), width, self.distribution, *stream, layer)
 
     def choose(self, w: Tensor, pairs: Pairs, both: bool, eps: float, watch: Watch = lambda *_: None) -> Tensor:
         return choose(w, pairs, both, self.rule, eps, watch)
@@ -245,7 +232,7 @@ class TwoLayers:
 
 class SharedSums:
     """The plan of Pensia et al.'s public code, kept for comparison: each weight is a sum of some of n uniform numbers on the
-    range of its layer's own weights, one set of n for a whole output. No single random net has such weights.
+    range of the whole target's weights and 0, one set of n for a whole output. No single random net has such weights.
     """
 
     normalised = False
@@ -259,10 +246,12 @@ class SharedSums:
     def names(self, layer: int) -> list[str]:
         return [f"layers.{layer}.weight"]
 
-    def draw(self, w: Tensor, width: int, *stream: object) -> Tensor:
+    def draw(self, goals: Sequence[Tensor], layer: int, width: int, *stream: object) -> Tensor:
         """[outputs, inputs, n], the same for all inputs of an output."""
-        uniform = torch.rand(width, w.shape[0], generator=generator(*stream, "coefficients")).T.double()
-        return (w.min() + (w.max() - w.min()) * uniform).float()[:, None].expand(*w.shape, width)
+        w = goals[layer]
+        low, high = min(0.0, *(goal.min().item() for goal in goals)), max(0.0, *(goal.max().item() for goal in goals))
+        uniform = torch.rand(width, w.shape[0], generator=generator(*stream, layer, "coefficients")).T.double()
+        return (low + (high - low) * uniform).float()[:, None].expand(*w.shape, width)
 
     def choose(self, w: Tensor, numbers: Tensor, both: bool, eps: float, watch: Watch = lambda *_: None) -> Tensor:
         parts = []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskbench.common.errors import UsageError
 from maskbench.methods.theory import certify
-from maskbench.methods.theory.construct import formula_width
+from maskbench.methods.theory.widths import sufficient_width, typical_width
 
 LISTED = 20  # weights that are named, at most
 
@@ -93,7 +93,6 @@ class Judgement:
         candidates, entries = plan.candidates(shapes, width), plan.entries(shapes, width)
         quantiles = {f"weight_error/q{round(100 * q)}": quantile(all_errors, q) for q in (0.5, 0.95, 0.99)}
         finest = min(eps for eps, _ in per_layer)
-        bound = formula_width(plan.rule.name, finest, len(all_errors)) if plan.normalised else None
         layers = [out for shape in shapes for out in plan.widths(shape, width)]
         return {
             "eps_net": ticket.eps_net,
@@ -103,7 +102,7 @@ class Judgement:
             "weights_over_tolerance": over / len(all_errors),
             "weights_over_tolerance_count": over,
             "width": width,
-            "bound_width": bound,
+            **self.formula_widths([eps for eps, _ in per_layer], len(all_errors)),
             **{f"random_width/{i + 1}": out for i, out in enumerate(layers)},
             "kept": kept,
             "kept_per_target_weight": kept / weights,
@@ -112,6 +111,17 @@ class Judgement:
             "candidates_per_target_weight": candidates / weights,
             "drawn_per_target_weight": entries / weights,
         }
+
+    def formula_widths(self, tolerances: list[float], weights: int) -> dict[str, int | float | None]:
+        """What formulas say (widths.py); nothing of candidates that no random net has."""
+        plan = self.ticket.plan
+        if not plan.normalised:
+            return {"typical_width": None, "sufficient_width": None}
+        needed = [
+            sufficient_width(plan.rule.name, eps, weights, w.abs().max().item(), plan.distribution)
+            for eps, w in zip(tolerances, self.goals, strict=True)
+        ]
+        return {"typical_width": typical_width(plan.rule.name, min(tolerances), weights), "sufficient_width": max(needed)}
 
     def table(self) -> list[dict[str, Any]]:
         """A line for each target layer."""

@@ -140,23 +140,24 @@ class StrongTicket:
     def certified(self, width: int, watch: Watch) -> float:
         """The certificate of a random net of this width, without building it."""
         goals, maps = self.goals(), []
-        for layer, w in enumerate(goals):
-            candidates, kept = self.choose(layer, w, width, watch)
+        for layer in range(len(goals)):
+            candidates, kept = self.choose(layer, goals, width, watch)
             maps.append(self.plan.effect(candidates, kept, self.both[layer]))
         return certify.certificate(goals, maps)
 
-    def choose(self, layer: int, w: Tensor, width: int, watch: Watch) -> tuple[Any, Tensor]:
+    def choose(self, layer: int, goals: list[Tensor], width: int, watch: Watch) -> tuple[Any, Tensor]:
         """(random candidates of the layer, which of them are kept), as the plan has them."""
-        candidates = self.plan.draw(w, width, self.root, layer)
-        return candidates, self.plan.choose(w, candidates, self.both[layer], self.tolerances()[layer], watch)
+        candidates = self.plan.draw(goals, layer, width, self.root)
+        return candidates, self.plan.choose(goals[layer], candidates, self.both[layer], self.tolerances()[layer], watch)
 
     # ---- step 2: a layer
 
     def build(self, piece: str, stage: Stage, fit: Callable) -> dict[str, Any]:
         """Draw a target layer's random layers and their masks; the numbers of the layer."""
         layer, width, dense = self.pieces.index(piece), int(self.book["width"]), bool(self.book["dense"])
-        w = self.goals()[layer]
-        candidates, kept = self.choose(layer, w, width, lambda done, total: fit.watch(piece, done, total, {}))
+        goals = self.goals()
+        w = goals[layer]
+        candidates, kept = self.choose(layer, goals, width, lambda done, total: fit.watch(piece, done, total, {}))
         tensors, layer_masks = self.plan.tensors(candidates, dense, self.root, layer), self.plan.masks(kept, dense)
         for name, weight, mask in zip(self.plan.names(layer), tensors, layer_masks, strict=True):
             self.net.get_submodule(name.removesuffix(".weight")).weight = weight

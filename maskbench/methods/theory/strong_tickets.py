@@ -41,8 +41,8 @@ class StrongTickets(Method):
         storage: `dense` keeps the whole random net, `block` only the entries that a mask can keep; `auto`: dense up to
             32 million entries.
         strict: whether a width that is not certified within eps_net is an error.
-        faithful_code: draw what the authors' public code draws instead: n uniform numbers on the range of a layer's weights,
-            shared by an output's weights. It shows their numbers, not their theorem: no random net has such weights.
+        faithful_code: draw what the authors' public code draws instead: n uniform numbers on the range of the target's weights
+            and 0, shared by an output's weights. It shows their numbers, not their theorem: no random net has such weights.
 
     Raises:
         UsageError: the greedy solver with objective min_size, or a target that does not fit (targets.py).

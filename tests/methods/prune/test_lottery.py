@@ -238,7 +238,7 @@ def test_one_shot_equals_the_first_level() -> None:
 def test_an_unknown_branch_is_refused() -> None:
     method = small()
     level_down(method, 1)
-    with pytest.raises(UsageError, match="same, random or one_shot"):
+    with pytest.raises(UsageError, match="one of same, random, .*, not other"):
         method.branch(None, mask="other")
 
 
@@ -432,3 +432,101 @@ def test_weights_remaining_count_the_layers_that_are_kept_dense(tmp_path) -> Non
     assert remaining[10] == kept / 270_896
     save_file(method.ticket(), tmp_path / "ticket.safetensors")
     assert Dense(net, init=f"ticket:{tmp_path}/ticket.safetensors").extra_metrics() == {"density": remaining[10]}
+
+
+# ---- further controls
+
+
+@pytest.mark.parametrize("name", ["rewind", "signed_constant"])
+def test_rescaling_makes_up_for_the_weights_that_went(name: str) -> None:
+    """Over levels n / ones of the mask, not the product of that of each level."""
+    plain, scaled = small(mask1=name), small(mask1=f"{name}_rescaling")
+    for method in (plain, scaled):
+        level_down(method, 2)
+    for site in plain.sites:
+        alive = scaled.alive[site].bool()
+        factor = alive.numel() / alive.sum()
+        value = (
+            plain.begin[site][alive] if name == "rewind" else plain.start[site][alive].abs() * scaled.begin[site][alive].sign()
+        )
+        assert torch.allclose(scaled.start[site][alive], value * factor, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mask", ["random", "random_even", "random_global"])
+def test_random_masks_keep_the_count_of_a_layer_of_the_net_or_evenly(mask: str) -> None:
+    method = small(output_rate=0.05)
+    level_down(method, 4)
+    control = copy.deepcopy(method).branch(None, mask=mask)
+    assert sum(counts(control)) == sum(counts(method)) and masks_differ(control, method)
+    assert (counts(control) == counts(method)) == (mask == "random")
+    shares = [m / control.alive[name].numel() for m, name in zip(counts(control), control.sites, strict=True)]
+    if mask == "random_even":
+        assert max(shares) - min(shares) <= 1.5 / 200  # a weight of the smallest layer
+    assert max(shares) - min(shares) > 0.1 if mask == "random" else max(shares) - min(shares) < 0.1
+
+
+def masks_differ(a: Lottery, b: Lottery) -> bool:
+    return not all(torch.equal(a.alive[name], b.alive[name]) for name in a.sites)
+
+
+@pytest.mark.parametrize("mask", ["same_sign", "diff_sign"])
+def test_a_sign_alone_makes_a_mask_without_a_rate(mask: str) -> None:
+    method = small()
+    level_down(method, 1)
+    control = copy.deepcopy(method).branch(None, mask=mask, mask1="signed_constant")
+    for name in method.sites:
+        flipped = method.begin[name].sign() != method.first[name].sign()
+        assert torch.equal(control.alive[name].bool(), flipped if mask == "diff_sign" else ~flipped)
+
+
+def test_a_mask_from_an_early_step_is_drawn_by_the_weights_of_then() -> None:
+    class Early(Moved):
+        """Looks before it moves: the weights of then are those of the start."""
+
+        def __call__(self, method, stage, *, callbacks_at_steps=None, **phase) -> list:
+            assert callbacks_at_steps[0] == [3]
+            callbacks_at_steps[1]()
+            return super().__call__(method, stage, **phase)
+
+    method = small(mask_step=3)
+    method.learn(None, Early())
+    method.shrink(None)
+    for name in method.sites:
+        start, kept = method.begin[name].abs(), method.alive[name].bool()
+        assert start[kept].min() >= start[~kept].max() and torch.equal(method.first[name], method.begin[name])
+    with pytest.raises(UsageError, match="beyond the steps"):
+        small(mask_step=3).learn(None, lambda *_, **__: [])
+    with pytest.raises(UsageError, match="set one of them"):
+        small(mask_step=3, rewind_step=2)
+
+
+def test_training_goes_on_and_is_reset_once() -> None:
+    """resets=false: each level starts where the last one ended, biases too; a branch goes back to the first start."""
+    method = small(resets=False)
+    method.learn(None, Moved(1))
+    ended = {name: value.clone() for name, value in method.net.state_dict().items()}
+    method.shrink(None)
+    assert all(torch.equal(value, ended[name]) for name, value in method.net.state_dict().items())
+    control = copy.deepcopy(method).branch(None, mask="same")
+    assert all(torch.equal(value, method.begin[name]) for name, value in control.net.state_dict().items())
+    assert not masks_differ(control, method)
+    with pytest.raises(UsageError, match="sets no weight back"):
+        small(resets=False, mask1="reinit")
+
+
+def test_supermasks_by_sign_have_one_row_and_those_with_a_rate_one_a_level(build, tmp_path) -> None:
+    masks_of = "+task.supermasks={sign:{mask:same_sign,mask1:signed_constant},large:{criterion:large_final}}"
+    words = ("method=lottery", "data.base=synthetic", "budget.epochs=1", "task.levels=0", "task.supermask_levels=2", masks_of)
+    rows = [row["branch"] for row in build(*words, folder=tmp_path).go().outcome.curves]
+    assert rows == ["ticket", "supermask/sign", "supermask/large", "supermask/large"]
+
+
+def test_early_masks_and_training_that_goes_on_through_the_real_loop(build, tmp_path) -> None:
+    """A mask of step 2 is none of the last step; with resets=false level 1 begins with what level 0 ended with."""
+    words = ("method=lottery", "data.base=synthetic", "budget.epochs=null", "budget.steps=6", "task.levels=1")
+    early = build(*words, "+method.mask_step=2", folder=tmp_path / "early").go().method
+    plain = build(*words, folder=tmp_path / "plain").go().method
+    assert all(early.alive[name].sum() == plain.alive[name].sum() for name in plain.sites) and masks_differ(early, plain)
+    going = build(*words, "+method.resets=false", "+task.branches={reset:{mask:same}}", folder=tmp_path / "on").go().method
+    assert not torch.equal(going.start["head.bias"], going.begin["head.bias"])
+    assert torch.equal(plain.start["head.bias"], plain.begin["head.bias"])

@@ -20,7 +20,7 @@ def target(seed: int, d_out: int, d_in: int) -> torch.Tensor:
 def built(w: torch.Tensor, rule: construct.Rule, storage: str, both: bool, width: int = 12, distribution: str = "uniform"):
     """(plan, net, masks, kept, what was drawn) of one target layer."""
     plan = construct.TwoLayers(rule, distribution, storage)
-    net, drawn = plan.net(1), plan.draw(w, width, "test")
+    net, drawn = plan.net(1), plan.draw([w], 0, width, "test")
     kept = plan.choose(w, drawn, both, 0.05)
     dense = plan.dense([tuple(w.shape)], width)
     masks = dict(zip(plan.names(0), plan.masks(kept, dense), strict=True))
@@ -95,19 +95,10 @@ def test_beyond_24_candidates_the_largest_u_count() -> None:
     assert kept.any() and not (kept & (u < low)).any()
 
 
-def test_formulas() -> None:
-    """Section 2, and their scaling: two coordinates 1/e^2, products 1/e, subsets two for each halving."""
-    assert construct.formula_width("two_coordinate", 0.1, 1, miss=0.5) == pytest.approx(2 * 0.6931 / 0.01, rel=1e-3)
-    ratio = {n: construct.formula_width(n, 0.01, 10) / construct.formula_width(n, 0.02, 10) for n in construct.PICKS}
-    assert ratio == {"two_coordinate": pytest.approx(4), "product": pytest.approx(2)}
-    difference = construct.formula_width("subset_sum", 0.01, 10) - construct.formula_width("subset_sum", 0.02, 10)
-    assert difference == pytest.approx(2)
-
-
 def test_the_faithful_code_shares_its_numbers_within_an_output() -> None:
     w = target(6, 3, 5)
     plan = construct.SharedSums(construct.subsets())
-    drawn = plan.draw(w, 18, "test")
+    drawn = plan.draw([w], 0, 21, "test")
     assert torch.equal(drawn[:, :1].expand_as(drawn), drawn) and drawn.min() >= w.min() - 1e-6 and drawn.max() <= w.max() + 1e-6
     kept = plan.choose(w, drawn, False, 0.0)
     net = plan.net(1)
@@ -115,3 +106,11 @@ def test_the_faithful_code_shares_its_numbers_within_an_output() -> None:
     x = torch.rand(4, 5, dtype=torch.float64)
     answer = functional_call(net, {"layers.0.weight": drawn.double() * kept}, (x,))
     assert torch.allclose(answer, plan.effect(drawn, kept, False)(x)) and torch.allclose(answer, x @ w.T, atol=0.03)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_the_faithful_code_draws_over_the_range_of_the_whole_net_and_zero(layer: int) -> None:
+    """As the authors' code: from the least to the largest weight of all layers, not of the layer in hand; 0 lies within."""
+    goals = [torch.tensor([[0.1, 0.2], [0.3, 0.2]]).double(), torch.tensor([[0.5, 0.7]]).double()]
+    drawn = construct.SharedSums(construct.subsets()).draw(goals, layer, 4000, "range")
+    assert 0 <= drawn.min() < 0.01 and 0.69 < drawn.max() <= 0.7

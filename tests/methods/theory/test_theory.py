@@ -52,7 +52,7 @@ def test_random_weights_stay_as_drawn_and_the_mask_follows_from_seed_and_target(
     one = build(*SMALL, folder="a").go().method
     other = build(*SMALL, folder="b").go().method
     assert all(torch.equal(mask, other.masks()[name]) for name, mask in one.masks().items())
-    drawn = one.construction.plan.draw(one.construction.goals()[0], int(one.book["width"]), one.construction.root, 0)
+    drawn = one.construction.plan.draw(one.construction.goals(), 0, int(one.book["width"]), one.construction.root)
     stored = one.net.get_buffer("layers.0.weight")
     assert torch.equal(stored.view(-1, 8, 8).diagonal(dim1=1, dim2=2), drawn.u), "no weight of the random net was touched"
     assert list(one.trainable_parameters()) == []
@@ -206,6 +206,12 @@ def test_widths_over_errors_and_sizes_and_their_figures(build: Callable, tmp_pat
     own = {eps: [p["width"] for p in cells if p["eps"] == eps] for eps in (1, 0.5, 0.25)}
     mean = [np.exp(np.mean(np.log(widths))) for widths in own.values()]
     assert np.allclose(line.get_xdata(), [1, 2, 4]) and np.allclose(line.get_ydata(), mean)
+    assert all(p["sufficient"] > p["width"] for p in points), "what is proved to do is wider than what did"
+    older = [{"bound" if name == "typical" else name: value for name, value in p.items()} for p in points]
+    (tmp_path / "curves.json").write_text(json.dumps(older))  # as runs were recorded before it had its name
+    again = figures.draw([figures.read(tmp_path, result | {"metrics": metrics, "matrices": {}, "table": []})])
+    formulas = [[one.get_ydata().tolist() for one in f["width_errors"].axes[0].get_lines()] for f in (made, again)]
+    assert formulas[0] == formulas[1]
 
 
 def test_scaling_refuses_what_it_does_not_know() -> None:
