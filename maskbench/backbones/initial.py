@@ -116,5 +116,5 @@ def fresh(net: nn.Module) -> dict[str, Tensor]:
     for module in twin.modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-    initialise(twin, net.init, net.head_init)
+    initialise(twin, net.init, getattr(net, "head_init", None))
     return {name: value.detach() for name, value in twin.state_dict().items()}

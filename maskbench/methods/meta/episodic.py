@@ -75,6 +75,7 @@ class Episodic(Method):
         dropped: Share = 0.0,
         weights: Literal[
             "glorot_normal",
+            "glorot_truncated_normal",
             "glorot_uniform",
             "glorot_signed_constant",
             "kaiming_normal",

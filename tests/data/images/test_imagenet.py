@@ -187,7 +187,8 @@ def test_a_run_on_files_is_the_run_in_memory(folder, build: Callable, same: Call
 
 def test_supsup_learns_stages_from_files(folder, build: Callable):
     words = ["method=supsup", "backbone=resnet18", *WORDS, "data=splitimagenet", f"data.folder={folder}"]
-    words += ["data.stages=2", "backbone.affine=false", "backbone.base=8", "task.trials=3", "task.probe=5"]
+    words += ["data.stages=2", "backbone.norm=batch_no_stats", "backbone.base=8"]
+    words += ["task.trials=3", "task.probe=5"]
     run = build(*words, "budget.steps=2").go()
     assert run.metrics["average_accuracy"] is not None and run.metrics["task_inference_accuracy"] is not None
 
@@ -261,6 +262,8 @@ def test_evaluation_goes_piece_by_piece(folder, monkeypatch):
     stage, seen = whole(folder), []
 
     class Method(torch.nn.Linear):
+        net = torch.nn.Identity()
+
         def prediction_modes(self):
             return {"": self.predict}
 
