@@ -324,6 +324,7 @@ def test_no_packaged_choice_is_refused(group: str) -> None:
         assert wrong == [], name
 
 
+@pytest.mark.full
 def test_every_packaged_method_composes_without_a_mistake() -> None:
     for method in command_line.choices([preflight.identity.conf_dir()], "method"):
         assert mistakes(f"method={method}") == []

@@ -83,6 +83,7 @@ def command(name: str) -> str:
     return MOVED.get(name, f"experiment={name}")
 
 
+@pytest.mark.full
 def test_what_changed_on_purpose_has_a_key_of_its_own(composed) -> None:
     assert set(CHANGED) <= set(OLD)
     assert not {name for name in CHANGED if identity.key(composed(command(name))) == OLD[name]}

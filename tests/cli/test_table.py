@@ -118,6 +118,7 @@ def test_a_run_that_is_damaged_is_not_one_that_is_missing(started: list, capsys)
     assert f"{lost.name} is skipped: result.json cannot be read" in err and err.count("is skipped") == 1
 
 
+@pytest.mark.full
 def test_overrides_reach_the_runs_and_are_told(started: list, capsys) -> None:
     _, out, _ = table("tiny optimizer.lr=0.5 logger=csv jobs=1", capsys)
     assert started[0] == ["method=supsup", "budget.steps=5", "optimizer.lr=0.5", "logger=csv", "seed=0"]

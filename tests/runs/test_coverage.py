@@ -130,6 +130,7 @@ def test_the_command_prints_one_line_a_parameter(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.full
 def test_the_command_reads_a_run_and_refuses_what_strangers_name(tmp_path: Path, cli: Callable) -> None:
     words = [
         "method=hopsupsup",

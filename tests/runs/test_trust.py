@@ -47,6 +47,7 @@ def test_load_takes_it_up_with_trust_alone(run: Path, tmp_path: Path, monkeypatc
     assert torch.isclose(accuracy, torch.tensor(json.loads((run / "result.json").read_text())["metrics"]["accuracy"]).double())
 
 
+@pytest.mark.full
 def test_rerun_does_it_with_trust_alone(run: Path, tmp_path: Path, cli: Callable) -> None:
     before = json.loads((run / "result.json").read_text())
     for words in ([], ["--dry"]):

@@ -68,6 +68,7 @@ def test_fewer_images_than_a_group_are_one() -> None:
     assert found["unshared"] == 1 and found["images"] == 5 and [len(groups[0]) for groups in method.asked] == [1, 5]
 
 
+@pytest.mark.full
 def test_they_count_and_their_defaults_leave_keys_alone(compose: Callable) -> None:
     def key(*words: str) -> str:
         return identity.key(compose("method=supsup", *words))

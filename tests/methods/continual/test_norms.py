@@ -13,6 +13,7 @@ GROUPED = (
 )
 
 
+@pytest.mark.full
 def test_without_statistics_stages_are_told_apart_by_groups_that_nobody_else_is_in(build: Callable) -> None:
     bench = build(*GROUPED, "backbone.norm=batch_no_stats", "task.group=16", "task.pooling=all").go()
     method, metrics = bench.method, bench.metrics
