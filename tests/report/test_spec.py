@@ -17,9 +17,12 @@ FOLDER = identity.conf_dir()
 NAMES = sorted(spec.names([FOLDER]))
 TABLES = {name: spec.load(name, [FOLDER]) for name in NAMES}
 RUNS = sorted({words for table in TABLES.values() for specs in table.runs.values() for words in specs.values()})
+FIRST = {next(iter(next(iter(table.runs.values())).values())) for table in TABLES.values()}  # of each table
 
 
-@pytest.mark.parametrize("words", RUNS, ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, id=" ".join(words), marks=() if words in FIRST else pytest.mark.full) for words in RUNS]
+)
 def test_the_runs_of_a_table_pass_preflight(words: tuple[str, ...]) -> None:
     preflight.check([*words, "seed=0"], starts=False)
 
