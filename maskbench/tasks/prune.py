@@ -6,6 +6,7 @@ from functools import partial
 from math import floor, log10
 from typing import Any
 
+from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Probability, Whole
 from maskbench.data.stage import Stage
 from maskbench.tasks.contracts import Prunes
@@ -42,9 +43,14 @@ def run(
         supermasks: one-shot masks that are tested at every level's counts and never trained: by name, what `branch` takes.
         supermask_levels: how many levels of them (None: `levels`).
         fast: validation accuracy whose first step measures speed.
+
+    Raises:
+        UsageError: a branch has the name of the method's own rows.
     """
     keys = {"levels": levels, "branches": branches, "supermasks": supermasks}
     need("prune", Prunes, method, stages, **keys, instead="data=mnist")
+    if TICKET in branches:
+        raise UsageError(f"task.branches.{TICKET}: rows of that name are the method's own; give the branch another name.")
     stage, at = stages[0], range(1, levels + 1) if branch_levels is None else branch_levels
     journal.expected = 1 + levels + len(branches) * len([n for n in range(levels + 1) if n in at]) + bool(supermasks)
     rows: list[dict[str, Any]] = []

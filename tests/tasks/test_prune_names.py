@@ -3,6 +3,7 @@
 import pytest
 
 from maskbench.backbones.mlp import MLP
+from maskbench.common.errors import UsageError
 from maskbench.methods.prune.lottery import Lottery
 from maskbench.tasks.prune import TICKET, report, spelled
 
@@ -50,3 +51,9 @@ def test_a_density_is_spelled_by_itself_where_none_is_near() -> None:
     assert spelled(0.10737, [0.10737, 1.0]) == "0.1074"
     assert spelled(8.5e-5, []) == "0.0000850" and spelled(0.0, [1.0]) == "0.0000"
     assert [spelled(x, [0.5, 0.500001, 0.25]) for x in (0.5, 0.500001, 0.25)] == ["0.500000", "0.500001", "0.2500"]
+
+
+def test_a_branch_may_not_have_the_name_of_the_tickets_own_rows(build) -> None:
+    words = ("method=lottery", "data.base=synthetic", "budget.epochs=1", "task.levels=1", "+task.branches={ticket:{mask:random}}")
+    with pytest.raises(UsageError, match="task.branches.ticket"):
+        build(*words).go()
