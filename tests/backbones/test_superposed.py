@@ -42,6 +42,7 @@ def test_one_net_for_all_stages_is_refused_with_the_key_and_what_would_do(words:
     judged(*words.split())  # a net without norms
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backbone", NORMS)
 def test_every_backbone_that_keeps_statistics_says_so(backbone: str, compose: Callable) -> None:
     with pytest.raises(UsageError, match="keeps running statistics"):

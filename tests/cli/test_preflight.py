@@ -54,6 +54,7 @@ GOOD = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("line", GOOD)
 def test_let_through(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED", "7")

@@ -26,7 +26,7 @@ for change in yaml.safe_load((Path(__file__).parent / "changed_presets.yaml").re
 MOVED = yaml.safe_load((FOLDER / "_moved.yaml").read_text())  # preset of before -> the command that is it now
 PRESETS = list(command_line.choices([FOLDER.parent], "experiment"))
 PAPERS = sorted({name.partition("/")[0] for name in [*PRESETS, *OLD]})
-SAMPLE = {paper: [name for name in OLD if name.startswith(f"{paper}/")][:2] for paper in PAPERS}  # `make test` holds these
+SAMPLE = {paper: [name for name in OLD if name.startswith(f"{paper}/")][:1] for paper in PAPERS}  # `make test` holds these
 WORDS_OF_TIME = ("minutes", "hours", "days")
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 
+@pytest.mark.full
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     tiny: tuple[str, ...], calm, build: Callable, same: Callable
 ) -> None:

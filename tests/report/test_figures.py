@@ -271,7 +271,7 @@ def test_seeds_of_a_continual_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", ["seen", "final"])
-@pytest.mark.parametrize("stages", [1, 2, 5, 10, 36, 250])
+@pytest.mark.parametrize("stages", [1, 5, *(pytest.param(n, marks=pytest.mark.full) for n in (2, 10, 36, 250))])
 def test_any_number_of_stages(tmp_path: Path, stages: int, rows: str) -> None:
     runs = [continual(tmp_path, stages, seed, inferred=rows == "seen" or stages == 250, rows=rows) for seed in range(2)]
     written = figures.save([figures.read(run) for run in runs], tmp_path / "out")

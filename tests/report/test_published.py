@@ -146,6 +146,7 @@ def composed(*words: str) -> Run:
     return Run(Path("a") / "b", {"config": config, "data": {"fingerprints": ["x"] * stages}}, {})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", TABLES)
 def test_no_rule_rests_on_a_value_of_another_setting_and_none_on_less_than_stands_beside_it(name: str) -> None:
     """The best reference there is: a rule may be ours where the paper's or the authors' value is of another setting alone."""

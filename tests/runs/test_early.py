@@ -18,11 +18,23 @@ MODULES = {
     ("words", "sentence"),
     [
         (["method.dense=[haed]"], "method.dense: no layer of MLP is called 'haed'. Did you mean 'head'?"),
-        (["method.dense=[head,conv99]", "backbone=conv6"], "method.dense: no layer of ConvNet is called 'conv99'."),
-        (["method.criterion=gone.score"], "method.criterion=gone.score cannot be imported: No module named 'nothing_of_that"),
-        (["method.criterion=wrapped.score"], "method.criterion=wrapped.score must be a function of one argument."),
-        (["method.mask1=gone.score"], "method.mask1=gone.score cannot be imported"),
-        (["schedule._target_=gone.rate"], "schedule._target_=gone.rate cannot be imported"),
+        pytest.param(
+            ["method.dense=[head,conv99]", "backbone=conv6"],
+            "method.dense: no layer of ConvNet is called 'conv99'.",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            ["method.criterion=gone.score"],
+            "method.criterion=gone.score cannot be imported: No module named 'nothing_of_that",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            ["method.criterion=wrapped.score"],
+            "method.criterion=wrapped.score must be a function of one argument.",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(["method.mask1=gone.score"], "method.mask1=gone.score cannot be imported", marks=pytest.mark.full),
+        pytest.param(["schedule._target_=gone.rate"], "schedule._target_=gone.rate cannot be imported", marks=pytest.mark.full),
         (["method.dense=[head]"], "nowhere"),  # nothing is wrong with it: that there are no data is what is told
     ],
 )

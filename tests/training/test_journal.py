@@ -247,6 +247,7 @@ def test_rows_after_the_open_point_are_taken_back(every: float, build: Callable,
     assert b"\0" not in resumed.rows
 
 
+@pytest.mark.full
 def test_stopping_again_before_a_new_row_was_written(build: Callable, relay: Callable, same: Callable) -> None:
     """Rows fall due rarely, so the second attempt saves without having written since it took rows back."""
     words = (*PACKNET, "loop.block=1", "loop.log_every=5", "loop.checkpoint_seconds=0")

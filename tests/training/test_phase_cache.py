@@ -55,6 +55,7 @@ def test_all_methods_and_targets_share_one_source(build: Callable) -> None:
     assert found(bench) == [True, True]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "change",
     [

@@ -113,6 +113,7 @@ def test_runs_with_new_draws_have_equal_bits_at_every_block_size(build: Callable
     assert not torch.equal(one.state["scores.hidden|0|weight"], fixed.state["scores.hidden|0|weight"])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("every", [0, 1e9], ids=["saved-always", "saved-never"])
 def test_an_interrupted_run_with_new_draws_goes_on_bit_for_bit(
     every: float, build: Callable, relay: Callable, same: Callable
