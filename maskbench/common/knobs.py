@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal
 
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, defines, public_functions, read, takes
+from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, defines, handed_over, public_functions, read, takes
 
 __all__ = [
     "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "LayerName", "Layers", "Length", "NonNegative", "OpenShare",
@@ -224,7 +224,10 @@ def made_mistakes(key: str, value: object, own: Iterable[str] = ()) -> Iterator[
             return
         yield from (wrong := list(mistakes(key, value, own)))
         if not wrong and value.get("_partial_") is not True:
-            yield from missing(key, value, read(str(value["_target_"])))
+            target = str(value["_target_"])
+            if lacks := [name for name in handed_over(target) if name not in value]:
+                yield f"{key}._partial_ must be true: {target} is made by the part that hands it {' and '.join(lacks)}."
+            yield from missing(key, value, read(target))
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for number, inner in enumerate(value):
             yield from made_mistakes(f"{key}[{number}]", inner, own)

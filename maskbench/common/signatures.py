@@ -173,6 +173,17 @@ def defines(module: str, name: str) -> bool:
     return any(name in (getattr(n, "asname", None), getattr(n, "name", None), getattr(n, "id", None)) for n in nodes)
 
 
+def handed_over(target: str) -> list[str]:
+    """Arguments without a default that stand before keyword-only ones, which a program hands over; none where it cannot be told."""
+    made, _ = _definition(*_place(target))
+    function = _member(made, "__init__") if isinstance(made, ast.ClassDef) else made
+    if function is None or not function.args.kwonlyargs:
+        return []
+    plain = [*function.args.posonlyargs, *function.args.args]
+    names = [arg.arg for arg in plain[: len(plain) - len(function.args.defaults)]]
+    return names[isinstance(made, ast.ClassDef) :]
+
+
 def takes(target: str, count: int) -> bool:
     """Whether a function can be called with so many arguments, by its text; so also says what cannot be told by it."""
     made, _ = _definition(*_place(target))
