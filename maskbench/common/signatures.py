@@ -174,7 +174,7 @@ def defines(module: str, name: str) -> bool:
 
 
 def handed_over(target: str) -> list[str]:
-    """Arguments without a default that stand before keyword-only ones, which a program hands over; none where it cannot be told."""
+    """Arguments without a default that stand before keyword-only ones: a program hands them over. None where it is unknown."""
     made, _ = _definition(*_place(target))
     function = _member(made, "__init__") if isinstance(made, ast.ClassDef) else made
     if function is None or not function.args.kwonlyargs:
