@@ -94,7 +94,8 @@ def parse(argv: list[str]) -> Command:
 
 
 def stop_at_words_apart(argv: list[str]) -> None:
-    """
+    """Refuse choices and keys that are not written as KEY=VALUE.
+
     Raises:
         UsageError: a choice or a key is written as a flag or as a word of its own, `--method supsup` or `method supsup`.
     """

@@ -102,7 +102,8 @@ def fault(run: Path, name: str, one: dict[str, Any]) -> str:
 
 
 def check(run: Path, *names: str) -> None:
-    """
+    """Hold files of a finished run to their SHA-256.
+
     Raises:
         Damaged: one of these files is not as the finished run wrote it.
     """

@@ -56,7 +56,8 @@ def maskable(net: nn.Module) -> list[str]:
 
 
 def require_layers(net: nn.Module, names: Iterable[str], key: str = "method.dense") -> None:
-    """
+    """Hold names of layers to those of a net.
+
     Raises:
         UsageError: the net has no module of one of these names; tells the key that holds them, and the layers there are.
     """
@@ -82,7 +83,8 @@ def weights(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def refuse_computed(net: nn.Module, name: str) -> None:
-    """
+    """Refuse a layer whose weight is computed at each pass, as by weight_norm.
+
     Raises:
         UsageError: the layer's weight is no parameter but is made of others at each pass, which a mask cannot stand on.
     """
@@ -99,7 +101,8 @@ def refuse_computed(net: nn.Module, name: str) -> None:
 
 
 def refuse_silently_dense(net: nn.Module, known: set[int]) -> None:
-    """
+    """Refuse a net with weights that no mask would cover and that it does not name itself.
+
     Raises:
         UsageError: a matrix of a module that is none of torch's would stay dense, and the net does not say so.
     """

@@ -155,7 +155,8 @@ def _file(stem: str, path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def _record(name: str, entry: Any) -> Record:
-    """
+    """One record from its entry in a file.
+
     Raises:
         ValueError: what is wrong with the record.
     """

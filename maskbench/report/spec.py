@@ -243,7 +243,8 @@ class Reader:
         return made
 
     def supported(self, rule: Rule, beside: Record | None) -> None:
-        """
+        """Hold a rule to the record beside its row, as what it rests on asks.
+
         Raises:
             ValueError: the record that stands beside the rule's row is not the one it needs.
         """

@@ -23,7 +23,8 @@ SHAPES = ((1, 28, 28), (3, 32, 32), (3, 96, 96), (3, 224, 224), (8,), (2, 8))  #
 
 
 def judge(cfg: DictConfig) -> None:
-    """
+    """Hold a config to what can be known before any data are read.
+
     Raises:
         UsageError: a target or a function cannot be imported, or is called in another way; the method lacks what its task
             asks; or the backbone has no layer of a name.
@@ -47,7 +48,8 @@ def ruled(method: Mapping[str, Any], kind: type) -> Iterator[tuple[str, str, Any
 
 
 def require_layer(cfg: DictConfig, key: str, name: str) -> None:
-    """
+    """Hold the name of a layer to the backbone's layers.
+
     Raises:
         UsageError: no net that the backbone makes for inputs of usual shapes has a module of that name.
     """

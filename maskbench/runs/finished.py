@@ -44,7 +44,8 @@ class Standing:
 
 
 def standing(cfg: DictConfig, folder: Path) -> Standing:
-    """
+    """What stands in a run directory: a result, a beginning or nothing, and whether today's code made it.
+
     Raises:
         Unreadable: a file of the run may be sound, and cannot be read now: nothing may be done anew.
         Damaged: the run's result or record is not what was written, and no redo was asked for.
@@ -90,7 +91,8 @@ def earlier(cfg: DictConfig) -> float | None:
 
 
 def refuse_changed(cfg: DictConfig, there: Standing) -> None:
-    """
+    """Refuse to go on with an attempt that other code began.
+
     Raises:
         UsageError: an interrupted attempt would go on with other code than began it, and nobody asked for that.
     """

@@ -30,7 +30,8 @@ SHOWN = 4  # things that a refusal names
 
 
 def refuse(where: object, things: Iterable[str], way: str) -> None:
-    """
+    """Refuse what a record asks for and maskbench does not have.
+
     Raises:
         UsageError: there are such things; names them, and the way to insist.
     """

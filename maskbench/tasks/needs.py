@@ -12,7 +12,8 @@ from maskbench.training.method import Method
 
 
 def need(task: str, contract: type, method: Method, stages: list[Stage], *, instead: str, **keys: Any) -> None:
-    """
+    """Hold a method and its data to a task's contract, and to those of the keys that are set.
+
     Args:
         instead: the data to try. keys: of the task, that ask for a further contract where they are set to something.
 

@@ -94,7 +94,8 @@ class Order:
 
     @classmethod
     def read(cls, given: Namespace, folders: Sequence[Path]) -> "Order":
-        """
+        """What the words of `maskbench table` ask for.
+
         Raises:
             UsageError: no such table, budget or word.
         """
