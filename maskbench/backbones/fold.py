@@ -70,7 +70,7 @@ class FoldMLP(nn.Module):
             raise UsageError(f"this backbone needs the rows of a table, not inputs of shape {list(shape)}: take backbone=lenet5")
         self.plain = len(shape) == 1
         folds, features = (1, *shape) if self.plain else shape
-        sizes = [features, *(round(width * w) for w in widths)]
+        sizes = [features, *(max(1, round(width * w)) for w in widths)]
         front = () if self.plain else (folds,)
         self.inlet = Gate(*front, features, inlet=True)
         self.hidden = nn.ModuleList(FoldLinear(folds, i, o, bias) for i, o in pairwise(sizes))

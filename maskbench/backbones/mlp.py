@@ -45,7 +45,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         need_one(shape)
-        sizes = [prod(shape), *(round(width * w) for w in widths)]
+        sizes = [prod(shape), *(max(1, round(width * w)) for w in widths)]
         self.inlet = Gate(sizes[0], inlet=True)
         self.hidden, self.gates = layers(sizes, bias, redundancy, between)
         self.head = linear(sizes[-1], outputs, bias, redundancy, between)

@@ -38,7 +38,7 @@ class NormMLP(nn.Module):
         init: Init = "glorot_normal",
     ) -> None:
         super().__init__()
-        sizes = [prod(shape), *(round((width or 1.0) * w) for w in widths)]
+        sizes = [prod(shape), *(max(1, round((width or 1.0) * w)) for w in widths)]
         self.hidden, self.gates = layers(sizes, bias=False)
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init)

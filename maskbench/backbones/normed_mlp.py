@@ -39,7 +39,7 @@ class NormedMLP(nn.Module):
     ) -> None:
         super().__init__()
         need_one(shape)
-        sizes = [prod(shape), *(round(width * w) for w in widths)]
+        sizes = [prod(shape), *(max(1, round(width * w)) for w in widths)]
         self.inlet = Gate(sizes[0], inlet=True)
         self.hidden, self.gates = layers(sizes, bias=False)
         self.norms = nn.ModuleList(nn.BatchNorm1d(units) for units in sizes[1:])

@@ -12,11 +12,11 @@ from maskbench.common.knobs import Count, Whole
 Peak = Literal["within", "after"]
 
 
-def constant(step: int, total: int, *, warmup: int = 0) -> float:
+def constant(step: int, total: int, *, warmup: Whole = 0) -> float:
     return _warm(step, warmup)
 
 
-def cosine(step: int, total: int, *, warmup: int = 0, stairs: int | None = None, peak: Peak | None = None) -> float:
+def cosine(step: int, total: int, *, warmup: Whole = 0, stairs: Count | None = None, peak: Peak | None = None) -> float:
     """Half a cosine from 1 to 0 over the steps after the warm-up; with `stairs`, in that many steps down of equal length
     (one an epoch, as much of the older code has it).
 
@@ -44,7 +44,7 @@ def cosine_by_epoch(step: int, total: int, *, epochs: Count, warmup: Whole = 0) 
     return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(1, epochs - warmup)))
 
 
-def step(step: int, total: int, *, milestones: Sequence[float], factor: float, warmup: int = 0) -> float:
+def step(step: int, total: int, *, milestones: Sequence[float], factor: float, warmup: Whole = 0) -> float:
     """Times `factor` at each milestone passed; milestones are shares of `total`."""
     return _warm(step, warmup) * factor ** sum(step >= share * total for share in milestones)
 

@@ -224,7 +224,7 @@ def test_resnet20_trains_on_cifar(build: Callable) -> None:
 
 def test_supsup_masks_resnet18_on_split_cifar100(build: Callable) -> None:
     attempt = build(
-        "method=supsup", "data=splitcifar100", "backbone=resnet18", "backbone.base=4", "backbone.affine=false", *TINY,
+        "method=supsup", "data=splitcifar100", "backbone=resnet18", "backbone.base=4", "backbone.norm=batch_no_stats", *TINY,
         "data.base=synthetic_cifar100", "data.stages=50", "budget.steps=2", "task.trials=2", "task.probe=8",
     )  # fmt: skip
     attempt.stages = attempt.stages[:2]
