@@ -59,7 +59,7 @@ def test_width_multiplies_every_hidden_layer(compose: Callable) -> None:
     assert [layer.out_features for layer in net.hidden] == [32, 32] and net.head.out_features == 10
 
 
-@pytest.mark.parametrize("name", ["lenet_300_100", "conv2", "lenet5", "mlp_200x3_norm", "fc2048_norm"])
+@pytest.mark.parametrize("name", ["conv2", "conv5_16_32", "fc2048_norm", "mlp_200x3_norm", "resnet20"])
 def test_however_narrow_a_layer_keeps_one_unit(name: str, compose: Callable) -> None:
     net = net_of(compose, name, MNIST, "backbone.width=0.0001")
     assert all(p.numel() for p in net.parameters())
