@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from maskbench.backbones.batch_statistics import answers_in_groups
-from maskbench.common.knobs import Count, Whole
+from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
 from maskbench.tasks.contracts import Continual, InfersStage, Recalls
 from maskbench.tasks.metrics import continual as metrics
@@ -31,7 +31,7 @@ def run(
     journal: Journal,
     *,
     matrix: Which,
-    probe: Whole,
+    probe: Count,
     trials: Count,
     group: Count | None = None,
     pooling: Pooling | None = None,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskbench.common.knobs import Positive, Whole
+from maskbench.common.knobs import Count, Positive
 from maskbench.data.stage import Split, Stage
 from maskbench.tasks.contracts import Penalises, Transfers
 from maskbench.tasks.metrics import continual as metrics
@@ -23,7 +23,7 @@ from maskbench.training.journal import Journal
 from maskbench.training.method import Method
 
 
-def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, target_share: Positive, probe: Whole) -> Outcome:
+def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, target_share: Positive, probe: Count) -> Outcome:
     """Inductive transfer: learn the source and test on both, learn the target and test on both.
 
     Args:
