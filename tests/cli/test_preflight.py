@@ -124,7 +124,7 @@ BAD = {
     "backbone.widths=auto": "backbone.widths=auto must be a list",
     "method=edge_popup method.keep_warmup=None": "method.keep_warmup=None must be a whole number",
     "task.matrix=x": "task.matrix=x must be one of seen, full, final.",
-    "task.probe=-1": "task.probe=-1 must be a whole number at least 0.",
+    "task.probe=-1": "task.probe=-1 must be a whole number at least 1.",
     "optimizer=sgd +optimizer.differentiable=true": "optimizer.differentiable=True is not taken:",
     "+trainer.profiler=[1,2]": "trainer.profiler=[1,2] must be a word, or null.",
     "optimizer=adam +optimizer.betas=[x,0.9]": "optimizer.betas=[x,0.9] must be a list, each a number.",
