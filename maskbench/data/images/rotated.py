@@ -74,10 +74,13 @@ def rotated(
             in the released SupSup code.
 
     Raises:
-        UsageError: `degrees` is not finite, or images are in colour.
+        UsageError: `degrees` is not finite or does not tell stages apart, or images are in colour.
     """
     if not math.isfinite(degrees):
         raise UsageError(f"data.degrees={degrees} does not work: take a finite number, the degrees between two stages.")
+    names = [f"{i * degrees:g} degrees" for i in range(stages)]
+    if len(set(names)) < stages:
+        raise UsageError(f"data.degrees={degrees:g} does not tell {stages} stages apart: take more degrees, or data.stages=1.")
     images = load(base, root, normalize, source)
     plain = divide(images, val, seed)
 
@@ -85,4 +88,4 @@ def rotated(
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
     views = [Rotate(i * degrees, images.black, interpolation or "bilinear") for i in range(stages)]
-    return [stage_of(images, seen(view), index=i, total=stages, name=f"{view.degrees:g} degrees") for i, view in enumerate(views)]
+    return [stage_of(images, seen(view), index=i, total=stages, name=names[i]) for i, view in enumerate(views)]

@@ -75,6 +75,11 @@ def test_an_angle_that_is_no_number_is_refused():
         build(degrees=float("nan"))
 
 
+def test_an_angle_that_tells_no_stages_apart_is_refused():
+    with pytest.raises(UsageError, match="data.degrees=0 .*5 stages apart"):
+        build(degrees=0.0)
+
+
 @pytest.mark.parametrize("degrees", [10.0, 45.0, 200.0, -30.0])
 def test_nearest_pixels_are_torchvisions_and_on_pictures_those_of_pillow(degrees):
     from PIL import Image
