@@ -41,6 +41,11 @@ class Redundant(nn.Module):
         super().__init__()
         self.links, self.joins, self.between = Links(inputs, r), Joins(inputs, outputs, r, bias), between
 
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, as torch's layers do: asked of a head that starts again."""
+        self.links.reset_parameters()
+        self.joins.reset_parameters()
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.links(x)
         return self.joins(relu(x) if self.between else x)

@@ -42,3 +42,10 @@ def test_conv_k_drops_in_training_alone() -> None:
     assert not torch.equal(net(x), net(x))
     net.eval()
     assert torch.equal(net(x), net(x))
+
+
+def test_a_redundant_head_starts_anew_for_another_stage() -> None:
+    head = Redundant(6, 3, True, 2, True)
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    head.reset_parameters()
+    assert not any(torch.equal(value, before[name]) for name, value in head.state_dict().items())

@@ -104,7 +104,7 @@ class BatchEnsemble(Method):
 
     def lowest_entropy(self, groups: Tensor) -> Tensor:
         """Entropy of each stage's answers, mean over a group: [groups, images, ...] -> [groups, stages]."""
-        return self.all_answer(groups, lambda logits: Categorical(logits=logits).entropy())
+        return self.all_answer(groups, lambda logits: Categorical(logits=logits, validate_args=False).entropy())
 
     def highest_probability(self, groups: Tensor) -> Tensor:
         """Minus the probability of each stage's favourite class, mean over a group: [groups, images, ...] -> [groups, stages]."""
@@ -131,7 +131,7 @@ class BatchEnsemble(Method):
             weights[name] = (w * spread(s[name].T @ t[name] / k, w)).requires_grad_()
         for images in groups:
             with torch.enable_grad():
-                entropy = Categorical(logits=functional_call(self.net, weights, (images,))).entropy().mean()
+                entropy = Categorical(logits=functional_call(self.net, weights, (images,)), validate_args=False).entropy().mean()
                 grads = torch.autograd.grad(entropy, list(weights.values()))
             slope = groups.new_zeros(k)
             for (name, w), grad in zip(self.w.items(), grads, strict=True):

@@ -48,6 +48,11 @@ class StrongTicket:
         inputs: Literal["auto", "ball", "nonnegative"],
         strict: bool,
     ) -> None:
+        if width == "auto" and eps_weight is not None and eps_weight > eps_net:
+            raise UsageError(
+                f"method.eps_weight={eps_weight:g} is more than method.eps_net={eps_net:g}, within which no width would be "
+                "certified: set method.width, or ask for less of a weight"
+            )
         self.net, self.target, self.book, self.plan = net, target, book, plan
         self.width, self.eps_net, self.eps_weight, self.inputs, self.strict = width, eps_net, eps_weight, inputs, strict
         self.root = int(torch.randint(2**62, (1,)))  # names the streams of the random weights

@@ -89,6 +89,13 @@ def test_the_surest_stage_is_the_answer() -> None:
     assert method.infer(groups, "highest_probability").tolist() == p.amax(-1).mean(-1).argmax(0).tolist()
 
 
+def test_a_net_that_diverged_names_some_stage_and_ends_no_run() -> None:
+    method = ready(MLP((7,), 3, widths=[6]), stages=2, inference=["lowest_entropy"])
+    with torch.no_grad():
+        method.net.head.bias.fill_(float("nan"))
+    assert set(method.infer(torch.randn(2, 4, 7), "lowest_entropy").tolist()) <= {0, 1}
+
+
 def test_all_rules_are_measured(build: Callable) -> None:
     bench = build(*TINY, *MLP_NET, "method.trunk=random").go()
     rules = bench.cfg.method.inference

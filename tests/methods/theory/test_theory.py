@@ -136,6 +136,11 @@ def test_a_target_from_the_run_directory_of_dense(cli: Callable, tmp_path: Path,
         assert named in message and "Traceback" not in message
 
 
+def test_a_tolerance_that_no_width_can_make_up_for_is_refused_before_a_search(build: Callable) -> None:
+    with pytest.raises(UsageError, match="method.eps_weight=1 is more than method.eps_net=0.1"):
+        build("method=subset_sum", "data=ball", "method.eps_weight=1").go()
+
+
 def test_only_chains_without_biases_are_targets() -> None:
     with pytest.raises(UsageError, match="backbone.bias=false"):
         Target(MLP((4,), 2, widths=[3]), "random")
