@@ -219,6 +219,8 @@ def made_mistakes(key: str, value: object, own: Iterable[str] = ()) -> Iterator[
     """What is wrong with the parts that a value describes by `_target_`, however deep inside mappings and lists."""
     if isinstance(value, Mapping):
         if "_target_" not in value:
+            if "_partial_" in value:
+                yield f"{key} has no _target_: the dotted name of what it makes."
             for name, inner in value.items():
                 yield from made_mistakes(f"{key}.{name}", inner, own)
             return

@@ -159,6 +159,7 @@ BAD = {
     "method=mc_dropout_ensemble method.of._partial_=false": "method.of._partial_ must be true",
     "method=edge_popup schedule=cosine schedule.stairs=0": "schedule.stairs=0 must be a whole number at least 1",
     "method=pac_net task.probe=0": "task.probe=0 must be a whole number at least 1",
+    "method=mc_dropout_ensemble ~method.of._target_": "method.of has no _target_",
     "method=transfer_delta task.needs=-1": "task.needs=-1 must be the dotted name of a contract",
     "method=packnet task.needs=maskbench.tasks.Prunes": "task.needs=maskbench.tasks.Prunes must be the dotted name",
     "method=edge_popup task.levels=2": "task.levels needs a method with shrink, which method=edge_popup has not; method=lottery",
