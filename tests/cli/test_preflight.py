@@ -22,6 +22,7 @@ def mistakes(line: str) -> list[str]:
 
 GOOD = [
     "",
+    "method=lottery +task.branches={a:{mask:random_global},b:{mask:random_even},c:{mask:same_sign},d:{mask:diff_sign}}",
     "method=packnet data=permutedmnist seed=3",
     "optimizer.lr=1",  # a whole number where a real one stands
     "budget.steps=null budget.epochs=2",
@@ -160,6 +161,7 @@ BAD = {
     "method=edge_popup schedule=cosine schedule.stairs=0": "schedule.stairs=0 must be a whole number at least 1",
     "method=pac_net task.probe=0": "task.probe=0 must be a whole number at least 1",
     "method=mc_dropout_ensemble ~method.of._target_": "method.of has no _target_",
+    "method=lottery +task.branches={a:{mask:randum_even}}": "task.branches.a.mask=randum_even must be one of same, random, random_global",
     "method=transfer_delta task.needs=-1": "task.needs=-1 must be the dotted name of a contract",
     "method=packnet task.needs=maskbench.tasks.Prunes": "task.needs=maskbench.tasks.Prunes must be the dotted name",
     "method=edge_popup task.levels=2": "task.levels needs a method with shrink, which method=edge_popup has not; method=lottery",

@@ -6,7 +6,7 @@ pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Annotated, Literal, Self, final
+from typing import Annotated, Literal, Self, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from maskbench.methods.prune.actions import Mask0, Mask1
 from maskbench.training.method import Method
 
 Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
-BRANCHES = ("same", "random", "random_global", "random_even", "one_shot", "same_sign", "diff_sign")  # masks of branches
+BranchMask = Literal["same", "random", "random_global", "random_even", "one_shot", "same_sign", "diff_sign"]
 
 
 @final
@@ -266,7 +266,7 @@ class Lottery(Method):
         self,
         stage: Stage,
         *,
-        mask: Literal["same", "random", "one_shot"] = "same",
+        mask: BranchMask = "same",
         level: Whole | None = None,
         criterion: Criterion | None = None,
         mask1: Mask1 | Dotted = "rewind",
@@ -303,7 +303,7 @@ class Lottery(Method):
             chosen = named("criterion", criterion, criteria) if criterion else self.criterion
             kept = self.draw(stage, begin, first, everywhere, keep, chosen)
         elif mask != "same":
-            raise UsageError(f"task.branches: a branch's mask is one of {', '.join(BRANCHES)}, not {mask}")
+            raise UsageError(f"task.branches: a branch's mask is one of {', '.join(get_args(BranchMask))}, not {mask}")
         self.mask0, self.on_kept, self.on_pruned = mask0, actions.mask1(mask1), actions.mask0(mask0)
         self.act(begin, first, kept, everywhere)
         return self
