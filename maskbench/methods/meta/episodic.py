@@ -263,10 +263,10 @@ class Episodic(Method):
 
     # ---- for the record
 
-    @torch.no_grad()
     def masked_weights(self) -> list[str]:
         return list(self.masked)
 
+    @torch.no_grad()
     def masks(self) -> dict[str, Tensor]:
         return {f"0/{name}": masks.ranked(self.score(name)) >= self.threshold(name) for name in self.masked}
 
