@@ -137,7 +137,9 @@ BAD = {
     "method=lottery data=cubic": "the targets of this data are numbers",
     # keywords of a function of the method, held by a key of the task
     "method=lottery '+task.branches.a={maks: random}'": "unknown key 'task.branches.a.maks'. Did you mean 'mask'?",
-    "method=lottery '+task.branches.a={mask: rndom}'": "task.branches.a.mask=rndom must be one of same, random, one_shot.",
+    "method=lottery '+task.branches.a={mask: rndom}'": (
+        "task.branches.a.mask=rndom must be one of same, random, random_global, random_even, one_shot, same_sign, diff_sign."
+    ),
     "method=lottery '+task.branches.a={mask1: rewnd}'": "task.branches.a.mask1=rewnd must be one of rewind,",
     "method=lottery '+task.branches.a={level: -1}'": "task.branches.a.level=-1 must be a whole number at least 0",
     "method=lottery '+task.supermasks.a={criterion: nothing}'": "task.supermasks.a.criterion=nothing must be one of",
@@ -161,7 +163,6 @@ BAD = {
     "method=edge_popup schedule=cosine schedule.stairs=0": "schedule.stairs=0 must be a whole number at least 1",
     "method=pac_net task.probe=0": "task.probe=0 must be a whole number at least 1",
     "method=mc_dropout_ensemble ~method.of._target_": "method.of has no _target_",
-    "method=lottery +task.branches={a:{mask:randum_even}}": "task.branches.a.mask=randum_even must be one of same, random, random_global",
     "method=transfer_delta task.needs=-1": "task.needs=-1 must be the dotted name of a contract",
     "method=packnet task.needs=maskbench.tasks.Prunes": "task.needs=maskbench.tasks.Prunes must be the dotted name",
     "method=edge_popup task.levels=2": "task.levels needs a method with shrink, which method=edge_popup has not; method=lottery",
