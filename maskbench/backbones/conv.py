@@ -14,6 +14,7 @@ from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.mlp import layers
 from maskbench.backbones.norm import need_images
 from maskbench.backbones.redundant import linear
+from maskbench.backbones.sizes import widened
 from maskbench.common.knobs import Count, Length, Positive, Share, Whole
 
 
@@ -109,11 +110,11 @@ def ConvK(  # noqa: N802 - named like the class it builds
     return ConvNet(
         shape,
         outputs,
-        channels=[max(1, round(width * c)) for c in channels],
+        channels=widened(channels, width),
         pool_after=range(1, len(channels), 2),
         kernel=3,
         padding=["same"] * len(channels),
-        widths=[max(1, round(width * w)) for w in widths],
+        widths=widened(widths, width),
         bias=bias,
         init=init,
         dropout=(dropout[0], dropout[1]),
@@ -147,11 +148,11 @@ def LeNet5(  # noqa: N802
     return ConvNet(
         shape,
         outputs,
-        channels=[max(1, round(width * c)) for c in channels],
+        channels=widened(channels, width),
         pool_after=range(len(channels)),
         kernel=5,
         padding=[first] + [rest] * (len(channels) - 1),
-        widths=[max(1, round(width * w)) for w in widths],
+        widths=widened(widths, width),
         bias=bias,
         init=init,
         redundancy=redundancy,
@@ -183,11 +184,11 @@ def ConvExample(  # noqa: N802
     return ConvNet(
         shape,
         outputs,
-        channels=[max(1, round(width * c)) for c in channels],
+        channels=widened(channels, width),
         pool_after=[len(channels) - 1],
         kernel=3,
         padding=[0] * len(channels),
-        widths=[max(1, round(width * w)) for w in widths],
+        widths=widened(widths, width),
         bias=bias,
         init=init,
         dropout=(dropout[0], dropout[1]),

@@ -16,6 +16,7 @@ from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.mlp import layers
 from maskbench.backbones.norm import need_images
+from maskbench.backbones.sizes import widened
 from maskbench.common.knobs import Count, Length, Positive, Within
 
 
@@ -41,7 +42,7 @@ class BatchMLP(nn.Module):
         init: Init = "torch",
     ) -> None:
         super().__init__()
-        sizes = [prod(shape), *(max(1, round(width * w)) for w in widths)]
+        sizes = [prod(shape), *widened(widths, width)]
         self.hidden, self.gates = layers(sizes, bias)
         self.norms = nn.ModuleList(BatchStatistics(units, eps) for units in sizes[1:])
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
@@ -82,7 +83,7 @@ class Conv4(nn.Module):
         super().__init__()
         self.strided, self.average = halving == "stride", bool(average)
         need_images(shape, least=1 if self.strided else 2 ** len(channels))
-        sizes = [shape[0], *(max(1, round(width * c)) for c in channels)]
+        sizes = [shape[0], *widened(channels, width)]
         how = {"stride": 2} if self.strided else {"padding": 1}
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, bias=bias, **how) for i, o in pairwise(sizes))
         self.norms = nn.ModuleList(BatchStatistics(units) for units in sizes[1:])
@@ -131,7 +132,7 @@ class ResNet12(nn.Module):
     ) -> None:
         super().__init__()
         need_images(shape, least=2 ** len(channels))
-        sizes = [shape[0], *(max(1, round(width * c)) for c in channels)]
+        sizes = [shape[0], *widened(channels, width)]
         self.blocks = nn.ModuleList(Block12(before, after) for before, after in pairwise(sizes))
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init, head_init)
@@ -187,7 +188,7 @@ class WideResNet(nn.Module):
     ) -> None:
         super().__init__()
         need_images(shape, least=4)
-        sizes = [max(1, round(width * c)) for c in (16, 16 * widen, 32 * widen, 64 * widen)]
+        sizes = widened((16, 16 * widen, 32 * widen, 64 * widen), width)
         self.conv = nn.Conv2d(shape[0], sizes[0], 3, padding=1, bias=False)
         self.blocks = nn.ModuleList()
         for stage, (before, after) in enumerate(pairwise(sizes)):

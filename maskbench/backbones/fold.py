@@ -13,6 +13,7 @@ from torch.nn.functional import relu
 
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
+from maskbench.backbones.sizes import widened
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Positive
 
@@ -70,7 +71,7 @@ class FoldMLP(nn.Module):
             raise UsageError(f"this backbone needs the rows of a table, not inputs of shape {list(shape)}: take backbone=lenet5")
         self.plain = len(shape) == 1
         folds, features = (1, *shape) if self.plain else shape
-        sizes = [features, *(max(1, round(width * w)) for w in widths)]
+        sizes = [features, *widened(widths, width)]
         front = () if self.plain else (folds,)
         self.inlet = Gate(*front, features, inlet=True)
         self.hidden = nn.ModuleList(FoldLinear(folds, i, o, bias) for i, o in pairwise(sizes))

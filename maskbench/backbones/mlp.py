@@ -12,6 +12,7 @@ from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.norm import need_one
 from maskbench.backbones.redundant import linear
+from maskbench.backbones.sizes import widened
 from maskbench.common.knobs import Count, Positive
 
 ACTIVATIONS = {"relu": relu, "tanh": tanh}
@@ -45,7 +46,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         need_one(shape)
-        sizes = [prod(shape), *(max(1, round(width * w)) for w in widths)]
+        sizes = [prod(shape), *widened(widths, width)]
         self.inlet = Gate(sizes[0], inlet=True)
         self.hidden, self.gates = layers(sizes, bias, redundancy, between)
         self.head = linear(sizes[-1], outputs, bias, redundancy, between)

@@ -13,6 +13,7 @@ from torch.nn.functional import silu
 
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.mlp import layers
+from maskbench.backbones.sizes import widened
 from maskbench.common.knobs import Count, Positive
 
 
@@ -38,7 +39,7 @@ class NormMLP(nn.Module):
         init: Init = "glorot_normal",
     ) -> None:
         super().__init__()
-        sizes = [prod(shape), *(max(1, round((width or 1.0) * w)) for w in widths)]
+        sizes = [prod(shape), *widened(widths, width or 1.0)]
         self.hidden, self.gates = layers(sizes, bias=False)
         self.head = nn.Linear(sizes[-1], outputs, bias=bias)
         initialise(self, init)

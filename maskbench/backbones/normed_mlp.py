@@ -11,6 +11,7 @@ from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.mlp import layers
 from maskbench.backbones.norm import need_one
+from maskbench.backbones.sizes import widened
 from maskbench.common.knobs import Count, Positive
 
 
@@ -39,7 +40,7 @@ class NormedMLP(nn.Module):
     ) -> None:
         super().__init__()
         need_one(shape)
-        sizes = [prod(shape), *(max(1, round(width * w)) for w in widths)]
+        sizes = [prod(shape), *widened(widths, width)]
         self.inlet = Gate(sizes[0], inlet=True)
         self.hidden, self.gates = layers(sizes, bias=False)
         self.norms = nn.ModuleList(nn.BatchNorm1d(units) for units in sizes[1:])

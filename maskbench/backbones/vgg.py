@@ -11,6 +11,7 @@ from torch.nn.functional import max_pool2d, relu
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.norm import Norm, need_images, norm_of
+from maskbench.backbones.sizes import widened
 from maskbench.common.knobs import Count, Length, Positive
 
 
@@ -42,7 +43,7 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         need_images(shape, least=2 ** (len(blocks) - 1))
-        units = [max(1, round(width * c)) for c, count in zip(channels, blocks, strict=True) for _ in range(count)]
+        units = [c for c, count in zip(widened(channels, width), blocks, strict=True) for _ in range(count)]
         ends = [sum(blocks[: i + 1]) - 1 for i in range(len(blocks) - 1)]
         self.pool_after = frozenset(ends)
         layer = norm_of(norm, affine)
