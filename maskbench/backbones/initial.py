@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 CUT_DEVIATION = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))  # of N(0, 1) within [-2, 2]
 
-Init = Literal[
+Law = Literal[
     "glorot_normal", "glorot_truncated_normal", "glorot_uniform", "glorot_signed_constant", "kaiming_normal",
-    "kaiming_normal_fan_out", "kaiming_uniform", "signed_constant", "standard_normal", "unsigned_constant", "torch",
+    "kaiming_normal_fan_out", "kaiming_uniform", "signed_constant", "standard_normal", "unsigned_constant",
 ]  # fmt: skip
+Init = Literal[Law, "torch"]
 
 
 def glorot_normal(w: Tensor) -> None:

@@ -71,9 +71,7 @@ def question(config: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded config's leaves by dotted name, without what cannot change an answer and without the names of code."""
     settings = {name: value for name, value in leaves(config) if name.partition(".")[0] not in ELSEWHERE}
     settings = {name: value for name, value in settings.items() if name.rpartition(".")[2] not in {*WORDS, "_target_"}}
-    settings = {
-        name: value for name, value in settings.items() if name != "loss"
-    }  # that of the data, which older records do not list
+    settings.pop("loss", None)  # none chosen: that of the data, which older records do not list
     trainer = config.get("trainer") or {}
     bits = {"precision": trainer["precision"]} if "precision" in trainer else {}  # as older records list it, null too
     return settings | {f"trainer.{name}": value for name, value in (bits | arithmetic(trainer)).items()}

@@ -174,14 +174,13 @@ def defines(module: str, name: str) -> bool:
 
 
 def handed_over(target: str) -> list[str]:
-    """Arguments without a default that stand before keyword-only ones: a program hands them over. None where it is unknown."""
+    """Arguments without a default that stand before keyword-only ones, which a program hands over; none where it is unknown."""
     made, _ = _definition(*_place(target))
     function = _member(made, "__init__") if isinstance(made, ast.ClassDef) else made
     if function is None or not function.args.kwonlyargs:
         return []
     plain = [*function.args.posonlyargs, *function.args.args]
-    names = [arg.arg for arg in plain[: len(plain) - len(function.args.defaults)]]
-    return names[isinstance(made, ast.ClassDef) :]
+    return [arg.arg for arg in plain[: len(plain) - len(function.args.defaults)] if arg.arg != "self"]
 
 
 def takes(target: str, count: int) -> bool:

@@ -102,18 +102,19 @@ def names(folders: Iterable[Path]) -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted((folder / "table").glob("*.yaml"))}
 
 
-def beside(folders: Sequence[Path]) -> dict[str, list[str]]:
+def beside(folders: Sequence[Path], published: Mapping[str, Record] | None = None) -> dict[str, list[str]]:
     """FILE/NAME of each record that a table refers to -> TABLE/ROW of the rows it stands beside."""
+    published = records.load(folders) if published is None else published
     found: dict[str, list[str]] = {}
     for name in names(folders):
-        for row in load(name, folders).rows:
+        for row in load(name, folders, published).rows:
             for record in dict.fromkeys(one.name for one in row.published.values()):
                 found.setdefault(record, []).append(f"{name}/{row.id}")
     return found
 
 
-def load(name: str, folders: Sequence[Path]) -> Table:
-    """The table of that name, checked, with the records it refers to.
+def load(name: str, folders: Sequence[Path], published: Mapping[str, Record] | None = None) -> Table:
+    """The table of that name, checked, with the records it refers to: `published`, where several tables share a reading.
 
     Raises:
         UsageError: no such table, or its file says something wrong; the message names the file and the place.
@@ -125,7 +126,7 @@ def load(name: str, folders: Sequence[Path]) -> Table:
         content = yaml.safe_load(files[name].read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{files[name]} is no YAML: {' '.join(str(error).split())}") from None
-    reader = Reader(files[name], records.load(folders))
+    reader = Reader(files[name], records.load(folders) if published is None else published)
     try:
         return reader.table(name, content)
     except (TypeError, ValueError, AttributeError, KeyError) as error:

@@ -18,7 +18,7 @@ from maskbench.masks.sites import require_layers
 from maskbench.runs.build import imported, make
 from maskbench.tasks.fulfilment import require
 
-PARTS = ("backbone", "method", "task", "data", "optimizer", "schedule", "logger")
+PARTS = ("backbone", "method", "task", "data", "optimizer", "schedule", "loss", "logger")
 SHAPES = ((1, 28, 28), (3, 32, 32), (3, 96, 96), (3, 224, 224), (8,), (2, 8))  # of one input, for want of the data's own
 
 
@@ -29,7 +29,7 @@ def judge(cfg: DictConfig) -> None:
         UsageError: a target or a function cannot be imported, or is called in another way; the method lacks what its task
             asks; or the backbone has no layer of a name.
     """
-    parts = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in PARTS}
+    parts = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in PARTS if cfg.get(name)}  # no loss: the data's own
     for name, node in parts.items():
         imported(f"{name}._target_", node["_target_"])
     require(parts["task"], parts["method"]["_target_"])

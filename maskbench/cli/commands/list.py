@@ -57,7 +57,7 @@ def values(folders: list[Path], file: str | None) -> Iterator[str]:
     files = dict.fromkeys(name.partition("/")[0] for name in records)
     if file and file not in files:
         raise UsageError(f"no file of published values '{file}'.{did_you_mean(file, files)} Files: {', '.join(files)}.")
-    beside = spec.beside(folders)
+    beside = spec.beside(folders, records)
     for name, record in records.items():
         if file in (None, name.partition("/")[0]):
             yield f"{name}: {record.text}" + (f" ({record.origin})" if record.origin else "")

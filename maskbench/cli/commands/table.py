@@ -15,8 +15,8 @@ from maskbench.common import identity, provenance
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.foreign import printable
+from maskbench.report import published, spec
 from maskbench.report import runs as records
-from maskbench.report import spec
 from maskbench.report.freshness import MIXED as MIXED_CODE
 from maskbench.report.freshness import STALE
 from maskbench.report.scoreboard import scoreboard
@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
     order = Order.read(given, folders)
     if not order.tables:
         files = spec.names(folders)
-        print(aligned([[name, spec.load(name, folders).title] for name in files] or [["no tables"]]))
+        values = published.load(folders)
+        print(aligned([[name, spec.load(name, folders, values).title] for name in files] or [["no tables"]]))
         return 0
     plans = [Plan(table, order) for table in order.tables]
     jobs = unique(job for plan in plans for job in plan.jobs)
@@ -109,7 +110,8 @@ class Order:
         if (mixed := options.get("mixed", "refuse")) not in MIXED:
             raise UsageError(f"mixed={mixed} is none of {', '.join(MIXED)}.")
         wanted = list(spec.names(folders)) if "all" in names else list(dict.fromkeys(names))
-        tables = [spec.load(name, folders) for name in wanted]
+        values = published.load(folders)
+        tables = [spec.load(name, folders, values) for name in wanted]
         return cls(
             tables=[table for table in tables if budget in table.budgets] if "all" in names else tables,
             all="all" in names,

@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones.batch_statistics import by_first
-from maskbench.backbones.initial import RULES
+from maskbench.backbones.initial import RULES, Law
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Length, Positive, Probability, Share, Whole
 from maskbench.common.streams import seeded
@@ -73,18 +73,7 @@ class Episodic(Method):
         test_steps: Whole,
         first_order: bool = False,
         dropped: Share = 0.0,
-        weights: Literal[
-            "glorot_normal",
-            "glorot_truncated_normal",
-            "glorot_uniform",
-            "glorot_signed_constant",
-            "kaiming_normal",
-            "kaiming_normal_fan_out",
-            "kaiming_uniform",
-            "signed_constant",
-            "standard_normal",
-            "unsigned_constant",
-        ] = "kaiming_normal",
+        weights: Law = "kaiming_normal",
         scores: Literal["learned", "fixed"] = "learned",
         reduction: Literal["mean", "paper"] | None = None,
         clip: Positive | None = None,

@@ -6,7 +6,7 @@ its weight would have lowered the loss. What is learnt is a mask: a finished mod
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Literal, final
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maskbench import masks
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, Dotted, Keep, Whole
+from maskbench.common.knobs import Count, Dotted, Keep, Layers, Whole
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank
@@ -50,7 +50,7 @@ class EdgePopup(Method):
         scale_fan: bool | Literal["authors"] = False,
         min_keep: Whole = 0,
         keep_warmup: Count | None = None,
-        dense: Sequence[str] = (),
+        dense: Layers = (),
     ) -> None:
         super().__init__(net)
         self.keep, self.scope, self.min_keep, self.keep_warmup = keep, scope, min_keep, keep_warmup
