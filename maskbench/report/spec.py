@@ -11,10 +11,14 @@ rows:
     published                 FILE/NAME of a record (conf/published, report/published.py), or {quick: FILE/NAME, full: FILE/NAME}
     rule                      one of report/verdicts.py, or {quick: rule, full: rule}
     note                      a sentence below the table
+hours:                        the budget of hours: the paper's own data and nets, in at most two hours on two cores
+  limit                       ... so many hours of this table's
+  title, seeds, runs, rows    its own, with one value where the above has one a budget; every row has a rule
+  paper, system, notes, metric, transform, unit, digits    its own, or else (but notes) those of the table
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,9 @@ from maskbench.report import published as records
 from maskbench.report.published import Record
 from maskbench.report.verdicts import Rule
 
-BUDGETS = ("quick", "full")
+SHARED, HOURS = ("quick", "full"), "hours"  # budgets of the same rows, and the one with rows of its own
+BUDGETS = (*SHARED, HOURS)
+LIMIT = 2  # hours on two cores that the budget of hours may take
 SUPPORT = {  # what a record must be read from for a rule to rest on it
     "paper": (records.PAPER, records.FILES),
     "authors_code": (records.CODE,),
@@ -38,7 +44,8 @@ TRANSFORMS = {
     "negate": lambda x: -x,
 }
 ROW = ("id", "name", "run", "metric", "minus", "over", "transform", "unit", "digits", "published", "rule", "note")
-TABLE = ("title", "paper", "system", "seeds", "runs", "rows", "notes", "metric", "transform", "unit", "digits")
+DEFAULTS = ("metric", "transform", "unit", "digits")  # of all rows
+TABLE = ("title", "paper", "system", "seeds", "runs", "rows", "notes", *DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper: the runs it needs for each budget, and its rows."""
+    """A table of a paper: the runs it needs for each budget, and its rows.
+
+    limit: hours that it may take on two cores; None: any. hours: the table of that budget, if there is one.
+    """
 
     name: str
     title: str
@@ -91,10 +101,27 @@ class Table:
     runs: Mapping[str, Mapping[str, tuple[str, ...]]]  # name -> budget -> overrides
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    limit: float | None = None
+    hours: "Table | None" = None
 
     @property
     def budgets(self) -> list[str]:
-        return [b for b in BUDGETS if any(b in specs for specs in self.runs.values())]
+        return [b for b in BUDGETS if any(b in specs for part in self.parts for specs in part.runs.values())]
+
+    @property
+    def parts(self) -> list["Table"]:
+        """Itself, and the table of its budget of hours."""
+        return [self, self.hours] if self.hours else [self]
+
+    def at(self, budget: str) -> "Table":
+        """The table with the rows of this budget.
+
+        Raises:
+            UsageError: the table has no such budget.
+        """
+        if budget not in self.budgets:
+            raise UsageError(f"table {self.name} has no budget={budget}; it has {', '.join(self.budgets)}.")
+        return self.hours if budget == HOURS else self
 
 
 def names(folders: Iterable[Path]) -> dict[str, Path]:
@@ -107,7 +134,7 @@ def beside(folders: Sequence[Path], published: Mapping[str, Record] | None = Non
     published = records.load(folders) if published is None else published
     found: dict[str, list[str]] = {}
     for name in names(folders):
-        for row in load(name, folders, published).rows:
+        for row in (row for part in load(name, folders, published).parts for row in part.rows):
             for record in dict.fromkeys(one.name for one in row.published.values()):
                 found.setdefault(record, []).append(f"{name}/{row.id}")
     return found
@@ -128,7 +155,7 @@ def load(name: str, folders: Sequence[Path], published: Mapping[str, Record] | N
         raise UsageError(f"{files[name]} is no YAML: {' '.join(str(error).split())}") from None
     reader = Reader(files[name], records.load(folders) if published is None else published)
     try:
-        return reader.table(name, content)
+        return reader.whole(name, content)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise reader.wrong(
             f"a value is not of the kind its key takes ({error}); maskbench/report/spec.py lists the keys"
@@ -136,19 +163,43 @@ def load(name: str, folders: Sequence[Path], published: Mapping[str, Record] | N
 
 
 class Reader:
-    """One table's file. Every method raises UsageError with the file and the place in it."""
+    """One table's file. Every method raises UsageError with the file and the place in it.
 
-    def __init__(self, file: Path, records: Mapping[str, Record]) -> None:
-        self.file, self.records = file, records
+    budgets: those that the part of the file which is being read is for; `part` names it in messages.
+    """
+
+    def __init__(self, file: Path, records: Mapping[str, Record], budgets: Sequence[str] = SHARED, part: str = "") -> None:
+        self.file, self.records, self.budgets, self.part = file, records, budgets, part
 
     def wrong(self, text: str) -> UsageError:
-        return UsageError(f"{self.file}: {text}")
+        return UsageError(f"{self.file}: {self.part}{text}")
+
+    def whole(self, name: str, entry: Any) -> Table:
+        """The whole file: the rows of the budgets quick and full, and those of hours."""
+        if not isinstance(entry, Mapping) or HOURS not in entry:
+            return self.table(name, entry)
+        entry = dict(entry)
+        hours = Reader(self.file, self.records, (HOURS,), f"{HOURS}: ").section(name, entry.pop(HOURS), entry)
+        return replace(self.table(name, entry), hours=hours)
+
+    def section(self, name: str, entry: Any, table: Mapping[str, Any]) -> Table:
+        """The budget of hours; what it shares with the table and does not say is the table's."""
+        self.keys(entry, ("limit", *TABLE), ("limit", "title", "seeds", "runs", "rows"), "the section")
+        limit = entry["limit"]
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= LIMIT:
+            raise self.wrong(f"limit={limit} is no number of hours up to {LIMIT}")
+        shared = {key: table[key] for key in ("paper", "system", *DEFAULTS) if key in table}
+        made = self.table(name, shared | {key: value for key, value in entry.items() if key != "limit"})
+        for row in made.rows:
+            if not row.rules:
+                raise self.wrong(f"row {row.id} has no rule")
+        return replace(made, limit=float(limit))
 
     def table(self, name: str, entry: Any) -> Table:
-        """The whole file."""
+        """A table of rows that the budgets have in common."""
         self.keys(entry, TABLE, ("title", "paper", "seeds", "runs", "rows"), "the table")
         runs = {str(run): self.per_budget(spec, f"runs.{run}") for run, spec in entry["runs"].items()}
-        rows = [self.row({**{k: entry[k] for k in ("metric", "transform", "unit", "digits") if k in entry}, **row}, runs)
+        rows = [self.row({**{k: entry[k] for k in DEFAULTS if k in entry}, **row}, runs)
                 for row in entry["rows"]]  # fmt: skip
         ids = [row.id for row in rows]
         if twice := {one for one in ids if ids.count(one) > 1}:
@@ -157,8 +208,8 @@ class Reader:
             for rule in row.rules.values():
                 if rule.other and rule.other not in ids:
                     raise self.wrong(f"row {row.id}: no row has the id '{rule.other}'.{did_you_mean(rule.other, ids)}")
-        seeds = entry["seeds"] if isinstance(entry["seeds"], dict) else dict.fromkeys(BUDGETS, entry["seeds"])
-        self.keys(seeds, BUDGETS, (), "seeds")
+        seeds = entry["seeds"] if isinstance(entry["seeds"], dict) else dict.fromkeys(self.budgets, entry["seeds"])
+        self.keys(seeds, self.budgets, (), "seeds")
         for numbers in seeds.values():
             if not isinstance(numbers, list) or not numbers or not all(type(n) is int and n >= 0 for n in numbers):
                 raise self.wrong(f"seeds={numbers} is no list of whole numbers such as [0, 1, 2]")
@@ -170,8 +221,8 @@ class Reader:
 
     def per_budget(self, spec: Any, place: str) -> dict[str, tuple[str, ...]]:
         """Overrides of runs by budget, from one list for all or a list for each."""
-        specs = spec if isinstance(spec, dict) else dict.fromkeys(BUDGETS, spec)
-        self.keys(specs, BUDGETS, (), place)
+        specs = spec if isinstance(spec, dict) else dict.fromkeys(self.budgets, spec)
+        self.keys(specs, self.budgets, (), place)
         if not all(isinstance(words, list) and all(isinstance(w, str) for w in words) for words in specs.values()):
             raise self.wrong(f"{place} is not a list of overrides such as [experiment=lottery/mnist_quick]")
         return {budget: tuple(words) for budget, words in specs.items()}
@@ -221,8 +272,8 @@ class Reader:
         """The record that stands beside the row, by budget; none where the file has none."""
         if entry is None:
             return {}
-        named = entry if isinstance(entry, dict) else dict.fromkeys(BUDGETS, entry)
-        self.keys(named, BUDGETS, (), f"{place}, published")
+        named = entry if isinstance(entry, dict) else dict.fromkeys(self.budgets, entry)
+        self.keys(named, self.budgets, (), f"{place}, published")
         for name in named.values():
             if name not in self.records:
                 hint = did_you_mean(str(name), self.records)
@@ -233,7 +284,8 @@ class Reader:
         """The rule by budget; one that needs a record, or rests on one, must have it."""
         if not isinstance(entry, dict):
             raise self.wrong(f"{place}: rule is no mapping")
-        split = entry if set(entry) <= set(BUDGETS) else dict.fromkeys(BUDGETS, entry)
+        split = entry if set(entry) & set(BUDGETS) else dict.fromkeys(self.budgets, entry)
+        self.keys(split, self.budgets, (), f"{place}, rule")
         made = {}
         for budget, rule in split.items():
             try:
@@ -264,6 +316,7 @@ class Reader:
             raise self.wrong(f"{place} is no mapping")
         for key in entry:
             if key not in known:
-                raise self.wrong(f"{place}: unknown key '{key}'.{did_you_mean(str(key), known)}")
+                hint = f" This budget has a section of its own in the file, `{HOURS}:`." if key == HOURS else ""
+                raise self.wrong(f"{place}: unknown key '{key}'.{hint or did_you_mean(str(key), known)}")
         if missing := [key for key in needed if key not in entry]:
             raise self.wrong(f"{place} lacks {missing[0]}")

@@ -224,7 +224,8 @@ def test_a_reader_that_leaves_early_does_not_keep_files_from_being_written(start
     ("words", "sentence"),
     [
         ("tini", "no table 'tini'. Did you mean 'tiny'?"),
-        ("tiny budget=huge", "budget=huge is none of quick, full."),
+        ("tiny budget=huge", "budget=huge is none of quick, full, hours."),
+        ("tiny budget=hours", "table tiny has no budget=hours; it has quick, full."),
         ("tiny seeds=a", "seeds=a must be whole numbers such as 0,1,2."),
         ("tiny jobs=0", "jobs=0 must be a whole number above 0."),
         ("tiny seed=1", "given with seeds=0,1,2"),

@@ -16,8 +16,9 @@ from maskbench.report.verdicts import RESTS
 FOLDER = identity.conf_dir()
 NAMES = sorted(spec.names([FOLDER]))
 TABLES = {name: spec.load(name, [FOLDER]) for name in NAMES}
-RUNS = sorted({words for table in TABLES.values() for specs in table.runs.values() for words in specs.values()})
-FIRST = {next(iter(next(iter(table.runs.values())).values())) for table in TABLES.values()}  # of each table
+PARTS = [part for table in TABLES.values() for part in table.parts]
+RUNS = sorted({words for part in PARTS for specs in part.runs.values() for words in specs.values()})
+FIRST = {next(iter(next(iter(part.runs.values())).values())) for part in PARTS}  # of each table
 
 
 @pytest.mark.parametrize(
@@ -27,23 +28,27 @@ def test_the_runs_of_a_table_pass_preflight(words: tuple[str, ...]) -> None:
     preflight.check([*words, "seed=0"], starts=False)
 
 
+SEEDS = {"quick": 3, "hours": 2, "full": 1}  # at least
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_is_complete(name: str) -> None:
-    table = TABLES[name]
-    assert "quick" in table.budgets
-    for budget in table.budgets:
-        assert len(table.seeds[budget]) >= 3 or budget == "full"
+    assert "quick" in TABLES[name].budgets
+    for budget in TABLES[name].budgets:
+        table = TABLES[name].at(budget)
+        assert len(table.seeds[budget]) >= SEEDS[budget]
         for row in table.rows:
-            if row.rules and all(budget in table.runs[q.run] for q in row.quantities):
+            if (row.rules or budget == "hours") and all(budget in table.runs[q.run] for q in row.quantities):
                 assert budget in row.rules, f"{row.id} has no rule for budget={budget}"
-    assert {q.run for row in table.rows for q in row.quantities} == set(table.runs), "every run serves a row"
+        assert {q.run for row in table.rows for q in row.quantities} == set(table.runs), "every run serves a row"
     assert (FOLDER / "table" / f"{name}.yaml").read_text().startswith("# ")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_rule_says_on_what_it_rests(name: str) -> None:
-    rules = [(row.id, rule) for row in TABLES[name].rows for rule in row.rules.values()]
-    assert rules and all(rule.rests_on in RESTS for _, rule in rules)
+    for part in TABLES[name].parts:
+        rules = [rule for row in part.rows for rule in row.rules.values()]
+        assert rules and all(rule.rests_on in RESTS for rule in rules)
 
 
 # ---- mistakes
@@ -67,6 +72,13 @@ PUBLISHED = {
     "quoted": SETTING | {"value": 1, "read": "quoted", "by": "somebody"},
     "ours": SETTING | {"value": 1, "read": "ours, earlier"},
 }
+HOURS: dict[str, Any] = {
+    "limit": 1.5,
+    "title": "T on its own data",
+    "seeds": [0, 1],
+    "runs": {"c": ["method=supsup", "data=cifar10"]},
+    "rows": [{"id": "x", "name": "X", "metric": "m", "published": "lab/paper", "rule": {"within": 1, "rests_on": "paper"}}],
+}
 
 
 def load(tmp_path: Path, told: Any) -> spec.Table:
@@ -83,6 +95,44 @@ def test_a_table_read(tmp_path: Path) -> None:
     assert table.runs == {"a": {"quick": ("method=supsup",), "full": ("method=supsup",)}, "b": {"quick": ("method=packnet",)}}
     assert table.rows[1].minus == spec.Quantity("a", "m") and table.rows[1].unit == ""
     assert set(table.rows[0].rules) == {"quick", "full"} and set(table.rows[1].rules) == {"quick"}
+
+
+def test_the_budget_of_hours_has_rows_of_its_own(tmp_path: Path) -> None:
+    table = load(tmp_path, GOOD | {"hours": HOURS, "transform": "percent", "notes": ["of quick and full"]})
+    assert table.budgets == ["quick", "full", "hours"] and table.at("quick") is table.at("full") is table
+    hours = table.at("hours")
+    assert (hours.name, hours.title, hours.paper, hours.system) == ("mine", "T on its own data", "P", "mine")
+    assert hours.limit == 1.5 and hours.seeds == {"hours": (0, 1)} and hours.notes == ()
+    assert hours.runs == {"c": {"hours": ("method=supsup", "data=cifar10")}}, "the other budgets' runs are not among them"
+    (row,) = hours.rows
+    assert set(row.rules) == set(row.published) == {"hours"} and row.transform == "percent"
+    assert all("hours" not in run for run in table.runs.values()) and all("hours" not in row.rules for row in table.rows)
+    assert spec.beside([tmp_path]) == {"lab/paper": ["mine/x"]}
+
+
+def test_a_table_without_the_budget_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="table mine has no budget=hours; it has quick, full."):
+        load(tmp_path, GOOD).at("hours")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (("hours", "limit"), 3, "hours: limit=3 is no number of hours up to 2"),
+        (("hours", "limit"), True, "limit=True is no number"),
+        (("hours", "limts"), 2, "hours: the section: unknown key 'limts'. Did you mean 'limit'?"),
+        (("hours",), {}, "hours: the section lacks limit"),
+        (("hours", "rows", 0, "rule"), None, "hours: row x: rule is no mapping"),
+        (("hours", "rows", 0), {"id": "z", "name": "Z", "metric": "m"}, "hours: row z has no rule"),
+        (("hours", "rows", 0, "run"), "a", "hours: row x: run=a is none of c"),
+        (("hours", "runs", "c"), {"quick": []}, "hours: runs.c: unknown key 'quick'"),
+        (("runs", "a"), {"hours": []}, "runs.a: unknown key 'hours'. This budget has a section of its own in the file"),
+        (("rows", 0, "rule"), {"hours": {}}, "row x, rule: unknown key 'hours'. This budget has a section"),
+        (("seeds",), {"quick": [0], "hours": [0]}, "seeds: unknown key 'hours'. This budget has a section"),
+    ],
+)
+def test_a_mistake_about_hours_is_one_sentence_too(tmp_path: Path, place: tuple, value: Any, sentence: str) -> None:
+    test_a_mistake_is_one_sentence_with_its_place(tmp_path, place, value, sentence)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +182,7 @@ def test_a_rows_value(tmp_path: Path, transform: str, more: dict, numbers: list[
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, place: tuple, value: Any, sentence: str) -> None:
-    told = copy.deepcopy(GOOD)
+    told = copy.deepcopy(GOOD | {"hours": HOURS})
     node = told
     for step in place[:-1]:
         node = node[step]

@@ -98,7 +98,7 @@ class Order:
         """What the words of `maskbench table` ask for.
 
         Raises:
-            UsageError: no such table, budget or word.
+            UsageError: no such table, budget or word; a table without this budget.
         """
         names = [word for word in given.words if "=" not in word and not word.startswith("~")]
         options = {key: value for word in given.words for key, _, value in [word.partition("=")] if key in OPTIONS}
@@ -112,8 +112,10 @@ class Order:
         wanted = list(spec.names(folders)) if "all" in names else list(dict.fromkeys(names))
         values = published.load(folders)
         tables = [spec.load(name, folders, values) for name in wanted]
+        if "all" in names and not (tables := [table for table in tables if budget in table.budgets]):
+            raise UsageError(f"no table has budget={budget}.")
         return cls(
-            tables=[table for table in tables if budget in table.budgets] if "all" in names else tables,
+            tables=[table.at(budget) for table in tables],
             all="all" in names,
             budget=budget,
             seeds=tuple(dict.fromkeys(numbers("seeds", options["seeds"]))) if "seeds" in options else None,
@@ -142,13 +144,11 @@ class Plan:
     """A table's runs under an order: the jobs that fill them, and the table judged once they are there.
 
     Raises:
-        UsageError: the table has no such budget, or an override does not fit one of its runs.
+        UsageError: an override does not fit one of its runs.
     """
 
     def __init__(self, table: spec.Table, order: Order) -> None:
         self.table, self.order = table, order
-        if order.budget not in table.budgets:
-            raise UsageError(f"table {table.name} has no budget={order.budget}; it has {', '.join(table.budgets)}.")
         self.seeds = order.seeds or table.seeds.get(order.budget) or (0, 1, 2)
         self.folders: dict[str, dict[int, Path]] = {}
         self.jobs: list[Job] = []
