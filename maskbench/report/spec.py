@@ -184,12 +184,12 @@ class Reader:
 
     def section(self, name: str, entry: Any, table: Mapping[str, Any]) -> Table:
         """The budget of hours; what it shares with the table and does not say is the table's."""
-        self.keys(entry, ("limit", *TABLE), ("limit", "title", "seeds", "runs", "rows"), "the section")
+        self.keys(entry, ("limit", "differs", *TABLE), ("limit", "title", "seeds", "runs", "rows"), "the section")
         limit = entry["limit"]
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= LIMIT:
             raise self.wrong(f"limit={limit} is no number of hours up to {LIMIT}")
         shared = {key: table[key] for key in ("paper", "system", *DEFAULTS) if key in table}
-        made = self.table(name, shared | {key: value for key, value in entry.items() if key != "limit"})
+        made = self.table(name, shared | {key: value for key, value in entry.items() if key not in ("limit", "differs")})
         for row in made.rows:
             if not row.rules:
                 raise self.wrong(f"row {row.id} has no rule")
