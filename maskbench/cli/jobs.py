@@ -1,10 +1,12 @@
 """Runs started side by side, each the program itself in a process of its own: one that crashes takes no other with it.
 
 What is finished is not started, what was interrupted is taken up by the same command, and a run that another process is
-at work on is waited for. On a terminal a live table shows how far each job is; elsewhere a line when one starts or ends.
+at work on is waited for. On a terminal a live table shows how far each job is; elsewhere a line when one starts or ends, and
+every two minutes one that says how far those under way are and what is left.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,12 +25,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from maskbench.cli import forks
+from maskbench.cli.estimates import Estimates, Outlook, outlook
 from maskbench.cli.interrupts import terminable
+from maskbench.common.files import glance
+from maskbench.report import durations
 from maskbench.report.runs import state
 
 SHOWN = 24  # jobs of a live table; the others are counted
 GRACE = 3.0  # seconds for processes to stop by themselves
 PATIENCE = 2.0  # seconds between two checks of a run that another process is at work on
+PERIOD = 120.0  # seconds between two lines about what is under way, on no terminal
+OVER = ("finished", "failed", "interrupted", "earlier")
+PART = re.compile(r"(\d+/\d+) .*: ")  # what a run says when a part of it is done
 PROGRAM = (sys.executable, "-m", "maskbench")
 MARKS = {
     "waiting": "dim",
@@ -55,6 +63,11 @@ class Job:
     warm: bool = False  # fork it from a process that has the imports done
     status: str = "waiting"
     note: str = ""
+    turn: int = 0  # those of a lower one are begun first
+    steps: int | None = None  # of a phase of training, where the command says so
+    parts: str = ""  # such as 3/10, of which the run has said that they are done
+    missing: Sequence[Path] = ()  # of the folders, those without a finished run when the jobs began
+    spent: float = 0.0  # seconds that earlier attempts put into them
     started: float = 0.0
     seconds: float = 0.0
     process: "subprocess.Popen | forks.Forked | None" = field(default=None, repr=False)
@@ -67,18 +80,42 @@ class Job:
     def taken(self) -> bool:
         return any(state(folder) == "running" for folder in self.folders)
 
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started if self.status == "running" else self.seconds
 
-def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
-    """Do the jobs, at most `parallel` at a time, and return those that failed; each holds the reason in `note`."""
+    @property
+    def standing(self) -> str:
+        """How far it is, as far as the run says: `3/10 parts, step 1,200 of 4,000`."""
+        at = glance(self.folders[0] / "state.json").get("at")
+        step = f"step {at:,}" + (f" of {self.steps:,}" if self.steps and at <= self.steps else "") if at else ""
+        return ", ".join(filter(None, (self.parts and f"{self.parts} parts", step)))
+
+    def left(self, times: Estimates) -> float | None:
+        """Seconds until it is done; None: nobody knows."""
+        lengths = [times.of(folder) for folder in self.missing or self.folders]
+        return None if None in lengths else max(0.0, sum(lengths) - self.spent - self.elapsed)
+
+
+def ahead(jobs: Sequence[Job], parallel: int, times: Estimates) -> Outlook:
+    """What is left of the jobs."""
+    running = [job.left(times) for job in jobs if job.status == "running"]
+    return outlook([job.left(times) for job in jobs if job.status in ("waiting", "elsewhere")], parallel, running)
+
+
+def run(jobs: Sequence[Job], parallel: int, times: Estimates | None = None) -> list[Job]:
+    """Do the jobs, at most `parallel` at a time, and return those that failed; each holds the reason in `note`.
+
+    Args:
+        times: how long runs take, for what is shown; learns of those that end.
+    """
     stop = threading.Event()
-    for job in jobs:
-        if job.done:
-            job.status = "earlier"
+    settle(jobs)
     todo = [job for job in jobs if job.status != "earlier"]
     if any(job.warm for job in todo):
         os.environ.update(threads())
         forks.begin()
-    with shown(jobs) as tell, terminable(), ThreadPoolExecutor(max(1, parallel)) as pool:
+    with shown(jobs, parallel, times or Estimates({})) as tell, terminable(), ThreadPoolExecutor(max(1, parallel)) as pool:
         futures = [pool.submit(_do, job, stop, tell) for job in todo]
         try:
             while not all(future.done() for future in futures):
@@ -90,6 +127,16 @@ def run(jobs: Sequence[Job], parallel: int) -> list[Job]:
         for future in futures:
             future.result()
     return [job for job in jobs if job.status in ("failed", "interrupted")]
+
+
+def settle(jobs: Sequence[Job]) -> None:
+    """Look which jobs are done already, and how far the others were brought."""
+    for job in jobs:
+        job.missing = [folder for folder in job.folders if job.fresh or state(folder) != "finished"]
+        if not job.missing:
+            job.status = "earlier"
+        elif not job.fresh:
+            job.spent = sum(map(durations.spent, job.missing))
 
 
 def end(jobs: Sequence[Job]) -> None:
@@ -126,7 +173,7 @@ def _do(job: Job, stop: threading.Event, tell: "Progress") -> None:
     if job.status == "failed":
         end = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
         job.note = complaint or f"{end}{f'; the last it said: {job.note}' if job.note else ''}"
-    tell.line(job)
+    tell.ended(job)
 
 
 def _follow(job: Job) -> str:
@@ -143,6 +190,7 @@ def _follow(job: Job) -> str:
                 *lines, rest = (rest + output.read() + "\n" * ended).split("\n")
                 for line in filter(None, map(str.strip, lines)):
                     job.note = line
+                    job.parts = found[1] if (found := PART.match(line)) else job.parts
                     if line.startswith("maskbench: "):
                         complaint = line.removeprefix("maskbench: ")
                     elif complaint.endswith(":"):  # of a sweep: below it stand the jobs
@@ -168,51 +216,91 @@ def threads() -> dict[str, str]:
 
 
 class Progress:
-    """How the jobs stand, on standard error: a live table, or a line when one starts or ends."""
+    """How the jobs stand, on standard error: a live table; or a line when one starts or ends, and now and then one of all."""
 
-    def __init__(self, jobs: Sequence[Job], live: Live | None) -> None:
-        self.jobs, self.live = jobs, live
+    def __init__(self, jobs: Sequence[Job], live: Live | None, parallel: int, times: Estimates) -> None:
+        self.jobs, self.live, self.parallel, self.times = jobs, live, parallel, times
         self.out = Terminal(stderr=True, highlight=False)
+        self.begun = self.told = time.monotonic()
+
+    @property
+    def over(self) -> str:
+        return f"{sum(one.status in OVER for one in self.jobs)}/{len(self.jobs)}"
 
     def refresh(self) -> None:
         if self.live:
             self.live.update(self.grid())
+        elif time.monotonic() - self.told > PERIOD:
+            self.told = time.monotonic()
+            self.print(f"{self.over} {self.clock()}: {'; '.join(map(self.one, self.under_way))}")
+
+    def print(self, text: str) -> None:
+        self.out.print(text, markup=False, soft_wrap=True)
+
+    def ended(self, job: Job) -> None:
+        for folder in job.folders:
+            self.times.look(folder)
+        self.line(job)
 
     def line(self, job: Job) -> None:
         """On no terminal: one line when a job starts or ends."""
         if self.live:
             return
-        over = sum(one.status in ("finished", "failed", "interrupted", "earlier") for one in self.jobs)
         ending = {
             "running": "started",
             "finished": f"finished in {job.seconds:.0f} s",
             "earlier": "finished by another process",
             "interrupted": "interrupted",
         }.get(job.status, f"failed: {job.note}")
-        self.out.print(f"{over}/{len(self.jobs)} {job.label}: {ending}", markup=False, soft_wrap=True)
+        left = "" if job.status != "finished" or not self.left else f"; {self.clock()}"
+        self.print(f"{self.over} {job.label}: {ending}{left}")
+
+    @property
+    def under_way(self) -> list[Job]:
+        return [job for job in self.jobs if job.status == "running"]
+
+    @property
+    def left(self) -> list[Job]:
+        return [job for job in self.jobs if job.status not in OVER]
+
+    def clock(self) -> str:
+        """The time since the start, and what is left."""
+        rest = ahead(self.jobs, self.parallel, self.times)
+        after = f", {rest.told(' left')}" if rest.unknown < rest.runs else ""
+        return f"{durations.words(time.monotonic() - self.begun)} so far{after}"
+
+    def one(self, job: Job) -> str:
+        """How far one job is, and what is left of it."""
+        left = job.left(self.times)
+        told = filter(None, (job.standing, None if left is None else f"about {durations.words(left)} left"))
+        return f"{job.label} ({'; '.join(told) or durations.words(job.elapsed)})"
 
     def grid(self) -> Table:
         """On a terminal: the table of jobs, those that need attention first."""
         counts = {status: sum(job.status == status for job in self.jobs) for status in MARKS}
         title = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+        title += f"; {self.clock()}" if self.under_way else ""
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
         table.add_column("job", no_wrap=True)
         table.add_column("", no_wrap=True)
         table.add_column("s", justify="right")
         table.add_column("", no_wrap=True, ratio=1)
+        table.add_column("left", justify="right", no_wrap=True)
         order = ("failed", "interrupted", "running", "elsewhere", "waiting", "finished", "earlier")
         shown = sorted(self.jobs, key=lambda job: order.index(job.status))[:SHOWN]
         for job in shown:
-            seconds = time.monotonic() - job.started if job.status == "running" else job.seconds
             mark = f"[{MARKS[job.status]}]{job.status}"
-            table.add_row(job.label, mark, f"{seconds:.0f}" if seconds else "", escape(job.note))
+            left = None if job.status in OVER else job.left(self.times)
+            note = job.note if job.status != "running" else ": ".join(filter(None, (job.standing, job.note)))
+            seconds = f"{job.elapsed:.0f}" if job.elapsed else ""
+            table.add_row(job.label, mark, seconds, escape(note), "" if left is None else durations.words(left))
         return table
 
 
 @contextmanager
-def shown(jobs: Sequence[Job]) -> Iterator[Progress]:
+def shown(jobs: Sequence[Job], parallel: int, times: Estimates) -> Iterator[Progress]:
     if not sys.stderr.isatty():
-        yield Progress(jobs, None)
+        yield Progress(jobs, None, parallel, times)
         return
     with Live(console=Terminal(stderr=True, highlight=False), refresh_per_second=4, transient=True) as live:
-        yield Progress(jobs, live)
+        yield Progress(jobs, live, parallel, times)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from maskbench.report import statistics
+from maskbench.report.durations import HOUR, makespan, seconds, words
 from maskbench.report.groups import number, splits
 from maskbench.report.mixing import blend, outdated
 from maskbench.report.published import Record, other_setting
@@ -16,6 +17,7 @@ from maskbench.report.spec import SUPPORT, TRANSFORMS, Quantity, Row, Table
 from maskbench.report.verdicts import FAILS, HOLDS, RESTS, UNDECIDED, Rule
 from maskbench.report.writers import Sheet, comma_separated
 
+LIMITED = 2  # cores for which a table's limit of hours is meant
 BACKED = 3  # seeds from which on a verdict counts as backed
 INCOMPLETE, REFUSED, OTHER, NO_RULE = "incomplete", "refused", "other setting", ""
 JUDGED = (HOLDS, FAILS, UNDECIDED)
@@ -68,6 +70,7 @@ class Judged:
     lines: Sequence[Line]
     overrides: Sequence[str]  # of the user, on all runs
     mixed: bool  # cells may mix sources and codes
+    choice: str = ""  # why there are so many seeds, where it was by the time they take
 
     @property
     def runs(self) -> list[Run]:
@@ -232,6 +235,7 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     seeds = ", ".join(map(str, judged.seeds))
     more = f"; on all runs also {' '.join(judged.overrides)}" if judged.overrides else ""
     sentences.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
+    sentences += [sentence for sentence in (judged.choice, took(judged)) if sentence]
     sentences += [f"{line[0].upper()}{line[1:]}" for line in outdated(judged.runs)]
     sentences += list(reasons(judged))
     if any(map(few, judged.lines)):
@@ -242,6 +246,18 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     if judged.mixed:
         sentences.append("mixed=allow: cells may mix data sources and codes.")
     return sentences + (list(origins(judged)) if origin else [])
+
+
+def took(judged: Judged) -> str:
+    """How long the runs of a table took that may take so long only; empty for one that may take any time."""
+    if judged.table.limit is None:
+        return ""
+    runs = [at[seed] for seed in judged.seeds for at in judged.found.values() if at.get(seed)]
+    lengths = [seconds(run) or 0.0 for run in runs]
+    whole = makespan(lengths, LIMITED)
+    kept = "within" if whole <= judged.table.limit * HOUR else "more than"
+    time = f"{words(sum(lengths))} on one core, {words(whole)} on {LIMITED}: {kept} its {judged.table.limit:g} h"
+    return f"{len(runs)} of {len(judged.seeds) * len(judged.found)} runs are there, which took {time}."
 
 
 def reasons(judged: Judged) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """Processes side by side: a crash takes no other with it; what is finished is not started; others' work is waited for."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from maskbench.cli import jobs
+from maskbench.cli.estimates import Estimates
 from maskbench.cli.jobs import Job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,9 +109,51 @@ def test_a_run_that_another_process_is_at_work_on_is_waited_for(job: Callable, m
 def test_the_live_table_counts_all_and_shows_what_fails_first(job: Callable) -> None:
     all_jobs = [job("work", f"a{i}") for i in range(40)]
     all_jobs[30].status, all_jobs[30].note = "failed", "[red] no space"
-    grid = jobs.Progress(all_jobs, None).grid()
+    grid = jobs.Progress(all_jobs, None, 2, Estimates({})).grid()
     assert grid.title == "39 waiting, 1 failed" and grid.row_count == jobs.SHOWN
     assert next(iter(grid.columns[0].cells)) == "a30" and "\\[red]" in next(iter(grid.columns[3].cells))
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> tuple[list[Job], Estimates]:
+    """Three runs of a question that took 100 s on an earlier seed, and one that nobody timed."""
+    places = [tmp_path / "supsup-mnist" / name for name in ("s1-a", "s2-a", "s3-a", "s0-b")]
+    times = Estimates({})
+    times.measured = {places[0].with_name("a"): {places[0].with_name("s0-a"): 100.0}}
+    return [Job(place.name, [], [place]) for place in places], times
+
+
+def test_what_is_left_goes_by_the_runs_that_are_done(several: tuple) -> None:
+    waiting, times = several
+    assert jobs.ahead(waiting, 2, times).told(" left") == "about 3 min left, without 1 that were never timed"
+    waiting[0].status, waiting[0].started = "running", time.monotonic() - 60
+    rest = jobs.ahead(waiting, 2, times)
+    assert (rest.runs, rest.unknown) == (4, 1) and 100 <= rest.seconds <= 140, "the running one is soon done"
+    waiting[1].spent = 95.0
+    assert waiting[1].left(times) == 5.0, "it was interrupted late"
+
+
+def test_a_line_tells_how_far_each_is_and_what_is_left(several: tuple, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, *_, last), times = several
+    monkeypatch.setattr(jobs, "PERIOD", 0.0)
+    tell = jobs.Progress(several[0], None, 2, times)
+    (place,) = first.folders
+    place.mkdir(parents=True)
+    (place / "state.json").write_text('{"parts_done": 3, "part": "level 3", "phase": 0, "at": 1200}')
+    first.parts, first.steps = "3/10", 4000
+    first.status = last.status = "running"
+    first.started = last.started = time.monotonic()
+    tell.refresh()
+    first.status = "finished"
+    tell.line(first)
+    among, end = capfd.readouterr().err.splitlines()
+    left = r"about (\d min|\d+ s) left"
+    assert re.fullmatch(
+        rf"0/4 \d+ s so far, {left}, without 1 that were never timed: "
+        rf"s1-a \(3/10 parts, step 1,200 of 4,000; {left}\); s0-b \(\d+ s\)",
+        among,
+    )
+    assert re.fullmatch(rf"1/4 s1-a: finished in 0 s; \d+ s so far, {left}, without 1 that were never timed", end)
 
 
 def test_being_asked_to_terminate_leaves_no_process_at_work(tmp_path: Path) -> None:

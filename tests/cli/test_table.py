@@ -25,6 +25,16 @@ TINY = {
         {"id": "b", "name": "B", "run": "b", "rule": {"at_least": 50, "rests_on": "ours"}},
     ],
 }
+HOURS = {
+    "limit": 2,
+    "title": "Tiny on its own data",
+    "seeds": [0, 1, 2],
+    "runs": {"a": ["method=supsup", "budget.steps=7"], "b": ["method=packnet", "budget.steps=7"]},
+    "rows": [
+        {"id": "a", "name": "A", "run": "a", "rule": {"above": "b", "rests_on": "row"}},
+        {"id": "b", "name": "B, more", "run": "b", "rule": {"at_least": 50, "rests_on": "ours"}},
+    ],
+}
 CODE = {"commit": "c0ffee" * 7, "dirty": False}
 
 
@@ -56,7 +66,8 @@ def finish(folder: Path, seed: int, words: list[str], code: dict = CODE) -> None
     cfg = command_line.parse(words).compose([*words, f"seed={seed}"])
     folder.mkdir(parents=True, exist_ok=True)
     about = {"key": identity.key(cfg), "seed": seed, "config": identity.plain(cfg, without={"hydra"}), "status": "finished"}
-    (folder / "run.json").write_text(json.dumps(about | code | {"data": {"source": "npm"}}))
+    more = {"data": {"source": "npm"}, "cost": {"wall_seconds": 1500.0}}
+    (folder / "run.json").write_text(json.dumps(about | code | more))
     metrics = {"accuracy": (0.9 if cfg.method.name == "supsup" else 0.8) + seed / 1000}
     result = {"status": "finished", "metrics": metrics, "objective": 1.0, "source": "npm", "data": cfg.data.name}
     (folder / "result.json").write_text(json.dumps(result | {"method": cfg.method.name, "seed": seed}))
@@ -116,6 +127,54 @@ def test_a_run_that_is_damaged_is_not_one_that_is_missing(started: list, capsys)
     status, out, err = table("tiny seeds=0,1,2 --only-print", capsys)
     assert status == 0 and rows(out)["B"][-1] == "incomplete"
     assert f"{lost.name} is skipped: result.json cannot be read" in err and err.count("is skipped") == 1
+
+
+def test_the_first_seed_of_every_row_comes_first(started: list, capsys) -> None:
+    _, _, err = table("tiny jobs=1", capsys)
+    assert [(words[0], words[-1]) for words in started] == [
+        (method, f"seed={seed}") for seed in (0, 1, 2) for method in ("method=supsup", "method=packnet")
+    ]
+    assert err.splitlines()[0] == "6 runs to do: how long they take is seen after the first"
+
+
+def test_as_many_seeds_are_taken_as_fit_into_the_hours(started: list, capsys) -> None:
+    """A run takes 25 minutes here: what nobody knows before the first seed is there."""
+    told = TINY | {"hours": HOURS}
+    _, out, err = table("tiny budget=hours hours=2 jobs=1", capsys, told=told)
+    assert [words[-1] for words in started] == ["seed=0", "seed=0", "seed=1", "seed=1"]
+    choice = "hours=2: 2 of 3 seeds: 3 would take about 2 h 30 min."
+    assert f"tiny: {choice}" in err.splitlines() and "2 runs to do: about 50 min on one core" in err.splitlines()
+    assert rows(out)["B, more"][:2] == ["B, more", "2"] and "Seeds 0, 1;" in out and choice in out
+    page = Path("outputs/tables/tiny/hours.md").read_text()
+    assert page.startswith("# Tiny on its own data (hours budget)\n") and f"- {choice}\n" in page
+    assert "- 4 of 4 runs are there, which took 1 h 40 min on one core, 50 min on 2: within its 2 h.\n" in page
+    started.clear()
+    _, out, err = table("tiny budget=hours --hours 0.2 jobs=1", capsys, told=told)
+    choice = "hours=0.2: 1 of 3 seeds: 2 would take about 1 h 40 min, and 1 takes about 50 min."
+    assert started == [] and choice in out and rows(out)["B, more"][1] == "1"
+    _, out, err = table("tiny budget=hours hours=3 jobs=1", capsys, told=told)
+    assert [words[-1] for words in started] == ["seed=2"] * 2 and "hours=3: 3 of 3 seeds: about 2 h 30 min." in out
+
+
+def test_a_table_can_be_looked_at_before_it_is_whole(started: list, capsys) -> None:
+    told = TINY | {"hours": HOURS}
+    table("tiny budget=hours seeds=0 jobs=1", capsys, told=told)
+    started.clear()
+    for words in ("tiny budget=hours --partial jobs=1", "tiny budget=hours --dry jobs=1"):
+        status, out, err = table(words, capsys, told=told)
+        assert status == 0 and started == [] and err == "4 runs to do (2 are there): about 1 h 40 min on one core\n"
+    _, out, _ = table("tiny budget=hours --partial", capsys, told=told)
+    assert rows(out)["A"][1:3] == ["1", "90.00%"] and rows(out)["A"][-1] == "incomplete"
+    assert "2 of 6 runs are there, which took 50 min on one core" in out
+
+
+def test_the_budget_of_hours_shares_no_run_that_it_does_not_name(started: list, capsys) -> None:
+    told = TINY | {"hours": HOURS | {"runs": {"b": HOURS["runs"]["b"]}, "rows": HOURS["rows"][1:]}}
+    _, out, _ = table("tiny budget=hours", capsys, told=told)
+    assert {words[0] for words in started} == {"method=packnet"} and set(rows(out)) == {"B, more"}
+    started.clear()
+    _, out, _ = table("tiny", capsys, told=told)
+    assert len(started) == 6 and set(rows(out)) == {"A", "B"} and "which took" not in out
 
 
 @pytest.mark.full
@@ -227,6 +286,8 @@ def test_a_reader_that_leaves_early_does_not_keep_files_from_being_written(start
         ("tiny budget=huge", "budget=huge is none of quick, full, hours."),
         ("tiny budget=hours", "table tiny has no budget=hours; it has quick, full."),
         ("tiny seeds=a", "seeds=a must be whole numbers such as 0,1,2."),
+        ("tiny hours=soon", "hours=soon must be a number above 0, such as 2 or 0.5."),
+        ("tiny hours=0", "hours=0 must be a number above 0"),
         ("tiny jobs=0", "jobs=0 must be a whole number above 0."),
         ("tiny seed=1", "given with seeds=0,1,2"),
         ("tiny mixed=yes", "mixed=yes is none of refuse, allow, redo."),

@@ -1,39 +1,34 @@
 """`maskbench table NAME`: run what is missing of a table (conf/table), judge it, and set ours beside the paper's."""
 
 import os
-import re
-from argparse import Namespace
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from maskbench.cli import forks as warm
 from maskbench.cli.commands.common import aligned, arguments
-from maskbench.cli.jobs import Job
+from maskbench.cli.estimates import Estimates
+from maskbench.cli.jobs import Job, ahead, settle
 from maskbench.cli.jobs import run as run_jobs
-from maskbench.common import identity, provenance
+from maskbench.cli.table_runs import Order, Plan, together
+from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.foreign import printable
 from maskbench.report import published, spec
 from maskbench.report import runs as records
-from maskbench.report.freshness import MIXED as MIXED_CODE
-from maskbench.report.freshness import STALE
 from maskbench.report.scoreboard import scoreboard
-from maskbench.report.tables import Judged, comma, judge, sheet
+from maskbench.report.tables import Judged, comma, sheet
 from maskbench.report.writers import Sheet, latex, markdown
 
-OPTIONS = ("budget", "seeds", "jobs", "mixed")  # KEY=VALUE words that are no overrides
-MIXED = ("refuse", "allow", "redo")
 WIDE = 160  # columns of text where there is no terminal to fit
-LAUNCHES = ("hydra/launcher", "hydra.launcher", "sweep")  # overrides that hand runs to a launcher of Hydra
-BITS = ("trainer", "trainer.precision", "trainer.accelerator", "trainer.sync_batchnorm")  # of the keys that say how a run is done
-MOST = 4  # jobs at a time unless the user says: each holds a gigabyte
 ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 % interval, difference, verdict.
 A published value of another net, data, budget or number of stages is shown without a difference (`maskbench list published`).
 
 NAME is a file of conf/table, several of them, or all: then a scoreboard follows. Without a name: what there is.
-budget=quick or full. seeds=0,1,2: others than the table's own. jobs=N: processes at a time (default: cores, at most 4).
+budget=quick, full or hours (the paper's own data and nets). seeds=0,1,2: others than the table's own. jobs=N: processes
+at a time (default: cores, at most 4). hours=2: as many of the seeds as fit into so many hours a table, one at least.
+Runs begin seed by seed, so that soon every row has one; stop whenever you like: the same command goes on, and --partial
+shows what is there.
 mixed=allow: put runs of different code or data sources into one cell, which is refused otherwise; mixed=redo: also do
 runs anew whose record names only a commit, where it is another one. Runs whose code changed are done anew in any case,
 unless stale=keep. Other KEY=VALUE words are overrides for all runs; with hydra/launcher=... each set of seeds goes to
@@ -44,8 +39,11 @@ def main(argv: list[str]) -> int:
     parser = arguments("table", ABOUT)
     parser.add_argument("words", nargs="*", metavar="NAME or KEY=VALUE")
     parser.add_argument("--config-dir", "-cd", type=Path, help="a folder with further tables, groups and choices")
-    parser.add_argument("--only-print", action="store_true", help="run nothing: judge the runs that are there")
-    parser.add_argument("--dry", action="store_true", help="only say which runs are there and which would be done")
+    parser.add_argument("--only-print", "--partial", action="store_true", help="run nothing: judge the runs that are there")
+    parser.add_argument(
+        "--dry", action="store_true", help="only say which runs are there, which would be done, how long it takes"
+    )
+    parser.add_argument("--hours", metavar="N", help="the same as hours=N")
     if (given := parser.read(argv)) is None:
         return 0
     folders = [identity.conf_dir(), *([given.config_dir] if given.config_dir else [])]
@@ -58,12 +56,18 @@ def main(argv: list[str]) -> int:
         print(aligned([[name, spec.load(name, folders, values).title] for name in files] or [["no tables"]]))
         return 0
     plans = [Plan(table, order) for table in order.tables]
-    jobs = unique(job for plan in plans for job in plan.jobs)
+    times = Estimates({one: seconds for plan in plans for one, seconds in plan.told.items()})
+    failed: list[Job] = []
+    if given.dry or given.only_print:
+        choose(plans, order, times)
+        jobs = together(plan.jobs(plan.seeds) for plan in plans)
+        announce(jobs, order, times)
     if given.dry:
         places = [records.load(folder) for job in jobs for folder in job.folders]
         print(aligned([[str(run.folder), run.status, run.freshness] for run in places]))
         return 0
-    failed = [] if given.only_print else run_jobs(jobs, order.jobs)
+    if not given.only_print:
+        failed = fill(plans, order, times)
     output = plans[0].output / "tables"
     all_judged = [plan.judged() for plan in plans]
     shown = [(sheet(judged, origin=False), write(judged, output / judged.table.name)) for judged in all_judged]
@@ -77,141 +81,48 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
-# ---- what was asked
+# ---- what is run
 
 
-@dataclass(frozen=True)
-class Order:
-    """The words of the command line, sorted."""
-
-    tables: list[spec.Table]
-    all: bool
-    budget: str
-    seeds: tuple[int, ...] | None
-    jobs: int
-    mixed: str
-    overrides: tuple[str, ...]
-    flags: tuple[str, ...]  # --config-dir, for the runs
-
-    @classmethod
-    def read(cls, given: Namespace, folders: Sequence[Path]) -> "Order":
-        """What the words of `maskbench table` ask for.
-
-        Raises:
-            UsageError: no such table, budget or word; a table without this budget.
-        """
-        names = [word for word in given.words if "=" not in word and not word.startswith("~")]
-        options = {key: value for word in given.words for key, _, value in [word.partition("=")] if key in OPTIONS}
-        overrides = [w for w in given.words if w not in names and w.partition("=")[0] not in OPTIONS]
-        if any(key(word) == "seed" for word in overrides):
-            raise UsageError("the seeds of a table are given with seeds=0,1,2.")
-        if (budget := options.get("budget", "quick")) not in spec.BUDGETS:
-            raise UsageError(f"budget={budget} is none of {', '.join(spec.BUDGETS)}.")
-        if (mixed := options.get("mixed", "refuse")) not in MIXED:
-            raise UsageError(f"mixed={mixed} is none of {', '.join(MIXED)}.")
-        wanted = list(spec.names(folders)) if "all" in names else list(dict.fromkeys(names))
-        values = published.load(folders)
-        tables = [spec.load(name, folders, values) for name in wanted]
-        if "all" in names and not (tables := [table for table in tables if budget in table.budgets]):
-            raise UsageError(f"no table has budget={budget}.")
-        return cls(
-            tables=[table.at(budget) for table in tables],
-            all="all" in names,
-            budget=budget,
-            seeds=tuple(dict.fromkeys(numbers("seeds", options["seeds"]))) if "seeds" in options else None,
-            jobs=(numbers("jobs", options["jobs"], 1) if "jobs" in options else (min(MOST, provenance.cores() or 1),))[0],
-            mixed=mixed,
-            overrides=tuple(overrides),
-            flags=("--config-dir", str(given.config_dir)) if given.config_dir else (),
-        )
+def choose(plans: Sequence[Plan], order: Order, times: Estimates) -> None:
+    """Take as many seeds as fit into the hours that were asked for, of tables whose runs' lengths are known; run nothing."""
+    for plan in plans:
+        if order.hours is not None and plan.known(times.of):
+            plan.fit(times)
 
 
-def numbers(name: str, text: str, least: int = 0) -> tuple[int, ...]:
-    words = text.strip("[]").split(",")
-    if not all(word.strip().isdecimal() and int(word) >= least for word in words):
-        raise UsageError(f"{name}={text} must be {'a whole number above 0' if least else 'whole numbers such as 0,1,2'}.")
-    return tuple(map(int, words))
+def fill(plans: Sequence[Plan], order: Order, times: Estimates) -> list[Job]:
+    """Do what is missing; those that failed. How many seeds fit into some hours the first one shows, or runs of before."""
+    failed, done = [], 0
+    if order.hours is not None:
+        if not all(plan.known(times.measured_of) for plan in plans):
+            failed, done = work([plan.jobs(plan.seeds[:1]) for plan in plans], order, times), 1
+        for plan in plans:
+            plan.fit(times)
+            say(f"{plan.table.name}: {plan.choice}")
+    return failed + work([plan.jobs(plan.seeds[done:]) for plan in plans if plan.seeds[done:]], order, times)
 
 
-def key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
+def work(many: Sequence[Sequence[Job]], order: Order, times: Estimates) -> list[Job]:
+    """Do these jobs, having said how long that takes; those that failed."""
+    jobs = together(many)
+    announce(jobs, order, times)
+    return run_jobs(jobs, order.jobs, times)
 
 
-# ---- the runs of a table
+def announce(jobs: Sequence[Job], order: Order, times: Estimates) -> None:
+    """Say how many runs are to be done, and how long that takes."""
+    settle(jobs)
+    if missing := sum(len(job.missing) for job in jobs):
+        there = sum(len(job.folders) for job in jobs) - missing
+        done = f" ({there} are there)" if there else ""
+        cores = f"{order.workers} cores" if order.workers > 1 else "one core"
+        left = ahead(jobs, order.workers, times)
+        say(f"{missing} run{'s' * (missing > 1)} to do{done}: {left.told(f' on {cores}')}")
 
 
-class Plan:
-    """A table's runs under an order: the jobs that fill them, and the table judged once they are there.
-
-    Raises:
-        UsageError: an override does not fit one of its runs.
-    """
-
-    def __init__(self, table: spec.Table, order: Order) -> None:
-        self.table, self.order = table, order
-        self.seeds = order.seeds or table.seeds.get(order.budget) or (0, 1, 2)
-        self.folders: dict[str, dict[int, Path]] = {}
-        self.jobs: list[Job] = []
-        self.commit = provenance.committed(provenance.collect(), provenance.diff()) if order.mixed == "redo" else ""
-        for name, specs in table.runs.items():
-            if order.budget in specs:
-                self.add(name, [*specs[order.budget], *order.overrides])
-
-    def add(self, name: str, words: Sequence[str]) -> None:
-        """The run directories and jobs of one of the table's sets of runs, one job a seed or, with a launcher, one in all."""
-        from maskbench.cli import preflight
-
-        words = list({key(word): word for word in words}.values())  # the last of two for one key stands
-        command = preflight.check([*self.order.flags, *words, f"seed={self.seeds[0]}"])
-        cfg = command.compose([override.input_line for override in command.overrides])
-        self.output = Path(cfg.paths.output)
-        self.keeps = cfg.stale == "keep"
-        self.folders[name] = {}
-        for seed in self.seeds:
-            cfg.seed = seed
-            self.folders[name][seed] = identity.run_dir(cfg)
-        quiet = [] if any(key(word) == "logger" for word in words) else ["logger=none"]
-        common = [*self.order.flags, *words, *quiet]
-        places = self.folders[name]
-        if any(key(word).startswith(LAUNCHES) for word in words):
-            seeds = ",".join(map(str, self.seeds))
-            label = f"{self.table.name}/{name} seeds {seeds}"
-            self.jobs.append(self.job(label, ["-m", *common, f"seed={seeds}"], list(places.values())))
-        else:
-            for seed, place in places.items():
-                self.jobs.append(self.job(f"{self.table.name}/{name} seed {seed}", [*common, f"seed={seed}"], [place]))
-
-    def job(self, label: str, words: list[str], places: list[Path]) -> Job:
-        forced = any(key(word) == "force" and word.endswith("true") for word in words)
-        old = any(self.old(records.load(place)) for place in places)
-        words = [*words, *(["force=true"] if old and not forced else [])]
-        return Job(label, words, places, fresh=forced or old, warm=warm.able(words))
-
-    def old(self, run: records.Run) -> bool:
-        """Whether a run is done anew although it is finished; an older record names its commit only."""
-        if self.order.mixed == "redo" and run.about and run.modules is None:
-            return run.codes != (self.commit,)
-        return run.freshness in (STALE, MIXED_CODE) and not self.keeps
-
-    def judged(self) -> Judged:
-        loaded = {name: {seed: records.load(place) for seed, place in at.items()} for name, at in self.folders.items()}
-        records.undamaged(run for runs in loaded.values() for run in runs.values())  # says which are not there for being so
-        runs = {
-            name: {seed: run if run.status == "finished" else None for seed, run in seeds.items()}
-            for name, seeds in loaded.items()
-        }
-        shown = [word for word in self.order.overrides if decides(key(word))]
-        return judge(self.table, self.order.budget, self.seeds, runs, overrides=shown, mixed=self.order.mixed == "allow")
-
-
-def decides(key: str) -> bool:
-    """Whether what the key says can change an answer, and so belongs beside the table; where and by whom it is run does not."""
-    return re.split("[./]", key)[0] not in identity.ELSEWHERE or key in BITS
-
-
-def unique(jobs: "Sequence[Job]") -> list[Job]:
-    """Tables may share runs: each set of run directories once."""
-    return list({tuple(job.folders): job for job in reversed(list(jobs))}.values())[::-1]
+def say(text: str) -> None:
+    print(printable(text), file=sys.stderr)
 
 
 # ---- what is written and shown
