@@ -122,12 +122,14 @@ class Origin:
         source: one of folder, torchvision, npm, debian, sample, synthetic, generated and so on, or two joined by +.
         checksums: file name -> MD5.
         scale: how pixel values became inputs.
+        facts: what else the record says of the data: the order of its rows, which part of a set it is.
     """
 
     name: str
     source: str
     checksums: dict[str, str] = field(default_factory=dict)
     scale: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def probabilities(logits: Tensor) -> Tensor:
