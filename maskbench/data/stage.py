@@ -13,7 +13,7 @@ The words, from the outside in:
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -130,6 +130,14 @@ class Origin:
     checksums: dict[str, str] = field(default_factory=dict)
     scale: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def beside(self, other: "Origin") -> "Origin":
+        """This one, with what the record must say of another data set of the run that is no published file."""
+        if "container" not in other.facts:
+            return self
+        sums = {f"{other.name}/{name}": value for name, value in other.checksums.items()}
+        source = self.source if other.source == self.source else f"{self.source} + {other.source}"
+        return replace(self, source=source, checksums=self.checksums | sums)
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def details(names: list[str], root: Path) -> Iterator[str]:
             data = tables.find(name, root, "folder")
             origin, facts = data.origin, {"rows": f"{len(data.x):,}, {len(data.divisions)} divisions"}
         else:
-            yield from told(name, here[name]["source"] or "not here", here[name]["folder"], {})
+            yield from told(name, here[name]["source"] or "not here", here[name]["folder"], here[name].get("facts", {}))
             continue
         yield from told(name, origin.source, here[name]["folder"], facts | origin.facts | origin.checksums)
 

@@ -66,8 +66,12 @@ def status(root: Path) -> list[dict]:
         found = letters(folder)
     except UsageError as error:
         return [row | {"damaged": [str(error)]}]
-    part = f"{len(alphabets(found))} of {ALPHABETS} alphabets"
-    return [row | {"present": True, "source": "folder" if len(found) == LETTERS else part}] if found else [row]
+    if not found:
+        return [row]
+    names = alphabets(found)
+    source = "folder" if len(found) == LETTERS else f"folder, {len(names)} of {ALPHABETS} alphabets"
+    facts = {"letters": len(found), "drawings": sum(map(len, found.values())), "alphabets": ", ".join(names)}
+    return [row | {"present": True, "source": source, "facts": facts}]
 
 
 def alphabet(letter: str) -> str:
