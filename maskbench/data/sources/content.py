@@ -113,7 +113,7 @@ def packed(hashed: Iterable[Digests]) -> bytes:
     numbers = np.sort(np.concatenate([prefixes(own) for own in hashed]))
     steps = np.diff(numbers, prepend=0)
     planes = [(steps >> 8 * place & 255).astype(np.uint8).tobytes() for place in range(PREFIX)]
-    return lzma.compress(b"".join(planes), preset=9 | lzma.PRESET_EXTREME)
+    return lzma.compress(b"".join(planes))
 
 
 def unpacked(file: bytes) -> np.ndarray:

@@ -6,6 +6,7 @@ copy_places.py says where one lies; what it holds is compared with what is known
 import contextlib
 import logging
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -109,10 +110,8 @@ def npz(facts: Facts, place: Place) -> dict[str, Part]:
                 suffix = "" if "x" in arrays else f"_{part}"
                 x, y = arrays[f"x{suffix}"], arrays[f"y{suffix}"].reshape(-1)
                 names = arrays["classes"].tolist() if "classes" in arrays else list(facts.classes)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UsageError(
-                f"{file.path} is no npz with x and y of {facts.title} ({str(error).splitlines()[0]}): replace it."
-            ) from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            raise UsageError(f"{file.path} is no npz with x and y of {facts.title}: replace it.") from None
         if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3):
             x = x.transpose(0, 2, 3, 1)
         labels = [facts.labels.get(content.spelt(str(name)), -1) for name in names]
