@@ -13,7 +13,7 @@ The words, from the outside in:
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -122,12 +122,22 @@ class Origin:
         source: one of folder, torchvision, npm, debian, sample, synthetic, generated and so on, or two joined by +.
         checksums: file name -> MD5.
         scale: how pixel values became inputs.
+        facts: what else the record says of the data: the order of its rows, which part of a set it is.
     """
 
     name: str
     source: str
     checksums: dict[str, str] = field(default_factory=dict)
     scale: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def beside(self, other: "Origin") -> "Origin":
+        """This one, with what the record must say of another data set of the run that is no published file."""
+        if "container" not in other.facts:
+            return self
+        sums = {f"{other.name}/{name}": value for name, value in other.checksums.items()}
+        source = self.source if other.source == self.source else f"{self.source} + {other.source}"
+        return replace(self, source=source, checksums=self.checksums | sums)
 
 
 def probabilities(logits: Tensor) -> Tensor:

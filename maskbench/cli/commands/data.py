@@ -1,5 +1,6 @@
-"""`maskbench data`: which data sets are here; `maskbench data fetch NAME ...`: get them."""
+"""`maskbench data`: which data sets are here; `maskbench data NAME ...`: what they hold; `... data fetch NAME ...`: get them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from maskbench.cli.commands.common import aligned, arguments, size
@@ -9,12 +10,16 @@ from maskbench.common.errors import UsageError, did_you_mean
 
 def main(argv: list[str]) -> int:
     parser = arguments("data", "The data sets in the data folder, each file checked against its MD5.")
-    parser.add_argument("words", nargs="*", metavar="fetch NAME", help="fetch the named data sets")
+    parser.add_argument(
+        "words", nargs="*", metavar="[fetch] NAME", help="read the named data sets and say what they hold; fetch: get them"
+    )
     parser.add_argument("--root", type=Path, default=Path(identity.data_dir()), help="data folder (MASKBENCH_DATA)")
     if (given := parser.read(argv)) is None:
         return 0
     if given.words and given.words[0] != "fetch":
-        raise UsageError(f"maskbench data knows 'fetch NAME', or nothing for a list; not '{given.words[0]}'.")
+        for line in details(given.words, given.root):
+            print(line, flush=True)
+        return 0
     if given.words:
         get(given.words[1:], given.root)
     print(f"data folder: {given.root}")
@@ -49,12 +54,6 @@ def get(names: list[str], root: Path) -> None:
 
 def rows(root: Path) -> list[list]:
     """Name, whether it is complete, its source, its size and damaged files, of each data set."""
-    from maskbench.data.images import letters
-    from maskbench.data.sources import find as sources
-    from maskbench.data.sources import find_tables as tables
-    from maskbench.data.sources import folders
-
-    known = [part for kind in (sources, letters, tables, folders) for part in kind.status(root)]
     return [
         [
             row["name"],
@@ -63,5 +62,55 @@ def rows(root: Path) -> list[list]:
             size(row["bytes"]) if row.get("bytes") else None,
             ", ".join(row.get("damaged") or []),
         ]
-        for row in known
+        for row in known(root)
     ]
+
+
+def known(root: Path) -> list[dict]:
+    """What every data set says of itself without reading its images."""
+    from maskbench.data.episodes import cifar_fs, omniglot
+    from maskbench.data.images import letters
+    from maskbench.data.sources import find as sources
+    from maskbench.data.sources import find_tables as tables
+    from maskbench.data.sources import folders
+
+    found = [row for kind in (sources, letters, tables, folders, omniglot) for row in kind.status(root)]
+    return found + cifar_fs.status(root, next(row for row in found if row["name"] == "cifar100"))
+
+
+def details(names: list[str], root: Path) -> Iterator[str]:
+    """What each of these sets holds, read and checked: a line for its name, and one for each fact, indented.
+
+    Raises:
+        UsageError: there is no such set, it is not here, or it does not hold what it should.
+    """
+    from maskbench.data.sources import find as sources
+    from maskbench.data.sources import find_tables as tables
+    from maskbench.data.sources.known_tables import TABLES
+    from maskbench.data.sources.sets import SETS
+
+    here = {row["name"]: row for row in known(root)}
+    if strange := [name for name in names if name not in here]:
+        hint = did_you_mean(strange[0], ["fetch", *here])
+        raise UsageError(
+            f"maskbench data knows no '{strange[0]}': 'fetch NAME' gets a data set, NAME says what one holds, nothing lists them."
+            f"{hint}"
+        )
+    for name in names:
+        if name in SETS:
+            raw, origin = sources.find(name, root, "folder")
+            parts = {"train": raw.train_y, "test": raw.test_y}
+            facts = {part: f"{len(y):,} images of {len(set(y.tolist()))} classes" for part, y in parts.items()}
+        elif name in TABLES:
+            data = tables.find(name, root, "folder")
+            origin, facts = data.origin, {"rows": f"{len(data.x):,}, {len(data.divisions)} divisions"}
+        else:
+            yield from told(name, here[name]["source"] or "not here", here[name]["folder"], here[name].get("facts", {}))
+            continue
+        yield from told(name, origin.source, here[name]["folder"], facts | origin.facts | origin.checksums)
+
+
+def told(name: str, source: str, folder: str, facts: dict[str, object]) -> Iterator[str]:
+    """The lines of one set."""
+    yield f"{name}: {source}"
+    yield from (f"  {what}: {value}" for what, value in ({"folder": folder} | facts).items())

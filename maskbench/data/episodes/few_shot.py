@@ -6,14 +6,14 @@ Training, validation and test episodes are drawn from classes of their own: no c
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.knobs import Count, Within
 from maskbench.data.episodes import bank as banks
-from maskbench.data.episodes import glyph28
+from maskbench.data.episodes import cifar_fs, few_shot_folders, glyph28, omniglot
 from maskbench.data.episodes.bank import Bank, ImageEpisodes
-from maskbench.data.episodes.few_shot_folders import LAYOUTS, read
+from maskbench.data.episodes.few_shot_folders import LAYOUTS
 from maskbench.data.episodes.stages import ENDLESS, EpisodeStage
 from maskbench.data.stage import Origin
 
@@ -37,6 +37,7 @@ def few_shot(
     source: Literal["auto", "folder", "package", "sample"],
     root: Path,
     seed: int,
+    alphabets: Sequence[str] | None = None,
 ) -> list[EpisodeStage]:
     """One stage of N-way, K-shot episodes.
 
@@ -55,11 +56,13 @@ def few_shot(
         source: where files may come from: one source, or `auto`, each in turn.
         root: the data folder.
         seed: of the run, draws all episodes.
+        alphabets: of Omniglot, those that are used, which makes it a part: the last quarter of them tests, the eighth before
+            it validates (omniglot.py); None: the whole set.
 
     Raises:
         UsageError: no such data set, classes or images are too few, or image shapes differ.
     """
-    own, origin = load(base, size, Path(root), source)
+    own, origin = load(base, size, Path(root), source, None if alphabets is None else tuple(alphabets))
     queries = shots if queries is None else queries
 
     def episodes(split: str, count: int, k: int, q: int | None, of: Bank, domain: str) -> ImageEpisodes:
@@ -89,7 +92,7 @@ def few_shot(
             classes=train.bank.names,
             outputs=ways,
             shape=tuple(train_bank.images.shape[1:]),
-            origin=Origin(base, origin.source, checksums, "unit"),
+            origin=Origin(base, origin.source, checksums, "unit", origin.facts),
             ways=ways,
             shots=shots,
             queries=queries,
@@ -98,14 +101,20 @@ def few_shot(
 
 
 @lru_cache(maxsize=4)
-def load(base: str, size: int, root: Path, source: str) -> tuple[Banks, Origin]:
+def load(base: str, size: int, root: Path, source: str, alphabets: tuple[str, ...] | None = None) -> tuple[Banks, Origin]:
     """The images of `base` by split, loaded once per process; nobody writes into them."""
-    made = MADE.get(base) or (base in LAYOUTS and from_folder)
-    if not made:
+    root = root.expanduser()
+    if base not in MADE and base not in LAYOUTS:
         choices = [*MADE, *LAYOUTS]
         raise UsageError(f"no few-shot data '{base}'.{did_you_mean(base, choices)} Choices: {', '.join(choices)}")
-    own, where = made(base, size, root.expanduser(), source)
-    return own, Origin(base, where, {base: "-".join(own[split].md5 for split in SPLITS)})
+    if base in MADE and alphabets is not None:
+        raise UsageError(f"data.alphabets is for data=omniglot, and {base} has none: leave it null.")
+    facts: dict[str, Any] = {}
+    if base in MADE:
+        own, where = MADE[base](base, size, root, source)
+    else:
+        own, where, facts = from_folder(base, size, root, source, alphabets)
+    return own, Origin(base, where, {base: "-".join(own[split].md5 for split in SPLITS)}, facts=facts)
 
 
 def glyphs(base: str, size: int, root: Path, source: str) -> tuple[Banks, str]:
@@ -121,15 +130,27 @@ def made_up(base: str, size: int, root: Path, source: str) -> tuple[Banks, str]:
     return banks.synthetic(size), "synthetic"
 
 
-def from_folder(base: str, size: int, root: Path, source: str) -> tuple[Banks, str]:
-    """Images by split out of the data folder.
+def from_folder(
+    base: str, size: int, root: Path, source: str, alphabets: tuple[str, ...] | None
+) -> tuple[Banks, str, dict[str, Any]]:
+    """Images by split out of the data folder, where they came from, and what else there is to say of them.
 
     Raises:
         UsageError: another source, or the folder is not complete.
     """
     if source not in ("auto", "folder"):
         raise UsageError(f"{base} comes from the data folder only: take data.source=auto or folder")
-    return {split: banks.bank(classes) for split, classes in read(base, size, root).items()}, "folder"
+    where, facts = "folder", {}
+    if alphabets is not None:
+        classes, by_split = few_shot_folders.part(base, size, root, alphabets)
+        where, facts = f"folder, {len(alphabets)} of {omniglot.ALPHABETS} alphabets", {"alphabets": by_split}
+    elif base in OTHERWISE and not few_shot_folders.found(base, root):
+        classes, origin = OTHERWISE[base](size, root, source)
+        where, facts = origin.source, {"made_of": origin.name}
+    else:
+        classes = few_shot_folders.read(base, size, root)
+    return {split: banks.bank(own) for split, own in classes.items()}, where, facts
 
 
 MADE: dict[str, Callable[[str, int, Path, str], tuple[Banks, str]]] = {"glyph28": glyphs, "synthetic": made_up}
+OTHERWISE = {"cifar_fs": cifar_fs.made}  # what a set is made of where its own folder is not there

@@ -7,7 +7,9 @@ where there is no list, at random, the same for everyone.
 
 import csv
 import random
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +17,12 @@ import numpy as np
 
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import seed_for
+from maskbench.data.episodes import omniglot
+from maskbench.data.episodes.omniglot import Packed
 
 SPLITS = ("train", "val", "test")
 KINDS = {".png", ".jpg", ".jpeg", ".bmp"}
-Files = dict[str, list[Path]]  # class -> its images
+Files = dict[str, list[Path | Packed]]  # class -> its images
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Layout:
         files: folder -> the images of each class.
         shares: how many classes train and validate, where no list says it; the rest are for the test.
         splits: folder -> the classes of each split, where the set has lists of its own.
+        place: data folder -> the folder in which the set lies, where it may be another.
+        classes: how many the whole set has, so that a part does not pass for it; 0: any number.
         grey, ink: whether images have one channel, and whether dark pixels are the figure, to be turned to light ones.
     """
 
@@ -39,6 +45,8 @@ class Layout:
     files: Callable[[Path], Files]
     shares: tuple[int, int]
     splits: Callable[[Path], dict[str, list[str]]] = lambda folder: {}
+    place: Callable[[Path], Path] | None = None
+    classes: int = 0
     grey: bool = False
     ink: bool = False
 
@@ -47,20 +55,65 @@ def read(base: str, size: int, root: Path) -> dict[str, dict[str, np.ndarray]]:
     """split -> class -> uint8 [images, size, size] (grey) or [images, size, size, 3].
 
     Raises:
-        UsageError: the folder or the files are not there, or no class is left for a split.
+        UsageError: the folder or the files are not there, are a part of the set, or no class is left for a split.
     """
     layout = LAYOUTS[base]
-    folder = root / layout.folder
-    files = by_split(folder, layout) if folder.is_dir() else {}
-    if not all(files.get(split) for split in SPLITS):
+    folder = place(layout, root)
+    files = found(base, root)
+    if not files and layout.classes and (here := omniglot.alphabets(layout.files(folder))):
+        raise UsageError(
+            f"{layout.title} is in {folder} as a part, {len(here)} of {omniglot.ALPHABETS} alphabets: take all or some of it "
+            f"with data.alphabets='[{','.join(here)}]', or put {layout.wants} there."
+        )
+    if not files:
         raise UsageError(
             f"{layout.title} is not complete in {folder}: put {layout.wants} there, or the folders train, val and test with a "
             "folder of images for each class, or name another data folder with paths.data=FOLDER."
         )
+    return images(files, size, layout)
+
+
+def found(base: str, root: Path) -> dict[str, Files]:
+    """split -> class -> its images; none where the set is not whole or a split has no class."""
+    layout = LAYOUTS[base]
+    folder = place(layout, root)
+    files = by_split(folder, layout) if folder.is_dir() else {}
+    return files if all(files.get(split) for split in SPLITS) else {}
+
+
+def part(
+    base: str, size: int, root: Path, wanted: Sequence[str]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, list[str]]]:
+    """What `read` gives of some alphabets only, split by alphabet; and the alphabets of each split.
+
+    Raises:
+        UsageError: the set has no alphabets, or one is not here.
+    """
+    layout = LAYOUTS[base]
+    if not layout.classes:
+        raise UsageError(f"data.alphabets is for data=omniglot, and {layout.title} has none: leave it null.")
+    files = layout.files(place(layout, root))
+    if not files:
+        raise UsageError(f"{layout.title} is not in {place(layout, root)}: put {layout.wants} there, as folders or zips.")
+    by_name = omniglot.chosen(wanted, omniglot.alphabets(files))
+    own = {
+        split: {letter: paths for name in names for letter, paths in files.items() if omniglot.alphabet(letter) == name}
+        for split, names in by_name.items()
+    }
+    return images(own, size, layout), by_name
+
+
+def images(files: dict[str, Files], size: int, layout: Layout) -> dict[str, dict[str, np.ndarray]]:
+    """The images of each split and class."""
     return {
         split: {name: np.stack([image(path, size, layout) for path in paths]) for name, paths in files[split].items()}
         for split in SPLITS
     }
+
+
+def place(layout: Layout, root: Path) -> Path:
+    """The folder in which a set lies, or would have to."""
+    return layout.place(root) if layout.place else root / layout.folder
 
 
 def by_split(folder: Path, layout: Layout) -> dict[str, Files]:
@@ -68,6 +121,8 @@ def by_split(folder: Path, layout: Layout) -> dict[str, Files]:
     if all((folder / split).is_dir() for split in SPLITS):
         return {split: class_folders(folder / split) for split in SPLITS}
     files = layout.files(folder)
+    if layout.classes not in (0, len(files)):
+        return {}
     lists = layout.splits(folder) or text_lists(folder) or random_lists(layout, sorted(files))
     return {split: {name: files[name] for name in lists[split] if name in files} for split in SPLITS}
 
@@ -87,7 +142,7 @@ def text_lists(folder: Path, *below: str) -> dict[str, list[str]]:
     return {split: path.read_text().split("\n") for split, path in paths.items()}
 
 
-def image(path: Path, size: int, layout: Layout) -> np.ndarray:
+def image(path: Path | Packed, size: int, layout: Layout) -> np.ndarray:
     """uint8 [size, size] (grey) or [size, size, 3].
 
     Raises:
@@ -96,9 +151,9 @@ def image(path: Path, size: int, layout: Layout) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with path.open("rb") as file, Image.open(file) as opened:
             small = opened.convert("L" if layout.grey else "RGB").resize((size, size), Image.Resampling.BOX)
-    except OSError as error:
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} is no image ({error}): replace it or take it away") from None
     pixels = np.asarray(small, np.uint8)
     return 255 - pixels if layout.ink else pixels
@@ -112,16 +167,6 @@ def class_folders(folder: Path) -> Files:
     below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     by_name = {path.name: sorted(file for file in path.iterdir() if file.suffix.lower() in KINDS) for path in below}
     return {name: files for name, files in by_name.items() if files}
-
-
-def alphabets(folder: Path) -> Files:
-    """Omniglot: images_background and images_evaluation, in each a folder for every alphabet with one for every letter."""
-    by_class: Files = {}
-    for part in ("images_background", "images_evaluation"):
-        for alphabet in sorted((folder / part).iterdir()) if (folder / part).is_dir() else []:
-            if alphabet.is_dir():
-                by_class |= {f"{alphabet.name}/{letter}": files for letter, files in class_folders(alphabet).items()}
-    return by_class
 
 
 def ravi(folder: Path) -> Files:
@@ -175,8 +220,10 @@ LAYOUTS = {
     "omniglot": Layout(
         title="Omniglot",
         folder="omniglot-py",  # as torchvision lays it out
+        place=omniglot.place,
         wants="images_background and images_evaluation",
-        files=alphabets,
+        files=omniglot.letters,
+        classes=omniglot.LETTERS,
         shares=(1100, 100),  # 1,200 train in MAML, of which 100 validate here; 423 test
         grey=True,
         ink=True,

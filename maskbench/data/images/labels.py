@@ -1,6 +1,7 @@
 """What the classes of each image data set are called: two sets that share a name share a class."""
 
 from maskbench.data.images import letters
+from maskbench.data.sources.known_copies import CIFAR10, CIFAR100
 
 DIGITS = tuple(f"digit {i}" for i in range(10))
 NAMES: dict[str, tuple[str, ...]] = {
@@ -8,16 +9,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "svhn": DIGITS,
     letters.NAME: tuple(f"letter {letter}" for letter in letters.LETTERS),
     "fashion_mnist": ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    "cifar100": tuple(
-        "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
-        "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant "
-        "flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man "
-        "maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree "
-        "plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail "
-        "snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout "
-        "tulip turtle wardrobe whale willow_tree wolf woman worm".split()
-    ),
+    "cifar10": CIFAR10.classes,
+    "cifar100": CIFAR100.classes,
 }
 
 

@@ -18,6 +18,7 @@ from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.data.images import letters
 from maskbench.data.images.labels import names
 from maskbench.data.sources import find as sources
+from maskbench.data.sources.copies import LOSSY
 from maskbench.data.sources.sets import SETS, SYNTHETIC, shape_of
 from maskbench.data.stage import Split
 
@@ -63,13 +64,14 @@ def requested(ood: bool | str | Sequence[str] | None, base: str) -> tuple[str, .
 
 def unknown(
     sets: Sequence[str], *, base: str, known: Sequence[Tensor], inputs: Callable[[np.ndarray], Tensor], most: int,
-    root: Path, source: str, seed: int,
+    root: Path, source: str, seed: int, of: str = "",
 ) -> tuple[Mapping[str, Split], dict[str, str]]:  # fmt: skip
     """Test images of each set, and the checksums of its files by `<set>/<file>`.
 
     Args:
         known: all images of `base`, tensors [rows, *shape]; none of them may be among the unknown.
         inputs: raw images -> inputs, on the scale of `base`.
+        of: where the known images came from: images that lose tell themselves apart from ones that do not.
         most: images of a set: as many as the test split has, at random by the seed, so that shares mean the same everywhere.
 
     Raises:
@@ -77,7 +79,7 @@ def unknown(
     """
     splits, checksums, known_images = {}, {}, fingerprints(known)
     for name in sets:
-        raw, sums = test_images(name, base, root, source)
+        raw, sums = test_images(name, base, root, source, of)
         x = inputs(raw)
         if both := known_images & fingerprints([x]):
             raise UsageError(f"data.ood names {name}, which holds {len(both)} of the images of {base}: take another set.")
@@ -87,7 +89,7 @@ def unknown(
     return splits, checksums
 
 
-def test_images(name: str, base: str, root: Path, source: str) -> tuple[np.ndarray, dict[str, str]]:
+def test_images(name: str, base: str, root: Path, source: str, of: str = "") -> tuple[np.ndarray, dict[str, str]]:
     """Raw test images of a set and the checksums of its files."""
     if name == letters.NAME:
         x, _, sums = letters.glyphs(root)
@@ -98,6 +100,12 @@ def test_images(name: str, base: str, root: Path, source: str) -> tuple[np.ndarr
         raise UsageError(f"{str(error).rstrip('.')}; or leave {name} out of data.ood.") from None
     if origin.source == "sample" and source != "sample":
         raise UsageError(f"data.ood names {name}, of which only a small sample is here: leave it out, as {base} is whole.")
+    if (origin.source == LOSSY) != (of == LOSSY):
+        lossy, whole = (name, base) if origin.source == LOSSY else (base, name)
+        raise UsageError(
+            f"data.ood names {name}: images of {lossy} are compressed with loss here and those of {whole} are not, which alone tells "
+            f"them apart; take a lossless copy of {lossy}."
+        )
     return raw.test_x, origin.checksums
 
 

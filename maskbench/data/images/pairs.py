@@ -71,6 +71,7 @@ def pair(
     if target_base not in (None, base):
         other = load(target_base, root, "unit", source)
         view = Rescale(scaled(STANDARD[base], normalize)) if normalize != "unit" else None
+        images = replace(images, origin=images.origin.beside(other.origin))
         if other.shape != images.shape:
             raise UsageError(
                 f"data.target_base={target_base} has images of {other.shape} and data.base={base} of {images.shape}."

@@ -81,7 +81,10 @@ def stored(name: str, test: Split, labels: np.ndarray, scale: Scale, root: Path)
     shape = (len(LEVELS) * len(labels), *test.x.shape[2:])
     stored_labels = opened(folder / "labels.npy", shape[:1])
     if not np.array_equal(stored_labels, np.tile(labels, len(LEVELS))):
-        raise UsageError(f"{folder / 'labels.npy'} does not hold the labels of the clean test images: these are other images.")
+        raise UsageError(
+            f"{folder / 'labels.npy'} does not hold the labels of the clean test images: these are other images, or "
+            "another order of them, as a copy by class has; such a folder goes with the published files of its set."
+        )
     about = {f"{name}/labels.npy": md5(np.ascontiguousarray(stored_labels, np.uint8).tobytes())}
     for file in files:
         opened(file, shape, test.x.shape[1])

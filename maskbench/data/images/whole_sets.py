@@ -220,7 +220,7 @@ def whole(
     if names:
         unknown, theirs = unknowns.unknown(
             names, base=base, known=(images.train_x, images.test_x), inputs=partial(to_inputs, scale=scale),
-            most=len(stage.test), root=root, source=source, seed=seed,
+            most=len(stage.test), root=root, source=source, seed=seed, of=images.origin.source,
         )  # fmt: skip
         sums |= theirs
     origin = replace(stage.origin, checksums=stage.origin.checksums | sums)

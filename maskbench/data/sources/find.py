@@ -1,5 +1,7 @@
 """Where the files of an image data set come from: your folder, torchvision, a package that carries them, a sample.
 
+The folder may hold the published files or a copy of the images in other ones (copies.py).
+
 Every file is checked against its canonical MD5 each time it is read. What is missing or damaged is fetched under a
 lock, into a temporary folder beside the final one, and renamed into place once the MD5 is right. Imports no torch.
 """
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.data.sources import copies
 from maskbench.data.sources.clients import Unavailable, packaged, torchvision
 from maskbench.data.sources.folder import Held, install, locked, md5, notes, read, usable, workplace
 from maskbench.data.sources.sets import SETS, SYNTHETIC, Raw, Spec, known, synthetic
@@ -52,9 +55,13 @@ def find(name: str, root: Path, source: str = "auto") -> "tuple[Raw, Origin]":
     with usable(spec, root):
         reasons = []
         if source != "sample":
-            files, reasons = obtain(spec, root, source)
+            held = files_of(spec, root)
+            if copy := copied(spec, root, source, held):
+                return copy.raw, Origin(name, copy.source, copy.checksums, facts=copy.facts)
+            files, reasons = obtain(spec, root, source, held)
             if spec.complete(files):
-                return spec.parse(files), Origin(name, origin(spec, root), dict(spec.md5))
+                facts = {"order": "as published"} if spec.copies else {}
+                return spec.parse(files), Origin(name, origin(spec, root), dict(spec.md5), facts=facts)
         if source == "sample" or (source == "auto" and name == "mnist"):
             try:
                 return sample(root), Origin(name, "sample", dict(SAMPLE_MD5))
@@ -71,7 +78,10 @@ def fetch(name: str, root: Path, source: str = "auto") -> str:
     spec = known(name)
     check(spec, source)
     with usable(spec, root):
-        files, reasons = obtain(spec, root, source)
+        held = files_of(spec, root)
+        if copy := copied(spec, root, source, held):
+            return copy.source
+        files, reasons = obtain(spec, root, source, held)
         if not spec.complete(files):
             raise UsageError(nowhere(spec, root, reasons))
         return origin(spec, root)
@@ -83,7 +93,10 @@ def status(root: Path) -> list[dict]:
     rows = []
     for spec in SETS.values():
         held = files_of(spec, root)
-        rows.append(row(spec.name, spec.raw(root), held, origin(spec, root) if spec.complete(held.good) else None))
+        whole = spec.complete(held.good)
+        rows.append(row(spec.name, spec.raw(root), held, origin(spec, root) if whole else None))
+        if not whole:
+            rows[-1] |= of_copy(spec, root)
     held = read(root / SAMPLE_FOLDER, SAMPLE_MD5)
     return [*rows, row("mnist sample", root / SAMPLE_FOLDER, held, "sample" if held.good else None)]
 
@@ -101,15 +114,33 @@ def row(name: str, folder: Path, held: Held, source: str | None) -> dict:
     }
 
 
+def of_copy(spec: Spec, root: Path) -> dict:
+    """What a row of `status` says of a copy of the set; nothing where there is none."""
+    try:
+        seen = copies.glance(spec, root)
+    except UsageError as error:
+        return {"damaged": [str(error)]}
+    if seen is None:
+        return {}
+    source = seen["source"] or f"{seen['container']}, not read yet"
+    return {"present": True, "source": source, "bytes": seen["bytes"], "folder": str(seen["folder"]), "damaged": []}
+
+
 # ---- the folder
 
 
-def obtain(spec: Spec, root: Path, source: str) -> tuple[dict[str, bytes], list[str]]:
+def copied(spec: Spec, root: Path, source: str, held: Held) -> copies.Copy | None:
+    """A copy of the set, where the folder lacks the published files and `source` lets it serve."""
+    if spec.complete(held.good) or source not in ("auto", "folder"):
+        return None
+    return copies.find(spec, root)
+
+
+def obtain(spec: Spec, root: Path, source: str, held: Held) -> tuple[dict[str, bytes], list[str]]:
     """(content of the good files, why sources failed): what the folder lacks is fetched from where `source` allows.
 
-    Complete when all files are there; any source but `folder` may be tried for the rest.
+    Complete when all files are there; any source but `folder` may be tried for the rest. `held` is what the folder has.
     """
-    held = files_of(spec, root)
     if spec.complete(held.good):
         return held.good, []
     if source == "folder":
@@ -175,7 +206,9 @@ def refusal(spec: Spec, root: Path, held: Held) -> str:
 
 def or_else(spec: Spec, root: Path) -> str:
     """In what other form files are accepted."""
-    return f" (each may end in .gz){f' or {spec.archive} in {root}' if spec.archive else ''}"
+    archive = f" or {spec.archive} in {root}" if spec.archive else ""
+    copy = f" or images by class into {root / spec.copies.places[0]}/train/CLASS and test/CLASS" if spec.copies else ""
+    return f" (each may end in .gz){archive}{copy}"
 
 
 def nowhere(spec: Spec, root: Path, reasons: list[str]) -> str:

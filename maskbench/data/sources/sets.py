@@ -12,6 +12,8 @@ import numpy as np
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.data.sources import cifar
 from maskbench.data.sources.clients import debian, npm
+from maskbench.data.sources.content import Facts
+from maskbench.data.sources.known_copies import CIFAR10, CIFAR100, SVHN
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -33,7 +35,7 @@ class Spec:
     class, `md5` the checksum of each file, `parse` turns their content into arrays, `shape` is one image's; `archive`,
     where there is one, may lie in the data folder instead of the files; `megabytes` are needed to fetch it. `package`
     names the source that `client` stands for; `client` fetches a package into a temporary folder and returns where in
-    it the files lie.
+    it the files lie. `copies` is what copies of the set in other files have to hold.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Spec:
     archive: str = ""
     package: str = ""
     client: Callable[[Path], Path] | None = None
+    copies: Facts | None = None
 
     def raw(self, root: Path) -> Path:
         return root / self.place
@@ -194,6 +197,7 @@ SETS = {
             },
             megabytes=600,
             archive="cifar-10-python.tar.gz",
+            copies=CIFAR10,
         ),
         Spec(
             name="cifar100",
@@ -205,6 +209,7 @@ SETS = {
             md5={"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
             megabytes=600,
             archive="cifar-100-python.tar.gz",
+            copies=CIFAR100,
         ),
         Spec(
             name="svhn",
@@ -218,6 +223,7 @@ SETS = {
                 "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
             },
             megabytes=600,
+            copies=SVHN,
         ),
     )
 }
