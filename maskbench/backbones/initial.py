@@ -4,12 +4,14 @@
 """
 
 import copy
+import logging
 import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+log = logging.getLogger("maskbench")
 CUT_DEVIATION = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))  # of N(0, 1) within [-2, 2]
 
 Law = Literal[
@@ -112,10 +114,18 @@ def initialise(net: nn.Module, init: Init, head: Init | None = None) -> None:
 
 
 def fresh(net: nn.Module) -> dict[str, Tensor]:
-    """New initial values for all of a net's tensors, by name, drawn by the rule that made its present ones."""
+    """New initial values for all of a net's tensors, by name, drawn by the rule that made its present ones; of a net whose
+    values a file gave, by the rule it would have had."""
+    if hasattr(net, "given"):
+        log.info("weights are drawn anew by %s: those that %s gave have no rule of their own", net.init, net.given["source"])
     twin = copy.deepcopy(net)
     for module in twin.modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
     initialise(twin, net.init, getattr(net, "head_init", None))
     return {name: value.detach() for name, value in twin.state_dict().items()}
+
+
+def stored_bytes(net: nn.Module) -> int:
+    """What it takes to keep weights that never move: a seed where a rule drew them, all of them where a file gave them."""
+    return sum(p.numel() * p.element_size() for p in net.parameters()) if hasattr(net, "given") else 8

@@ -3,6 +3,7 @@
 Convolutions of 3x3 in blocks of two, a norm after each; the first block of every stage but the first halves the image.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +20,14 @@ from maskbench.backbones.norm import Norm, need_images, norm_of
 from maskbench.common.knobs import Count, Length, Positive
 
 Shortcut = Literal["conv", "pad"]
+THEIRS = (  # how residual nets are usually named -> how they are here
+    (r"^conv1\.", "conv."),
+    (r"^bn1\.", "norm."),
+    (r"^layer(\d+)\.", lambda found: f"stages.{int(found[1]) - 1}."),
+    (r"\.bn(\d)\.", r".norm\1."),
+    (r"\.(?:shortcut|downsample)\.0\.", ".shortcut.conv."),
+    (r"\.(?:shortcut|downsample)\.1\.", ".shortcut.norm."),
+)
 
 
 class ResNet(nn.Module):
@@ -72,6 +81,13 @@ class ResNet(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.head(x.mean((2, 3)))
+
+    @staticmethod
+    def own_name(name: str) -> str:
+        """A tensor's name here, by the name that torchvision and most others give it (pretrained.py)."""
+        for usual, ours in THEIRS:
+            name = re.sub(usual, ours, name)
+        return name
 
 
 class Block(nn.Module):

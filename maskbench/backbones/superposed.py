@@ -62,8 +62,8 @@ def _list(values: Iterable[str]) -> str:
     return f"[{','.join(values)}]"
 
 
-def declared(node: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """The mapping that the class of a part writes under a name, or one that it is made from; None where there is none."""
+def declared(node: Mapping[str, Any], name: str) -> Any:
+    """The literal that the class of a part writes under a name, or one that it is made from; None where there is none."""
     for made, _ in signatures.ancestry(str(node.get("_target_", "")))[0]:
         for line in made.body:
             if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == name and line.value:

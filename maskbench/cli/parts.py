@@ -13,8 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.backbones import superposed
 from maskbench.cli.command_line import choices, one_line
-from maskbench.common import identity, knobs, signatures
+from maskbench.common import given, identity, knobs, signatures
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import WeightsFile
 from maskbench.runs.build import TARGETS, WORDS, each_logger
 from maskbench.tasks import fulfilment
 
@@ -71,6 +72,9 @@ def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
     if "_target_" not in node:
         yield f"{part} has no _target_: choose one with {part}=NAME."
         return
+    if part == "backbone":
+        yield from given.mistakes(node)
+        node = given.drawn(node)
     late = part in LATER
     if node.get("_partial_", late) is not late:
         yield f"{part}._partial_ is {str(late).lower()}: the program says when a part is made; leave it out."
@@ -124,7 +128,10 @@ def kinds(cfg: DictConfig, part: str) -> dict[str | None, Any]:
     """Name -> what it takes, of the arguments of a part that tell."""
     node = cfg.get(part) if part in PARTS else None
     target = TRAINER if part == "trainer" else node.get("_target_") if isinstance(node, DictConfig) else None
-    return {knob.name: knob.kind for knob in (knobs.read(str(target)) if target else None) or () if knob.kind is not Any}
+    taken = {knob.name: knob for knob in (knobs.read(str(target)) if target else None) or ()}
+    if part == "backbone":
+        taken = given.described(taken)
+    return {name: knob.kind for name, knob in taken.items() if knob.kind is not Any}
 
 
 # ---- what parts ask of each other
@@ -138,7 +145,7 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     wrong = wrong or list(keyword_mistakes(method, task))
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
     yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
-    yield from filter(None, [loss_mistake(plain(cfg, "loss"), data)])
+    yield from filter(None, [loss_mistake(plain(cfg, "loss"), data), given_mistake(method, plain(cfg, "backbone"))])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
@@ -186,15 +193,15 @@ def keyword_mistakes(method: Mapping[str, Any], task: Mapping[str, Any]) -> Iter
     for key, (function, *handed) in contract.keywords if contract else ():
         taken = signatures.read_member(str(method.get("_target_")), function)
         entries = task.get(key)
-        for name, given in entries.items() if isinstance(entries, Mapping) else ():
-            if not isinstance(given, Mapping):
+        for name, words in entries.items() if isinstance(entries, Mapping) else ():
+            if not isinstance(words, Mapping):
                 yield f"task.{key}.{name} must be a mapping: keywords of {function} of the method."
                 continue
             where = f"task.{key}.{name}"
             yield from (
-                f"{where}.{word} is set by task={task.get('name')} itself; leave it out." for word in handed if word in given
+                f"{where}.{word} is set by task={task.get('name')} itself; leave it out." for word in handed if word in words
             )
-            own = {word: value for word, value in given.items() if word not in handed}
+            own = {word: value for word, value in words.items() if word not in handed}
             yield from knobs.keyword_mistakes(where, own, taken, handed)
             yield from knobs.missing(where, own, taken, handed)
 
@@ -248,8 +255,38 @@ def init_mistake(cfg: DictConfig, method: Mapping[str, Any], folders: Sequence[P
     return None
 
 
+def given_mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str | None:
+    """Why the weights that a file gives cannot go with a method: it draws its own, by what its class says (`drawn_by_rule`: why,
+    or a knob -> its values that mean a drawn net -> the one to take instead), or has others given."""
+    init = backbone.get("init")
+    if not given.is_file(init):
+        return None
+    if str(method.get("init")).startswith("ticket:"):
+        return f"init={method['init']} and backbone.init={init} both give the first weights: set one of them."
+    drawn = superposed.declared(method, "drawn_by_rule") or {}
+    if isinstance(drawn, str):
+        return f"method={method.get('name')}: {drawn}, and backbone.init={init} gives one: take a rule, as backbone.init=torch."
+    for knob, values in drawn.items():
+        if (value := method.get(knob)) in values:
+            return (
+                f"method.{knob}={value} is a net as a rule draws it, and backbone.init={init} gives its weights: "
+                f"take method.{knob}={values[value]}."
+            )
+    return None
+
+
+def start_mistakes(cfg: DictConfig) -> Iterator[str]:
+    """What is wrong with the files that the run starts from; asked where one is to start."""
+    method = plain(cfg, "method")
+    yield from filter(None, [ticket_mistake(cfg), given.start_mistake(plain(cfg, "backbone"))])
+    for knob in knobs.read(str(method.get("_target_"))) or ():
+        for value, _ in knobs.ruled(method.get(knob.name), knob.kind, WeightsFile):
+            key = f"method.{knob.name}={value}"
+            yield from filter(None, [given.file_mistake(key, Path(value).expanduser())])
+
+
 def ticket_mistake(cfg: DictConfig) -> str | None:
-    """What is wrong with the file of the ticket that the method starts from; asked where a run is to start."""
+    """What is wrong with the file of the ticket that the method starts from."""
     kind, _, path = str(OmegaConf.select(cfg, "method.init")).partition(":")
     if kind != "ticket" or Path(path).is_file():
         return None

@@ -25,7 +25,7 @@ from maskbench.common.errors import UsageError, did_you_mean
 
 COMBINATIONS = 128  # group choices of a sweep that are composed here; what is beyond is checked as each job starts
 SHOWN = 6  # combinations that are named with a mistake they share
-CROSS = {"budget.steps", "budget.epochs", "trainer.strategy", "trainer.devices"}  # keys that are judged together
+CROSS = {"budget.steps", "budget.epochs", "trainer.strategy", "trainer.devices", "backbone.init"}  # keys that are judged together
 LEAVING = ("spawn", "fork", "notebook")  # of a strategy: its processes end with each phase of training
 
 
@@ -53,7 +53,7 @@ def check_config(cfg: DictConfig, given: Iterable[str] = ()) -> None:
     Raises:
         UsageError: the first mistake.
     """
-    mistakes = itertools.chain(_config_mistakes(cfg, set(given), []), filter(None, [parts.ticket_mistake(cfg)]))
+    mistakes = itertools.chain(_config_mistakes(cfg, set(given), []), parts.start_mistakes(cfg))
     _stop(itertools.islice(mistakes, 1))
 
 
@@ -169,9 +169,10 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
             return
         wrong = list(_config_mistakes(cfg, given, command.folders, command.multirun))
         yield from wrong
-        if starts and number == 0 and not wrong:
-            yield from filter(None, [parts.ticket_mistake(cfg)])
-            yield from _folder_mistakes(cfg, command.multirun)
+        if starts and not wrong:
+            yield from parts.start_mistakes(cfg)
+            if number == 0:
+                yield from _folder_mistakes(cfg, command.multirun)
 
 
 def _cross_values(keys: list[Override]) -> Iterator[tuple[Override, ...]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from maskbench.common import moved
+from maskbench.common import given, moved
 from maskbench.common.errors import UsageError
 
 ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer"}  # not part of the question
@@ -47,7 +47,7 @@ def data_dir() -> str:
 
 def key(cfg: DictConfig) -> str:
     """10 hex digits that are equal for two configs exactly when they ask the same question, whatever the seed."""
-    question = plain(cfg, without=ELSEWHERE) | arithmetic(OmegaConf.select(cfg, "trainer") or {})
+    question = given.by_content(plain(cfg, without=ELSEWHERE)) | arithmetic(OmegaConf.select(cfg, "trainer") or {})
     return hashlib.sha256(spelling(question).encode()).hexdigest()[:10]
 
 
@@ -69,7 +69,7 @@ def spelling(value: object) -> str:
 
 def question(config: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded config's leaves by dotted name, without what cannot change an answer and without the names of code."""
-    settings = {name: value for name, value in leaves(config) if name.partition(".")[0] not in ELSEWHERE}
+    settings = {name: value for name, value in leaves(given.by_content(config)) if name.partition(".")[0] not in ELSEWHERE}
     settings = {name: value for name, value in settings.items() if name.rpartition(".")[2] not in {*WORDS, "_target_"}}
     settings.pop("loss", None)  # none chosen: that of the data, which older records do not list
     trainer = config.get("trainer") or {}
@@ -92,12 +92,15 @@ def run_dir(cfg: DictConfig) -> Path:
 
 
 def register() -> None:
-    """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}` and `${mb_call:...}` known to every config."""
+    """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}`, `${mb_call:...}`, `${mb_given:...}` and
+    `${mb_init_sha256:}` known to every config."""
     OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
     OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
     OmegaConf.register_new_resolver("mb_call", _call, replace=True)
     OmegaConf.register_new_resolver("mb_for", _for, replace=True)
     OmegaConf.register_new_resolver("mb_by", _by, replace=True)
+    OmegaConf.register_new_resolver("mb_given", _given, replace=True)
+    OmegaConf.register_new_resolver("mb_init_sha256", lambda *, _root_: given.sha256(_init(_root_)), replace=True)
 
 
 def _for(task: str, value: object, *, _root_: DictConfig) -> object:
@@ -114,6 +117,15 @@ def _by(name: str, values: Mapping[str, object]) -> object:
     if name not in values and "_" not in values:
         raise UsageError(f"there is no value here for '{name}', only for {', '.join(values)}.")
     return values.get(name, values.get("_"))
+
+
+def _given(value: object, otherwise: object, *, _root_: DictConfig) -> object:
+    """`${mb_given:A,B}`: A where a file gives the backbone's weights, B where a rule draws them."""
+    return value if given.is_file(_init(_root_)) else otherwise
+
+
+def _init(cfg: DictConfig) -> object:
+    return OmegaConf.select(cfg, "backbone.init", throw_on_missing=False)
 
 
 def _call(function: str, *args: object) -> object:

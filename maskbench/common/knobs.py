@@ -20,7 +20,8 @@ from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, d
 
 __all__ = [
     "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "LayerName", "Layers", "Length", "NonNegative", "OpenShare",
-    "Positive", "Probability", "Share", "Whole", "Within", "checked", "fits", "mistake", "mistakes", "read", "ruled", "words",
+    "Positive", "Probability", "Share", "Weights", "WeightsFile", "Whole", "Within", "checked", "fits", "mistake", "mistakes",
+    "read", "ruled", "words",
 ]  # fmt: skip
 
 
@@ -93,6 +94,18 @@ class LayerName:
         return "that names a layer of the backbone"
 
 
+@dataclass(frozen=True)
+class WeightsFile:
+    """The path of a file of tensors, whose name says how it is read."""
+
+    def holds(self, value: str) -> bool:
+        return value.endswith(SUFFIXES)
+
+    def __str__(self) -> str:
+        return f"that is the path of a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".th")  # of files of tensors
 Share = Annotated[float, Within(least=0, below=1)]  # a part that goes
 OpenShare = Annotated[float, Within(above=0, below=1)]
 Keep = Annotated[float, Within(above=0, most=1)]  # a part that stays
@@ -103,6 +116,7 @@ Count = Annotated[int, Within(least=1)]
 Whole = Annotated[int, Within(least=0)]
 Dotted = Annotated[str, FunctionIn()]  # beside a Literal of ours: one of the user's own
 Layers = Sequence[Annotated[str, LayerName()]]
+Weights = Annotated[str, WeightsFile()]
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
 HANDED_OVER = {  # by the program, whatever a config says

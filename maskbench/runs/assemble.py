@@ -14,16 +14,19 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
+from torch import nn
 
 from maskbench import masks
-from maskbench.common import closure, identity, provenance
+from maskbench.backbones import pretrained
+from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.common import closure, given, identity, provenance
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage
 from maskbench.report import figures
-from maskbench.runs import early, machine
-from maskbench.runs.build import each_logger, make
+from maskbench.runs import early, fitting, machine
+from maskbench.runs.build import each_logger, make, make_net
 from maskbench.runs.console import Console
 from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
 from maskbench.runs.loggers import FailSafeLogger, Loggers, no_logger
@@ -53,6 +56,7 @@ class Run:
         self.cfg, self.home, self.folder = cfg, folder, folder
         self.title, self.main = title(cfg), main_process()
         self.record = Record(folder)
+        self.given: dict[str, Any] | None = None  # what a file gave the net
 
     def go(self) -> float:
         """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
@@ -104,15 +108,54 @@ class Run:
             raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")
         return stages
 
-    def method(self, stages: list[Stage]) -> Method:
-        """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init")."""
+    def method(self, stages: list[Stage], filled: bool = False) -> Method:
+        """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init"), or those of
+        the file that `backbone.init` names.
+
+        filled: that file is left alone: all values come from elsewhere later.
+        """
         outputs = self.cfg.backbone.get("outputs") or stages[0].outputs
         if outputs < stages[0].outputs:
             raise UsageError(f"backbone.outputs={outputs} is too few: the data has {stages[0].outputs} classes a stage")
         machine.prepare(self.cfg.loop.threads)
         with seeded(self.cfg.seed, "init"):
-            net = make(self.cfg.backbone, shape=stages[0].shape, outputs=outputs)
-            return make(self.cfg.method, net=net)
+            net = make_net(self.cfg.backbone, stages[0].shape, outputs)
+            file = None if filled else given.path(self.cfg.backbone.get("init"))
+            if file is not None:
+                self.take(net, file, stages[0].shape, outputs)
+            method = make(self.cfg.method, net=net)
+        if file is not None:
+            self.tell_head(net, method)
+        return method
+
+    def take(self, net: nn.Module, file: Path, shape: tuple[int, ...], outputs: int) -> None:
+        """Let the net start from a file.
+
+        Raises:
+            UsageError: the file is of no use; of another net's, with the backbone that would fit.
+        """
+        if wrong := given.start_mistake(self.plain()["backbone"]):
+            raise UsageError(wrong)
+        try:
+            pretrained.start(net, file, head=self.cfg.backbone.get("init_head") or "auto")
+        except pretrained.Misfit as error:
+            keys = fitting.words(self.cfg, shape, outputs, error.tensors)
+            raise UsageError(f"{error}{f'; {keys} would fit' if keys else ''}.") from None
+
+    def tell_head(self, net: nn.Module, method: Method) -> None:
+        """Say what became of the file's head, in one line.
+
+        Raises:
+            UsageError: it was to be loaded, and each stage has one of its own.
+        """
+        if any(isinstance(module, PrivateHeads) and module.parts for module in method.modules()):
+            if self.cfg.backbone.get("init_head") == "load":
+                raise UsageError(
+                    f"backbone.init_head=load: method={self.cfg.method.name} draws a head for each stage; leave init_head out."
+                )
+            net.given["head"] = "fresh: each stage has one of its own"
+        log.info("%s: %d tensors; head %s", self.cfg.backbone.init, net.given["mapped"], net.given["head"])
+        self.given = net.given
 
     def fit(self, journal: Journal, log: Callable, watch: Callable) -> Fit:
         """What trains a phase, with the optimiser, budget and trainer of the config."""
@@ -261,7 +304,7 @@ class Run:
         log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), about_data)
         if self.main:
             data = {"source": origin.source, "checksums": origin.checksums, "fingerprints": [s.fingerprint for s in stages]}
-            self.record.add(data=origin.facts | data, logger=logger.about)
+            self.record.add(data=origin.facts | data, logger=logger.about, **({"init": self.given} if self.given else {}))
 
     def plain(self) -> dict[str, Any]:
         return OmegaConf.to_container(self.cfg, resolve=True)

@@ -1,5 +1,5 @@
 """What is judged once torch is there and before any data are read: whether the code that a config names can be imported and
-called, and whether the net has the layers that are named.
+called, whether the net has the layers that are named, and whether a file of weights is one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,13 +9,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from maskbench.common import knobs
+from maskbench.backbones import pretrained
+from maskbench.common import given, knobs
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import FunctionIn, LayerName
 from maskbench.common.named import takes
 from maskbench.common.streams import seeded
 from maskbench.masks.sites import require_layers
-from maskbench.runs.build import imported, make
+from maskbench.runs.build import imported, make_net
 from maskbench.tasks.fulfilment import require
 
 PARTS = ("backbone", "method", "task", "data", "optimizer", "schedule", "loss", "logger")
@@ -27,7 +28,7 @@ def judge(cfg: DictConfig) -> None:
 
     Raises:
         UsageError: a target or a function cannot be imported, or is called in another way; the method lacks what its task
-            asks; or the backbone has no layer of a name.
+            asks; the backbone has no layer of a name; or the file of its weights is damaged or no such file.
     """
     parts = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in PARTS if cfg.get(name)}  # no loss: the data's own
     for name, node in parts.items():
@@ -38,6 +39,8 @@ def judge(cfg: DictConfig) -> None:
             raise UsageError(f"{key}={text} must be a function of one argument.")
     for key, text, _ in ruled(parts["method"], LayerName):
         require_layer(cfg, key, text)
+    if file := given.path(parts["backbone"].get("init")):
+        pretrained.read(file)
 
 
 def ruled(method: Mapping[str, Any], kind: type) -> Iterator[tuple[str, str, Any]]:
@@ -68,7 +71,7 @@ def sketches(cfg: DictConfig) -> Iterator[nn.Module]:
     for shape in SHAPES:
         try:
             with seeded(cfg.seed, "sketch"), torch.device("meta"):
-                net = make(cfg.backbone, shape=shape, outputs=cfg.backbone.get("outputs") or 10)
+                net = make_net(cfg.backbone, shape, cfg.backbone.get("outputs") or 10)
         except Exception:  # it needs other inputs, or tensors with content: it is made again once the data are there
             continue
         yield net

@@ -54,7 +54,7 @@ def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False
     if (code := told.code_now).old:
         log.warning("%s is %s: %s; its weights meet other code than they were trained with", folder, code.word, code)
     with _fitting(folder):
-        return _filled(_untrained(told, data), weights)
+        return _filled(_untrained(told, data, filled=True), weights)
 
 
 def untrained(folder: Path, *, trust: bool = False, way: str) -> Saved:
@@ -90,13 +90,13 @@ def _fitting(folder: Path) -> Iterator[None]:
         raise UsageError(f"{folder} cannot be loaded ({type(error).__name__}: {reason[0]}).") from error
 
 
-def _untrained(told: records.Run, data: str | Path | None) -> Saved:
+def _untrained(told: records.Run, data: str | Path | None, filled: bool = False) -> Saved:
     cfg = OmegaConf.create(dict(told.config))
     if data is not None or not Path(cfg.paths.data).expanduser().is_dir():
         cfg.paths.data = str(data or identity.data_dir())
     parts = Run(cfg, told.folder)
     stages = parts.stages()
-    return Saved(parts.method(stages), stages, cfg)
+    return Saved(parts.method(stages, filled), stages, cfg)
 
 
 def _filled(saved: Saved, weights: Path) -> Saved:

@@ -13,7 +13,7 @@ from typing import Any
 from maskbench.cli import command_line, parts
 from maskbench.cli.commands import notes
 from maskbench.cli.overrides import shown
-from maskbench.common import knobs
+from maskbench.common import given, knobs
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.runs.build import TARGETS, WORDS
 from maskbench.tasks import fulfilment
@@ -91,6 +91,8 @@ def facts(node: dict[str, Any]) -> Iterator[str]:
 def settings(group: str, node: dict[str, Any], text: str) -> Iterator[tuple[str, str, str, str]]:
     """(key, default, what it takes, meaning) of each key in the file's order, then of arguments that no file sets."""
     known = {knob.name: knob for knob in knobs.read(str(node.get("_target_", parts.TRAINER))) or ()}
+    if group == "backbone":
+        known = given.described(known)
     for name, value in node.items():
         if name in WORDS or name == TARGETS or name.startswith("_"):
             continue
@@ -100,7 +102,8 @@ def settings(group: str, node: dict[str, Any], text: str) -> Iterator[tuple[str,
     for name, knob in known.items():
         if name is not None and name not in node and name not in parts.HANDED.get(group, ()) and group != "trainer":
             default = "" if knob.default is knobs.NOTHING else shown(knob.default)
-            yield f"+{group}.{name}", default, taken(knob), knob.meaning
+            plus = "" if group == "backbone" and name in given.OWN else "+"  # config.yaml has it
+            yield f"{plus}{group}.{name}", default, taken(knob), knob.meaning
 
 
 def taken(knob: knobs.Knob) -> str:

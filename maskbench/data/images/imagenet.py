@@ -18,12 +18,13 @@ from torch import Tensor
 
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Whole
+from maskbench.data.images.scale import IMAGENET as STANDARD
+from maskbench.data.images.scale import Normalize, Scale
 from maskbench.data.images.split import dealt
 from maskbench.data.images.streamed import Crop, Files, Streamed, worker_count
-from maskbench.data.images.whole_sets import Scale, divide, scaled, stage_of
+from maskbench.data.images.whole_sets import divide, scaled, stage_of
 from maskbench.data.stage import Origin, Stage
 
-STANDARD = Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 
 
@@ -69,7 +70,7 @@ def whole(
     augment: bool,
     size: Count,
     resize: Count,
-    normalize: Literal["standard", "unit"],
+    normalize: Normalize,
     workers: Whole | None,
     root: Path,
     seed: int,
@@ -82,7 +83,7 @@ def whole(
         augment: train on random crops, mirrored at random.
         size: pixels of an input's side.
         resize: short side of an image before its middle is cut out.
-        normalize: `standard` (zero mean, unit deviation of each channel) or `unit` (0 to 1).
+        normalize: `standard` or `imagenet` (zero mean, unit deviation of each channel) or `unit` (0 to 1).
         workers: processes that read; None: one per processor, 8 at most.
         root: the data folder.
         seed: of the run, draws the validation images and the augmentation.
@@ -101,7 +102,7 @@ def split(
     augment: bool,
     size: Count,
     resize: Count,
-    normalize: Literal["standard", "unit"],
+    normalize: Normalize,
     workers: Whole | None,
     root: Path,
     seed: int,
@@ -117,7 +118,7 @@ def split(
         augment: train on random crops, mirrored at random.
         size: pixels of an input's side.
         resize: short side of an image before its middle is cut out.
-        normalize: `standard` (zero mean, unit deviation of each channel) or `unit` (0 to 1).
+        normalize: `standard` or `imagenet` (zero mean, unit deviation of each channel) or `unit` (0 to 1).
         workers: processes that read; None: one per processor, 8 at most.
         root: the data folder.
         seed: of the run, draws the validation images, the augmentation and a random order.
@@ -126,7 +127,7 @@ def split(
     return dealt(images, stages, labels, order, val, seed, augment)
 
 
-def library(folder: str, size: int, resize: int, normalize: str, workers: int | None, root: Path, seed: int) -> Library:
+def library(folder: str, size: int, resize: int, normalize: Normalize, workers: int | None, root: Path, seed: int) -> Library:
     """The images of a folder, listed once per process.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Whole
 from maskbench.data.images.rotated import Rotate
-from maskbench.data.images.scale import Scale
+from maskbench.data.images.scale import Normalize, Scale
 from maskbench.data.images.split import narrow
 from maskbench.data.images.whole_sets import STANDARD, Images, Splits, divide, load, scaled, stage_of
 from maskbench.data.stage import Stage, View
@@ -44,7 +44,7 @@ def pair(
     degrees: float,
     n_target: Count | None,
     val: Whole,
-    normalize: Literal["standard", "unit"],
+    normalize: Normalize,
     source: Literal["auto", "folder", "torchvision", "package", "sample"],
     root: Path,
     seed: int,
@@ -58,7 +58,8 @@ def pair(
         degrees: by which the target's images are turned.
         n_target: training images of each target class; None: all.
         val: training images that validate, of source and target each.
-        normalize: `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean
+            and deviation of ImageNet's, for nets that were trained so).
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the validation images and the order of all.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskbench.common import streams
 from maskbench.common.knobs import Count, Whole
+from maskbench.data.images.scale import Normalize
 from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
 
@@ -37,7 +38,7 @@ def permuted(
     stages: Count,
     legacy: bool,
     val: Whole,
-    normalize: Literal["standard", "unit"],
+    normalize: Normalize,
     source: Literal["auto", "folder", "torchvision", "package", "sample"],
     root: Path,
     seed: int,
@@ -49,7 +50,8 @@ def permuted(
         stages: how many.
         legacy: the permutation of stage i is numpy's from seed i + `seed`, as in the released SupSup code.
         val: images that validate, the same in every stage.
-        normalize: `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean
+            and deviation of ImageNet's, for nets that were trained so).
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the permutations and the validation images.

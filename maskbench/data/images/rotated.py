@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Whole
+from maskbench.data.images.scale import Normalize
 from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
 
@@ -53,7 +54,7 @@ def rotated(
     stages: Count,
     degrees: float,
     val: Whole,
-    normalize: Literal["standard", "unit"],
+    normalize: Normalize,
     source: Literal["auto", "folder", "torchvision", "package", "sample"],
     root: Path,
     seed: int,
@@ -66,7 +67,8 @@ def rotated(
         stages: how many.
         degrees: counter-clockwise, from each stage to the next.
         val: images that validate, the same in every stage.
-        normalize: `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean
+            and deviation of ImageNet's, for nets that were trained so).
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the validation images.

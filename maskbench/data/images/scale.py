@@ -1,9 +1,11 @@
 """How the pixel values of images become the inputs of a net."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+Normalize = Literal["standard", "unit", "imagenet"]
 
 
 class Scale(NamedTuple):
@@ -26,3 +28,6 @@ class Scale(NamedTuple):
     def black(self) -> tuple[float, ...]:
         """What a black pixel becomes."""
         return tuple(self.apply(torch.zeros(1, len(self.mean), 1, 1)).flatten().tolist())
+
+
+IMAGENET = Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # which most published nets in colour were trained with

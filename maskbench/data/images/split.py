@@ -9,6 +9,7 @@ import torch
 from maskbench.common import streams
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Whole
+from maskbench.data.images.scale import Normalize
 from maskbench.data.images.whole_sets import Source, Splits, divide, load, stage_of
 from maskbench.data.stage import Split, Stage
 
@@ -20,7 +21,7 @@ def split(
     labels: Literal["shifted", "kept"],
     order: Literal["consecutive", "random"],
     val: Whole,
-    normalize: Literal["standard", "unit"],
+    normalize: Normalize,
     source: Literal["auto", "folder", "torchvision", "package", "sample"],
     root: Path,
     seed: int,
@@ -35,7 +36,8 @@ def split(
             head; `kept` leaves them as they are and asks for an output for each class of the data set.
         order: of the classes: `consecutive` (0, 1, ...), or `random` by the seed.
         val: training images of all stages together that validate.
-        normalize: `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean
+            and deviation of ImageNet's, for nets that were trained so).
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the validation images and a random order.

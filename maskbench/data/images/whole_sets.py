@@ -17,7 +17,7 @@ from maskbench.common.knobs import Whole
 from maskbench.data.images import ood as unknowns
 from maskbench.data.images import shift
 from maskbench.data.images.augment import CropFlip
-from maskbench.data.images.scale import Scale
+from maskbench.data.images.scale import IMAGENET, Normalize, Scale
 from maskbench.data.sources import find as sources
 from maskbench.data.stage import Origin, Split, Stage
 
@@ -88,18 +88,19 @@ class Images:
         return Split(x, y[rows], rows, augment=CropFlip(PAD, self.blacks) if augment else None)
 
 
-def load(base: str, root: Path, normalize: str = "standard", source: str = "auto") -> Images:
+def load(base: str, root: Path, normalize: Normalize = "standard", source: str = "auto") -> Images:
     """The images of `base`, loaded once per process and shared by its runs: nobody writes into these tensors.
 
-    `normalize` is `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+    `normalize` is `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean and
+    deviation of ImageNet's).
     """
     return _load(base, Path(root).expanduser().absolute(), normalize, source)
 
 
 @lru_cache(maxsize=2)
-def _load(base: str, root: Path, normalize: str, source: str) -> Images:
-    raw, origin = sources.find(base, root, source)
+def _load(base: str, root: Path, normalize: Normalize, source: str) -> Images:
     scale = scaled(STANDARD[base], normalize)
+    raw, origin = sources.find(base, root, source)
 
     def inputs(x: np.ndarray) -> Tensor:
         return to_inputs(x, scale)
@@ -124,9 +125,17 @@ def to_inputs(x: np.ndarray, scale: Scale) -> Tensor:
     return scale.apply(torch.from_numpy(x.astype(np.float32)).view(len(x), -1, *x.shape[-2:]))
 
 
-def scaled(standard: Scale, normalize: str) -> Scale:
-    """The scale that `data.normalize` names, where `standard` is that of the data set."""
+def scaled(standard: Scale, normalize: Normalize) -> Scale:
+    """The scale that `data.normalize` names, where `standard` is that of the data set.
+
+    Raises:
+        UsageError: the images have other channels than ImageNet's.
+    """
     channels = len(standard.mean)
+    if normalize == "imagenet":
+        if channels != len(IMAGENET.mean):
+            raise UsageError("data.normalize=imagenet is for images in colour, and these are grey: take standard or unit.")
+        return IMAGENET
     return standard if normalize == "standard" else Scale((0.0,) * channels, (1.0,) * channels)
 
 
@@ -191,7 +200,7 @@ def whole(
     *,
     base: str,
     val: Whole,
-    normalize: Literal["standard", "unit"],
+    normalize: Normalize,
     source: Literal["auto", "folder", "torchvision", "package", "sample"],
     root: Path,
     seed: int,
@@ -204,7 +213,8 @@ def whole(
     Args:
         base: the data set, one that sources/sets.py knows.
         val: training images that validate.
-        normalize: `standard` (zero mean, unit deviation over the training images) or `unit` (0 to 1).
+        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean
+            and deviation of ImageNet's, for nets that were trained so).
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the validation images.

@@ -33,19 +33,21 @@ class BatchEnsemble(Method):
     Args:
         net: any backbone. Its biases and affine norms are shared, as the first stage left them; running norm statistics
             are kept per stage.
-        trunk: where W comes from: `first`, trained with the first stage and its factors; `random`, never trained.
+        trunk: where W comes from: `first`, trained with the first stage and its factors; `random`, never trained; `given`, as
+            `backbone.init` left it.
         weights_lr: times the learning rate, in the phase that trains W.
         inference: rules for finding the stage: lowest_entropy and highest_probability let all stages answer, one_shot_H
             takes one backward pass. The first one's answers count as 'inferred'; []: the stage is never inferred.
     """
 
     superposes: ClassVar = {"inference": ["one_shot_H"]}
+    drawn_by_rule: ClassVar = {"trunk": {"random": "given"}}  # cli/parts.py
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        trunk: Literal["first", "random"] = "first",
+        trunk: Literal["first", "random", "given"] = "first",
         weights_lr: NonNegative = 0.01,
         inference: Sequence[Rule] = ("lowest_entropy",),
     ) -> None:

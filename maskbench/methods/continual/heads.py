@@ -5,7 +5,7 @@ one that is frozen forgets nothing and learns only what its features allow (SupS
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 from torch import Tensor, nn
 
@@ -23,17 +23,20 @@ class Heads(Method):
     Args:
         net: a backbone whose last layer is called `head`.
         trunk: all before the head: `shared`, trained on through all stages; `first`, trained with the first stage, then
-            frozen; `random`, never trained. A frozen trunk's norms are frozen too, statistics included.
+            frozen; `random`, never trained; `given`, as `backbone.init` left it. A frozen trunk's norms are frozen too,
+            statistics included.
         trunk_lr: times the learning rate, in the stages that train the trunk.
         statistics: of the trunk's norms: `trunk`, they go with it (null); or `per_stage`, each stage has its own, which follow
             its data under a frozen trunk too (SupSup's code).
     """
 
+    drawn_by_rule: ClassVar = {"trunk": {"random": "given"}}  # cli/parts.py
+
     def __init__(
         self,
         net: nn.Module,
         *,
-        trunk: Literal["shared", "first", "random"],
+        trunk: Literal["shared", "first", "random", "given"],
         trunk_lr: NonNegative = 1.0,
         statistics: Literal["trunk", "per_stage"] | None = None,
     ) -> None:
@@ -64,7 +67,7 @@ class Heads(Method):
     @property
     def frozen(self) -> bool:
         """Whether the trunk is out of reach of the stage in training."""
-        return self.trunk == "random" or (self.trunk == "first" and self.stage > 0)
+        return self.trunk in ("random", "given") or (self.trunk == "first" and self.stage > 0)
 
     def train(self, mode: bool = True) -> Self:
         """A frozen trunk's norms stay in evaluation mode, their statistics frozen too, unless each stage has its own."""

@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones import superposed
+from maskbench.backbones.initial import stored_bytes
 from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, NonNegative, Share, Whole, Within
@@ -169,8 +170,8 @@ class HopSupSup(Method):
         return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
 
     def memory(self) -> dict[str, int]:
-        """The weights are a seed; Psi and the sum of patterns serve all stages, which add nothing themselves."""
-        return {"shared": 8 + sum(4 * (d * d + d) for d in self.widths()), "stage": 0}
+        """The weights are a seed, unless a file gave them; Psi and the sum of patterns serve all stages, which add nothing."""
+        return {"shared": stored_bytes(self.net) + sum(4 * (d * d + d) for d in self.widths()), "stage": 0}
 
     def extra_metrics(self) -> dict[str, float]:
         """`capacity_stages`: what the narrowest layer's memory holds. `break_even_stages`: from how many stages on the
@@ -179,7 +180,7 @@ class HopSupSup(Method):
         return {
             "density": masks.density(self.book.read(self.book.stages[-1]).values()),
             "capacity_stages": hopfield.capacity(min(widths)),
-            "break_even_stages": float(math.ceil((self.memory()["shared"] - 8) / self.book.bytes())),
+            "break_even_stages": float(math.ceil((self.memory()["shared"] - stored_bytes(self.net)) / self.book.bytes())),
         }
 
     def widths(self) -> list[int]:

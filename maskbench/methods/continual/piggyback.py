@@ -5,23 +5,25 @@ score. Each stage has a private head, trained along. With a random backbone, tau
 would be SupSup, which can then find the stage by itself.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskbench import masks
+from maskbench.backbones import pretrained
 from maskbench.backbones.norm import freeze_batchnorm
 from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import NonNegative, Positive
+from maskbench.common.knobs import NonNegative, Positive, Weights
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank
 from maskbench.training.method import Method
+
+log = logging.getLogger("maskbench")
 
 
 @final
@@ -30,20 +32,22 @@ class Piggyback(Method):
 
     Args:
         net: a backbone whose last layer is called `head`.
-        backbone: the frozen weights: `first`, the first stage trains them plainly and keeps them all; `random`, as drawn; or
-            a safetensors FILE of a pretrained net, by the backbone's own names (a finished run's weights.safetensors will do).
-            Biases and norms are frozen with them, statistics included.
+        backbone: the frozen weights: `first`, the first stage trains them plainly and keeps them all; `random`, as drawn;
+            `given`, as `backbone.init` left them; or a FILE that `backbone.init=file:FILE` would take, which is how to say it
+            now. Biases and norms are frozen with them, statistics included.
         head: `private`, a trained one per stage; `masked`, one frozen head for all, masked like the other layers.
         tau: a weight is kept where its score is above it. Strictly, as in the authors' code: equality drops it (SupSup keeps it).
         start: the score every weight starts a stage with; above tau, so that all weights are in.
         ternary: masks are 1 above tau, -1 below zero, else 0; two bits a weight.
     """
 
+    drawn_by_rule: ClassVar = {"backbone": {"random": "given"}}  # cli/parts.py
+
     def __init__(
         self,
         net: nn.Module,
         *,
-        backbone: str = "first",
+        backbone: Literal["first", "random", "given"] | Weights = "first",
         head: Literal["private", "masked"] = "private",
         tau: NonNegative = 5e-3,
         start: Positive = 1e-2,
@@ -58,8 +62,8 @@ class Piggyback(Method):
         # [score > tau] is [score >= the next float32 above tau]
         self.tau = torch.nextafter(torch.tensor(tau), torch.tensor(torch.inf)).item()
         self.w = {name: net.get_parameter(name) for name in masks.sites(net, skip=["head"] if self.private else [])}
-        if backbone not in ("first", "random"):
-            self.take(backbone)
+        if backbone not in ("first", "random", "given"):
+            self.take(Path(backbone).expanduser())
         self.scores = nn.ParameterDict({name.replace(".", "|"): torch.full_like(w, start) for name, w in self.w.items()})
         shapes = {name: w.shape for name, w in self.w.items()}
         self.book = MaskBank(shapes | ({f"{name}.negative": shape for name, shape in shapes.items()} if ternary else {}))
@@ -135,24 +139,16 @@ class Piggyback(Method):
             freeze_batchnorm(self.net)
         return self
 
-    def take(self, path: str) -> None:
-        """Load a pretrained backbone; a private head needs none, so the file's is left out.
+    def take(self, path: Path) -> None:
+        """Start from a pretrained net's file; a private head needs none, so the file's is left out.
 
         Raises:
-            UsageError: no such file, or one of another backbone.
+            UsageError: the net is given already, or the file is of no use or of another net.
         """
-        if not Path(path).is_file():
-            raise UsageError(f"method.backbone={path} must be first, random, or a safetensors file of weights that exists")
-        try:
-            loaded = {name.removeprefix("net."): value for name, value in load_file(path).items()}
-        except SafetensorError as error:
-            raise UsageError(f"method.backbone: {path} is no safetensors file ({error})") from error
-        own = self.net.state_dict()
-        wanted = [name for name in own if not (self.private and name.startswith("head."))]
-        wrong = [name for name in wanted if name not in loaded or loaded[name].shape != own[name].shape]
-        if wrong:
-            raise UsageError(f"method.backbone: {path} is of another backbone than this run's; it has no fitting {wrong[0]}")
-        self.net.load_state_dict({name: loaded[name] for name in wanted}, strict=False)
+        if hasattr(self.net, "given"):
+            raise UsageError(f"method.backbone={path} and backbone.init both give the frozen net: take method.backbone=given.")
+        pretrained.start(self.net, path, head="fresh" if self.private else "load", key=f"method.backbone={path}")
+        log.info("method.backbone=%s is backbone.init=file:%s now, by which a run is known by what the file holds", path, path)
 
     # ---- for the record
 

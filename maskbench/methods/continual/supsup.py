@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskbench import masks
-from maskbench.backbones import superposed
+from maskbench.backbones import initial, superposed
 from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.errors import UsageError
@@ -295,7 +295,7 @@ class SupSup(Method):
         return {f"{slot}/{name}": m for slot in self.book.stages for name, m in self.book.read(slot).items()}
 
     def memory(self) -> dict[str, int]:
-        """The weights are a seed; a stage is its masks and its norm statistics.
+        """The weights are a seed, unless a file gave them; a stage is its masks and its norm statistics.
 
         A mask takes one bit a weight, or as many bytes as its known number of ones takes in compressed sparse columns, if
         that is less (below one in sixteen).
@@ -304,7 +304,7 @@ class SupSup(Method):
             masks.packed_bytes(w) if self.count[n] is None else min(masks.packed_bytes(w), masks.sparse_bytes(w, self.count[n]))
             for n, w in self.w.items()
         ]
-        return {"shared": 8, "stage": sum(stored) + self.statistics.bytes}
+        return {"shared": initial.stored_bytes(self.net), "stage": sum(stored) + self.statistics.bytes}
 
     def extra_metrics(self) -> dict[str, float]:
         count = {"masks_found": len(self.book.stages)} if self.boundaries == "unknown" else {}

@@ -6,7 +6,7 @@ mask over weights with as many random neurons, which does what neuron masks cann
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +28,14 @@ class MalachNeuron(Method):
 
     Args:
         net: the target's backbone.
-        target: `random`: as the backbone was drawn; `trained`: within this run, first; or the run directory of a finished run.
+        target: `random`: as the backbone was drawn; `given`: as `backbone.init` left it; `trained`: within this run, first; or
+            the run directory of a finished run.
         neurons: how many the random net has.
         select: `greedy`: flips of single neurons until none helps; `rounding`: at random by the ridge coefficients.
         penalty: of the ridge regression, as a share of the features' mean square.
     """
+
+    drawn_by_rule: ClassVar = {"target": {"random": "given"}}  # cli/parts.py
 
     def __init__(
         self,

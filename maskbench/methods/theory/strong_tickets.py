@@ -7,7 +7,7 @@ function of the seed and the target.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor, nn
 
@@ -27,7 +27,8 @@ class StrongTickets(Method):
 
     Args:
         net: the target's backbone: one neuron, one layer or a whole net.
-        target: `random`: as the backbone was drawn; `trained`: within this run, first; or the run directory of a finished run.
+        target: `random`: as the backbone was drawn; `given`: as `backbone.init` left it; `trained`: within this run, first; or
+            the run directory of a finished run.
         width: candidates N of each weight, or `auto`: the narrowest that is certified within eps_net.
         eps_net: bound on the error over the unit ball, of the net whose layers have spectral norm 1.
         eps_weight: error of one weight that counts as within tolerance; None: what suffices for eps_net.
@@ -47,6 +48,8 @@ class StrongTickets(Method):
     Raises:
         UsageError: the greedy solver with objective min_size, or a target that does not fit (targets.py).
     """
+
+    drawn_by_rule: ClassVar = {"target": {"random": "given"}}  # cli/parts.py
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from maskbench.common.files import read_json
 from maskbench.data.stage import Stage
 from maskbench.methods.theory import certify
 
-KINDS = ("random", "trained")
+KINDS = ("random", "trained", "given")
 
 
 class Target(nn.Module):
@@ -22,8 +22,8 @@ class Target(nn.Module):
 
     Args:
         net: the backbone; a chain of Linear layers with ReLUs between them.
-        source: `random`: as the backbone was drawn; `trained`: trained before anything else, within this run; or the run
-            directory of a finished run on the same data, such as one of method=dense.
+        source: `random`: as the backbone was drawn; `given`: as `backbone.init` left it; `trained`: trained before anything
+            else, within this run; or the run directory of a finished run on the same data, such as one of method=dense.
 
     Raises:
         UsageError: the backbone has biases or is no such chain, or the run does not fit.
@@ -46,6 +46,8 @@ class Target(nn.Module):
             )
         self.config: dict = {}
         if source not in KINDS:
+            if hasattr(net, "given"):
+                raise UsageError(f"method.target={source} and backbone.init both give the target: take method.target=given")
             self.read(Path(self.source).expanduser())
 
     @property
@@ -101,7 +103,7 @@ class Target(nn.Module):
         about = read_json(folder / "run.json")
         if not (folder / "result.json").is_file() or not (folder / "weights.safetensors").is_file():
             raise UsageError(
-                f"method.target={self.source} must be random, trained, or the directory of a finished run of method=dense"
+                f"method.target={self.source} must be random, trained, given, or the directory of a finished run of method=dense"
             )
         check(folder, "weights.safetensors")
         held = load_file(folder / "weights.safetensors")

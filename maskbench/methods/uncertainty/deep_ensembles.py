@@ -5,7 +5,7 @@ optionally also on inputs moved against it. The prediction is the uniform mixtur
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ class DeepEnsembles(Method):
             `random`: random signs, the paper's control.
         reach: size of the adversary's move, as a share of each input's range in training.
     """
+
+    drawn_by_rule: ClassVar = "its nets differ in their start, each a draw of its own"  # cli/parts.py
 
     def __init__(
         self,

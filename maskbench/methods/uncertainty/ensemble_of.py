@@ -6,7 +6,7 @@ start, data order and masks, each trained by the method's own rules; all their m
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class EnsembleOf(Method):
         of: what makes a method of a net, with that method's own knobs.
         nets: how many. The first ones of a larger ensemble are those of a smaller one.
     """
+
+    drawn_by_rule: ClassVar = "its nets differ in their start, each a draw of its own"  # cli/parts.py
 
     def __init__(self, net: nn.Module, *, of: Callable[[nn.Module], Method], nets: Count = 3) -> None:
         stream, made = under_way(), []

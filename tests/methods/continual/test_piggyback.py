@@ -92,19 +92,21 @@ def test_a_pretrained_backbone_is_taken_from_a_finished_run(build: Callable, tmp
     path = tmp_path / "weights.safetensors"
     save_file(source.state, path)
     bench = build(*TINY, *MLP_NET, f"method.backbone={path}", folder="taken").go()
+    other = build(*TINY, *MLP_NET, f"backbone.init=file:{path}", folder="given").go()
+    assert other.rows == bench.rows, "two words for one run"
     assert all(torch.equal(value, source.state[f"net.{name}"]) for name, value in backbone(bench.method).items())
     assert bench.metrics["logit_drift"] == 0.0
 
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="first, random, or a safetensors file"):
+    with pytest.raises(UsageError, match="method.backbone=frist must be one of first, random, given, or a word that is the path"):
         small(backbone="frist")
     path = tmp_path / "other.safetensors"
     save_file(MLP((1, 4, 4), 3, widths=[7]).state_dict(), path)
-    with pytest.raises(UsageError, match="another backbone.*hidden.0.weight"):
+    with pytest.raises(UsageError, match="of another net than this run.s MLP: it has no fitting hidden.0.weight"):
         small(backbone=str(path))
     path.write_bytes(b"not a safetensors file")
-    with pytest.raises(UsageError, match="no safetensors file"):
+    with pytest.raises(UsageError, match="method.backbone=.* is damaged, or no safetensors file"):
         small(backbone=str(path))
 
 
