@@ -5,12 +5,13 @@ the images in the order of the clean test set. Each corrupted split is made when
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from maskbench.common import streams
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.data.images.corrupt import LEVELS, TYPES, corrupted
 from maskbench.data.images.scale import Scale
@@ -21,8 +22,9 @@ Shifted = Mapping[str, Callable[[], Split]]
 
 
 def shifted(
-    wanted: bool | str | Sequence[str] | None, test: Split, labels: np.ndarray, scale: Scale, root: Path
-) -> tuple[Shifted, dict[str, str]]:
+    wanted: bool | str | Sequence[str] | None, test: Split, labels: np.ndarray, scale: Scale, root: Path,
+    most: int | None = None, seed: int = 0,
+) -> tuple[Shifted, dict[str, str]]:  # fmt: skip
     """The corrupted test splits that `data.shifted` names, by `<type>/<level>`, and their checksums for the record.
 
     Args:
@@ -30,20 +32,37 @@ def shifted(
         test: the clean test split, whose tensor holds every test image.
         labels: of all these images, in their order.
         scale: how pixel values became inputs.
+        most: so many of the test images, at random by the seed and the same for every type and level; None: all.
 
     Raises:
-        UsageError: no such type or folder, or its files do not fit the clean ones.
+        UsageError: no such type or folder, or its files do not fit the clean ones; `most` are more than there are.
     """
     if wanted in (None, False) or wanted == []:
+        if most is not None:
+            raise UsageError(f"data.shifted_images={most} has no data.shifted: name corruptions, such as data.shifted=true.")
         return {}, {}
+    chosen = None if most is None else drawn(most, len(test), seed)
     if isinstance(wanted, str) and wanted not in TYPES:
-        return stored(wanted, test, labels, scale, Path(root).expanduser())
+        return stored(wanted, test, labels, scale, Path(root).expanduser(), chosen)
     kinds = list(TYPES) if wanted is True else [wanted] if isinstance(wanted, str) else wanted
     for kind in kinds:
         if kind not in TYPES:
             raise UsageError(f"data.shifted names '{kind}': take from {', '.join(TYPES)}.{did_you_mean(kind, TYPES)}")
+    if chosen is not None:
+        test = Split(*test.pick(chosen))
     recipe = {f"shifted/{kind}": md5(repr((kind, TYPES[kind][1])).encode()) for kind in kinds}
     return {f"{kind}/{level}": Corrupted(test, scale, kind, level) for kind in dict.fromkeys(kinds) for level in LEVELS}, recipe
+
+
+def drawn(most: int, n: int, seed: int) -> torch.Tensor:
+    """Which of `n` test images are looked at, int64 [most], in their order.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    if most > n:
+        raise UsageError(f"data.shifted_images={most} are more than the {n} test images: take fewer, or null for all.")
+    return torch.randperm(n, generator=streams.generator(seed, "shifted"))[:most].sort().values
 
 
 @dataclass(frozen=True)
@@ -63,8 +82,10 @@ class Corrupted:
 # ---- a folder
 
 
-def stored(name: str, test: Split, labels: np.ndarray, scale: Scale, root: Path) -> tuple[Shifted, dict[str, str]]:
-    """Every type that a folder holds, in the order of their names.
+def stored(
+    name: str, test: Split, labels: np.ndarray, scale: Scale, root: Path, chosen: torch.Tensor | None
+) -> tuple[Shifted, dict[str, str]]:
+    """Every type that a folder holds, in the order of their names; of the test images those `chosen`, None: all.
 
     Raises:
         UsageError: there is no such folder, or its files do not fit the clean images.
@@ -89,6 +110,8 @@ def stored(name: str, test: Split, labels: np.ndarray, scale: Scale, root: Path)
     for file in files:
         opened(file, shape, test.x.shape[1])
         about[f"{name}/{file.name}"] = f"{file.stat().st_size} bytes"
+    if chosen is not None:
+        test = replace(test, y=test.y[chosen], rows=chosen if test.rows is None else test.rows[chosen])
     splits = {f"{f.stem}/{level}": Stored(test, scale, f, shape, level) for f in files for level in LEVELS}
     return splits, about
 

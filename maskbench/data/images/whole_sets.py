@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskbench.common import streams
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Whole
+from maskbench.common.knobs import Count, Whole
 from maskbench.data.images import ood as unknowns
 from maskbench.data.images import shift
 from maskbench.data.images.augment import CropFlip
@@ -207,6 +207,7 @@ def whole(
     augment: bool = False,
     ood: Literal[False] | str | Sequence[str] | None = None,
     shifted: bool | str | Sequence[str] | None = None,
+    shifted_images: Count | None = None,
 ) -> list[Stage]:
     """One stage with every class.
 
@@ -221,11 +222,12 @@ def whole(
         augment: training images are cropped and mirrored at random.
         ood: sets whose test images are unknown classes (ood.py); `auto`: those that go with `base`.
         shifted: corruptions of the test images (shift.py): true (every type), a type, a list of them, or a folder.
+        shifted_images: how many of the test images are corrupted, drawn by the seed; None: all.
     """
     images, names = load(base, root, normalize, source), unknowns.requested(ood, base)
     scale = scaled(STANDARD[base], normalize)
     stage = stage_of(images, divide(images, val, seed, augment), index=0, total=1, name=base)
-    corrupted, sums = shift.shifted(shifted, stage.test, images.test_y.numpy(), scale, root)
+    corrupted, sums = shift.shifted(shifted, stage.test, images.test_y.numpy(), scale, root, shifted_images, seed)
     unknown: Mapping[str, Split] = {}
     if names:
         unknown, theirs = unknowns.unknown(

@@ -156,6 +156,40 @@ def test_all_types_are_made_lazily_and_recorded(monkeypatch):
     assert pickle.loads(pickle.dumps(stage)).shifted.keys() == stage.shifted.keys()
 
 
+def test_some_of_the_test_images_are_the_same_ones_for_every_type_and_level():
+    stage = build(shifted=["brightness", "jpeg"], shifted_images=40, normalize="unit")
+    (x, y), (bright, other) = stage.test.tensors(), stage.shifted["brightness/2"]().tensors()
+    rows = torch.cat([(((one + 0.2).clamp(max=1) - x_plus).abs().amax((1, 2, 3)) < 0.01).nonzero()[:1, 0]
+                      for one, x_plus in ((image[None], bright) for image in x)])  # fmt: skip
+    assert len(bright) == len(rows) == 40 and len(rows.unique()) == 40
+    assert torch.equal(other, stage.shifted["jpeg/5"]().y) and len(stage.test) == len(y) == 500
+    again, seed_1 = (build(shifted="jpeg", shifted_images=40, seed=seed).shifted["jpeg/1"]().x for seed in (0, 1))
+    assert torch.equal(again, build(shifted="jpeg", shifted_images=40).shifted["jpeg/1"]().x) and not torch.equal(again, seed_1)
+
+
+def test_some_images_of_a_folder_are_the_clean_ones_of_those_rows(tmp_path):
+    _, arrays = folder(tmp_path)
+    stage = build(root=tmp_path, base="synthetic_cifar10", shifted="CIFAR-10-C", shifted_images=30)
+    split = stage.shifted["snow/3"]()
+    x, y = split.tensors()
+    raw = torch.from_numpy(arrays["snow"][2 * 500 : 3 * 500].transpose(0, 3, 1, 2).astype(np.float32))
+    assert torch.equal(x, images.STANDARD["synthetic_cifar10"].apply(raw)[split.rows]) and len(y) == 30
+    assert torch.equal(y, load("synthetic_cifar10", "nowhere").test_y[split.rows])
+
+
+@pytest.mark.parametrize(
+    ("keys", "word"),
+    [
+        ({"shifted": "jpeg", "shifted_images": 501}, "data.shifted_images=501 are more than the 500 test images"),
+        ({"shifted_images": 5}, "data.shifted_images=5 has no data.shifted"),
+    ],
+)
+def test_a_number_of_images_that_cannot_be_is_one_sentence(keys, word):
+    with pytest.raises(UsageError, match=word) as error:
+        build(**keys)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("nothing", [None, False, []])
 def test_nothing_asked_is_nothing_made(nothing):
     assert build(shifted=nothing).fingerprint == build().fingerprint
