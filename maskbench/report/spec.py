@@ -13,6 +13,7 @@ rows:
     note                      a sentence below the table
 hours:                        the budget of hours: the paper's own data and nets, in at most two hours on two cores
   limit                       ... so many hours of this table's
+  differs                     sentences: in what the runs depart from the paper's
   title, seeds, runs, rows    its own, with one value where the above has one a budget; every row has a rule
   paper, system, notes, metric, transform, unit, digits    its own, or else (but notes) those of the table
 """
@@ -44,6 +45,7 @@ TRANSFORMS = {
     "negate": lambda x: -x,
 }
 ROW = ("id", "name", "run", "metric", "minus", "over", "transform", "unit", "digits", "published", "rule", "note")
+OWN = ("limit", "differs")  # of the budget of hours alone
 DEFAULTS = ("metric", "transform", "unit", "digits")  # of all rows
 TABLE = ("title", "paper", "system", "seeds", "runs", "rows", "notes", *DEFAULTS)
 
@@ -90,7 +92,8 @@ class Row:
 class Table:
     """A table of a paper: the runs it needs for each budget, and its rows.
 
-    limit: hours that it may take on two cores; None: any. hours: the table of that budget, if there is one.
+    limit: hours that it may take on two cores; None: any. differs: sentences on what is not as in the paper. hours: the table of
+    that budget, if there is one.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     limit: float | None = None
+    differs: tuple[str, ...] = ()
     hours: "Table | None" = None
 
     @property
@@ -184,16 +188,16 @@ class Reader:
 
     def section(self, name: str, entry: Any, table: Mapping[str, Any]) -> Table:
         """The budget of hours; what it shares with the table and does not say is the table's."""
-        self.keys(entry, ("limit", "differs", *TABLE), ("limit", "title", "seeds", "runs", "rows"), "the section")
+        self.keys(entry, (*OWN, *TABLE), (*OWN, "title", "seeds", "runs", "rows"), "the section")
         limit = entry["limit"]
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= LIMIT:
             raise self.wrong(f"limit={limit} is no number of hours up to {LIMIT}")
         shared = {key: table[key] for key in ("paper", "system", *DEFAULTS) if key in table}
-        made = self.table(name, shared | {key: value for key, value in entry.items() if key not in ("limit", "differs")})
+        made = self.table(name, shared | {key: value for key, value in entry.items() if key not in OWN})
         for row in made.rows:
             if not row.rules:
                 raise self.wrong(f"row {row.id} has no rule")
-        return replace(made, limit=float(limit))
+        return replace(made, limit=float(limit), differs=self.sentences(entry, "differs"))
 
     def table(self, name: str, entry: Any) -> Table:
         """A table of rows that the budgets have in common."""
@@ -214,10 +218,15 @@ class Reader:
             if not isinstance(numbers, list) or not numbers or not all(type(n) is int and n >= 0 for n in numbers):
                 raise self.wrong(f"seeds={numbers} is no list of whole numbers such as [0, 1, 2]")
         seeds = {budget: tuple(numbers) for budget, numbers in seeds.items()}
-        notes = entry.get("notes") or ()
-        if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
-            raise self.wrong("notes is no list of sentences")
-        return Table(name, entry["title"], entry["paper"], str(entry.get("system", name)), seeds, runs, tuple(rows), tuple(notes))
+        notes, system = self.sentences(entry, "notes"), str(entry.get("system", name))
+        return Table(name, entry["title"], entry["paper"], system, seeds, runs, tuple(rows), notes)
+
+    def sentences(self, entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
+        """What stands under a key that may be missing."""
+        told = entry.get(key) or ()
+        if isinstance(told, str) or not all(isinstance(one, str) for one in told):
+            raise self.wrong(f"{key} is no list of sentences")
+        return tuple(told)
 
     def per_budget(self, spec: Any, place: str) -> dict[str, tuple[str, ...]]:
         """Overrides of runs by budget, from one list for all or a list for each."""

@@ -241,6 +241,7 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     if any(map(few, judged.lines)):
         sentences.append(f"Verdicts with n= beside them rest on fewer than {BACKED} seeds.")
     sentences += dict.fromkeys(f"{line.published.sentence}." for line in judged.lines if line.published)
+    sentences += [f"Differs from the paper: {text}." for text in judged.table.differs]
     sentences += [str(note) for note in judged.table.notes]
     sentences += [f"{row.name}: {row.note}" for row in (line.row for line in judged.lines) if row.note]
     if judged.mixed:

@@ -74,6 +74,7 @@ PUBLISHED = {
 }
 HOURS: dict[str, Any] = {
     "limit": 1.5,
+    "differs": ["half of the width"],
     "title": "T on its own data",
     "seeds": [0, 1],
     "runs": {"c": ["method=supsup", "data=cifar10"]},
@@ -102,7 +103,7 @@ def test_the_budget_of_hours_has_rows_of_its_own(tmp_path: Path) -> None:
     assert table.budgets == ["quick", "full", "hours"] and table.at("quick") is table.at("full") is table
     hours = table.at("hours")
     assert (hours.name, hours.title, hours.paper, hours.system) == ("mine", "T on its own data", "P", "mine")
-    assert hours.limit == 1.5 and hours.seeds == {"hours": (0, 1)} and hours.notes == ()
+    assert hours.limit == 1.5 and hours.differs == ("half of the width",) and table.differs == () and hours.seeds == {"hours": (0, 1)} and hours.notes == ()
     assert hours.runs == {"c": {"hours": ("method=supsup", "data=cifar10")}}, "the other budgets' runs are not among them"
     (row,) = hours.rows
     assert set(row.rules) == set(row.published) == {"hours"} and row.transform == "percent"
@@ -122,6 +123,7 @@ def test_a_table_without_the_budget_says_so(tmp_path: Path) -> None:
         (("hours", "limit"), True, "limit=True is no number"),
         (("hours", "limts"), 2, "hours: the section: unknown key 'limts'. Did you mean 'limit'?"),
         (("hours",), {}, "hours: the section lacks limit"),
+        (("hours", "differs"), "half of the width", "hours: differs is no list of sentences"),
         (("hours", "rows", 0, "rule"), None, "hours: row x: rule is no mapping"),
         (("hours", "rows", 0), {"id": "z", "name": "Z", "metric": "m"}, "hours: row z has no rule"),
         (("hours", "rows", 0, "run"), "a", "hours: row x: run=a is none of c"),
