@@ -103,8 +103,8 @@ def test_images(name: str, base: str, root: Path, source: str, of: str = "") -> 
     if (origin.source == LOSSY) != (of == LOSSY):
         lossy, whole = (name, base) if origin.source == LOSSY else (base, name)
         raise UsageError(
-            f"data.ood names {name}: images of {lossy} are compressed with loss here and those of {whole} are not, which alone tells "
-            f"them apart; take a lossless copy of {lossy}."
+            f"data.ood names {name}: images of {lossy} are compressed with loss here and those of {whole} are not, which alone "
+            f"tells them apart; take a lossless copy of {lossy}."
         )
     return raw.test_x, origin.checksums
 

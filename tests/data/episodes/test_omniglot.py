@@ -18,7 +18,7 @@ from maskbench.data.episodes.few_shot import few_shot
 
 SETS = {
     "images_background": ("Greek", "Latin", "Korean"),
-    "images_evaluation": ("Tengwar",),
+    "images_evaluation": ("Tengwar", "Avesta"),
     "images_background_small1": ("Greek", "Latin"),
     "images_background_small2": ("Latin", "Tagalog", "Sanskrit"),
 }
@@ -56,10 +56,10 @@ def pack(folder: Path, *parts: str, zipped: bool = True) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch) -> None:
-    """The whole set has the 20 letters of background and evaluation."""
-    layout = replace(folders.LAYOUTS["omniglot"], shares=(8, 4), classes=20)
+    """The whole set has the 25 letters of background and evaluation."""
+    layout = replace(folders.LAYOUTS["omniglot"], shares=(8, 4), classes=25)
     monkeypatch.setitem(folders.LAYOUTS, "omniglot", layout)
-    monkeypatch.setattr(omniglot, "LETTERS", 20)
+    monkeypatch.setattr(omniglot, "LETTERS", 25)
     episodes.load.cache_clear()
 
 
