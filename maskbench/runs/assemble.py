@@ -304,7 +304,8 @@ class Run:
         log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), about_data)
         if self.main:
             data = {"source": origin.source, "checksums": origin.checksums, "fingerprints": [s.fingerprint for s in stages]}
-            self.record.add(data=origin.facts | data, logger=logger.about, **({"init": self.given} if self.given else {}))
+            self.record.learns(origin.facts | data)
+            self.record.add(logger=logger.about, **({"init": self.given} if self.given else {}))
 
     def plain(self) -> dict[str, Any]:
         return OmegaConf.to_container(self.cfg, resolve=True)

@@ -167,11 +167,26 @@ class Record:
         resumed = (self.folder / "state" / "checkpoint.pt").exists()
         attempt = {"started": now(), "status": "running", "code": provenance.code(about, patch), "resumed": resumed}
         attempt |= {"process": f"process {os.getpid()} on {platform.node() or 'an unnamed machine'}"}
-        self.about = about | {"status": "running", "attempts": [*attempts, attempt]} | codes_before(before, about)
+        data = {"data": before["data"]} if resumed and "data" in before else {}
+        self.about = data | about | {"status": "running", "attempts": [*attempts, attempt]} | codes_before(before, about)
         self.begun = provenance.cost()
         if patch:
             replace(self.folder / "uncommitted.patch", lambda path: path.write_text(patch))
         self._write()
+
+    def learns(self, data: dict[str, Any]) -> None:
+        """Say in run.json which data this is.
+
+        Raises:
+            UsageError: an earlier attempt, which this one takes up, learnt from other data.
+        """
+        before = self.about.get("data") or {}
+        if before.get("fingerprints", data["fingerprints"]) != data["fingerprints"]:
+            raise UsageError(
+                f"{self.home} was interrupted while it learnt from other data (source: {before.get('source')}; here: "
+                f"{data['source']}): put those back, or start it anew with force=true."
+            )
+        self.add(data=data)
 
     def add(self, **facts: Any) -> None:
         """Add to run.json what became known on the way (data source, logger)."""

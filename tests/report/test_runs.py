@@ -56,6 +56,18 @@ def test_files_of_one_name_are_equal_or_the_cell_is_refused(record: Callable, tm
     assert not groups.cell([run for run in runs.read(tmp_path / "outputs") if run.data == "pendulum"], "rmse").refused
 
 
+def test_copies_of_a_set_are_one_data_set_and_published_files_and_lossy_ones_are_others(record: Callable, tmp_path: Path) -> None:
+    sums = {"train content": "aa", "test content": "bb", "order": "sorted by class and hash"}
+    record(0, {"accuracy": 0.5}, source="copy, canonical", checksums=sums)
+    record(1, {"accuracy": 0.5}, source="copy, canonical", checksums=sums)
+    record(2, {"accuracy": 0.5}, source="folder", checksums={"data_batch_1": "cc"})
+    record(3, {"accuracy": 0.5}, source="images, not lossless", checksums=sums | {"train content": "dd"})
+    one, other, published, lossy = (runs.load(path) for path in sorted((tmp_path / "outputs").glob("*/*")))
+    assert not blend([one, other])
+    assert blend([one, published]) == ["data sources copy, canonical and folder"]
+    assert blend([one, lossy]) == ["data sources copy, canonical and images, not lossless"]
+
+
 def test_what_is_no_number_is_left_out(record: Callable, tmp_path: Path) -> None:
     record(0, {"nll": float("nan")})
     record(1, {"nll": 0.5})

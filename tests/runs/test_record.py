@@ -42,6 +42,27 @@ def opened(folder: Path, fresh: bool = False) -> Record:
     return record
 
 
+def test_an_interrupted_run_goes_on_only_with_its_own_data(folder: Path) -> None:
+    """Such as a lossy copy that was replaced in between; also after an attempt that ended before it had any data."""
+    data = {"source": "images, not lossless", "fingerprints": ["a"]}
+    record = opened(folder)
+    record.learns(data)
+    (folder / "state").mkdir()
+    (folder / "state" / "checkpoint.pt").touch()
+    for _ in range(2):
+        record.fail("interrupted")
+        record.release()
+        record = opened(folder)
+    with pytest.raises(UsageError, match=r"other data \(source: images, not lossless; here: copy, canonical\)"):
+        record.learns({"source": "copy, canonical", "fingerprints": ["b"]})
+    record.learns(data)
+    record.release()
+    anew = opened(folder, fresh=True)
+    anew.learns({"source": "copy, canonical", "fingerprints": ["b"]})
+    anew.release()
+    assert read(folder, "run.json")["data"]["source"] == "copy, canonical"
+
+
 def test_a_finished_run_has_a_result_and_no_state(folder: Path) -> None:
     record = opened(folder)
     assert record.result is None
