@@ -99,7 +99,7 @@ REFUSED = {
     "backbone.init_head=fresh": "backbone.init_head=fresh is about weights that a file gives, and here a rule draws them: leave",
     "backbone.init=file:FILE backbone.init_head=new": "backbone.init_head=new must be one of auto, fresh, load, or null.",
     "backbone.init=file:FILE backbone.init_sha256=ab": "not backbone.init_sha256=ab.",
-    "backbone.init=file:FILE method=deep_ensembles": "method=deep_ensembles: its nets differ in their start, each a draw of its own,",
+    "backbone.init=file:FILE method=deep_ensembles": "its nets differ in their start, each a draw of its own,",
     "backbone.init=file:FILE method=mc_dropout_ensemble": "method=mc_dropout_ensemble: its nets differ in their start",
     "backbone.init=file:FILE method=dense init=ticket:FILE": "both give the first weights: set one of them.",
 }

@@ -172,7 +172,7 @@ def test_a_run_records_its_start_is_found_again_and_read_back_without_the_file(c
     assert about["init"]["sha256"] == about["config"]["backbone"]["init_sha256"] and about["init"]["mapped"] == 4
     moved = file.rename(tmp_path / "moved.safetensors")
     again = cli(*words, f"backbone.init=file:{moved}")
-    assert again.returncode == 0 and "finished earlier" in again.stderr
+    assert again.returncode == 0 and "finished earlier" in again.stdout
     moved.unlink()
     saved = maskbench.load(run, data=tmp_path)
     assert saved.method.has_learned(saved.stages[-1])
