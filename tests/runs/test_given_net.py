@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from maskbench.backbones import initial
 from maskbench.backbones.mlp import MLP
 from maskbench.backbones.resnet import ResNet
+from maskbench.cli.commands import show
 from maskbench.common.errors import UsageError
 
 WIDTHS = "backbone.widths=[24,12]"
@@ -142,6 +143,12 @@ def test_the_backbone_that_would_fit_is_named(backbone: str, mend: str, build: C
 def test_a_file_that_changes_while_a_run_begins_is_not_taken_for_the_one_it_is_known_by(build: Callable, file: Path) -> None:
     with pytest.raises(UsageError, match="the file's SHA-256 is [0-9a-f]{64}, not backbone.init_sha256=ab"):
         build("method=dense", *WHOLE, f"backbone.init=file:{file}", "backbone.init_sha256=ab")
+
+
+def test_coverage_is_shown_of_a_given_net(file: Path, capsys: pytest.CaptureFixture) -> None:
+    show.main(["method=piggyback", *SPLIT, "logger=none", f"backbone.init=file:{file}", "--coverage"])
+    rows = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in rows if line.startswith("hidden.0.weight")] == ["masked"]
 
 
 # ---- inputs
