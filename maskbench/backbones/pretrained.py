@@ -91,12 +91,14 @@ class Match:
         lacking: the net's tensors before the head that the file has not, or in another shape.
         unexpected: the file's names that are none of the net's.
         foreign: those of them that belong to layers the net has: it is another net's file.
+        left: what of the file's head the net's has not, as a bias.
     """
 
     taken: Mapping[str, Tensor]
     lacking: list[str]
     unexpected: list[str]
     foreign: list[str]
+    left: list[str]
 
     @property
     def fits(self) -> bool:
@@ -118,7 +120,7 @@ def match(net: nn.Module, tensors: Mapping[str, Tensor]) -> Match:
     beside = {name for name, (_, ours) in wrapped.items() if not ours} if any(o for _, o in wrapped.values()) else set()
     rename: Callable[[str], str] = getattr(net, "own_name", str)
     trunk = {name.partition(".")[0] for name in own if not in_head(name)}
-    taken, unexpected, foreign, by = {}, [], [], {}
+    taken, unexpected, foreign, left, by = {}, [], [], [], {}
     for name, tensor in tensors.items():
         plain = wrapped[name][0]
         ours = next((n for n in (plain, rename(plain), _headed(plain)) if n in own), None)
@@ -126,12 +128,14 @@ def match(net: nn.Module, tensors: Mapping[str, Tensor]) -> Match:
             unexpected.append(name)
             if name not in beside and not name.endswith(COUNTER) and rename(plain).partition(".")[0] in trunk:
                 foreign.append(name)
+            if in_head(headed := _headed(plain)):
+                left.append(headed.removeprefix("head."))
             continue
         if ours in by:
             raise UsageError(f"backbone.init: the file has two tensors for {ours}: {by[ours]} and {name}")
         taken[ours], by[ours] = tensor, name
     lacking = [name for name, value in own.items() if not in_head(name) and not _has(taken, name, value)]
-    return Match(taken, [name for name in lacking if not name.endswith(COUNTER)], unexpected, foreign)
+    return Match(taken, [name for name in lacking if not name.endswith(COUNTER)], unexpected, foreign, left)
 
 
 def in_head(name: str) -> bool:
@@ -202,7 +206,7 @@ def start(net: nn.Module, path: Path, *, head: Literal["auto", "fresh", "load"] 
         "mapped": len(used),
         "missing": [name for name in own if name not in used and not in_head(name)],
         "unexpected": found.unexpected,
-        "head": f"fresh: {why}" if why else "loaded",
+        "head": f"fresh: {why}" if why else f"loaded{_listed(found.left, ' without its ')}",
     }
     return net.given
 

@@ -256,8 +256,11 @@ def init_mistake(cfg: DictConfig, method: Mapping[str, Any], folders: Sequence[P
 
 
 def given_mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str | None:
-    """Why the weights that a file gives cannot go with a method: it draws its own, by what its class says (`drawn_by_rule`: why,
-    or a knob -> its values that mean a drawn net -> the one to take instead), or has others given."""
+    """Why the weights that a file gives cannot go with a method: it has others given, or draws its own.
+
+    Its class says when it does (`drawn_by_rule`): why, if always; or a knob -> why, once that is set; or a knob -> its values
+    that mean a drawn net -> the one to take instead.
+    """
     init = backbone.get("init")
     if not given.is_file(init):
         return None
@@ -266,11 +269,14 @@ def given_mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str
     drawn = superposed.declared(method, "drawn_by_rule") or {}
     if isinstance(drawn, str):
         return f"method={method.get('name')}: {drawn}, and backbone.init={init} gives one: take a rule, as backbone.init=torch."
-    for knob, values in drawn.items():
-        if (value := method.get(knob)) in values:
+    for knob, told in drawn.items():
+        value = method.get(knob)
+        if isinstance(told, str) and value:
+            return f"method.{knob}: {told}, and backbone.init={init} gives them: take a rule, as backbone.init=torch."
+        if isinstance(told, Mapping) and isinstance(value, str) and value in told:
             return (
                 f"method.{knob}={value} is a net as a rule draws it, and backbone.init={init} gives its weights: "
-                f"take method.{knob}={values[value]}."
+                f"take method.{knob}={told[value]}."
             )
     return None
 

@@ -82,7 +82,8 @@ def by_content(config: Mapping[str, Any]) -> dict[str, Any]:
     backbone = config.get("backbone")
     if not isinstance(backbone, Mapping) or not is_file(backbone.get("init")):
         return dict(config)
-    return {**config, "backbone": {**backbone, "init": FILE}}
+    known = backbone.get("init_sha256") or sha256(backbone["init"])
+    return {**config, "backbone": {**backbone, "init": FILE, "init_sha256": known}}
 
 
 # ---- the keys of backbone
@@ -109,12 +110,15 @@ def described(taken: Mapping[str | None, Knob]) -> dict[str | None, Knob]:
 
 def mistakes(backbone: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the keys that the program adds, by themselves and together."""
-    init, head = backbone.get("init"), backbone.get("init_head")
+    init, given = backbone.get("init"), {name: backbone[name] for name in OWN if backbone.get(name) is not None}
     wrong = [knobs.mistake(f"backbone.{name}", backbone.get(name), knob.kind) for name, knob in OWN.items()]
     if is_file(init):
         wrong.append(knobs.mistake("backbone.init", init, Given))
-    elif head is not None and not any(wrong):
-        wrong.append(f"backbone.init_head={head} is about weights that a file gives, and here a rule draws them: leave it out.")
+    elif not any(wrong):
+        wrong += [
+            f"backbone.{name}={value} is about weights that a file gives, and here a rule draws them: leave it out."
+            for name, value in given.items()
+        ]
     yield from filter(None, wrong)
 
 

@@ -134,7 +134,7 @@ class Run:
         Raises:
             UsageError: the file is of no use; of another net's, with the backbone that would fit.
         """
-        if wrong := given.start_mistake(self.plain()["backbone"]):
+        if wrong := given.start_mistake(OmegaConf.to_container(self.cfg.backbone, resolve=True)):
             raise UsageError(wrong)
         try:
             pretrained.start(net, file, head=self.cfg.backbone.get("init_head") or "auto")

@@ -200,6 +200,12 @@ def test_a_file_without_a_head_or_without_its_bias(tmp_path: Path) -> None:
     assert pretrained.start(mlp(), saved(tensors, tmp_path / "net.pt"))["head"] == "fresh: the file has none"
 
 
+def test_a_bias_that_this_head_has_not_is_left_and_that_is_said(tmp_path: Path) -> None:
+    net = ResNet((3, 9, 9), CLASSES, base=BASE, blocks=BLOCKS, shortcut="pad", bias=False)
+    done = pretrained.start(net, saved(published(), tmp_path / "net.pt"))
+    assert done["head"] == "loaded without its bias" and done["unexpected"] == ["linear.bias"]
+
+
 # ---- files that are none
 
 

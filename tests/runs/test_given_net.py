@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from maskbench.backbones import initial
 from maskbench.backbones.mlp import MLP
 from maskbench.backbones.resnet import ResNet
+from maskbench.cli.commands import show
 from maskbench.common.errors import UsageError
 
 WIDTHS = "backbone.widths=[24,12]"
@@ -40,7 +41,7 @@ def plain(method: str) -> tuple[str, ...]:
 
 
 CONTINUAL = ["packnet", "piggyback", "separate", "finetune", "heads", "frozen_heads", "batch_ensemble", "psp", "supsup"]
-FEW = ("packnet", "separate", "supsup", "edge_popup")  # the others: make test-full
+FEW = ("packnet", "edge_popup")  # the others: make test-full
 ONE_STAGE = ["dense", "lottery", "edge_popup", "supermask", "masksembles", "mc_dropout", "batch_ensemble_members"]
 
 
@@ -72,6 +73,7 @@ def test_a_frozen_given_net_never_moves_and_is_stored(build: Callable, file: Pat
         assert bench.run.given["head"] == "fresh: each stage has one of its own"
 
 
+@pytest.mark.full
 def test_packnet_trains_the_given_trunk_in_its_first_stage(build: Callable, file: Path) -> None:
     bench = build("method=packnet", *SPLIT, f"backbone.init=file:{file}")
     bench.method.learn(bench.stages[0], bench.fit)
@@ -80,6 +82,7 @@ def test_packnet_trains_the_given_trunk_in_its_first_stage(build: Callable, file
     assert 0 < moved[kept].mean() < 0.05  # from where it was, a few steps
 
 
+@pytest.mark.full
 def test_a_ticket_of_a_given_net_is_rewound_to_it_and_its_reinit_says_its_rule(
     build: Callable, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -91,6 +94,7 @@ def test_a_ticket_of_a_given_net_is_rewound_to_it_and_its_reinit_says_its_rule(
     assert "weights are drawn anew by glorot_normal: those that file:" in caplog.text
 
 
+@pytest.mark.full
 def test_supsup_keeps_a_seed_of_a_drawn_net_and_all_of_a_given_one(build: Callable, file: Path) -> None:
     words = ("method=supsup", *SPLIT, *plain("supsup"), "backbone.outputs=10")
     assert build(*words).method.memory()["shared"] == 8
@@ -144,9 +148,17 @@ def test_a_file_that_changes_while_a_run_begins_is_not_taken_for_the_one_it_is_k
         build("method=dense", *WHOLE, f"backbone.init=file:{file}", "backbone.init_sha256=ab")
 
 
+@pytest.mark.full
+def test_coverage_is_shown_of_a_given_net(file: Path, capsys: pytest.CaptureFixture) -> None:
+    show.main(["method=piggyback", *SPLIT, "logger=none", f"backbone.init=file:{file}", "--coverage"])
+    rows = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("hidden.0.weight") and "masked" in line for line in rows), rows
+
+
 # ---- inputs
 
 
+@pytest.mark.full
 def test_inputs_by_imagenets_constants(build: Callable) -> None:
     words = ("method=dense", "data=cifar10", "data.base=synthetic_cifar10", "backbone=conv2", "backbone.widths=[8]")
     unit, scaled = (build(*words, f"data.normalize={way}", folder=way).stages[0].test for way in ("unit", "imagenet"))
@@ -172,7 +184,7 @@ def test_a_run_records_its_start_is_found_again_and_read_back_without_the_file(c
     assert about["init"]["sha256"] == about["config"]["backbone"]["init_sha256"] and about["init"]["mapped"] == 4
     moved = file.rename(tmp_path / "moved.safetensors")
     again = cli(*words, f"backbone.init=file:{moved}")
-    assert again.returncode == 0 and "finished earlier" in again.stderr
+    assert again.returncode == 0 and "finished earlier" in again.stdout
     moved.unlink()
     saved = maskbench.load(run, data=tmp_path)
     assert saved.method.has_learned(saved.stages[-1])

@@ -9,7 +9,7 @@ on all tasks at once, adapted to each in testing.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ class Episodic(Method):
     Raises:
         UsageError: patterns fit no weight of the backbone.
     """
+
+    drawn_by_rule: ClassVar = {"masked": "weights that are masked are drawn by method.weights"}  # cli/parts.py
 
     def __init__(
         self,
