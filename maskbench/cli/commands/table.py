@@ -115,7 +115,7 @@ def announce(jobs: Sequence[Job], order: Order, times: Estimates) -> None:
     settle(jobs)
     if missing := sum(len(job.missing) for job in jobs):
         there = sum(len(job.folders) for job in jobs) - missing
-        done = f" ({there} are there)" if there else ""
+        done = f" ({there} done before)" if there else ""
         cores = f"{order.workers} cores" if order.workers > 1 else "one core"
         left = ahead(jobs, order.workers, times)
         say(f"{missing} run{'s' * (missing > 1)} to do{done}: {left.told(f' on {cores}')}")
