@@ -87,9 +87,10 @@ class Job:
     @property
     def standing(self) -> str:
         """How far it is, as far as the run says: `3/10 parts, step 1,200 of 4,000`."""
-        at = glance(self.folders[0] / "state.json").get("at")
+        saved = glance(self.folders[0] / "state.json")
+        parts, at = self.parts or saved.get("parts_done"), saved.get("at")
         step = f"step {at:,}" + (f" of {self.steps:,}" if self.steps and at <= self.steps else "") if at else ""
-        return ", ".join(filter(None, (self.parts and f"{self.parts} parts", step)))
+        return ", ".join(filter(None, (f"{parts} parts" if parts else "", step)))
 
     def left(self, times: Estimates) -> float | None:
         """Seconds until it is done; None: nobody knows."""

@@ -26,7 +26,7 @@ TINY = {
     ],
 }
 HOURS = {
-    "limit": 2,
+    "limit": 1,
     "title": "Tiny on its own data",
     "seeds": [0, 1, 2],
     "runs": {"a": ["method=supsup", "budget.steps=7"], "b": ["method=packnet", "budget.steps=7"]},
@@ -136,13 +136,15 @@ def test_as_many_seeds_are_taken_as_fit_into_the_hours(started: list, capsys) ->
     _, out, err = table("tiny budget=hours hours=2 jobs=1", capsys, told=told)
     assert [words[-1] for words in started] == ["seed=0", "seed=0", "seed=1", "seed=1"]
     choice = "hours=2: 2 of 3 seeds: 3 would take about 2 h 30 min."
+    assert "tiny: 2 seeds take about 1 h 40 min, more than its 1 h; hours=1: as many as fit." in err.splitlines()
     assert f"tiny: {choice}" in err.splitlines() and "2 runs to do: about 50 min on one core" in err.splitlines()
     assert rows(out)["B, more"][:2] == ["B, more", "2"] and "Seeds 0, 1;" in out and choice in out
     page = Path("outputs/tables/tiny/hours.md").read_text()
     assert page.startswith("# Tiny on its own data (hours budget)\n") and f"- {choice}\n" in page
-    assert "- 4 of 4 runs are there, which took 1 h 40 min on one core, 50 min on 2: within its 2 h.\n" in page
+    assert "- 4 of 4 runs are there, which took 1 h 40 min on one core, 50 min on 2: within its 1 h.\n" in page
     started.clear()
     _, out, err = table("tiny budget=hours --hours 0.2 jobs=1", capsys, told=told)
+    assert "more than" not in err
     choice = "hours=0.2: 1 of 3 seeds: 2 would take about 1 h 40 min, and 1 takes about 50 min."
     assert started == [] and choice in out and rows(out)["B, more"][1] == "1"
 
@@ -291,6 +293,6 @@ def test_mistakes_are_one_sentence_and_start_nothing(words: str, sentence: str, 
 
 
 def test_without_a_name_the_tables_are_listed(capsys) -> None:
-    status, out, _ = table("", capsys)
+    status, out, _ = table("", capsys, told=TINY | {"hours": HOURS})
     listed = dict(line.split(None, 1) for line in out.splitlines())
-    assert status == 0 and listed["tiny"] == "Tiny" and "lottery" in listed
+    assert status == 0 and listed["tiny"] == "Tiny; budget=hours: Tiny on its own data" and "lottery" in listed
