@@ -183,7 +183,8 @@ class Plan:
         limit, length = self.table.limit, self.takes(self.seeds, times)
         if limit is None or length <= limit * durations.HOUR:
             return ""
-        return f"{len(self.seeds)} seeds take about {durations.words(length)}, more than its {limit:g} h; hours={limit:g}: as many as fit."
+        whole = f"{len(self.seeds)} seeds take about {durations.words(length)}"
+        return f"{whole}, more than its {limit:g} h; hours={limit:g}: as many as fit."
 
     def judged(self) -> Judged:
         loaded = {name: {seed: records.load(at[seed]) for seed in self.seeds} for name, at in self.folders.items()}
