@@ -91,13 +91,13 @@ def test_a_table_interrupted_and_killed_ends_with_the_bytes_of_an_undisturbed_on
     assert process.returncode == 130 and finished(killed) == 0
     kill_when(lambda: finished(killed) >= 1, process := start(killed, data_root))
     assert process.returncode == -signal.SIGKILL and not (killed / "outputs" / "tables").exists()
-    partial, _ = start(killed, data_root, "--partial").communicate(timeout=300)
+    partial, _ = start(killed, data_root, "--partial").communicate(timeout=900)
     assert partial.startswith("1 run to do (1 done before): about ") and "incomplete" in partial and finished(killed) == 1
 
     told = {}
     for folder in (killed, calm):
         process = start(folder, data_root)
-        told[folder], _ = process.communicate(timeout=300)
+        told[folder], _ = process.communicate(timeout=900)
         assert process.returncode == 0, told[folder]
     assert told[killed].splitlines()[1].startswith("1/2 "), "what was finished is not done again"
     attempts = [json.loads(path.read_text())["attempts"] for path in killed.glob("outputs/*/s*/run.json")]
