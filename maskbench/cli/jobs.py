@@ -267,13 +267,13 @@ class Progress:
     def clock(self) -> str:
         """The time since the start, and what is left."""
         rest = ahead(self.jobs, self.parallel, self.times)
-        after = f", {rest.told(' left')}" if rest.unknown < rest.runs else ""
+        after = f", {rest.told(' left')}" if rest.seconds else ""
         return f"{durations.words(time.monotonic() - self.begun)} so far{after}"
 
     def one(self, job: Job) -> str:
         """How far one job is, and what is left of it."""
         left = job.left(self.times)
-        told = filter(None, (job.standing, None if left is None else f"about {durations.words(left)} left"))
+        told = filter(None, (job.standing, f"about {durations.words(left)} left" if left else ""))
         return f"{job.label} ({'; '.join(told) or durations.words(job.elapsed)})"
 
     def grid(self) -> Table:
@@ -294,7 +294,7 @@ class Progress:
             left = None if job.status in OVER else job.left(self.times)
             note = job.note if job.status != "running" else ": ".join(filter(None, (job.standing, job.note)))
             seconds = f"{job.elapsed:.0f}" if job.elapsed else ""
-            table.add_row(job.label, mark, seconds, escape(note), "" if left is None else durations.words(left))
+            table.add_row(job.label, mark, seconds, escape(note), durations.words(left) if left else "")
         return table
 
 
