@@ -87,9 +87,10 @@ class Job:
     @property
     def standing(self) -> str:
         """How far it is, as far as the run says: `3/10 parts, step 1,200 of 4,000`."""
-        at = glance(self.folders[0] / "state.json").get("at")
+        saved = glance(self.folders[0] / "state.json")
+        parts, at = self.parts or saved.get("parts_done"), saved.get("at")
         step = f"step {at:,}" + (f" of {self.steps:,}" if self.steps and at <= self.steps else "") if at else ""
-        return ", ".join(filter(None, (self.parts and f"{self.parts} parts", step)))
+        return ", ".join(filter(None, (f"{parts} parts" if parts else "", step)))
 
     def left(self, times: Estimates) -> float | None:
         """Seconds until it is done; None: nobody knows."""
@@ -266,13 +267,13 @@ class Progress:
     def clock(self) -> str:
         """The time since the start, and what is left."""
         rest = ahead(self.jobs, self.parallel, self.times)
-        after = f", {rest.told(' left')}" if rest.unknown < rest.runs else ""
+        after = f", {rest.told(' left')}" if rest.seconds else ""
         return f"{durations.words(time.monotonic() - self.begun)} so far{after}"
 
     def one(self, job: Job) -> str:
         """How far one job is, and what is left of it."""
         left = job.left(self.times)
-        told = filter(None, (job.standing, None if left is None else f"about {durations.words(left)} left"))
+        told = filter(None, (job.standing, f"about {durations.words(left)} left" if left else ""))
         return f"{job.label} ({'; '.join(told) or durations.words(job.elapsed)})"
 
     def grid(self) -> Table:
@@ -293,7 +294,7 @@ class Progress:
             left = None if job.status in OVER else job.left(self.times)
             note = job.note if job.status != "running" else ": ".join(filter(None, (job.standing, job.note)))
             seconds = f"{job.elapsed:.0f}" if job.elapsed else ""
-            table.add_row(job.label, mark, seconds, escape(note), "" if left is None else durations.words(left))
+            table.add_row(job.label, mark, seconds, escape(note), durations.words(left) if left else "")
         return table
 
 

@@ -11,7 +11,7 @@ from maskbench.cli.estimates import Estimates, fitting, question, told
 from maskbench.cli.jobs import Job
 from maskbench.common import identity, provenance
 from maskbench.common.errors import UsageError
-from maskbench.report import published, spec
+from maskbench.report import durations, published, spec
 from maskbench.report import runs as records
 from maskbench.report.freshness import MIXED as MIXED_CODE
 from maskbench.report.freshness import STALE
@@ -172,11 +172,19 @@ class Plan:
 
     def fit(self, times: Estimates) -> None:
         """Of the seeds take as many as fit into the hours that were asked for."""
+        self.seeds, self.choice = fitting(self.seeds, self.order.hours, lambda seeds: self.takes(seeds, times))
 
-        def takes(seeds: Sequence[int]) -> float:
-            return times.whole([at[seed] for seed in seeds for at in self.folders.values()], self.order.workers)
+    def takes(self, seeds: Sequence[int], times: Estimates) -> float:
+        """Seconds for all runs of these seeds, done or not."""
+        return times.whole([at[seed] for seed in seeds for at in self.folders.values()], self.order.workers)
 
-        self.seeds, self.choice = fitting(self.seeds, self.order.hours, takes)
+    def beyond(self, times: Estimates) -> str:
+        """That the table takes longer than it may; empty where it does not, or nobody knows."""
+        limit, length = self.table.limit, self.takes(self.seeds, times)
+        if limit is None or length <= limit * durations.HOUR:
+            return ""
+        whole = f"{len(self.seeds)} seeds take about {durations.words(length)}"
+        return f"{whole}, more than its {limit:g} h; hours={limit:g}: as many as fit."
 
     def judged(self) -> Judged:
         loaded = {name: {seed: records.load(at[seed]) for seed in self.seeds} for name, at in self.folders.items()}

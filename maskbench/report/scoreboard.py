@@ -1,12 +1,19 @@
-"""All tables in one: how many rows of each hold, on how many seeds, and on what kind of reference their rules rest."""
+"""All tables in one: how many rows of each hold, on how many seeds, and on what kind of reference their rules rest.
 
-from collections.abc import Sequence
+A budget has its scoreboard, the page of `maskbench table all budget=...`; `overview` sets those of several budgets side by side.
+"""
 
+import re
+from collections.abc import Mapping, Sequence
+
+from maskbench.report.spec import Table
 from maskbench.report.tables import BACKED, INCOMPLETE, OTHER, REFUSED, Judged, Line
 from maskbench.report.verdicts import FAILS, HOLDS, RESTS, UNDECIDED
 from maskbench.report.writers import Sheet
 
 HEAD = ("system", "table", "rows that hold", "rules rest on", "seeds", "verdict")
+BESIDE = {"hours": "the papers' own data", "quick": "MNIST-scale"}  # budgets side by side, and how their columns are called
+NOT_RUN = "not run"
 LEGEND = (
     "Rows that hold: of a table's rows with a rule; rules rest on: so many on each kind of reference; seeds: the fewest behind "
     "any of its rows. The tables follow below.",
@@ -65,3 +72,34 @@ def score(judged: Judged) -> list[str]:
     kinds = [line.rests_on for line in judged.lines]
     rests = ", ".join(f"{kinds.count(kind)} {short}" for kind, (short, _) in RESTS.items() if kind in kinds)
     return [judged.table.system, judged.table.name, f"{counts[HOLDS]} of {ruled}", rests, str(seeds), verdict]
+
+
+# ---- several budgets side by side
+
+
+def scores(page: str) -> dict[str, dict[str, str]]:
+    """Table -> column -> cell of the first table of a page, which is its scoreboard."""
+    lines = re.search(r"(?:^\|.*\|\n)+", page, re.MULTILINE)[0].splitlines()
+    head, _, *rows = [line[2:-2].split(" | ") for line in lines]
+    return {row[head.index("table")]: dict(zip(head, row, strict=True)) for row in rows}
+
+
+def overview(tables: Sequence[Table], pages: Mapping[str, str]) -> Sheet:
+    """All tables, one line each, with what came out under each of the budgets; `pages`: by budget, of those that were run."""
+    columns = ("rows that hold", "seeds", "verdict")
+    found = [scores(pages[budget]) if budget in pages else {} for budget in BESIDE]
+    rows = []
+    for table in sorted(tables, key=lambda table: (table.system, table.name)):
+        there = [one.get(table.name, {columns[0]: NOT_RUN}) for one in found]
+        rows.append([table.system, table.name, *(one.get(column, "") for one in there for column in columns)])
+    head = [f"{name}: {column}" for name in BESIDE.values() for column in columns]
+    return Sheet("Scoreboard", ("system", "table", *head), rows, "ll" + "rrl" * len(BESIDE))
+
+
+def summary(tables: Sequence[Table], pages: Mapping[str, str]) -> Sheet:
+    """The overview in short: a line a table, a cell a budget."""
+    rows = []
+    for _, name, *cells in overview(tables, pages).rows:
+        three = [cells[at : at + 3] for at in range(0, len(cells), 3)]
+        rows.append([name, *(f"{held}, {seeds} seeds" if seeds else held for held, seeds, _ in three)])
+    return Sheet("", ("table", *(f"{name} (`budget={budget}`)" for budget, name in BESIDE.items())), rows)

@@ -3,6 +3,7 @@ is that of the tables there are."""
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -14,12 +15,14 @@ import pytest
 from maskbench.cli import main as cli
 from maskbench.cli import preflight
 from maskbench.common import identity
-from maskbench.report import spec
+from maskbench.report import scoreboard, spec
+from maskbench.report.writers import Sheet, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md")}
-SCOREBOARD = (ROOT / "docs" / "scoreboard.md").read_text()
+BOARD = runpy.run_path(str(ROOT / "scripts" / "scoreboard.py"))
+SCOREBOARD = (ROOT / "docs" / "scoreboard_quick.md").read_text()
 EXAMPLES = sorted(
     set(re.findall(r"(?:^    |`)(?:python -m )?maskbench ([a-z-][^#`\n]*[^#`\s])", "\n".join(PAGES.values()), re.MULTILINE))
 )
@@ -85,9 +88,37 @@ def test_the_metrics_of_the_glossary_are_those_of_the_code() -> None:
     assert len(named) > 50 and [name for name in named if name.removesuffix("_") not in known] == []
 
 
+def test_the_scoreboard_sets_the_budgets_side_by_side_and_the_readme_begins_with_it() -> None:
+    assert (ROOT / "docs" / "scoreboard.md").read_text() == BOARD["page"](), "python scripts/scoreboard.py writes it anew"
+    assert README == BOARD["readme"]()
+    first = re.search(r"(?:^\|.*\|\n)+", README, re.MULTILINE)[0].splitlines()
+    assert first[0] == "| table | the papers' own data (`budget=hours`) | MNIST-scale (`budget=quick`) |"
+    assert [line.split(" | ")[0].removeprefix("| ") for line in first[2:]] == sorted(TABLES)
+
+
+def test_the_budgets_come_to_the_scoreboard_one_by_one(tmp_path: Path) -> None:
+    """Each from a folder of its own: the other's half stays."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("before\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nafter\n")
+    for budget, held, seeds in (("quick", "7 of 9", 3), ("hours", "5 of 6", 2)):
+        rows = [["lottery", "lottery", held, "9 paper", str(seeds), "2 of 9 fail"]]
+        board = Sheet(f"Scoreboard ({budget} budget)", scoreboard.HEAD, rows, legend=("a legend",))
+        (tmp_path / budget).mkdir()
+        (tmp_path / budget / f"{budget}.md").write_text(markdown(board) + "\n## A table\n\n| row |\n| --- |\n| lottery |\n")
+        BOARD["main"](tmp_path / budget, tmp_path)
+        other = "5 of 6 | 2 | 2 of 9 fail" if budget == "hours" else "not run |  | "
+        assert (
+            f"| lottery | lottery | {other} | 7 of 9 | 3 | 2 of 9 fail |\n" in (tmp_path / "docs" / "scoreboard.md").read_text()
+        )
+    assert (tmp_path / "docs" / "scoreboard_quick.md").read_text().startswith("# Scoreboard (quick budget)")
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "old" not in readme
+    assert "| lottery | 5 of 6, 2 seeds | 7 of 9, 3 seeds |\n| maml | not run | not run |\n" in readme
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_the_scoreboard_has_every_row_of_every_table_or_says_that_it_changed_since(name: str) -> None:
-    table = spec.load(name, [identity.conf_dir()])
+    table = spec.load(name, [identity.conf_dir()]).at("quick")
     _, title, section = SCOREBOARD.partition(f"\n## {table.title} (quick budget)\n")
     assert title
     told = re.findall(r"^\| ([^|]+) \| \d+ \|", section.partition("\n## ")[0], re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A table killed twice in the middle, with all it started, ends with the bytes of an undisturbed one."""
+"""A table interrupted and then killed in the middle, with all it started, ends with the bytes of an undisturbed one."""
 
 import json
 import os
@@ -37,10 +37,10 @@ TABLE = {
 }
 
 
-def start(folder: Path, data_root: Path) -> subprocess.Popen:
+def start(folder: Path, data_root: Path, *more: str) -> subprocess.Popen:
     """`maskbench table tiny` in a process group of its own."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    words = ["table", "tiny", "--config-dir", "conf", "jobs=2", "mixed=allow"]  # whoever edits the checkout meanwhile
+    words = ["table", "tiny", "--config-dir", "conf", "jobs=2", "mixed=allow", *more]  # whoever edits the checkout meanwhile
     return subprocess.Popen(
         [sys.executable, "-m", "maskbench", *words],
         cwd=folder,
@@ -60,13 +60,13 @@ def saved(folder: Path) -> int:
     return len(list(folder.glob("outputs/*/s*/state/checkpoint.pt")))
 
 
-def kill_when(happened: Callable[[], bool], process: subprocess.Popen) -> None:
+def kill_when(happened: Callable[[], bool], process: subprocess.Popen, number: signal.Signals = signal.SIGKILL) -> None:
     end = time.monotonic() + 600
     while not happened():
         assert process.poll() is None, f"the table ended before it was killed:\n{process.stdout.read()}"
         assert time.monotonic() < end
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, number)
     process.wait()
     process.stdout.close()
 
@@ -85,19 +85,21 @@ def place(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
-def test_a_table_killed_twice_ends_with_the_bytes_of_an_undisturbed_one(place: Callable, data_root: Path) -> None:
+def test_a_table_interrupted_and_killed_ends_with_the_bytes_of_an_undisturbed_one(place: Callable, data_root: Path) -> None:
     calm, killed = place("calm"), place("killed")
-    kill_when(lambda: saved(killed) >= 1, process := start(killed, data_root))
-    assert process.returncode == -signal.SIGKILL and finished(killed) == 0
-    kill_when(lambda: finished(killed) >= 1, start(killed, data_root))
-    assert not (killed / "outputs" / "tables").exists()
+    kill_when(lambda: saved(killed) >= 1, process := start(killed, data_root), signal.SIGINT)
+    assert process.returncode == 130 and finished(killed) == 0
+    kill_when(lambda: finished(killed) >= 1, process := start(killed, data_root))
+    assert process.returncode == -signal.SIGKILL and not (killed / "outputs" / "tables").exists()
+    partial, _ = start(killed, data_root, "--partial").communicate(timeout=900)
+    assert partial.startswith("1 run to do (1 done before): about ") and "incomplete" in partial and finished(killed) == 1
 
     told = {}
     for folder in (killed, calm):
         process = start(folder, data_root)
-        told[folder], _ = process.communicate(timeout=300)
+        told[folder], _ = process.communicate(timeout=900)
         assert process.returncode == 0, told[folder]
-    assert told[killed].startswith("1/2 "), "what was finished is not done again"
+    assert told[killed].splitlines()[1].startswith("1/2 "), "what was finished is not done again"
     attempts = [json.loads(path.read_text())["attempts"] for path in killed.glob("outputs/*/s*/run.json")]
     assert max(map(len, attempts)) >= 2, "something was taken up"
 

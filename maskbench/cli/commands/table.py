@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     if not order.tables:
         files = spec.names(folders)
         values = published.load(folders)
-        print(aligned([[name, spec.load(name, folders, values).title] for name in files] or [["no tables"]]))
+        print(aligned([[name, titles(spec.load(name, folders, values))] for name in files] or [["no tables"]]))
         return 0
     plans = [Plan(table, order) for table in order.tables]
     times = Estimates({one: seconds for plan in plans for one, seconds in plan.told.items()})
@@ -81,6 +81,11 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
+def titles(table: spec.Table) -> str:
+    """What a table is, under each of its budgets."""
+    return "; ".join([table.title, *([f"budget=hours: {table.hours.title}"] if table.hours else [])])
+
+
 # ---- what is run
 
 
@@ -96,10 +101,14 @@ def fill(plans: Sequence[Plan], order: Order, times: Estimates) -> list[Job]:
     failed, done = [], 0
     if order.hours is not None:
         if not all(plan.known(times.measured_of) for plan in plans):
+            say(f"the first seed shows how many fit into {order.hours:g} h:")
             failed, done = work([plan.jobs(plan.seeds[:1]) for plan in plans], order, times), 1
         for plan in plans:
             plan.fit(times)
             say(f"{plan.table.name}: {plan.choice}")
+    for plan in plans:
+        if too_long := plan.beyond(times):
+            say(f"{plan.table.name}: {too_long}")
     return failed + work([plan.jobs(plan.seeds[done:]) for plan in plans if plan.seeds[done:]], order, times)
 
 
@@ -111,14 +120,17 @@ def work(many: Sequence[Sequence[Job]], order: Order, times: Estimates) -> list[
 
 
 def announce(jobs: Sequence[Job], order: Order, times: Estimates) -> None:
-    """Say how many runs are to be done, and how long that takes."""
+    """Say how many runs are to be done, how long that takes, and how far those are that another process is at."""
     settle(jobs)
     if missing := sum(len(job.missing) for job in jobs):
         there = sum(len(job.folders) for job in jobs) - missing
-        done = f" ({there} are there)" if there else ""
+        done = f" ({there} done before)" if there else ""
         cores = f"{order.workers} cores" if order.workers > 1 else "one core"
         left = ahead(jobs, order.workers, times)
         say(f"{missing} run{'s' * (missing > 1)} to do{done}: {left.told(f' on {cores}')}")
+    for job in jobs:
+        if job.taken:
+            say(f"{job.label}: another process is at work on it{f' ({job.standing})' if job.standing else ''}")
 
 
 def say(text: str) -> None:
