@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
 from maskbench import masks
+from maskbench.backbones import memory_format
 from maskbench.common import closure, identity, provenance
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
@@ -58,6 +59,8 @@ class Run:
         """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         early.judge(self.cfg)
+        if self.main and self.emulates():
+            log.warning(provenance.EMULATED)
         if self.main:
             with contextlib.closing(Console("", live=False)):  # a wait for another process is said while it lasts
                 self.record.acquire(wait=not shares_grid())
@@ -89,6 +92,11 @@ class Run:
                 self.record.fail(status)
             self.record.release()
 
+    def emulates(self) -> bool:
+        """Whether the run asks this machine's CPU for bf16, which it has no instructions for."""
+        on_cpu = self.cfg.trainer.accelerator == "cpu" and str(self.cfg.trainer.precision).startswith("bf16")
+        return on_cpu and provenance.bf16_instructions() == []
+
     # ---- parts
 
     def stages(self) -> list[Stage]:
@@ -112,6 +120,7 @@ class Run:
         machine.prepare(self.cfg.loop.threads)
         with seeded(self.cfg.seed, "init"):
             net = make(self.cfg.backbone, shape=stages[0].shape, outputs=outputs)
+            memory_format.arrange(net, OmegaConf.select(self.cfg, "trainer.memory_format"))  # an older record has none
             return make(self.cfg.method, net=net)
 
     def fit(self, journal: Journal, log: Callable, watch: Callable) -> Fit:
