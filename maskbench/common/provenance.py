@@ -182,7 +182,11 @@ EMULATED = "this CPU has no instructions for bf16: trainer.precision=bf16-mixed 
 
 def bf16_instructions() -> list[str] | None:
     """Which instructions for bfloat16 this processor has, [] for none; None where that cannot be read."""
-    told = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return bf16_among(_read("/proc/cpuinfo"))
+
+
+def bf16_among(cpuinfo: str) -> list[str] | None:
+    told = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return [name for name in BF16 if name in told[1].split()] if told else None
 
 
