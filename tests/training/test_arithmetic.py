@@ -64,9 +64,7 @@ def test_nets_side_by_side_may_lie_channels_last() -> None:
     memory_format.arrange(net, "channels_last")
     weights = {name: torch.stack([w.detach(), w.detach() + 0.01]) for name, w in net.named_parameters()}
     x = torch.randn(2, 5, *SHAPE)
-    answers = [
-        torch.vmap(lambda w, x, n=n: torch.func.functional_call(n, w, (x,)))(weights, x) for n in (net, plain)
-    ]
+    answers = [torch.vmap(lambda w, x, n=n: torch.func.functional_call(n, w, (x,)))(weights, x) for n in (net, plain)]
     assert close(*answers)
 
 
@@ -78,7 +76,8 @@ def test_only_convolutions_have_an_order(build: Callable) -> None:
 # ---- every mechanism, through the loop
 
 CONV = ("backbone=conv2", "backbone.channels=[4,4]", "backbone.widths=[8,8]")
-SMALL = ("budget.epochs=null", "budget.steps=3", "budget.batch_size=16", "optimizer=sgd", "optimizer.lr=0.01", "schedule=constant")
+STEPS = ("budget.epochs=null", "budget.steps=3", "budget.batch_size=16")
+SMALL = (*STEPS, "optimizer=sgd", "optimizer.lr=0.01", "schedule=constant")
 IMAGES, STREAM = ("data=mnist", "data.base=synthetic"), ("data.base=synthetic", "data.stages=2", "task.trials=5", "task.probe=20")
 METHODS = {
     "edge_popup": (*IMAGES, *CONV),

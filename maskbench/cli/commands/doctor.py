@@ -33,7 +33,13 @@ def main(argv: list[str]) -> int:
         "program": [["maskbench", maskbench.__version__], ["config", str(identity.conf_dir())]],
         "python": [["python", f"{platform.python_version()} ({sys.executable})"]],
         "packages": [[package, installed(package)] for package in PACKAGES],
-        "machine": [["system", platform.platform()], ["cores", str(cores())], ["memory", memory()], ["bf16", bf16()], *threads(config)],
+        "machine": [
+            ["system", platform.platform()],
+            ["cores", str(cores())],
+            ["memory", memory()],
+            ["bf16", bf16()],
+            *threads(config),
+        ],
         "disk": [["output", room(given.output)], ["data", room(root)]],
         "W&B": [["mode", wandb_mode()]],
     }

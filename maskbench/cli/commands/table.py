@@ -27,7 +27,10 @@ OPTIONS = ("budget", "seeds", "jobs", "mixed")  # KEY=VALUE words that are no ov
 MIXED = ("refuse", "allow", "redo")
 WIDE = 160  # columns of text where there is no terminal to fit
 LAUNCHES = ("hydra/launcher", "hydra.launcher", "sweep")  # overrides that hand runs to a launcher of Hydra
-BITS = ("trainer", *(f"trainer.{name}" for name in ("precision", "accelerator", "sync_batchnorm", "memory_format")))  # change bits
+BITS = (  # of the keys that say how a run is done
+    "trainer",
+    *(f"trainer.{name}" for name in ("precision", "accelerator", "sync_batchnorm", "memory_format")),
+)
 MOST = 4  # jobs at a time unless the user says: each holds a gigabyte
 ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 % interval, difference, verdict.
 A published value of another net, data, budget or number of stages is shown without a difference (`maskbench list published`).
