@@ -14,7 +14,7 @@ from maskbench.common import provenance
 from maskbench.common.errors import UsageError
 from maskbench.training import evaluate
 
-TOLERANCE = 1e-5
+LOGITS, GRADIENTS = 1e-5, 1e-4  # of the largest entry: sums of gradients behind a batch norm nearly cancel
 SHAPE = (3, 16, 16)
 NETS = {
     "conv2": lambda: ConvK(SHAPE, 5, channels=[16, 16], widths=[12]),
@@ -26,7 +26,7 @@ NETS = {
 }
 
 
-def close(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
+def close(a: Tensor, b: Tensor, tolerance: float = LOGITS) -> bool:
     return bool((a - b).abs().max() <= tolerance * b.abs().max())
 
 
@@ -47,14 +47,14 @@ def passed(name: str, order: str) -> tuple[nn.Module, Tensor, Tensor, list[bool]
 
 @pytest.mark.parametrize("name", NETS)
 def test_channels_last_is_equal_but_for_rounding(name: str) -> None:
-    """Logits within 1e-5 of the largest, gradients of the largest of all; draws, weights and gradients lie as they always did."""
+    """Within the tolerances of above, gradients of the largest of all; draws, weights and gradients lie as they always did."""
     (net, logits, x, lies), (plain, usual, given, lay) = passed(name, "channels_last"), passed(name, "contiguous")
     assert all(lies[1:]) and not all(lay)
-    assert close(logits, usual) and close(x.grad, given.grad)
+    assert close(logits, usual) and close(x.grad, given.grad, GRADIENTS)
     steepest = max(float(w.grad.abs().max()) for w in plain.parameters())
     for (key, p), w in zip(net.named_parameters(), plain.parameters(), strict=True):
         assert torch.equal(p, w) and p.stride() == w.stride() == p.grad.stride(), key
-        assert float((p.grad - w.grad).abs().max()) <= TOLERANCE * steepest, key
+        assert float((p.grad - w.grad).abs().max()) <= GRADIENTS * steepest, key
     assert net.state_dict().keys() == plain.state_dict().keys()
 
 
@@ -109,7 +109,7 @@ def test_every_mechanism_trains_in_either_arithmetic(name: str, build: Callable)
     mixed = build(*words(name), "trainer.precision=bf16-mixed", folder="mixed").go()
     assert plain.state.keys() == last.state.keys() == mixed.state.keys()
     floats = [key for key, value in plain.state.items() if value.is_floating_point() and value.numel()]
-    assert [key for key in floats if not close(last.state[key], plain.state[key], 10 * TOLERANCE)] == []
+    assert [key for key in floats if not close(last.state[key], plain.state[key], GRADIENTS)] == []
     assert any(not torch.equal(mixed.state[key], plain.state[key]) for key in floats)
     assert all(mixed.state[key].dtype == plain.state[key].dtype for key in floats)
     assert all(torch.equal(m, plain.method.masks()[key]) for key, m in last.method.masks().items())

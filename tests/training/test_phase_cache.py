@@ -96,6 +96,20 @@ def test_lotteries_that_differ_in_what_comes_later_share_the_dense_net(rewound: 
         assert shares == [number == 1], other
 
 
+FIRST = ("data.base=synthetic", "data.stages=2", "task.trials=5", "task.probe=20", *LEVELS[2:-1])
+
+
+@pytest.mark.parametrize("method, other", [("packnet", "method.prune=[0.7]"), ("piggyback", "method.tau=0.001")])
+def test_streams_that_differ_in_their_masks_share_the_first_training(
+    method: str, other: str, build: Callable, same: Callable
+) -> None:
+    alone = build(f"method={method}", *FIRST, "paths.shared=null", folder="alone").go()
+    first = build(f"method={method}", *FIRST, other, folder="first").go()
+    second = build(f"method={method}", *FIRST, folder="second").go()
+    assert found(first) == [False] and found(second) == [True]
+    same(alone, second)
+
+
 def test_what_is_looked_at_in_the_middle_is_trained_by_each(build: Callable) -> None:
     for folder in ("first", "second"):
         assert "shared" not in build(*LEVELS, "method.mask_step=10", folder=folder).go().journal.tally
