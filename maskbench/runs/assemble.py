@@ -59,8 +59,6 @@ class Run:
         """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         early.judge(self.cfg)
-        if self.main and self.emulates():
-            log.warning(provenance.EMULATED)
         if self.main:
             with contextlib.closing(Console("", live=False)):  # a wait for another process is said while it lasts
                 self.record.acquire(wait=not shares_grid())
@@ -73,6 +71,8 @@ class Run:
             self.record.open(self.about(), fresh=anew(self.cfg, there), beside=there.result is not None)
         console, logger, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
         try:
+            if self.main and self.emulates():
+                log.warning(provenance.EMULATED)
             stages = self.stages()
             method = self.method(stages)
             logger = self.logger()

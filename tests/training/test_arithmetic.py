@@ -53,7 +53,7 @@ def test_channels_last_is_equal_but_for_rounding(name: str) -> None:
     assert close(logits, usual) and close(x.grad, given.grad, GRADIENTS)
     steepest = max(float(w.grad.abs().max()) for w in plain.parameters())
     for (key, p), w in zip(net.named_parameters(), plain.parameters(), strict=True):
-        assert torch.equal(p, w) and p.stride() == w.stride() == p.grad.stride(), key
+        assert torch.equal(p, w) and p.is_contiguous() and p.grad.is_contiguous(), key
         assert float((p.grad - w.grad).abs().max()) <= GRADIENTS * steepest, key
     assert net.state_dict().keys() == plain.state_dict().keys()
 
@@ -87,7 +87,7 @@ METHODS = {
     "lottery": (*IMAGES, *CONV, "task.levels=1"),
     "masksembles": (*IMAGES, *CONV, "data.ood=null"),
     "mc_dropout": (*IMAGES, *CONV, "data.ood=null", "method.passes=2"),
-    "deep_ensembles": (*IMAGES, *CONV, "data.ood=null", "method.nets=2"),
+    "deep_ensembles": (*IMAGES, *CONV, "data.ood=null", "method.members=2"),
     "maml": (
         "data.base=synthetic", "backbone=few_shot_conv4", "backbone.channels=[4,4,4,4]", "data.val=4", "data.test=4",
         "task.curve=0", "budget.batch_size=2",

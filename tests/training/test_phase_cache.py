@@ -85,7 +85,7 @@ LEVELS = (
 def test_lotteries_that_differ_in_what_comes_later_share_the_dense_net(rewound: str, build: Callable, same: Callable) -> None:
     """With late rewinding also what is remembered on the way; a run that finds it has the bits of one that trains it."""
     alone = build(*LEVELS, rewound, "paths.shared=null", folder="alone").go()
-    later = ("method.rate=0.5", "method.criterion=random", "task.branches={random:{mask:random}}")
+    later = ("method.rate=0.5", "method.criterion=random", "+task.branches.random.mask=random")
     first = build(*LEVELS, rewound, *later, folder="first").go()
     second = build(*LEVELS, rewound, folder="second").go()
     assert found(first) == [False] and found(second) == [True]
@@ -112,7 +112,7 @@ def test_streams_that_differ_in_their_masks_share_the_first_training(
 
 def test_what_is_looked_at_in_the_middle_is_trained_by_each(build: Callable) -> None:
     for folder in ("first", "second"):
-        assert "shared" not in build(*LEVELS, "method.mask_step=10", folder=folder).go().journal.tally
+        assert "shared" not in build(*LEVELS, "+method.mask_step=10", folder=folder).go().journal.tally
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
