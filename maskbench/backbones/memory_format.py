@@ -1,8 +1,8 @@
 """How images lie in memory on their way through a net: channel after channel, as torch has them, or channels last.
 
 Convolutions of a CPU are faster with channels last. Only what passes through a net lies so: weights, their gradients, masks and
-whatever is drawn keep their order, so a state and its draws are the same either way, and sums differ by their rounding: logits by at most 1e-5 of the largest,
-gradients by 1e-4 of the largest (held by tests/training/test_arithmetic.py).
+whatever is drawn keep their order, so a state and its draws are the same either way, and sums differ by their rounding: logits
+by at most 1e-5 of the largest, gradients by 1e-4 of the largest (held by tests/training/test_arithmetic.py).
 """
 
 from typing import Literal
