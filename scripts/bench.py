@@ -293,6 +293,15 @@ def main() -> None:
     times |= {STARTED: 1, HYDRA: 1}
     against |= {STARTED: HYDRA}
     seconds = {name: [s / times[name] for s in values] for name, values in measure(loops, args.rounds).items()}
+    title = f"CPU time of a training step or a process ({args.rounds} rounds of {args.steps} steps, one thread)"
+    tell(title, seconds, against, args.output)
+
+
+def tell(title: str, seconds: dict[str, list[float]], against: dict[str, str], output: Path) -> None:
+    """Print each row's ratio to the row it is held against, and put them into the file beside what others wrote there.
+
+    `seconds`: of a step of each row in each round.
+    """
     ratios = {name: [s / o for s, o in zip(seconds[name], seconds[other], strict=True)] for name, other in against.items()}
     report = {
         name: {
@@ -304,12 +313,14 @@ def main() -> None:
         }
         for name, values in ratios.items()
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(report, indent=1))
-    table = Table(title=f"CPU time of a training step or a process ({args.rounds} rounds of {args.steps} steps, one thread)")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(output.read_text()) if output.exists() else {}
+    output.write_text(json.dumps(before | report, indent=1))
+    table = Table(title=title)
     for column in ("row", "ratio", "of", "min", "max", "ms / step"):
         table.add_column(column, justify="left" if column in ("row", "of") else "right")
-    table.add_row("bare", "", "", "", "", f"{1e3 * statistics.median(seconds['bare']):.3f}")
+    for name in [name for name in seconds if name.startswith("bare")]:
+        table.add_row(name, "", "", "", "", f"{1e3 * statistics.median(seconds[name]):.3f}")
     for name, row in report.items():
         numbers = {k: f"{row[k]:.3f}" for k in ("ratio", "min", "max", "milliseconds_per_step")}
         table.add_row(name, numbers["ratio"], row["of"], *list(numbers.values())[1:])

@@ -23,6 +23,7 @@ PARTS = ("method", "data", "backbone", "optimizer", "schedule", "loss", "task", 
 TRAINER = "pytorch_lightning.trainer.trainer.Trainer"  # a long file: read where a key of it was set, and only then
 BUILT_IN = {"max_epochs", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"}
 HANDED = knobs.HANDED_OVER | {"method": {"net"}, "backbone": {"shape"}, "trainer": BUILT_IN}  # what no config may set
+OWN = {"trainer": {"memory_format"}}  # keys of a part that are not for what it configures (schema.py has their values)
 COMPLETE = {"method", "data", "backbone", "task"}  # whose arguments without a default must all be there
 LATER = {"optimizer", "schedule", "loss"}  # called in training: partial until then
 GRAPHS = ("capturable", "differentiable")  # keys of torch's optimisers
@@ -83,7 +84,7 @@ def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
     for name in [name for name in node if name in handed - WORDS]:
         yield f"{part}.{name} is set by the program itself; leave it out."
         del node[name]
-    yield from knobs.mistakes(part, node, WORDS)
+    yield from knobs.mistakes(part, node, WORDS | OWN.get(part, set()))
     if part == "optimizer":
         yield from (f"optimizer.{name}={node[name]} is not taken: {UNTAKEN}; leave it out." for name in GRAPHS if node.get(name))
     if part in COMPLETE:

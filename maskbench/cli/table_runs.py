@@ -20,7 +20,10 @@ from maskbench.report.tables import Judged, judge
 OPTIONS = ("budget", "seeds", "hours", "jobs", "mixed")  # KEY=VALUE words that are no overrides
 MIXED = ("refuse", "allow", "redo")
 LAUNCHES = ("hydra/launcher", "hydra.launcher", "sweep")  # overrides that hand runs to a launcher of Hydra
-BITS = ("trainer", "trainer.precision", "trainer.accelerator", "trainer.sync_batchnorm")  # of the keys that say how a run is done
+BITS = (  # of the keys that say how a run is done
+    "trainer",
+    *(f"trainer.{name}" for name in ("precision", "accelerator", "sync_batchnorm", "memory_format")),
+)
 MOST = 4  # jobs at a time unless the user says: each holds a gigabyte
 
 

@@ -52,12 +52,13 @@ def key(cfg: DictConfig) -> str:
 
 
 def arithmetic(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What of Lightning's keys changes the bits of a result; the CPU in single precision, the reference, is an empty answer."""
-    accelerator = trainer.get("accelerator")
+    """What of the trainer's keys changes the bits of a result; the CPU in single precision, the reference, is an empty answer."""
+    accelerator, memory_format = trainer.get("accelerator"), trainer.get("memory_format")
     told = {
         "precision": trainer.get("precision"),
         "accelerator": {"cpu": None, "cuda": "gpu"}.get(accelerator, accelerator),
         "sync_batchnorm": trainer.get("sync_batchnorm") or None,
+        "memory_format": None if memory_format == "contiguous" else memory_format,
     }
     return {name: value for name, value in told.items() if value is not None}
 

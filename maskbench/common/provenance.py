@@ -175,6 +175,21 @@ def cpu_model() -> str | None:
     return names[1].strip() if names else platform.processor() or platform.machine() or None
 
 
+BF16 = ("amx_bf16", "avx512_bf16", "bf16")  # instructions of Intel, of Intel and AMD, of ARM, as Linux names them
+
+EMULATED = "this CPU has no instructions for bf16: trainer.precision=bf16-mixed is many times as slow here as float32"
+
+
+def bf16_instructions() -> list[str] | None:
+    """Which instructions for bfloat16 this processor has, [] for none; None where that cannot be read."""
+    return bf16_among(_read("/proc/cpuinfo"))
+
+
+def bf16_among(cpuinfo: str) -> list[str] | None:
+    told = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return [name for name in BF16 if name in told[1].split()] if told else None
+
+
 def cores() -> int | None:
     """Logical cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

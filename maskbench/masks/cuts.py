@@ -100,6 +100,7 @@ class _TopShare(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         w, score = ctx.saved_tensors
+        grad = grad.contiguous()  # of a convolution it may lie channels last, and ties are flat indices
         to_w = _masked(grad, score, ctx.cut, ctx.magnitude) if ctx.needs_input_grad[0] else None
         to_score = grad * w
         if ctx.magnitude:

@@ -54,7 +54,7 @@ def comparison(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], me
     a, b = [left[seed] for seed in seeds], [right[seed] for seed in seeds]
     sets = [[run for run in (*a, *b) if run.data == data] for data in dict.fromkeys(run.data for run in (*a, *b))]
     reasons = [reason for one in sets for reason in blend(one, ["source"])]
-    reasons += [reason for one in (a, b) for reason in blend(one, ["budget"])]  # the two may differ: that is told in the notes
+    reasons += [reason for one in (a, b) for reason in blend(one, ["budget", "arithmetic"])]  # A and B may differ: see notes
     reasons = list(dict.fromkeys([*reasons, *blend([*a, *b], ["code"])]))
     if reasons and not mixed:
         raise UsageError(f"A and B together would mix {'; '.join(reasons)}; mixed=allow insists.")

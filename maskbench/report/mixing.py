@@ -1,4 +1,4 @@
-"""Which runs belong together: one source of data, one budget and one code. Imports no torch."""
+"""Which runs belong together: one source of data, one budget, one arithmetic and one code. Imports no torch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -6,15 +6,16 @@ from typing import Any
 from maskbench.report.freshness import MIXED, STALE, listed
 from maskbench.report.runs import Run, plain
 
-ASPECTS = ("source", "budget", "code")
+ASPECTS = ("source", "budget", "arithmetic", "code")
+ARITHMETIC = {"precision": ("precisions", "32-true"), "memory_format": ("orders of memory", "contiguous")}  # key: usual value
 MADE = ("generated", "synthetic")  # sources whose data follows from the seed
 
 
 def blend(runs: Sequence[Run], aspects: Sequence[str] = ASPECTS) -> list[str]:
     """Why these runs do not belong into one cell, in words; empty when they do.
 
-    One cell has one data source (or equal checksums of the files), one budget and one code; files of one name and data set
-    are equal wherever they came from.
+    One cell has one data source (or equal checksums of the files), one budget, one precision and order of memory, and one
+    code; files of one name and data set are equal wherever they came from.
     """
     reasons = []
     sources = _several(run.source for run in runs)
@@ -25,6 +26,12 @@ def blend(runs: Sequence[Run], aspects: Sequence[str] = ASPECTS) -> list[str]:
         reasons.append(f"different contents of {', '.join(files)}")
     if "budget" in aspects and len(budgets := _several(run.budget for run in runs)) > 1:
         reasons.append(f"budgets {_and(budgets)}")
+    if "arithmetic" in aspects:
+        reasons += [
+            f"{words} {_and(values)}"
+            for key, (words, usual) in ARITHMETIC.items()
+            if len(values := _several(run.arithmetic.get(key, usual) for run in runs)) > 1
+        ]
     return reasons + (list(versions(runs)) if "code" in aspects else [])
 
 

@@ -57,7 +57,9 @@ def table(runs: Sequence[Run], metric: str, baseline: str, *, settings: Sequence
             raise UsageError(f"the runs would mix {'; '.join(reasons)}; mixed=allow insists.")
         cells = {" ".join(words): by_seed(cell, " ".join(words)) for words, cell in groups.split(some, keys).items()}
         budgets = {
-            label: mixed_values for label, cell in cells.items() if (mixed_values := blend(list(cell.values()), ["budget"]))
+            label: mixed_values
+            for label, cell in cells.items()
+            if (mixed_values := blend(list(cell.values()), ["budget", "arithmetic"]))
         }
         if budgets and not mixed:
             label, mixed_values = next(iter(budgets.items()))

@@ -15,7 +15,7 @@ from maskbench.common import foreign, provenance
 from maskbench.common.checksums import check, read_result
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import Damaged, Unreadable, Unusable, content, read_json
-from maskbench.common.identity import leaves
+from maskbench.common.identity import arithmetic, leaves
 from maskbench.common.moved import METRICS
 from maskbench.report import sound
 from maskbench.report.filters import Filter, passing
@@ -153,6 +153,11 @@ class Run:
         """One phase of training in words, such as `epochs=3 batch_size=128`."""
         budget = self.config.get("budget") or {}
         return " ".join(f"{name}={budget[name]}" for name in BUDGET if budget.get(name) is not None)
+
+    @property
+    def arithmetic(self) -> dict[str, Any]:
+        """Precision, accelerator and the like, where they are not the usual ones."""
+        return arithmetic(self.config.get("trainer") or {})
 
     @property
     def machine(self) -> str:

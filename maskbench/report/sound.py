@@ -92,7 +92,7 @@ ABOUT = {
         seed=whole,
         **dict.fromkeys(("method", "data", "task", "backbone", "optimizer", "schedule"), PART),
         budget=mapping(scalar),
-        trainer=mapping(accelerator=scalar, precision=scalar),
+        trainer=mapping(accelerator=scalar, precision=scalar, memory_format=scalar),
         paths=mapping(scalar),
     ),
     "code": CODE,

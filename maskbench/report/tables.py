@@ -183,7 +183,7 @@ class _Judge:
             return found
         sets = [[run for run in every if run.data == data] for data in dict.fromkeys(run.data for run in every)]
         found += [reason for one in sets for reason in blend(one, ["source"])]
-        found += [reason for group in runs for reason in blend(group, ["budget"])]
+        found += [reason for group in runs for reason in blend(group, ["budget", "arithmetic"])]
         return list(dict.fromkeys([*found, *blend(every, ["code"])]))
 
 

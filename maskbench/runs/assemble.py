@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 
 from maskbench import masks
-from maskbench.backbones import pretrained
+from maskbench.backbones import memory_format, pretrained
 from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.common import closure, given, identity, provenance
 from maskbench.common.errors import UsageError
@@ -74,6 +74,8 @@ class Run:
             self.record.open(self.about(), fresh=anew(self.cfg, there), beside=there.result is not None)
         console, logger, status = Console(self.title, self.cfg.loop.progress, mute=not self.main), no_logger(), "failed"
         try:
+            if self.main and self.emulates():
+                log.warning(provenance.EMULATED)
             stages = self.stages()
             method = self.method(stages)
             logger = self.logger()
@@ -92,6 +94,11 @@ class Run:
             if status != "finished" and self.main:
                 self.record.fail(status)
             self.record.release()
+
+    def emulates(self) -> bool:
+        """Whether the run asks this machine's CPU for bf16, which it has no instructions for."""
+        on_cpu = self.cfg.trainer.accelerator == "cpu" and str(self.cfg.trainer.precision).startswith("bf16")
+        return on_cpu and provenance.bf16_instructions() == []
 
     # ---- parts
 
@@ -123,6 +130,7 @@ class Run:
             file = None if filled else given.path(self.cfg.backbone.get("init"))
             if file is not None:
                 self.take(net, file, stages[0].shape, outputs)
+            memory_format.arrange(net, OmegaConf.select(self.cfg, "trainer.memory_format"))  # an older record has none
             method = make(self.cfg.method, net=net)
         if file is not None:
             self.tell_head(net, method)

@@ -133,7 +133,7 @@ def infer(method: Method, stages: list[Stage], stage: Stage, trials: int, group:
     with torch.no_grad():
         for other in answered.unique().tolist():
             rows = (answered == other).nonzero().squeeze(1)
-            size = group if answers_in_groups(method.net) else evaluate.BATCH
+            size = group if answers_in_groups(method.net) else evaluate.rows_at_once(method, stage)
             answers = evaluate.answers(method, partial(method.predict, stage=stages[other]), x[rows].split(size), group)
             right[rows] = torch.cat([p.mean(0) for p in answers]).argmax(-1) == y[rows]
     return {
@@ -159,7 +159,7 @@ def recall(method: Method, stages: list[Stage], stage: Stage) -> dict[str, Any]:
         return sum(int((mask != own[f"{other.index}/{name}"]).sum()) for name, mask in masks.items())
 
     with torch.no_grad():
-        outputs = torch.cat([answer(part) for part in x.split(evaluate.BATCH)])
+        outputs = torch.cat([answer(part) for part in x.split(evaluate.rows_at_once(method, stage))])
     accuracy, curve = (outputs.argmax(-1) == y).double().mean().item(), [distance(masks, stage) for masks in path]
     return {
         "accuracy": accuracy,

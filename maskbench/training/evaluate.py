@@ -9,18 +9,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.data.stage import Split, Stage, log_probabilities, probabilities
 from maskbench.training.method import Method
 
-BATCH = 1000  # images at a time: large enough for a CPU, small enough for convolutions
+BATCH = 1000  # rows at a time: large enough for a CPU, small enough for convolutions of small images
+IMAGES, LARGE = 100, 3 * 32 * 32  # at a time, of images so large, through convolutions on a CPU: their layers fit into its cache
 GROUP = 128  # images that are answered together by nets that standardise by them
 
 
 def device_of(method: Method) -> torch.device:
     return next(method.parameters()).device
+
+
+def rows_at_once(method: Method, stage: Stage) -> int:
+    """How many inputs of a stage are answered at a time: the same whichever split they are from."""
+    large = math.prod(stage.shape) >= LARGE and any(isinstance(module, nn.Conv2d) for module in method.net.modules())
+    return IMAGES if large and device_of(method).type == "cpu" else BATCH
 
 
 def answers(
@@ -52,13 +59,13 @@ def groups_of(parts: Iterable[Tensor], size: int) -> Iterator[tuple[Tensor, int]
 
 
 def pieces(
-    method: Method, answer: Callable[[Tensor], Tensor], split: Split, first: int | None, group: int | None = None
+    method: Method, answer: Callable[[Tensor], Tensor], stage: Stage, split: Split, first: int | None, group: int | None = None
 ) -> tuple[list[Tensor], Tensor]:
     """(answers in pieces, targets [n]) on a split, or on its `first` rows."""
     targets = []
 
     def inputs() -> Iterator[Tensor]:
-        for x, y in split.batches(BATCH, device_of(method), first):
+        for x, y in split.batches(rows_at_once(method, stage), device_of(method), first):
             targets.append(y)
             yield x
 
@@ -73,7 +80,7 @@ def members(
     """(predictions [members, n, outputs], targets [n]) on a split, or on its `first` rows, by one of `prediction_modes`."""
     method.eval()
     predict = method.prediction_modes()[mode]
-    parts, y = pieces(method, lambda x: predict(x, stage), split, first, group)
+    parts, y = pieces(method, lambda x: predict(x, stage), stage, split, first, group)
     return torch.cat(parts, 1), y
 
 
@@ -82,7 +89,7 @@ def log_members(method: Method, stage: Stage, split: Split, first: int | None = 
     """(log-probabilities [members, n, classes], float64, targets [n]), of classes what `members` gives as probabilities."""
     method.eval()
     predict = method.prediction_modes()[mode]
-    parts, y = pieces(method, lambda x: logs(predict, x, stage), split, first)
+    parts, y = pieces(method, lambda x: logs(predict, x, stage), stage, split, first)
     return torch.cat(parts, 1), y
 
 
@@ -105,7 +112,7 @@ def logs(predict: Callable[[Tensor, Stage], Tensor], x: Tensor, stage: Stage) ->
 def logits(method: Method, stage: Stage, split: Split, first: int | None = None, group: int | None = None) -> Tensor:
     """The network's outputs [n, outputs] on a split, or on its `first` rows."""
     method.eval()
-    return torch.cat(pieces(method, lambda x: method.logits(x, stage), split, first, group)[0])
+    return torch.cat(pieces(method, lambda x: method.logits(x, stage), stage, split, first, group)[0])
 
 
 def accuracy(method: Method, stage: Stage, split: Split, group: int | None = None) -> float:

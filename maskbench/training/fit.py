@@ -94,7 +94,7 @@ class Fit:
             callbacks_at_steps: (steps, what to call after each of them); what it remembers must be in the method's state.
             shared: the module whose state is all that the phase reads and writes, so that another run's result may stand
                 in for it (phase_cache.py): the backbone, if what is minimised is the plain loss of its own output and the
-                method has no hooks; or the method. Not together with `callbacks_at_steps`.
+                method has no hooks; or the method. With `callbacks_at_steps` the method, what they remember being its state.
         """
         stream = (self.seed, "train", self.journal.name, len(self.journal.phases))
         phase = Phase(

@@ -11,7 +11,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,6 +22,8 @@ from torch import Tensor
 
 from maskbench.common.errors import UsageError
 from maskbench.training.method import Method
+
+OURS = {"memory_format"}  # keys of trainer that Lightning does not know (backbones/memory_format.py)
 
 
 class Learner(pl.LightningModule):
@@ -81,6 +83,10 @@ class Learner(pl.LightningModule):
         if not self.plain and self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
 
+    def full_precision(self) -> AbstractContextManager:
+        """Inside, mixed precision is off: a net that trains in bf16 is evaluated in float32, on the way as at the end."""
+        return nullcontext() if self.plain else torch.autocast(self.device.type, enabled=False)
+
     def averaged(self, gradient: Tensor) -> Tensor:
         """A gradient that is no parameter's, in its true size and averaged over devices as those of parameters are."""
         if self.plain:
@@ -100,7 +106,7 @@ def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            **keys,
+            **{name: value for name, value in keys.items() if name not in OURS},
         )
 
 

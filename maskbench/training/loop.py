@@ -201,7 +201,8 @@ class Training:
             step += 1
         self.losses, self.step = losses, step
         self.counted += len(batches)
-        self.after_block()
+        with learner.full_precision():
+            self.after_block()
 
     def set_rates(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):

@@ -88,6 +88,7 @@ class PhaseCache:
             "stage": [stage.fingerprint, stage.index, stage.outputs, named(stage.criterion), named(stage.link)],
             "streams": [list(phase.stream), list(phase.order)],
             "steps": [phase.begin, phase.total, phase.lr, phase.orders],
+            "callbacks": sorted(phase.callbacks_at_steps[0]) if phase.callbacks_at_steps else [],
             "code": self.code(type(module).__module__, getattr(stage.criterion, "__module__", "")),
             "torch": torch.__version__,
             "processor": provenance.cpu_model(),

@@ -212,7 +212,7 @@ def test_rerun_shows_what_has_changed_and_finds_a_moved_run(runs, capsys) -> Non
 def test_doctor_and_data(capsys) -> None:
     status, out, _ = call("doctor", capsys)
     assert status == 0
-    for part in ("torch ", "cores", "memory", "free", "wandb", "mnist", "offline"):
+    for part in ("torch ", "cores", "memory", "free", "wandb", "mnist", "offline", "bf16"):
         assert part in out
     status, out, _ = call("data", capsys)
     assert status == 0 and "fashion_mnist" in out

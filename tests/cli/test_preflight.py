@@ -41,6 +41,7 @@ GOOD = [
     "method=supermask data=cubic task=uncertainty budget.epochs=2",  # whose pair with images sets a key of images
     "method=supsup data=splitmnist data.stages=1 +data.augment=true",
     "trainer.devices=auto trainer.precision=bf16-mixed +trainer.profiler=simple",
+    "-m trainer.memory_format=contiguous,channels_last,null",
     "trainer=ddp hydra.run.dir=outputs/x hydra.job.name=train_ddp_process_1 hydra.output_subdir=null",
     "seed=${oc.env:SEED}",
     "'backbone={bias: false}'",
@@ -129,6 +130,7 @@ BAD = {
     "optimizer=sgd +optimizer.differentiable=true": "optimizer.differentiable=True is not taken:",
     "+trainer.profiler=[1,2]": "trainer.profiler=[1,2] must be a word, or null.",
     "optimizer=adam +optimizer.betas=[x,0.9]": "optimizer.betas=[x,0.9] must be a list, each a number.",
+    "trainer.memory_format=last": "trainer.memory_format=last must be contiguous, channels_last, or null",
     "trainer.detect_anomaly=[1,2]": "trainer.detect_anomaly=[1,2] must be true or false",
     "method=meta_ticket optimizer=meta_ticket_sinusoid +optimizer.recipes.scores.foo=1": "key 'optimizer.recipes.scores.foo'",
     "method=masksembles_ensemble method.of.members=x": "method.of.members=x must be a whole number",

@@ -48,6 +48,7 @@ def test_what_cannot_change_an_answer_leaves_the_key(elsewhere: str) -> None:
         "data=permutedmnist",
         "budget.steps=3",
         "trainer.precision=16",
+        "trainer.memory_format=channels_last",
         "trainer=gpu",
         "trainer.accelerator=auto",
         "+trainer.sync_batchnorm=true",
@@ -66,6 +67,7 @@ def test_keys_of_the_cpu_are_what_they_always_were() -> None:
     assert key() == "66f821e207"
     assert key("method=packnet", "seed=3") == "c96e5e6c14"
     assert key("trainer.accelerator=cuda") == key("trainer=gpu")
+    assert key("trainer.memory_format=contiguous") == key()
 
 
 def test_a_number_has_one_spelling() -> None:

@@ -9,6 +9,7 @@ import pytest
 from maskbench.common import closure, provenance
 from maskbench.common.errors import UsageError
 from maskbench.report import filters, groups, runs
+from maskbench.report.compare import comparison
 from maskbench.report.mixing import blend, outdated
 from maskbench.runs.record import Record
 
@@ -177,6 +178,26 @@ def test_every_attempt_records_its_code(tmp_path: Path, monkeypatch: pytest.Monk
         one.release()
     assert runs.load(tmp_path / "run").codes == ("a" * 10, "b" * 10)
     assert blend([runs.load(tmp_path / "run")]) == ["commits aaaaaaaaaa and bbbbbbbbbb"]
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("precision", "bf16-mixed", "precisions 32-true and bf16-mixed"),
+        ("memory_format", "channels_last", "orders of memory contiguous and channels_last"),
+    ],
+)
+def test_a_cell_has_one_arithmetic(key: str, value: str, said: str, record: Callable, tmp_path: Path) -> None:
+    """A run without the key, or with null, is of the usual one; two that say the same belong together."""
+    folders = [record(0, {"accuracy": 0.5}), record(1, {"accuracy": 0.7}, config={"trainer": {"accelerator": "cpu", key: None}})]
+    folders += [record(seed, {"accuracy": 0.9}, key="k2", config={"trainer": {key: value}}) for seed in (2, 3)]
+    usual, other = [runs.load(folder) for folder in folders[:2]], [runs.load(folder) for folder in folders[2:]]
+    assert blend(usual) == [] == blend(other)
+    assert blend([*usual, *other]) == [said]
+    mixed = groups.cell([*usual, *other], "accuracy")
+    assert mixed.mean is None and mixed.refused == [said]
+    with pytest.raises(UsageError, match=said):
+        comparison([usual[0], other[1]], [usual[0], other[1]], names=("A", "B"), metrics=["accuracy"], mixed=False)
 
 
 def test_groups_leave_out_undefined_numbers_and_keep_numeric_order(record: Callable, tmp_path: Path) -> None:

@@ -112,3 +112,30 @@ def test_neither_batch_nor_split_size_has_a_part_in_an_answer(monkeypatch: pytes
     assert torch.equal(evaluate.logits(method, stage, split, group=128), evaluate.logits(method, stage, split))
     monkeypatch.setattr(evaluate, "BATCH", 5)
     assert torch.equal(evaluate.logits(method, stage, split, group=8), found)
+
+
+class Counts(Method):
+    """Remembers how many inputs it was asked for at a time."""
+
+    def logits(self, x: Tensor, stage: Stage) -> Tensor:
+        self.asked = [*getattr(self, "asked", []), len(x)]
+        return super().logits(x, stage)
+
+
+@pytest.mark.parametrize("shape, most", [((3, 32, 32), evaluate.IMAGES), ((1, 28, 28), evaluate.BATCH)])
+def test_large_images_pass_convolutions_in_batches_that_fit_the_cache(shape: tuple, most: int, stage: Stage) -> None:
+    """And the answers are those to all images at once; a net without convolutions is asked for as many as ever."""
+    torch.manual_seed(0)
+    split = Split(torch.randn(evaluate.BATCH + 50, *shape), torch.zeros(evaluate.BATCH + 50, dtype=torch.long))
+    stage = replace(stage, train=split, val=split, test=split, shape=shape)
+    method = Counts(nn.Sequential(nn.Conv2d(shape[0], 2, 3), nn.Flatten(), nn.LazyLinear(2)))
+    together = method.logits(split.x, stage)
+    del method.asked
+    answers = evaluate.logits(method, stage, stage.test)
+    assert max(method.asked) == most and sum(method.asked) == len(split)
+    assert torch.allclose(answers, together, rtol=1e-6, atol=1e-7)
+    plain = Counts(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)))
+    plain.logits(split.x[:1], stage)
+    plain.asked = []
+    evaluate.logits(plain, stage, stage.test)
+    assert max(plain.asked) == evaluate.BATCH

@@ -75,6 +75,46 @@ def test_what_a_method_does_before_decides_its_later_phases(change: str, shared:
     assert sum(found(build("method=pac_net", *TINY, change, folder="b").go())) == shared
 
 
+LEVELS = (
+    "method=lottery", "data.base=synthetic", "backbone.widths=[16,12]", "budget.epochs=null", "budget.steps=20",
+    "budget.batch_size=32", "task.levels=1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("rewound", ["method.rewind_step=0", "method.rewind_step=6"])
+def test_lotteries_that_differ_in_what_comes_later_share_the_dense_net(rewound: str, build: Callable, same: Callable) -> None:
+    """With late rewinding also what is remembered on the way; a run that finds it has the bits of one that trains it."""
+    alone = build(*LEVELS, rewound, "paths.shared=null", folder="alone").go()
+    later = ("method.rate=0.5", "method.criterion=random", "+task.branches.random.mask=random")
+    first = build(*LEVELS, rewound, *later, folder="first").go()
+    second = build(*LEVELS, rewound, folder="second").go()
+    assert found(first) == [False] and found(second) == [True]
+    same(alone, second)
+    assert len(entries(second)) == 1
+    for number, other in enumerate(("method.rewind_step=7", "method.mask0=freeze_init", "seed=1")):
+        shares = found(build(*LEVELS, rewound, other, folder=f"other {number}").go())
+        assert shares == [number == 1], other
+
+
+FIRST = ("data.base=synthetic", "data.stages=2", "task.trials=5", "task.probe=20", *LEVELS[2:-1])
+
+
+@pytest.mark.parametrize("method, other", [("packnet", "method.prune=[0.7]"), ("piggyback", "method.tau=0.001")])
+def test_streams_that_differ_in_their_masks_share_the_first_training(
+    method: str, other: str, build: Callable, same: Callable
+) -> None:
+    alone = build(f"method={method}", *FIRST, "paths.shared=null", folder="alone").go()
+    first = build(f"method={method}", *FIRST, other, folder="first").go()
+    second = build(f"method={method}", *FIRST, folder="second").go()
+    assert found(first) == [False] and found(second) == [True]
+    same(alone, second)
+
+
+def test_what_is_looked_at_in_the_middle_is_trained_by_each(build: Callable) -> None:
+    for folder in ("first", "second"):
+        assert "shared" not in build(*LEVELS, "+method.mask_step=10", folder=folder).go().journal.tally
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_a_damaged_entry_is_trained_again(damage: str, build: Callable, same: Callable, caplog) -> None:
     first = build("method=transfer_finetune", *TINY, folder="a").go()

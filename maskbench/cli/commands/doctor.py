@@ -13,7 +13,7 @@ import maskbench
 from maskbench.cli.commands import data
 from maskbench.cli.commands.common import aligned, arguments, size
 from maskbench.cli.preflight import writable
-from maskbench.common import identity
+from maskbench.common import identity, provenance
 from maskbench.common.errors import UsageError
 
 PACKAGES = (
@@ -33,7 +33,13 @@ def main(argv: list[str]) -> int:
         "program": [["maskbench", maskbench.__version__], ["config", str(identity.conf_dir())]],
         "python": [["python", f"{platform.python_version()} ({sys.executable})"]],
         "packages": [[package, installed(package)] for package in PACKAGES],
-        "machine": [["system", platform.platform()], ["cores", str(cores())], ["memory", memory()], *threads(config)],
+        "machine": [
+            ["system", platform.platform()],
+            ["cores", str(cores())],
+            ["memory", memory()],
+            ["bf16", bf16()],
+            *threads(config),
+        ],
         "disk": [["output", room(given.output)], ["data", room(root)]],
         "W&B": [["mode", wandb_mode()]],
     }
@@ -61,6 +67,14 @@ def memory() -> str:
         return f"{size(page * os.sysconf('SC_PHYS_PAGES'))}, free {size(page * os.sysconf('SC_AVPHYS_PAGES'))}"
     except (AttributeError, OSError, ValueError):
         return "unknown"
+
+
+def bf16() -> str:
+    """Whether trainer.precision=bf16-mixed makes sense on this CPU."""
+    found = provenance.bf16_instructions()
+    if found is None:
+        return "unknown"
+    return f"{', '.join(found)}: trainer.precision=bf16-mixed may pay" if found else f"none; {provenance.EMULATED}"
 
 
 def threads(config: OmegaConf) -> list[list[str]]:

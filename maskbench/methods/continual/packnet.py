@@ -80,7 +80,7 @@ class PackNet(Method):
         if (left := self.ledger.share_free()) < 0.01:
             log.warning("PackNet: %.2f %% of the weights are left for stage %s", 100 * left, stage.name)
         self.ledger.open(self.trunk, stage.index, self.refill)  # 1 claim: every free weight
-        fit(self, stage)  # 2 train
+        fit(self, stage, shared=self if stage.index == 0 else None)  # 2 train; the first, whatever is pruned afterwards
         share = self.share(stage)
         if share > 0:
             for name, w in self.trunk.items():  # 3 prune, per layer, among its own

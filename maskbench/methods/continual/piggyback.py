@@ -75,7 +75,7 @@ class Piggyback(Method):
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.stage = stage.index
         self.begin()
-        fit(self, stage)
+        fit(self, stage, shared=self if self.trains_backbone else None)  # whatever masks it gets
         for score in self.scores.values():
             masks.ranked(score)
         self.book.write(stage.index, self.signs())

@@ -115,12 +115,20 @@ class Lottery(Method):
                 stage,
                 order="tickets" if late else None,
                 callbacks_at_steps=([self.rewind_step], self.remember) if late else look,
+                shared=self.dense_phase(),
             )
             for name, value in self.trained().items():
                 self.first.put(name, value)
             self.book.write(0, {name: self.alive[name].bool() for name in self.sites})
         else:
             fit(self, stage, order="tickets" if late else None, begin=self.rewind_step, callbacks_at_steps=look)
+
+    def dense_phase(self) -> nn.Module | None:
+        """What the training of the dense net, before anything is pruned, reads and writes: so runs that differ in what comes
+        later have it in common. The net; with late rewinding also what is remembered on the way."""
+        if self.mask_step:
+            return None
+        return self if self.rewind_step else self.net
 
     def look(self) -> None:
         """The weights now are what the next mask is drawn by."""
