@@ -101,5 +101,10 @@ def summary(tables: Sequence[Table], pages: Mapping[str, str]) -> Sheet:
     rows = []
     for _, name, *cells in overview(tables, pages).rows:
         three = [cells[at : at + 3] for at in range(0, len(cells), 3)]
-        rows.append([name, *(f"{held}, {seeds} seeds" if seeds else held for held, seeds, _ in three)])
+        rows.append([name, *(f"{held} hold{rest(verdict)}, {seeds} seeds" if seeds else held for held, seeds, verdict in three)])
     return Sheet("", ("table", *(f"{name} (`budget={budget}`)" for budget, name in BESIDE.items())), rows)
+
+
+def rest(verdict: str) -> str:
+    """What became of the rows that do not hold, in a few words behind a comma: no row fails silently."""
+    return "" if verdict == "holds" else ", " + ", ".join(re.sub(r"(\d+) of \d+", r"\1", part.strip()) for part in verdict.split(","))

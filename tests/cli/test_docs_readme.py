@@ -100,20 +100,20 @@ def test_the_budgets_come_to_the_scoreboard_one_by_one(tmp_path: Path) -> None:
     """Each from a folder of its own: the other's half stays."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("before\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nafter\n")
-    for budget, held, seeds in (("quick", "7 of 9", 3), ("hours", "5 of 6", 2)):
-        rows = [["lottery", "lottery", held, "9 paper", str(seeds), "2 of 9 fail"]]
+    verdicts = {"quick": "2 of 9 fail, 1 of 9 undecided", "hours": "3 of 8 fail"}
+    for budget, held, seeds in (("quick", "6 of 9", 3), ("hours", "5 of 8", 2)):
+        rows = [["lottery", "lottery", held, "9 paper", str(seeds), verdicts[budget]]]
         board = Sheet(f"Scoreboard ({budget} budget)", scoreboard.HEAD, rows, legend=("a legend",))
         (tmp_path / budget).mkdir()
         (tmp_path / budget / f"{budget}.md").write_text(markdown(board) + "\n## A table\n\n| row |\n| --- |\n| lottery |\n")
         BOARD["main"](tmp_path / budget, tmp_path)
-        other = "5 of 6 | 2 | 2 of 9 fail" if budget == "hours" else "not run |  | "
-        assert (
-            f"| lottery | lottery | {other} | 7 of 9 | 3 | 2 of 9 fail |\n" in (tmp_path / "docs" / "scoreboard.md").read_text()
-        )
+        other = "5 of 8 | 2 | 3 of 8 fail" if budget == "hours" else "not run |  | "
+        line = f"| lottery | lottery | {other} | 6 of 9 | 3 | {verdicts['quick']} |\n"
+        assert line in (tmp_path / "docs" / "scoreboard.md").read_text()
     assert (tmp_path / "docs" / "scoreboard_quick.md").read_text().startswith("# Scoreboard (quick budget)")
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "old" not in readme
-    assert "| lottery | 5 of 6, 2 seeds | 7 of 9, 3 seeds |\n| maml | not run | not run |\n" in readme
+    assert "| lottery | 5 of 8 hold, 3 fail, 2 seeds | 6 of 9 hold, 2 fail, 1 undecided, 3 seeds |\n| maml | not run | not run |\n" in readme
 
 
 @pytest.mark.parametrize("name", TABLES)
