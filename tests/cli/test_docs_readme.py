@@ -20,7 +20,7 @@ from maskbench.report.writers import Sheet, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md")}
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md", "docs/data.md")}
 BOARD = runpy.run_path(str(ROOT / "scripts" / "scoreboard.py"))
 SCOREBOARD = (ROOT / "docs" / "scoreboard_quick.md").read_text()
 EXAMPLES = sorted(
