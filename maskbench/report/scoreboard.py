@@ -107,4 +107,4 @@ def summary(tables: Sequence[Table], pages: Mapping[str, str]) -> Sheet:
 
 def rest(verdict: str) -> str:
     """What became of the rows that do not hold, in a few words behind a comma: no row fails silently."""
-    return "" if verdict == "holds" else ", " + ", ".join(re.sub(r"(\d+) of \d+", r"\1", part.strip()) for part in verdict.split(","))
+    return "" if verdict == HOLDS else ", " + re.sub(r"(\d+) of \d+", r"\1", verdict)

@@ -20,7 +20,10 @@ from maskbench.report.writers import Sheet, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md", "docs/data.md")}
+PAGES = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md", "docs/data.md")
+}
 BOARD = runpy.run_path(str(ROOT / "scripts" / "scoreboard.py"))
 SCOREBOARD = (ROOT / "docs" / "scoreboard_quick.md").read_text()
 EXAMPLES = sorted(
@@ -99,7 +102,7 @@ def test_the_scoreboard_sets_the_budgets_side_by_side_and_the_readme_begins_with
 def test_the_budgets_come_to_the_scoreboard_one_by_one(tmp_path: Path) -> None:
     """Each from a folder of its own: the other's half stays."""
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text("before\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nafter\n")
+    (tmp_path / "README.md").write_text("before\n<!-- scoreboard -->\nformer\n<!-- /scoreboard -->\nafter\n")
     verdicts = {"quick": "2 of 9 fail, 1 of 9 undecided", "hours": "3 of 8 fail"}
     for budget, held, seeds in (("quick", "6 of 9", 3), ("hours", "5 of 8", 2)):
         rows = [["lottery", "lottery", held, "9 paper", str(seeds), verdicts[budget]]]
@@ -112,8 +115,9 @@ def test_the_budgets_come_to_the_scoreboard_one_by_one(tmp_path: Path) -> None:
         assert line in (tmp_path / "docs" / "scoreboard.md").read_text()
     assert (tmp_path / "docs" / "scoreboard_quick.md").read_text().startswith("# Scoreboard (quick budget)")
     readme = (tmp_path / "README.md").read_text()
-    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "old" not in readme
-    assert "| lottery | 5 of 8 hold, 3 fail, 2 seeds | 6 of 9 hold, 2 fail, 1 undecided, 3 seeds |\n| maml | not run | not run |\n" in readme
+    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "former" not in readme
+    lottery = "| lottery | 5 of 8 hold, 3 fail, 2 seeds | 6 of 9 hold, 2 fail, 1 undecided, 3 seeds |\n"
+    assert lottery + "| maml | not run | not run |\n" in readme
 
 
 @pytest.mark.parametrize("name", TABLES)
