@@ -18,7 +18,7 @@ from maskbench.backbones.mlp import MLP
 from maskbench.backbones.normed_mlp import NormedMLP
 from maskbench.common.errors import UsageError
 from maskbench.runs.assemble import Run
-from maskbench.runs.build import make
+from maskbench.runs.build import make_net
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 COUNTS = {  # (weights without biases, with)
@@ -35,7 +35,7 @@ COUNTS = {  # (weights without biases, with)
 
 
 def net_of(compose: Callable, name: str, shape: tuple[int, ...], *more: str) -> nn.Module:
-    return make(compose("method=dense", f"backbone={name}", *more).backbone, shape=shape, outputs=10)
+    return make_net(compose("method=dense", f"backbone={name}", *more).backbone, shape, 10)
 
 
 @pytest.mark.parametrize(("name", "shape"), COUNTS)
@@ -157,7 +157,7 @@ def test_the_rules_that_a_net_accepts_are_those_that_draw() -> None:
 def test_a_wrong_knob_is_refused_by_its_key(word: str, message: str, compose: Callable) -> None:
     cfg = compose("method=dense", "backbone=lenet_300_100", f"++backbone.{word}")
     with pytest.raises(UsageError, match=message):
-        make(cfg.backbone, shape=MNIST, outputs=10)
+        make_net(cfg.backbone, MNIST, 10)
 
 
 @pytest.mark.parametrize("net", [MLP, NormedMLP])

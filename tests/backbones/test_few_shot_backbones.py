@@ -14,7 +14,7 @@ from maskbench.backbones.batch_statistics import BatchStatistics, uses_batches
 from maskbench.common.errors import UsageError
 from maskbench.data.episodes.stages import Tasks
 from maskbench.methods.meta.episodic import Episodic
-from maskbench.runs.build import make
+from maskbench.runs.build import make_net
 
 COUNTS = {  # of Linear and Conv weights, 5 outputs
     ("few_shot_mlp", (1, 28, 28)): 784 * 256 + 256 * 128 + 128 * 64 + 64 * 64 + 64 * 5,
@@ -30,7 +30,7 @@ COUNTS = {  # of Linear and Conv weights, 5 outputs
 def net_of(compose: Callable, name: str, shape: tuple[int, ...], *more: str, outputs: int = 5) -> nn.Module:
     keys = OmegaConf.to_container(compose("method=maml", f"backbone={name}", *more).backbone)
     keys.pop("outputs")
-    return make(OmegaConf.create(keys), shape=shape, outputs=outputs)
+    return make_net(OmegaConf.create(keys), shape, outputs)
 
 
 @pytest.mark.parametrize(("name", "shape"), COUNTS)

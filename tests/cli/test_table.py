@@ -27,6 +27,7 @@ TINY = {
 }
 HOURS = {
     "limit": 1,
+    "differs": ["seven steps"],
     "title": "Tiny on its own data",
     "seeds": [0, 1, 2],
     "runs": {"a": ["method=supsup", "budget.steps=7"], "b": ["method=packnet", "budget.steps=7"]},

@@ -99,8 +99,8 @@ def load(base: str, root: Path, normalize: Normalize = "standard", source: str =
 
 @lru_cache(maxsize=2)
 def _load(base: str, root: Path, normalize: Normalize, source: str) -> Images:
-    scale = scaled(STANDARD[base], normalize)
     raw, origin = sources.find(base, root, source)
+    scale = scaled(STANDARD[base], normalize)
 
     def inputs(x: np.ndarray) -> Tensor:
         return to_inputs(x, scale)
