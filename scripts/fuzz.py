@@ -31,6 +31,7 @@ JUDGING = 1.0  # seconds of CPU
 OFFLINE = {"PIP_NO_INDEX": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}  # fetch nothing
 LIMIT = 60  # seconds of CPU of a run
 GROUPS = "|".join({*schema.DECLARED, *command_line.groups([identity.conf_dir()]), "hydra"})
+SENTENCE = re.compile(r"^maskbench: (.*(?:\n  .*)*)", re.MULTILINE)  # with what is indented below it, as a sweep lists its jobs
 KEY = re.compile(rf"(?<![\w.])(?:{GROUPS})[.=]|~\w|--\w")  # a key, a deletion, a flag
 
 
@@ -59,14 +60,14 @@ def judge(words: list[str], log: Path) -> tuple[str, float]:
 def refusal(status: int, text: str, words: list[str]) -> str:
     """Whether a status that is not 0, with this text on standard error, is a refusal by sentences that each name a key; what else
     it is."""
-    sentences = [line for line in text.splitlines() if line.startswith("maskbench: ")]
+    sentences = SENTENCE.findall(text)
     if "Traceback" in text or "torch was imported" in text or status == UNFORESEEN:
         return "traceback" if "Traceback" in text else "torch imported"
     if status < 0:
         return "over the limit" if -status in (signal.SIGXCPU, signal.SIGKILL) else f"signal {-status}"
     if status != 2:
         return f"status {status}"
-    if not sentences or not all(names_a_key(line.removeprefix("maskbench: "), words) for line in sentences):
+    if not sentences or not all(names_a_key(sentence, words) for sentence in sentences):
         return "no key named"
     return "refused"
 
