@@ -58,6 +58,8 @@ def test_equal_seeds_make_equal_lines_in_any_process(fuzz: ModuleType) -> None:
         (2, "maskbench: unknown key 'zzz'.", "refused"),
         (2, "maskbench: something is wrong.", "no key named"),
         (2, "maskbench: seed=x must be whole.\nmaskbench: something else.", "no key named"),
+        (2, "maskbench: seed=x is wrong\nmaskbench: 1 job of the sweep failed:\n  -m seed=x: seed=x is wrong", "refused"),
+        (2, "maskbench: seed=x is wrong\nmaskbench: 1 job of the sweep failed:\nnothing", "no key named"),
         (2, "", "no key named"),
         (1, "maskbench: TypeError: seed= (traceback in maskbench.log)", "status 1"),
         (2, "Traceback (most recent call last):", "traceback"),
