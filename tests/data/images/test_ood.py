@@ -118,10 +118,22 @@ def test_a_set_that_holds_a_known_image_is_refused(monkeypatch, part):
     one_sentence(error)
 
 
-def tainted(known):
-    """Another set, whose last test image is one of the known."""
+def test_one_known_image_in_a_thousand_is_left_out(monkeypatch, caplog):
+    known = (load("synthetic", "nowhere").train_x, load("synthetic", "nowhere").test_x)
+    keys = {"base": "synthetic", "known": known, "most": 2000, "seed": 0, "source": "auto", "root": "nowhere"}
+    keys |= {"inputs": lambda x: images.to_inputs(x, images.STANDARD["synthetic"])}
+    monkeypatch.setattr(ood.sources, "find", lambda *_: tainted(sets.synthetic().test_x, times=3))
+    with caplog.at_level("INFO", "maskbench"):
+        splits, _ = ood.unknown(["synthetic_other"], **keys)
+    x, y = splits["synthetic_other"].tensors()
+    assert len(x) == len(y) == 1500 and not any(torch.equal(image, known[1][7]) for image in x)
+    assert "without 1 of its 1,501 images" in caplog.text
+
+
+def tainted(known, times=1):
+    """Another set, whose last test image is one of the known; the others so many times."""
     raw = sets.synthetic(*sets.SYNTHETIC["synthetic_other"])
-    return raw._replace(test_x=np.concatenate([raw.test_x, known[7:8]])), Origin("synthetic_other", "synthetic")
+    return raw._replace(test_x=np.concatenate([raw.test_x] * times + [known[7:8]])), Origin("synthetic_other", "synthetic")
 
 
 def test_missing_files_say_how_to_go_without(tmp_path, monkeypatch):
