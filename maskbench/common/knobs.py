@@ -124,6 +124,7 @@ HANDED_OVER = {  # by the program, whatever a config says
     "data": {"root", "seed"},
     "task": {"method", "stages", "fit", "journal"},
     "optimizer": {"params"},
+    "schedule": {"step", "total"},
     "loss": {"outputs", "targets"},
     "logger": {"run_dir", "run_id", "name", "group", "job_type", "config"},
 }

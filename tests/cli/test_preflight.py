@@ -112,6 +112,7 @@ BAD = {
     "~budget.steps": "set budget.steps=VALUE instead",
     "~data.val": "data.val is missing: a whole number",
     "~method.name": "method.name is missing",
+    "schedule=halfway ~schedule.factor": "schedule.factor is missing: a number",
     "=3": "'=3' has no key: write KEY=3.",
     "logger=csv +logger.foo=1": "unknown key 'logger.foo'. It takes none",
     "logger=[wandb,csv] +logger.foo=1": "unknown key 'logger.foo'.",
