@@ -1,4 +1,5 @@
-"""Lightning's keys that would change what is computed, or how long, past the keys that a run's identity is made of."""
+"""Lightning's keys that would change what is computed, or how long, past the keys that a run's identity is made of; and those
+that must be there."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,11 +19,15 @@ REFUSED = {
         ("enable_progress_bar", "enable_model_summary", "log_every_n_steps"), "loop.progress and loop.log_every do it"
     ),
 }
+NEEDED = {"accelerator": "cpu, gpu, auto or another of Lightning's", "devices": "how many, their numbers, or auto"}
 
 
 def mistake(trainer: Mapping[str, Any]) -> str | None:
-    """One sentence on the first key that is refused; null is none."""
+    """One sentence on the first key that is refused, or missing; null is none."""
     for name, reason in REFUSED.items():
         if trainer.get(name) is not None:
             return f"trainer.{name}={trainer[name]} is not taken: {reason}; leave it out."
+    for name, what in NEEDED.items():
+        if name not in trainer:
+            return f"trainer.{name} is missing: {what}."
     return None

@@ -162,7 +162,7 @@ def fits(value: object, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, Real) and not isinstance(value, bool)
+        return isinstance(value, Real) and not isinstance(value, bool) and value == value  # nan is no number
     if kind is Made:
         return not isinstance(value, str | Integral | Real | Mapping | Sequence | None)
     return isinstance(value, str) if kind is str else True  # a class of our own: an object that the program makes

@@ -18,6 +18,7 @@ from maskbench.data.images.rotated import Rotate
 from maskbench.data.images.scale import Normalize, Scale
 from maskbench.data.images.split import narrow
 from maskbench.data.images.whole_sets import STANDARD, Images, Splits, divide, load, scaled, stage_of
+from maskbench.data.sources.sets import require
 from maskbench.data.stage import Stage, View
 
 
@@ -70,6 +71,7 @@ def pair(
     images = load(base, root, normalize, source)
     other, view = images, None
     if target_base not in (None, base):
+        require(target_base, "data.target_base")
         other = load(target_base, root, "unit", source)
         view = Rescale(scaled(STANDARD[base], normalize)) if normalize != "unit" else None
         images = replace(images, origin=images.origin.beside(other.origin))

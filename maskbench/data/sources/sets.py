@@ -141,10 +141,20 @@ def known(name: str) -> Spec:
         UsageError: there is no such set; names those there are.
     """
     if name not in SETS:
-        choices = [*SETS, *SYNTHETIC]
-        hint = did_you_mean(str(name), choices)
-        raise UsageError(f"There is no data set '{name}': take one of {', '.join(choices)}.{hint}")
+        require(name)
     return SETS[name]
+
+
+def require(name: str, key: str = "data.base") -> None:
+    """Hold a key's value to the sets that there are, known ones and synthetic ones.
+
+    Raises:
+        UsageError: there is no such set; names those there are.
+    """
+    choices = [*SETS, *SYNTHETIC]
+    if name not in choices:
+        hint = did_you_mean(str(name), choices)
+        raise UsageError(f"{key}: there is no data set '{name}': take one of {', '.join(choices)}.{hint}")
 
 
 SETS = {

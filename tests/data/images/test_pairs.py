@@ -56,7 +56,7 @@ def test_the_same_images_turned_ask_for_the_same() -> None:
 def test_another_data_set_is_seen_on_the_sources_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     """The target's own mean and deviation play no part."""
     monkeypatch.setattr(pairs, "load", lambda base, *how: load("synthetic", *how))
-    _, target = pair(target_base="other")
+    _, target = pair(target_base="synthetic_other")
     x, _ = target.train.tensors(first=3)
     own = load("synthetic", "nowhere", "unit").train_x[target.train.rows[:3]]
     scale = STANDARD["synthetic"]
@@ -81,3 +81,8 @@ def test_a_source_needs_as_many_outputs_as_the_target() -> None:
 def test_images_of_other_shapes_make_no_pair() -> None:
     with pytest.raises(UsageError, match="target_base=synthetic_cifar10"):
         pair(target_base="synthetic_cifar10")
+
+
+def test_a_target_that_is_no_data_set_is_refused_by_its_key() -> None:
+    with pytest.raises(UsageError, match="data.target_base: there is no data set 'nothing'"):
+        pair(target_base="nothing")
