@@ -61,7 +61,7 @@ def test_another_data_set_is_seen_on_the_sources_scale(monkeypatch: pytest.Monke
     own = load("synthetic", "nowhere", "unit").train_x[target.train.rows[:3]]
     scale = STANDARD["synthetic"]
     assert torch.allclose(x, (own - scale.mean[0]) / scale.deviation[0], atol=1e-6)
-    assert target.classes[0] == "other 0"
+    assert target.classes[0] == "synthetic_other 0"
 
 
 @pytest.mark.parametrize(
