@@ -141,6 +141,21 @@ def test_a_target_of_other_classes_gets_a_head_of_its_own(build: Callable) -> No
     assert bench.method.penalty(target).item() == before, "a fresh head is not penalised"
 
 
+def test_a_head_of_several_matrices_is_fresh_as_a_whole(build: Callable) -> None:
+    words = ("method=pac_net", "data=digits_split", *IMAGES, "backbone=lenet_300_100", "backbone.widths=[12]")
+    bench = build(*words, "+backbone.redundancy=2")
+    bench.go()
+    source, target = bench.stages
+    names = [name for name in bench.method.masked_weights() if name.startswith("head.")]
+    assert len(names) == 2
+    theirs, own = (bench.method.effective_weights(None, stage) for stage in (source, target))
+    assert all(own[name] is bench.method.net.get_parameter(name) and own[name] is not theirs[name] for name in names)
+    before = bench.method.penalty(target).item()
+    for name in names:
+        bench.method.net.get_parameter(name).data.add_(1)
+    assert bench.method.penalty(target).item() == before
+
+
 @pytest.mark.parametrize("bias, moved", [("freeze", False), ("free", True)])
 def test_biases_follow_their_policy(build: Callable, bias: str, moved: bool) -> None:
     bench = build(*TINY, f"method.bias={bias}").go()
