@@ -7,6 +7,11 @@ from torch import Tensor, nn
 from maskbench.masks.stores import TensorStore
 
 
+def in_head(name: str) -> bool:
+    """Whether a tensor is the output layer's, by its name in the net."""
+    return name.startswith("head.")
+
+
 class PrivateHeads(nn.Module):
     """An output layer of its own for each stage, which stands in for the backbone's `head`.
 

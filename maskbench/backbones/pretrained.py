@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from maskbench.backbones.per_stage import in_head
 from maskbench.common import given
 from maskbench.common.errors import UsageError
 
@@ -136,10 +137,6 @@ def match(net: nn.Module, tensors: Mapping[str, Tensor]) -> Match:
         taken[ours], by[ours] = tensor, name
     lacking = [name for name, value in own.items() if not in_head(name) and not _has(taken, name, value)]
     return Match(taken, [name for name in lacking if not name.endswith(COUNTER)], unexpected, foreign, left)
-
-
-def in_head(name: str) -> bool:
-    return name.startswith("head.")
 
 
 def _stripped(name: str, own: Mapping[str, Tensor]) -> tuple[str, bool]:

@@ -68,10 +68,11 @@ def pair(
     Raises:
         UsageError: the two do not fit each other, or classes are none of the data set.
     """
+    if target_base not in (None, base):
+        require(target_base, "data.target_base")
     images = load(base, root, normalize, source)
     other, view = images, None
     if target_base not in (None, base):
-        require(target_base, "data.target_base")
         other = load(target_base, root, "unit", source)
         view = Rescale(scaled(STANDARD[base], normalize)) if normalize != "unit" else None
         images = replace(images, origin=images.origin.beside(other.origin))

@@ -140,8 +140,7 @@ def known(name: str) -> Spec:
     Raises:
         UsageError: there is no such set; names those there are.
     """
-    if name not in SETS:
-        require(name)
+    require(name)
     return SETS[name]
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self, final
 from torch import Tensor, nn
 
 from maskbench.backbones.norm import freeze_batchnorm
-from maskbench.backbones.per_stage import NormStatistics, PrivateHeads
+from maskbench.backbones.per_stage import NormStatistics, PrivateHeads, in_head
 from maskbench.common.knobs import NonNegative
 from maskbench.data.stage import Stage
 from maskbench.training.method import Method
@@ -62,7 +62,7 @@ class Heads(Method):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.heads.of(self.stage).values()
         if not self.frozen:
-            yield from (p for name, p in self.net.named_parameters() if not name.startswith("head."))
+            yield from (p for name, p in self.net.named_parameters() if not in_head(name))
 
     @property
     def frozen(self) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from maskbench import masks
 from maskbench.backbones import pretrained
 from maskbench.backbones.norm import freeze_batchnorm
-from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.backbones.per_stage import PrivateHeads, in_head
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import NonNegative, Positive, Weights
 from maskbench.data.stage import Stage
@@ -94,7 +94,7 @@ class Piggyback(Method):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.heads.of(self.stage).values()
         if self.trains_backbone:
-            yield from (p for name, p in self.net.named_parameters() if not (self.private and name.startswith("head.")))
+            yield from (p for name, p in self.net.named_parameters() if not (self.private and in_head(name)))
         else:
             yield from self.scores.values()
 

@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from maskbench.backbones.features import layers, tapped
 from maskbench.backbones.norm import freeze_batchnorm
+from maskbench.backbones.per_stage import in_head
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, NonNegative
 from maskbench.data.stage import Stage
@@ -119,7 +120,7 @@ class FineTuning(Method):
         if self.l2:
             terms.append(self.l2 * penalties.l2(self.trainable_parameters()))
         if self.l2_sp:
-            known = [name for name, _ in self.net.named_parameters() if not (self.fresh(stage) and name.startswith("head."))]
+            known = [name for name, _ in self.net.named_parameters() if not (self.fresh(stage) and in_head(name))]
             pairs = [[module.get_parameter(name) for name in known] for module in (self.net, self.source)]
             terms.append(self.l2_sp * penalties.l2_sp(*pairs))
         if self.head_l2 and self.fresh(stage):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from maskbench import masks
 from maskbench.backbones.norm import BATCH_NORMS, freeze_batchnorm
+from maskbench.backbones.per_stage import in_head
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import NonNegative, Share, mistake
 from maskbench.data.stage import Stage
@@ -32,7 +33,6 @@ STEPS = {  # knobs of the three steps, a mapping each
     "allocate": {"share": NonNegative},
     "calibrate": {"lam": NonNegative, "reset": Literal["zero", "keep"]},
 }
-HEAD = "head."  # how the names of the last layer's tensors begin
 
 
 @final
@@ -130,7 +130,7 @@ class PacNet(Method):
             return {}
         tensors = self.ledger.finished(stage.index) if self.has_learned(stage) else self.ledger.present(self.trunk)
         if self.fresh(stage):
-            tensors |= {name: weight for name, weight in self.trunk.items() if name.startswith(HEAD)}
+            tensors |= {name: weight for name, weight in self.trunk.items() if in_head(name)}
         return tensors
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
@@ -138,7 +138,7 @@ class PacNet(Method):
 
     def penalty(self, stage: Stage) -> Tensor:
         """lam * sum (1 - m) w^2: of the weights that are the target's, not of what the source keeps nor of a fresh head."""
-        names = [name for name in self.trunk if not (name.startswith(HEAD) and self.fresh(stage))]
+        names = [name for name in self.trunk if not (in_head(name) and self.fresh(stage))]
         return self.lam * penalties.l2(self.ledger.alive[name] * self.trunk[name] for name in names)
 
     def fresh(self, stage: Stage) -> bool:
@@ -148,7 +148,7 @@ class PacNet(Method):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         for name, p in self.net.named_parameters():
             free = self.bn == "train" if name in self.norms else self.bias == "free"
-            head = self.own_head and name.startswith(HEAD)
+            head = self.own_head and in_head(name)
             if self.stage == 0 or name in self.trunk or head or free:
                 yield p
 
