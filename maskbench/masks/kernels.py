@@ -1,0 +1,187 @@
+"""Products with a masked matrix that cost what its mask keeps: the kept values and their places, instead of w * m.
+
+`Pattern` is where the ones of a mask lie, by rows and by columns; with a vector of kept values it is a matrix in compressed
+rows (CSR). `linear` is torch's `linear` with such a weight, and its gradient is taken at the kept places alone. `SparseWeight`
+lets any module compute so: it stands in for the weight [outputs, inputs], `torch.nn.functional.linear` takes it by its kept
+values, and every other function sees the dense matrix.
+
+Sums run over examples side by side, so the work lies as [features, batch]. torch's `embedding_bag` with weights of its own is
+such a product (2 to 3 times as fast on a CPU as `torch.sparse.mm`), `torch.sparse.sampled_addmm` the weights' gradient.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
+from torch.nn.functional import linear as torch_linear
+from torch.utils._pytree import tree_map
+
+TYPES = (torch.float32, torch.float64)
+OVERHEAD, PER_ONE = 25_000, 4  # of a step by kept values, in entries of a dense one: measured, see `pays`
+
+
+def pays(shape: Sequence[int], count: int) -> bool:
+    """Whether a training step of a Linear layer [outputs, inputs] is cheaper by its `count` kept values than as w * m.
+
+    A rule of shape and count alone, so that equal commands give equal bits: fitted to measured steps of one thread at batch
+    60 (product, both gradients, fused Adam). Large matrices gain below a quarter, those under 25,000 weights never.
+    """
+    return OVERHEAD + PER_ONE * count <= shape[0] * shape[1]
+
+
+class Pattern:
+    """Where the ones of a mask lie. It never changes, so copies of what holds it share it.
+
+    Args:
+        mask: bool [outputs, inputs]; it may have empty rows, full rows, or no ones at all.
+
+    Attributes:
+        flat: places of the ones in the flattened mask, int64 [count], ascending: the order of the kept values.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        mask = mask.detach()
+        self.shape = tuple(mask.shape)
+        self.flat = mask.flatten().nonzero().squeeze(1)
+        row, column = self.flat // self.shape[1], self.flat % self.shape[1]
+        self.column, self.starts = column.int(), starts(mask.sum(1))
+        order = (column * self.shape[0] + row).argsort()  # the kept values column by column
+        self.order, self.row, self.column_starts = order.int(), row[order].int(), starts(mask.sum(0))
+        self._sampler: dict[torch.dtype, Tensor] = {}
+
+    def __deepcopy__(self, memo: dict) -> "Pattern":
+        return self
+
+    @property
+    def count(self) -> int:
+        """How many ones there are."""
+        return len(self.flat)
+
+    def to(self, device: torch.device) -> "Pattern":
+        """Itself, or its copy on another device."""
+        if self.flat.device == device:
+            return self
+        mask = torch.zeros(self.shape, dtype=torch.bool)
+        mask.view(-1)[self.flat.cpu()] = True
+        return Pattern(mask.to(device))
+
+    def gather(self, matrix: Tensor) -> Tensor:
+        """The kept entries [count] of a dense matrix [outputs, inputs]."""
+        return matrix.flatten().index_select(0, self.flat)
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """The dense matrix [outputs, inputs] of kept values [count], exactly 0 elsewhere; differentiable."""
+        return values.new_zeros(self.shape[0] * self.shape[1]).scatter(0, self.flat, values).view(self.shape)
+
+    def product(self, values: Tensor, x: Tensor) -> Tensor:
+        """(w * m) x, of x [inputs, batch]: [outputs, batch]. No autograd."""
+        return summed(x, self.column, self.starts, values)
+
+    def transposed_product(self, values: Tensor, g: Tensor) -> Tensor:
+        """(w * m)^T g, of g [outputs, batch]: [inputs, batch]. No autograd."""
+        return summed(g, self.row, self.column_starts, values.detach().index_select(0, self.order))
+
+    def sampled(self, g: Tensor, x: Tensor) -> Tensor:
+        """The kept entries [count] of g x^T, of g [outputs, batch] and x [inputs, batch]; nothing else of it is computed."""
+        if not self.count:
+            return g.new_zeros(0)
+        return torch.sparse.sampled_addmm(self.sampler(g.dtype), g, x.t(), beta=0.0).values()
+
+    def sampler(self, dtype: torch.dtype) -> Tensor:
+        """A matrix in compressed rows with these places."""
+        if dtype not in self._sampler:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch says once a process that this layout is new
+                zeros = torch.zeros(self.count, dtype=dtype)
+                self._sampler[dtype] = torch.sparse_csr_tensor(self.starts, self.column, zeros, self.shape)
+        return self._sampler[dtype]
+
+
+def starts(counts: Tensor) -> Tensor:
+    """Where each row's entries begin, and the end of the last: int32 [rows + 1]."""
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+
+
+def summed(rows: Tensor, places: Tensor, begins: Tensor, factors: Tensor) -> Tensor:
+    """Sums of chosen rows times their factors, one for each stretch of `places`."""
+    return embedding_bag(places, rows, begins, mode="sum", per_sample_weights=factors.detach(), include_last_offset=True)
+
+
+class SparseLinear(torch.autograd.Function):
+    """x [batch, inputs], kept values [count], bias [outputs] or None -> x (w * m)^T + bias [batch, outputs].
+
+    The result lies feature by feature in memory, as the next such layer wants it. No second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
+        side = x.detach().t().contiguous()
+        y = pattern.product(values, side)
+        if bias is not None:
+            y += bias[:, None]
+        ctx.save_for_backward(side, values)
+        ctx.pattern = pattern
+        return y.t()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        side, values = ctx.saved_tensors
+        wants, pattern, g = ctx.needs_input_grad, ctx.pattern, g.t().contiguous()
+        return (
+            pattern.transposed_product(values, g).t() if wants[0] else None,
+            pattern.sampled(g, side) if wants[1] else None,
+            g.sum(1) if wants[2] else None,
+            None,
+        )
+
+
+def linear(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
+    """torch's `linear` [..., inputs] -> [..., outputs] with the weight that has `values` [count] where `pattern` says.
+
+    Off the CPU, under autocast and in half precision the product is the dense one of the scattered values.
+    """
+    plain = x.device.type == "cpu" and x.dtype == values.dtype in TYPES and not torch.is_autocast_enabled("cpu")
+    if not plain:
+        return torch_linear(x, pattern.scatter(values), bias)
+    y = SparseLinear.apply(x.reshape(-1, x.shape[-1]), values, bias, pattern)
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], -1)
+
+
+class SparseWeight(Tensor):
+    """What stands in for a weight [outputs, inputs] of which only kept values are stored.
+
+    `torch.nn.functional.linear` computes with these; to every other function it is the dense matrix, made anew at each use.
+    """
+
+    kept: Tensor
+    pattern: Pattern
+
+    @staticmethod
+    def __new__(cls, values: Tensor, pattern: Pattern) -> "SparseWeight":
+        made = values.detach().new_empty(1).expand(pattern.shape).as_subclass(cls)
+        made.kept, made.pattern = values, pattern
+        return made
+
+    @classmethod
+    def __torch_function__(cls, func: Callable, types: Sequence[type], args: Sequence = (), kwargs: Mapping | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch_linear:
+            x, weight, bias = bound(*args, **kwargs)
+            if isinstance(weight, cls) and not isinstance(x, cls):
+                return linear(x, weight.kept, bias, weight.pattern)
+        args, kwargs = tree_map(lambda value: value.dense() if isinstance(value, cls) else value, (tuple(args), dict(kwargs)))
+        return func(*args, **kwargs)
+
+    def dense(self) -> Tensor:
+        """The matrix itself, 0 where nothing is kept."""
+        return self.pattern.scatter(self.kept)
+
+
+def bound(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The arguments of `linear` in their order."""
+    return input, weight, bias
