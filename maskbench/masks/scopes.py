@@ -10,7 +10,7 @@
 Weights are [outputs, inputs, *kernel]. Counts are of weights, under `unit` of units; by layer, under `global` of the name "".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from math import prod
@@ -55,10 +55,13 @@ def share(scope: str, keep: float | None, usual: float) -> float:
     return float(follows)
 
 
-def counts(shapes: Shapes, scope: str, keep: float, distribution: str = "erk") -> dict[str, int]:
+def counts(
+    shapes: Shapes, scope: str, keep: float, distribution: str = "erk", whole: Collection[str] | None = None
+) -> dict[str, int]:
     """How many stay when `keep` does: ceil(keep * n) of the weights of the net, of a row, or of a layer's units.
 
-    The distribution counts under `layer` alone.
+    Args:
+        distribution: under `layer`. whole: under `unit`, the layers whose units all stay (units.py); None: the last one.
 
     Raises:
         UsageError: `keep` is not the N/M of the scope; M does not divide a layer's inputs; there are fewer ones than layers.
@@ -79,8 +82,8 @@ def counts(shapes: Shapes, scope: str, keep: float, distribution: str = "erk") -
     if scope == "row":
         return {name: shape[0] * kept_count(keep, prod(shape[1:])) for name, shape in shapes.items()}
     if by_unit(scope):
-        *_, last = shapes
-        return {name: shape[0] if name == last else kept_count(keep, shape[0]) for name, shape in shapes.items()}
+        whole = list(shapes)[-1:] if whole is None else whole
+        return {name: shape[0] if name in whole else kept_count(keep, shape[0]) for name, shape in shapes.items()}
     return layer_counts(shapes, keep, distribution)
 
 
