@@ -2,7 +2,7 @@
 
 Between `compact` and `expand` the optimiser moves a vector of kept values for each chosen weight instead of the weight, and
 forward and backward pass cost what is kept. Both ways weights and moments are carried over exactly, so what moves a mask, or
-reads the net, works on the net itself in between: `whole` expands and compacts again around it.
+reads the net, works on the net itself in between.
 """
 
 from collections.abc import Iterator, Mapping
@@ -86,13 +86,6 @@ class Kernel(nn.Module):
             if optimizer is not None:
                 exchange(optimizer, values, net.get_parameter(name), pattern.scatter)
         self.patterns = {}
-
-    @contextmanager
-    def whole(self, net: nn.Module, masks: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Iterator[None]:
-        """Inside, the net's own weights are what trains; behind it those are compact for which the masks, as they are then, pay."""
-        self.expand(net, optimizer)
-        yield
-        self.compact(net, masks, optimizer)
 
     @contextmanager
     def compacted(self, net: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:

@@ -5,16 +5,22 @@ y = f(x; w * m). A dead weight (mask 0) is exactly 0 in the net, and so is all t
 then, is the net itself: w * m only keeps gradients away from the dead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from maskbench import masks
+from maskbench.masks import scopes
 from maskbench.masks.scopes import by_unit
 from maskbench.masks.stores import TensorStore
 from maskbench.masks.units import units
+from maskbench.methods.prune.kernel import Choice, Kernel
 from maskbench.training.optimizers import moments
+
+KEEP = 0.05  # of the weights, where neither method.keep nor a scope says how many stay
 
 
 class SparseNet(nn.Module):
@@ -27,15 +33,16 @@ class SparseNet(nn.Module):
         net: the backbone, as training is to start from it.
         dense: modules without masks (`[head]`).
         scope: under `unit` and `unit_l1` masks hold whole units: the bias, gain and shift of a dead one are 0 with its weights.
+        kernel: how masked Linear layers are computed while masks stand still (kernel.py).
 
     Raises:
         UsageError: the net has no maskable weight, no module of a name in `dense`, or units that cannot go alone.
     """
 
-    def __init__(self, net: nn.Module, dense: Iterable[str] = (), scope: str = "") -> None:
+    def __init__(self, net: nn.Module, dense: Iterable[str] = (), scope: str = "", kernel: Choice = "dense") -> None:
         super().__init__()
         self.sites = masks.sites(net, skip=dense)
-        self.alive, self.start = TensorStore(), TensorStore()
+        self.alive, self.start, self.kernel = TensorStore(), TensorStore(), Kernel(kernel)
         self.units = units(net, self.sites) if by_unit(scope) else None
         self.follow = self.units.follow if self.units else None  # of a unit scope: as scopes.best takes it
         vectors = (
@@ -87,7 +94,29 @@ class SparseNet(nn.Module):
 
     def effective_weights(self, net: nn.Module) -> dict[str, Tensor]:
         """w * m: what stands in for the net's own weights, and for the vectors of whole units."""
-        return {name: net.get_parameter(name) * self.alive[name] for name in self.alive.names()}
+        compact = self.kernel.effective_weights(net)
+        return compact | {name: net.get_parameter(name) * self.alive[name] for name in self.alive.names() if name not in compact}
+
+    # ---- training by the kept values alone
+
+    def trainable_parameters(self, net: nn.Module) -> Iterator[nn.Parameter]:
+        """As `Method.trainable_parameters`: all of the net's, and of a layer that is compact now its kept values."""
+        return self.kernel.trainable_parameters(net)
+
+    def compact(self, net: nn.Module) -> AbstractContextManager:
+        """Around a phase of training: inside, layers that are cheaper so train their kept values alone."""
+        return self.kernel.compacted(net, self.kept())
+
+    @contextmanager
+    def whole(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """Around what reads the net or moves masks in a hook: inside, the net's own weights are what the optimiser moves."""
+        self.kernel.expand(net, optimizer)
+        yield
+        self.kernel.compact(net, self.kept(), optimizer)
+
+    def fingerprints(self, net: nn.Module) -> dict[str, Any]:
+        """As `Method.fingerprints`: by which kernel each layer trains under the present masks."""
+        return self.kernel.fingerprints(net, self.kept())
 
     # ---- where training starts
 
@@ -123,3 +152,15 @@ class SparseNet(nn.Module):
         dead = sum(int((~self[name]).sum()) * self.alive[name].element_size() for name in self.alive.names())
         bits = sum(masks.packed_bytes(self.alive[name]) for name in self.sites)
         return {"shared": sum(p.numel() * p.element_size() for p in net.parameters()) - dead, "stage": bits}
+
+
+def drawn(sparse: SparseNet, keep: float | None, distribution: str, scope: str) -> dict[str, Tensor]:
+    """Random masks of the counts that keep, distribution and scope give.
+
+    Raises:
+        UsageError: there are none for this net: fewer ones than layers, M does not divide a layer's inputs.
+    """
+    shapes = sparse.shapes()
+    counts = scopes.counts(shapes, scope, scopes.share(scope, keep, KEEP), distribution)
+    lots = {name: torch.rand(shape) for name, shape in shapes.items()}
+    return scopes.best(lots, sparse.kept(), scope, counts, sparse.follow)
