@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from maskbench.masks.sites import LAYERS, patterns, weights
+from maskbench.masks.places import TRACED, traceable
+from maskbench.masks.sites import weights
 
-TRACED = (*LAYERS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 INPUTS = "inputs"
 
 
@@ -77,7 +77,7 @@ def connectivity(net: nn.Module, masks: Mapping[str, Tensor], shape: tuple[int, 
         None of a net with other matrices than those of Linear and Conv layers (attention, recurrence), where a weight is
         on no single path.
     """
-    if any(patterns(module) and not isinstance(module, TRACED) for module in net.modules()):
+    if not traceable(net):
         return None
     twin = copy.deepcopy(net).float().eval()
     names = {id(w): name for name, w in twin.named_parameters()}

@@ -10,6 +10,8 @@ from torch import Tensor
 from maskbench.data.stage import Stage
 from maskbench.masks import maskable
 from maskbench.masks.connectivity import Connectivity, connectivity
+from maskbench.masks.places import positions
+from maskbench.tasks.contracts import Costs
 from maskbench.tasks.metrics import accounting
 from maskbench.training.method import Method
 
@@ -27,7 +29,7 @@ def of(method: Method, stage: Stage, fit: Callable, steps: int) -> dict[str, Any
     shapes = {name: tuple(method.net.get_parameter(name).shape) for name in maskable(method.net)}
     if not shapes:
         return {}
-    places = accounting.positions(method.net, stage.shape)
+    places = positions(method.net, stage.shape)
     parameters = sum(p.numel() for p in method.net.parameters())
     numbers = accounting.savings(shapes, parameters, places, {name: int(m.sum()) for name, m in kept.items()})
     numbers["training_cost"] = training_cost(method, kept, numbers, fit.length(len(stage.train), 1.0), steps)
@@ -59,11 +61,13 @@ def connected(found: Connectivity) -> dict[str, Any]:
 def training_cost(
     method: Method, kept: Mapping[str, Tensor], numbers: Mapping[str, float | None], budget: int, steps: int
 ) -> float | None:
-    """In trainings of the dense net of one budget; a method that changes its masks on the way says it itself (contracts.py)."""
+    """In trainings of the dense net of one budget; a method that changes its masks on the way says it itself."""
+    if "training_cost" in (told := method.extra_metrics()):
+        return told["training_cost"]
     if numbers["macs_sparse"] is None:
         return None
     share = numbers["macs_sparse"] / numbers["macs_dense"]
-    if hasattr(method, "training_cost"):
+    if isinstance(method, Costs):
         return method.training_cost(share, budget)
     moving = {id(p) for p in method.trainable_parameters()}
     fixed = all(id(method.net.get_parameter(name)) in moving for name in kept)

@@ -6,46 +6,8 @@ Biases, norms and activations are not counted, and neither are clocks: a speed-u
 neural network pruning?" (arXiv 2003.03033), whose code counts non-zero values and pads all convolutions alike.
 """
 
-import copy
 from collections.abc import Mapping
 from math import prod
-
-import torch
-from torch import Tensor, nn
-
-from maskbench.masks.connectivity import TRACED
-from maskbench.masks.sites import maskable, patterns, weights
-
-
-def positions(net: nn.Module, shape: tuple[int, ...]) -> dict[str, int] | None:
-    """How often one example uses each entry of a matrix weight, by its name; the net stays as it is.
-
-    It is 1 in a matrix, and the places of its output in a convolution (of its input, where that is transposed). A layer
-    that is called several times, or whose weight others share, counts each time; one that is never called counts 0.
-
-    Args:
-        net: any module from inputs [batch, *shape]. shape: of one input.
-
-    Returns:
-        None of a net with other matrices than those of Linear and Conv layers (attention, recurrence).
-    """
-    if any(patterns(module) and not isinstance(module, TRACED) for module in net.modules()):
-        return None
-    twin = copy.deepcopy(net).to("meta").eval()
-    names = {id(w): name for name, w in twin.named_parameters()}
-    places = dict.fromkeys(maskable(twin), 0)
-
-    def count(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-        into = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-        for _, w in weights(layer):
-            places[names[id(w)]] += (args[0] if into else out).numel() // w.shape[0]
-
-    for module in twin.modules():
-        if isinstance(module, TRACED):
-            module.register_forward_hook(count)
-    with torch.no_grad(), torch.device("meta"):
-        twin(torch.ones(1, *shape))
-    return places
 
 
 def savings(
@@ -58,7 +20,8 @@ def savings(
 
     Args:
         shapes: of all matrix weights. parameters: how many the net has, biases and norms included.
-        places: as `positions` gives them. kept: how many weights each mask keeps; weights without a mask all stay.
+        places: how often an example uses each (masks/places.py). kept: how many weights each mask keeps; weights without a
+            mask all stay.
     """
     sizes = {name: prod(shape) for name, shape in shapes.items()}
     total, ones = sum(sizes[name] for name in kept), sum(kept.values())

@@ -11,6 +11,7 @@ from maskbench.backbones.conv import ConvK, LeNet5
 from maskbench.backbones.mlp import MLP
 from maskbench.backbones.redundant import Redundant
 from maskbench.backbones.resnet import ResNet
+from maskbench.masks.places import positions
 from maskbench.tasks.metrics import accounting
 
 IMAGE = (1, 28, 28)
@@ -23,7 +24,7 @@ NETS = {
 
 def saved(net: nn.Module, kept: dict[str, int]) -> dict[str, float | None]:
     shapes = {name: tuple(net.get_parameter(name).shape) for name in masks.maskable(net)}
-    return accounting.savings(shapes, sum(p.numel() for p in net.parameters()), accounting.positions(net, IMAGE), kept)
+    return accounting.savings(shapes, sum(p.numel() for p in net.parameters()), positions(net, IMAGE), kept)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -56,7 +57,7 @@ def test_what_is_not_masked_stays_whole_and_nothing_left_is_undefined() -> None:
 def test_a_convolution_counts_its_places() -> None:
     """Residual nets: every place of a convolution's output, strides and shortcuts included; against sums by hand."""
     net = ResNet((3, 32, 32), 10, base=16, blocks=[3, 3, 3], shortcut="pad")
-    places = accounting.positions(net, (3, 32, 32))
+    places = positions(net, (3, 32, 32))
     macs = sum(net.get_parameter(name).numel() * places[name] for name in places)
     block = [6 * 9 * 16 * 16 * 32 * 32, 9 * 32 * (16 + 5 * 32) * 16 * 16, 9 * 64 * (32 + 5 * 64) * 8 * 8]
     assert macs == 9 * 3 * 16 * 32 * 32 + sum(block) + 640 == 40_551_040
@@ -65,13 +66,13 @@ def test_a_convolution_counts_its_places() -> None:
 
 def test_other_layers() -> None:
     up = nn.Sequential(nn.ConvTranspose2d(3, 5, 2, stride=2), nn.Conv2d(5, 4, 3, groups=1), nn.Flatten(), nn.Linear(4 * 36, 2))
-    assert list(accounting.positions(up, (3, 4, 4)).values()) == [16, 36, 1]
+    assert list(positions(up, (3, 4, 4)).values()) == [16, 36, 1]
     twice = nn.Linear(4, 4)
-    assert list(accounting.positions(nn.Sequential(twice, nn.ReLU(), twice), (4,)).values()) == [2]
-    rows = accounting.positions(nn.Linear(4, 3), (7, 4))  # a layer over a sequence of 7
+    assert list(positions(nn.Sequential(twice, nn.ReLU(), twice), (4,)).values()) == [2]
+    rows = positions(nn.Linear(4, 3), (7, 4))  # a layer over a sequence of 7
     assert list(rows.values()) == [7]
-    assert set(accounting.positions(Redundant(6, 3, True, 2, True), (6,)).values()) == {1}
-    assert accounting.positions(nn.LSTM(4, 3), (7, 4)) is None
+    assert set(positions(Redundant(6, 3, True, 2, True), (6,)).values()) == {1}
+    assert positions(nn.LSTM(4, 3), (7, 4)) is None
     assert accounting.savings({"w": (3, 4)}, 12, None, {"w": 6})["speedup_theoretical"] is None
 
 
@@ -82,6 +83,6 @@ def test_the_cost_of_a_step() -> None:
 
 def test_positions_hold_for_inputs_of_the_nets() -> None:
     net = NETS["conv6"][0]()
-    places = accounting.positions(net, IMAGE)
+    places = positions(net, IMAGE)
     assert list(places.values()) == [784, 784, 196, 196, 49, 49, 1, 1, 1]
     assert prod(net(torch.zeros(1, *IMAGE)).shape) == 10
