@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from maskbench import masks
+from maskbench.masks.scopes import by_unit
 from maskbench.masks.stores import TensorStore
+from maskbench.masks.units import units
 from maskbench.training.optimizers import moments
 
 
@@ -22,17 +24,26 @@ class SparseNet(nn.Module):
     weight's name; they are kept as zeros and ones of the weight's type, by which it is multiplied.
 
     Args:
-        net: the backbone, as training is to start from it. dense: modules without masks (`[head]`).
+        net: the backbone, as training is to start from it.
+        dense: modules without masks (`[head]`).
+        scope: under `unit` and `unit_l1` masks hold whole units: the bias, gain and shift of a dead one are 0 with its weights.
 
     Raises:
-        UsageError: the net has no maskable weight, or no module of a name in `dense`.
+        UsageError: the net has no maskable weight, no module of a name in `dense`, or units that cannot go alone.
     """
 
-    def __init__(self, net: nn.Module, dense: Iterable[str] = ()) -> None:
+    def __init__(self, net: nn.Module, dense: Iterable[str] = (), scope: str = "") -> None:
         super().__init__()
         self.sites = masks.sites(net, skip=dense)
         self.alive, self.start = TensorStore(), TensorStore()
-        for name in self.sites:
+        self.units = units(net, self.sites) if by_unit(scope) else None
+        self.follow = self.units.follow if self.units else None  # of a unit scope: as scopes.best takes it
+        vectors = (
+            [v for name in self.units.vectors if name not in self.units.whole for v in self.units.vectors[name]]
+            if self.units
+            else []
+        )
+        for name in [*self.sites, *vectors]:
             self.alive.put(name, torch.ones_like(net.get_parameter(name)))
         self.restart_from(net)
 
@@ -56,23 +67,27 @@ class SparseNet(nn.Module):
 
     @torch.no_grad()
     def put(self, net: nn.Module, kept: Mapping[str, Tensor], optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Set the masks that are given (bool); what they drop is 0 in the net and forgotten by the optimiser."""
+        """Set the masks that are given (bool). What they drop is 0 in the net and forgotten by the optimiser; what they add
+        is born at 0, without a past."""
+        self.bury(net, optimizer)
         for name, mask in kept.items():
             self.alive[name].copy_(mask)
-        self.bury(net, optimizer, kept)
+        for name, living in self.units.masks(self.kept()).items() if self.units else ():
+            self.alive[name].copy_(living)
+        self.bury(net, optimizer)
 
     @torch.no_grad()
-    def bury(self, net: nn.Module, optimizer: torch.optim.Optimizer | None = None, names: Iterable[str] | None = None) -> None:
-        """Weights and the optimiser's moments exactly 0 (+0) wherever the mask is 0, of all masked weights or of `names`."""
-        for name in self.sites if names is None else names:
+    def bury(self, net: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Weights and the optimiser's moments exactly 0 (+0) wherever a mask is 0."""
+        for name in self.alive.names():
             w, dead = net.get_parameter(name), ~self[name]
             w.masked_fill_(dead, 0.0)
             for moment in moments(optimizer, w) if optimizer is not None else ():
                 moment.masked_fill_(dead, 0.0)
 
     def effective_weights(self, net: nn.Module) -> dict[str, Tensor]:
-        """w * m: what stands in for the net's own weights."""
-        return {name: net.get_parameter(name) * self.alive[name] for name in self.sites}
+        """w * m: what stands in for the net's own weights, and for the vectors of whole units."""
+        return {name: net.get_parameter(name) * self.alive[name] for name in self.alive.names()}
 
     # ---- where training starts
 
@@ -105,6 +120,6 @@ class SparseNet(nn.Module):
 
     def memory(self, net: nn.Module) -> dict[str, int]:
         """As `Method.memory`: the values that stay, and the masks at one bit a weight (LeNet-300-100: 33,275 bytes)."""
-        dead = sum(int((~self[name]).sum()) * self.alive[name].element_size() for name in self.sites)
+        dead = sum(int((~self[name]).sum()) * self.alive[name].element_size() for name in self.alive.names())
         bits = sum(masks.packed_bytes(self.alive[name]) for name in self.sites)
         return {"shared": sum(p.numel() * p.element_size() for p in net.parameters()) - dead, "stage": bits}

@@ -108,3 +108,22 @@ def test_bytes_counts_and_names() -> None:
     assert without.sites == ["hidden.0.weight", "hidden.1.weight"] and without.densities(backbone)["density/head"] == 1
     with pytest.raises(UsageError, match="method.dense"):
         SparseNet(backbone, dense=["heed"])
+
+
+def test_with_a_unit_goes_what_belongs_to_it() -> None:
+    """Its bias, too, is 0 and stays so, also where the layer after it has no mask."""
+    backbone = net()
+    for bias in (backbone.hidden[0].bias, backbone.hidden[1].bias):
+        bias.data.fill_(0.5)
+    sparse, optimizer = SparseNet(backbone, ["head"], "unit"), torch.optim.Adam(backbone.parameters(), lr=0.01)
+    steps(backbone, sparse, optimizer, 3)
+    kept = sparse.kept()
+    kept["hidden.0.weight"][2:] = False
+    kept["hidden.1.weight"][:, 2:] = False
+    sparse.put(backbone, kept, optimizer)
+    for _ in range(2):
+        bias = backbone.hidden[0].bias
+        assert not any(tensor[2:].any() for tensor in (bias, *moments(optimizer, bias))) and bias[:2].all()
+        assert backbone.hidden[1].bias.all()
+        steps(backbone, sparse, optimizer, 3)
+    assert SparseNet(backbone).follow is None and sparse.follow == {"hidden.0.weight": ["hidden.1.weight"], "hidden.1.weight": []}
