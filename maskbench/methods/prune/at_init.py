@@ -103,7 +103,7 @@ class AtInit(Method):
             self.sparse.put(self.net, self.draw(stage, self.criterion))
             self.drawn.fill_(True)
             self.judge(stage)
-        fit(self, stage)
+        fit(self, stage, order="masks")  # the same batches for every mask, so that controls differ by it alone
 
     @torch.no_grad()
     def draw(self, stage: Stage, criterion: Callable[[Weights], Tensor]) -> dict[str, Tensor]:
