@@ -68,7 +68,7 @@ def run(
         if level == 0 and supermasks:
             rows += journal.part("supermasks", partial(untrained, method, stage, supermask_levels or levels, supermasks))["rows"]
         empty = [name for name, share in row["extra_metrics"].items() if name.startswith("density/") and share == 0]
-        if empty:
+        if empty and (level < levels or not row["savings"].get("collapse")):
             notes.append(f"Level {level} leaves nothing of {', '.join(n.removeprefix('density/') for n in empty)}: stopped.")
             break
     return report(rows, notes)
