@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 from torch.nn.functional import linear as torch_linear
 from torch.utils._pytree import tree_map
@@ -41,6 +40,7 @@ class Pattern:
 
     Attributes:
         flat: places of the ones in the flattened mask, int64 [count], ascending: the order of the kept values.
+        empty: a tensor of the mask's shape whose entries mean nothing.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -51,6 +51,7 @@ class Pattern:
         self.column, self.starts = column.int(), starts(mask.sum(1))
         order = (column * self.shape[0] + row).argsort()  # the kept values column by column
         self.order, self.row, self.column_starts = order.int(), row[order].int(), starts(mask.sum(0))
+        self.empty = torch.empty(1, device=mask.device).expand(self.shape)
         self._sampler: dict[torch.dtype, Tensor] = {}
 
     def __deepcopy__(self, memo: dict) -> "Pattern":
@@ -128,8 +129,9 @@ class SparseLinear(torch.autograd.Function):
         return y.t()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("a layer of kept values has no second derivative: compute it by the dense weight (kernel=dense)")
         side, values = ctx.saved_tensors
         wants, pattern, g = ctx.needs_input_grad, ctx.pattern, g.t().contiguous()
         return (
@@ -148,14 +150,15 @@ def linear(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern) -> 
     plain = x.device.type == "cpu" and x.dtype == values.dtype in TYPES and not torch.is_autocast_enabled("cpu")
     if not plain:
         return torch_linear(x, pattern.scatter(values), bias)
-    y = SparseLinear.apply(x.reshape(-1, x.shape[-1]), values, bias, pattern)
-    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], -1)
+    if x.ndim == 2:
+        return SparseLinear.apply(x, values, bias, pattern)
+    return SparseLinear.apply(x.reshape(-1, x.shape[-1]), values, bias, pattern).reshape(*x.shape[:-1], pattern.shape[0])
 
 
 class SparseWeight(Tensor):
     """What stands in for a weight [outputs, inputs] of which only kept values are stored.
 
-    `torch.nn.functional.linear` computes with these; to every other function it is the dense matrix, made anew at each use.
+    `torch.nn.Linear` computes with these; to every other function it is the dense matrix, made anew at each use.
     """
 
     kept: Tensor
@@ -163,25 +166,19 @@ class SparseWeight(Tensor):
 
     @staticmethod
     def __new__(cls, values: Tensor, pattern: Pattern) -> "SparseWeight":
-        made = values.detach().new_empty(1).expand(pattern.shape).as_subclass(cls)
+        made = pattern.empty.as_subclass(cls)
         made.kept, made.pattern = values, pattern
         return made
 
     @classmethod
     def __torch_function__(cls, func: Callable, types: Sequence[type], args: Sequence = (), kwargs: Mapping | None = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch_linear:
-            x, weight, bias = bound(*args, **kwargs)
-            if isinstance(weight, cls) and not isinstance(x, cls):
+        if func is torch_linear and not kwargs and len(args) == 3:  # as torch.nn.Linear calls it
+            x, weight, bias = args
+            if type(weight) is cls and type(x) is not cls:
                 return linear(x, weight.kept, bias, weight.pattern)
-        args, kwargs = tree_map(lambda value: value.dense() if isinstance(value, cls) else value, (tuple(args), dict(kwargs)))
-        return func(*args, **kwargs)
+        plain = tree_map(lambda value: value.dense() if isinstance(value, cls) else value, (tuple(args), dict(kwargs or {})))
+        return func(*plain[0], **plain[1])
 
     def dense(self) -> Tensor:
         """The matrix itself, 0 where nothing is kept."""
         return self.pattern.scatter(self.kept)
-
-
-def bound(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The arguments of `linear` in their order."""
-    return input, weight, bias

@@ -100,8 +100,8 @@ class Kernel(nn.Module):
 
     def pattern(self, net: nn.Module, name: str) -> Pattern:
         """The places of a compact weight, prepared; anew where a state was loaded or the device is another."""
-        places = self.places[name]
-        if name not in self.patterns or self.patterns[name][0] is not places:
+        places, prepared = self.places[name], self.patterns.get(name)
+        if prepared is None or prepared[0] is not places:
             mask = torch.zeros_like(net.get_parameter(name), dtype=torch.bool)
             mask.view(-1)[places] = True
             self.patterns[name] = places, Pattern(mask)
