@@ -53,16 +53,15 @@ def Planted(  # noqa: N802 - named like a class, as the nets of conv.py
     sizes = (math.prod(shape), outputs)
     name = ticket or next((name for name, its in SIZES.items() if its == sizes), None)
     if name is None or SIZES[name] != sizes:
-        asked = f"backbone.ticket={name} has {' and '.join(map(str, SIZES[name]))}" if name else "no ticket has them"
-        raise UsageError(
-            f"this data has {sizes[0]} inputs and {sizes[1]} outputs, and {asked}: take data=planted_{name or 'circle'}"
-        )
+        asked = f"backbone.ticket={name} has {' and '.join(map(str, SIZES[name]))}" if name else "no ticket has as many"
+        data = f"data=planted_{name}" if name else "data=planted_circle, planted_relu or planted_helix"
+        raise UsageError(f"this data has {sizes[0]} inputs and {sizes[1]} outputs, and {asked}: take {data}")
     layers = TICKETS[name](len(widths), knots or KNOTS[name])
     for number, (units, layer) in enumerate(zip(widths, layers, strict=False)):
         if units < len(layer.bias):
             raise UsageError(
-                f"backbone.widths={list(widths)}: hidden layer {number} of the ticket has {len(layer.bias)} units; take as many at "
-                "least, or fewer backbone.knots"
+                f"backbone.widths={list(widths)}: hidden layer {number} of the ticket has {len(layer.bias)} units; take as many "
+                "at least, or fewer backbone.knots"
             )
     net = MLP(shape, outputs, widths=widths, init=init)
     draw_biases(net)
@@ -108,9 +107,8 @@ def linears(net: MLP) -> list[tuple[str, nn.Linear]]:
 def seats(layer: nn.Linear, inputs: Tensor, wanted: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """For each row of a ticket's layer the unit that it takes, and its factor there: [units], [units].
 
-    Of the units that are free, and of these among those whose weights and bias have the row's signs, if there is one, it is
-    that with the least distance sum |w - factor * row|, by the factor of least squares; where that is not positive, by one
-    that keeps the unit's size.
+    Of the units that are free it is that with the least distance sum |w - factor * row|: among those whose weights and bias
+    have the row's signs, by the factor of least squares; where there is none, among all, by the factor that keeps a unit's size.
     """
     free = torch.ones(layer.out_features, dtype=torch.bool)
     places, sizes = [], []
@@ -118,9 +116,8 @@ def seats(layer: nn.Linear, inputs: Tensor, wanted: Tensor, bias: Tensor) -> tup
         used = row != 0
         target = torch.cat([offset[None], row[used]])
         own = torch.cat([layer.bias[:, None], layer.weight[:, inputs[used]]], 1).double()
-        size = own @ target / target.square().sum()
-        size = torch.where(size > 0, size, own.abs().sum(1) / target.abs().sum())
         agrees = ((own.sign() == target.sign()) | (target == 0)).all(1)
+        size = torch.where(agrees, own @ target / target.square().sum(), own.abs().sum(1) / target.abs().sum())
         distance = (own - size[:, None] * target).abs().sum(1)
         able = free & agrees if (free & agrees).any() else free
         place = int(distance.masked_fill(~able, math.inf).argmin())

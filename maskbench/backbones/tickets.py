@@ -1,4 +1,4 @@
-"""Sparse ReLU nets that solve a problem by construction: the tickets of Plant 'n' Seek (Fischer & Burkholz 2022, arXiv 2111.11153).
+"""Sparse ReLU nets that solve a problem by construction: tickets as in Plant 'n' Seek (Fischer & Burkholz 2022, 2111.11153).
 
 A ticket is a list of layers, all but the last followed by ReLU. What it needs of arithmetic are identities (a chain of weights
 of 1), absolute values (two units), and functions of one variable, drawn through knots in straight lines (a unit a knot).
