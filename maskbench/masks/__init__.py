@@ -9,9 +9,10 @@ from maskbench.masks.drawing import bernoulli, binary, gain, signed, signs, thre
 from maskbench.masks.packing import load, pack, packed_bytes, save, sparse_bytes, unpack
 from maskbench.masks.pruning import densities, density, keep_best, prune, ranked, smallest
 from maskbench.masks.sites import LAYERS, maskable, sites
+from maskbench.masks.windows import Cutter
 
 __all__ = [
-    "LAYERS", "Cut", "bernoulli", "binary", "cut", "cuts", "densities", "density", "gain", "keep_best", "kept", "kept_count",
-    "load", "maskable", "pack", "packed_bytes", "prune", "ranked", "save", "signed", "signs", "smallest", "sites",
+    "LAYERS", "Cut", "Cutter", "bernoulli", "binary", "cut", "cuts", "densities", "density", "gain", "keep_best", "kept",
+    "kept_count", "load", "maskable", "pack", "packed_bytes", "prune", "ranked", "save", "signed", "signs", "smallest", "sites",
     "sparse_bytes", "threshold", "top_share", "unpack",
 ]  # fmt: skip

@@ -99,6 +99,18 @@ class Penalises(Protocol):
         ...
 
 
+@runtime_checkable
+class Costs(Protocol):
+    """Knows what its training costs where that is not the cost of one mask that stays."""
+
+    def training_cost(self, share: float, steps: int) -> float:
+        """What `learn` cost, in trainings of the dense net of that many steps.
+
+        share: multiplications under the masks it ended with over those of the dense net; biases, norms not counted.
+        """
+        ...
+
+
 # ---- the contract of each task
 
 
