@@ -2,10 +2,11 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maskbench.data.stage import Stage
 from maskbench.training.method import Method
@@ -14,7 +15,6 @@ NOT_IT = (
     "method.net of {} is not the net that answers: its weights stand before their masks; "
     "maskbench.load(RUN).plain_net() is the net that does"
 )
-OUTSIDE = {1: 4, 2: 3}  # arguments of a hook -> frames from its warning to whoever called the net, or asked for its state dict
 
 
 class Loud:
@@ -23,18 +23,21 @@ class Loud:
 
     def __init__(self, method: Method, stages: list[Stage]) -> None:
         self.method, self.stages, self.at_work = method, stages, False
-        self.own = dict(method.net.named_parameters())
+        self.own = tensors_of(method.net)
 
     def __call__(self, net: nn.Module, *asked: Any) -> None:
         """asked: (inputs) before a forward pass; (prefix, keep_vars) before a state dict."""
-        if self.at_work or (self.within(net) if len(asked) == 1 else bool(asked[0]) or self.ours(sys._getframe(2))):
+        frame, level = sys._getframe(1), 2
+        while frame.f_globals.get("__name__") == nn.Module.__module__:  # up to whoever asks
+            frame, level = frame.f_back, level + 1
+        if self.at_work or (self.within(net) if len(asked) == 1 else bool(asked[0]) or self.ours(frame)):
             return
         if self.differs():
-            warnings.warn(NOT_IT.format(type(self.method).__name__), stacklevel=OUTSIDE[len(asked)])
+            warnings.warn(NOT_IT.format(type(self.method).__name__), stacklevel=level)
 
     def within(self, net: nn.Module) -> bool:
         """Whether other tensors stand in for the net's own."""
-        now = dict(net.named_parameters())
+        now = tensors_of(net)
         return any(now.get(name) is not value for name, value in self.own.items())
 
     def ours(self, frame: Any) -> bool:
@@ -59,12 +62,22 @@ class Loud:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return quiet
 
-    def __reduce__(self) -> str:
-        return "quiet"
+    def __reduce__(self) -> tuple:
+        return silent, ()
+
+
+def tensors_of(net: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, those of gates too, which no state dict has."""
+    return dict(net.named_parameters()) | dict(net.named_buffers())
+
+
+def silent() -> Callable:
+    """What a copy of the net, or one read from a pickle, has in the place of the hook."""
+    return quiet
 
 
 def quiet(*_: Any) -> None:
-    """What a copy of the net has in the place of the hook."""
+    """Says nothing."""
 
 
 def speak_up(method: Method, stages: list[Stage]) -> None:

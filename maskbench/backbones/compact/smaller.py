@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from maskbench.backbones.batch_statistics import uses_batches
 from maskbench.backbones.compact.constants import constants
 from maskbench.backbones.compact.graph import Step, follow
 from maskbench.backbones.compact.readers import Kept, kept
 from maskbench.backbones.compact.rebuild import rebuilt
+from maskbench.common.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,13 @@ def compact(net: nn.Module, x: Tensor) -> Compacted:
         net: its masks applied, so that what is pruned is 0. x: some of its inputs, [rows, ...].
 
     Raises:
-        UsageError: its forward pass depends on its inputs in a way that no graph shows.
+        UsageError: its forward pass depends on its inputs in a way that no graph shows, or its norms on the rows at hand.
     """
+    if uses_batches(net):
+        raise UsageError(
+            f"{type(net).__name__} answers by the statistics of the rows at hand (as norm=batch_no_stats), which no smaller net of "
+            "plain layers does: a net with running statistics, or without norms, can be made smaller"
+        )
     program, steps = follow(net, x)
     values = constants(steps)
     stay = kept(steps, values)
