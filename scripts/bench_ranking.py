@@ -4,8 +4,8 @@ python scripts/bench_ranking.py [--rounds 15] [--steps 150] [--output outputs/be
 
 As bench.py measures, whose loops these are: one process and thread, interleaved, in reversed order every other round, medians
 of the ratio within the round; many short rounds, so that what else the machine does falls on all rows alike. numpy's selection
-costs several times as much with AVX-512 as without on some machines: where it uses it, all is measured a second time without, in a
-process that names it in NPY_DISABLE_CPU_FEATURES. The goal is 1.35 of the dense step for edge_popup.
+costs several times as much with AVX-512 as without on some machines: where it uses it, all is measured a second time without, in
+a process that names it in NPY_DISABLE_CPU_FEATURES. The goal is 1.35 of the dense step for edge_popup.
 """
 
 import argparse
