@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import accumulate
 from typing import NamedTuple
@@ -17,11 +17,12 @@ from maskbench.masks.pruning import NAN, ranked
 class Cut(NamedTuple):
     """Where a ranking is cut: what stays ranks above `value`, or equal to it and stands at flat index `tie` or later.
 
-    Cuts are ordered: the smaller one keeps everything the larger one keeps.
+    Cuts are ordered: the smaller one keeps everything the larger one keeps. On an accelerator both may be tensors [], which
+    nobody waits for (windows.py).
     """
 
-    value: float
-    tie: int
+    value: float | Tensor
+    tie: int | Tensor
 
 
 def kept_count(keep: float, n: int) -> int:
@@ -47,33 +48,42 @@ def cut(score: Tensor, count: int, magnitude: bool = False) -> Cut:
     if count == n:
         ranked(score.detach())
         return Cut(-math.inf, 0)
-    value, ties = _select(_copy(score.detach(), magnitude), n - count)
+    value, ties = _select(copied(score.detach(), magnitude), n - count)
     if ties == 0:
         return Cut(value, n)
     return Cut(value, int((_rank(score, magnitude) == value).flatten().nonzero()[-ties]))
 
 
-def cuts(scores: Sequence[Tensor], count: int, least: int = 0, magnitude: bool = False) -> list[Cut]:
+def cuts(
+    scores: Sequence[Tensor], count: int, least: int = 0, magnitude: bool = False, by: Sequence[Callable[..., Cut]] = ()
+) -> list[Cut]:
     """One cut through the joint ranking of several tensors, as it falls in each of them; `count` stay in all.
 
     Ties go by the order of the tensors. Every tensor keeps its `least` best whatever the ranking says (all it has, if
-    that is fewer); where these alone are more than `count`, they are what stays.
+    that is fewer); where these alone are more than `count`, they are what stays. `by` finds the tensors' own cuts and, the
+    last of it, the joint one in the place of `cut`.
     """
+    *parts, joint_cut = by or [cut] * (len(scores) + 1)
     floors = [min(least, score.numel()) for score in scores]
-    own = [cut(score, floor, magnitude) for score, floor in zip(scores, floors, strict=True)]
-    sure = [
-        _rank(score, magnitude).masked_fill(kept(score, c, magnitude), math.inf).flatten()
-        for score, c in zip(scores, own, strict=True)
+    own = [
+        part(score, floor, magnitude) if floor else Cut(math.inf, score.numel())
+        for part, score, floor in zip(parts, scores, floors, strict=True)
     ]
-    joint = cut(torch.cat(sure), max(count, sum(floors)))
+    sure = [
+        (_rank(score, magnitude).masked_fill(kept(score, c, magnitude), math.inf) if floor else _rank(score, magnitude)).flatten()
+        for score, c, floor in zip(scores, own, floors, strict=True)
+    ]
+    joint = joint_cut(torch.cat(sure), max(count, sum(floors)))
     starts = accumulate((score.numel() for score in scores), initial=0)
-    return [min(c, Cut(joint.value, max(0, joint.tie - start))) for c, start in zip(own, starts, strict=False)]
+    return [_lower(c, joint.value, joint.tie - start) for c, start in zip(own, starts, strict=False)]
 
 
 def kept(score: Tensor, cut: Cut, magnitude: bool = False) -> Tensor:
     """The mask of a cut, bool."""
     rank = _rank(score, magnitude)
     mask = rank > cut.value
+    if isinstance(cut.tie, Tensor):
+        return mask | (rank == cut.value) & (_places(rank) >= cut.tie)
     if cut.tie < rank.numel():
         mask.view(-1)[_ties(rank, cut)] = True
     return mask
@@ -111,6 +121,8 @@ class _TopShare(torch.autograd.Function):
 def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
     """w where the cut keeps the score, else 0. Two backward kernels of torch are just this, in one pass over memory:
     hardshrink's is w * [|score| > value], threshold's w * [score > value]."""
+    if isinstance(cut.value, Tensor):
+        return torch.where(kept(score, cut, magnitude), w, 0)
     kernel = torch.ops.aten.hardshrink_backward if magnitude else torch.ops.aten.threshold_backward
     masked = kernel(w, score, cut.value)
     if cut.tie < w.numel():
@@ -121,6 +133,20 @@ def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
 
 def _rank(score: Tensor, magnitude: bool) -> Tensor:
     return score.detach().abs() if magnitude else score.detach()
+
+
+def _places(x: Tensor) -> Tensor:
+    """Flat indices of a tensor's entries, in its shape."""
+    return torch.arange(x.numel(), device=x.device).view(x.shape)
+
+
+def _lower(own: Cut, value: float | Tensor, tie: int | Tensor) -> Cut:
+    """The smaller of a tensor's own cut and the joint one, whose tie may stand before the tensor begins."""
+    if not isinstance(value, Tensor):
+        return min(own, Cut(value, max(0, tie)))
+    own_value, own_tie = (torch.as_tensor(x, device=value.device) for x in own)
+    first = (own_value < value) | (own_value == value) & (own_tie < tie)
+    return Cut(torch.where(first, own_value.to(value.dtype), value), torch.where(first, own_tie, tie.clamp(min=0)))
 
 
 def _ties(rank: Tensor, cut: Cut) -> Tensor:
@@ -148,12 +174,19 @@ def _select(values: Tensor, drop: int) -> tuple[float, int]:
     return value.item(), values.numel() - drop - above
 
 
-def _copy(score: Tensor, magnitude: bool) -> Tensor:
+def copied(score: Tensor, magnitude: bool) -> Tensor:
     """The ranked values, flat, to be reordered; in float32 what numpy has no type for."""
     if score.dtype.itemsize < 4:
         score = score.float()
     copy = _scratch(score)
     return (torch.abs(score, out=copy) if magnitude else copy.copy_(score)).view(-1)
+
+
+def ranking(score: Tensor, magnitude: bool) -> Tensor:
+    """The ranked values, flat, to be read until the next call: as `copied`, and the scores themselves where they are that."""
+    if magnitude or score.dtype.itemsize < 4 or not score.is_contiguous():
+        return copied(score, magnitude)
+    return score.view(-1)
 
 
 _memory = threading.local()

@@ -87,6 +87,7 @@ def test_the_metrics_of_the_glossary_are_those_of_the_code() -> None:
     named = re.findall(r"`([a-z0-9_]+)[`/<]", "".join(re.findall(r"^\| (`[^|]+) \|", glossary, re.MULTILINE)))
     code = "".join(path.read_text() for path in (ROOT / "maskbench").rglob("*.py"))
     joined = {"accuracy_shifted", *(f"{stage}_{kind}" for stage in ("target", "source") for kind in ("accuracy", "rmse"))}
+    joined |= {f"early_stop_{kind}" for kind in ("accuracy", "rmse")}
     known = joined | {*re.findall(r"['\"]([a-z0-9_]+)['\"/_]", code)}
     assert len(named) > 50 and [name for name in named if name.removesuffix("_") not in known] == []
 
