@@ -26,7 +26,7 @@ from maskbench.masks.scopes import Scope
 from maskbench.masks.stores import TensorStore
 from maskbench.methods.prune.costs import Cost
 from maskbench.methods.prune.kernel import Choice
-from maskbench.methods.prune.sparse import KEEP, SparseNet, drawn
+from maskbench.methods.prune.sparse import SparseNet, drawn
 from maskbench.training.method import Method, Progress
 
 Decay = Literal["cosine", "constant"]

@@ -71,13 +71,13 @@ class Kernel(nn.Module):
 
     @torch.no_grad()
     def settle(self, net: nn.Module) -> None:
-        """Write the kept values into the net, exactly 0 elsewhere, for who reads it; they go on training."""
+        """Write the kept values into the net, for who reads it; they go on training."""
         for name in self.names():
-            net.get_parameter(name).copy_(self.pattern(net, name).scatter(self.values[name]))
+            net.get_parameter(name).put_(self.places[name], self.values[name])
 
     @torch.no_grad()
     def expand(self, net: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Put the kept values back: the net's own weights train again, exactly 0 where nothing is kept, and so their moments."""
+        """Put the kept values back: the net's own weights train again, with moments that are exactly 0 where nothing is kept."""
         self.settle(net)
         for name in self.names():
             pattern = self.pattern(net, name)

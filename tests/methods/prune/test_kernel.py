@@ -128,7 +128,8 @@ def test_a_run_is_that_of_the_dense_execution(name: str, build: Callable) -> Non
     words = (f"method={name}", *SMALL, *METHODS[name])
     runs = {k: build(*words, f"method.kernel={k}", folder=k).go() for k in ("dense", "csr")}
     dense, csr = (run.method for run in runs.values())
-    assert set(csr.fingerprints()["kernel"].values()) == {"csr"} and set(dense.fingerprints()["kernel"].values()) == {"dense"}
+    assert set(csr.fingerprints()["kernel"].values()) == {"csr"}
+    assert set(dense.fingerprints().get("kernel", {}).values()) <= {"dense"}
     masks = csr.masks()
     assert all(torch.equal(m, masks[key]) for key, m in dense.masks().items())
     for (site, p), q in zip(dense.net.named_parameters(), csr.net.named_parameters(), strict=True):
