@@ -36,23 +36,27 @@ class Pattern:
     """Where the ones of a mask lie. It never changes, so copies of what holds it share it.
 
     Args:
-        mask: bool [outputs, inputs]; it may have empty rows, full rows, or no ones at all.
+        flat: their places in the flattened mask, int64 [count], ascending: the order of the kept values.
+        shape: of the mask, (outputs, inputs). It may have empty rows, full rows, or no ones at all.
 
     Attributes:
-        flat: places of the ones in the flattened mask, int64 [count], ascending: the order of the kept values.
         empty: a tensor of the mask's shape whose entries mean nothing.
     """
 
-    def __init__(self, mask: Tensor) -> None:
-        mask = mask.detach()
-        self.shape = tuple(mask.shape)
-        self.flat = mask.flatten().nonzero().squeeze(1)
-        row, column = self.flat // self.shape[1], self.flat % self.shape[1]
-        self.column, self.starts = column.int(), starts(mask.sum(1))
-        order = (column * self.shape[0] + row).argsort()  # the kept values column by column
-        self.order, self.row, self.column_starts = order.int(), row[order].int(), starts(mask.sum(0))
-        self.empty = torch.empty(1, device=mask.device).expand(self.shape)
+    def __init__(self, flat: Tensor, shape: Sequence[int]) -> None:
+        self.flat, self.shape = flat, tuple(shape)
+        outputs, inputs = self.shape
+        row, column = flat // inputs, flat % inputs
+        self.column, self.starts = column.int(), starts(row, outputs)
+        order = (column * outputs + row).argsort()  # the kept values column by column
+        self.order, self.row, self.column_starts = order.int(), row[order].int(), starts(column, inputs)
+        self.empty = torch.empty(1, device=flat.device).expand(self.shape)
         self._sampler: dict[torch.dtype, Tensor] = {}
+
+    @classmethod
+    def of(cls, mask: Tensor) -> "Pattern":
+        """That of a mask, bool [outputs, inputs]."""
+        return cls(mask.detach().flatten().nonzero().squeeze(1), mask.shape)
 
     def __deepcopy__(self, memo: dict) -> "Pattern":
         return self
@@ -61,14 +65,6 @@ class Pattern:
     def count(self) -> int:
         """How many ones there are."""
         return len(self.flat)
-
-    def to(self, device: torch.device) -> "Pattern":
-        """Itself, or its copy on another device."""
-        if self.flat.device == device:
-            return self
-        mask = torch.zeros(self.shape, dtype=torch.bool)
-        mask.view(-1)[self.flat.cpu()] = True
-        return Pattern(mask.to(device))
 
     def gather(self, matrix: Tensor) -> Tensor:
         """The kept entries [count] of a dense matrix [outputs, inputs]."""
@@ -102,9 +98,9 @@ class Pattern:
         return self._sampler[dtype]
 
 
-def starts(counts: Tensor) -> Tensor:
-    """Where each row's entries begin, and the end of the last: int32 [rows + 1]."""
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+def starts(rows: Tensor, count: int) -> Tensor:
+    """Where the entries of each of `count` rows begin, and the end of the last: int32 [count + 1]."""
+    return torch.cat([rows.new_zeros(1), rows.bincount(minlength=count).cumsum(0)]).int()
 
 
 def summed(rows: Tensor, places: Tensor, begins: Tensor, factors: Tensor) -> Tensor:
@@ -182,3 +178,34 @@ class SparseWeight(Tensor):
     def dense(self) -> Tensor:
         """The matrix itself, 0 where nothing is kept."""
         return self.pattern.scatter(self.kept)
+
+
+class BlockDiagonal:
+    """Layers of one shape of many nets as one: their matrices along the diagonal of a large one, which costs their ones alone.
+
+    A layer of n nets takes their inputs side by side, [batch, n * inputs], and gives [batch, n * outputs]: one product in the
+    place of n, and one vector of values for the optimiser. Net by net, results are those of the nets alone.
+
+    Args:
+        patterns: of each net's layer, all of one shape.
+
+    Attributes:
+        pattern: of the large matrix, for `linear`.
+    """
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        (outputs, inputs), n = patterns[0].shape, len(patterns)
+        places = []
+        for number, pattern in enumerate(patterns):
+            row, column = pattern.flat // inputs, pattern.flat % inputs
+            places.append((number * outputs + row) * (n * inputs) + number * inputs + column)
+        self.pattern = Pattern(torch.cat(places), (n * outputs, n * inputs))
+        self.counts = [pattern.count for pattern in patterns]
+
+    def join(self, values: Sequence[Tensor]) -> Tensor:
+        """The kept values of all nets, as `pattern` has them."""
+        return torch.cat(list(values))
+
+    def split(self, values: Tensor) -> list[Tensor]:
+        """Those of each net, as views."""
+        return list(values.split(self.counts))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskbench.masks.kernels import Pattern, SparseWeight, linear, pays
+from maskbench.masks.kernels import BlockDiagonal, Pattern, SparseWeight, linear, pays
 from maskbench.training.stand_in import call
 
 
@@ -24,7 +24,7 @@ KINDS = ["some", "empty and full rows", "none", "all"]
 
 def parts(kind: str, dtype: torch.dtype = torch.float64) -> tuple[Pattern, Tensor, Tensor, Tensor]:
     torch.manual_seed(1)
-    pattern = Pattern(mask(kind))
+    pattern = Pattern.of(mask(kind))
     made = torch.randn(pattern.count, dtype=dtype), torch.randn(4, 5, dtype=dtype), torch.randn(7, dtype=dtype)
     return pattern, *(tensor.requires_grad_() for tensor in made)
 
@@ -69,7 +69,7 @@ def test_a_net_computes_with_what_stands_in() -> None:
     """Two layers in a row, a copy, and any other use, which sees the dense matrix and reaches the values."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
-    pattern = Pattern(mask("some"))
+    pattern = Pattern.of(mask("some"))
     values = nn.Parameter(torch.randn(pattern.count))
     weight, x = SparseWeight(values, pattern), torch.randn(6, 5)
     own = net[0].weight
@@ -108,3 +108,29 @@ def test_a_call_with_tensors_in_the_place_of_shared_ones() -> None:
     bn = nn.BatchNorm1d(4).eval()
     torch.testing.assert_close(call(bn, {"running_mean": torch.ones(4)}, x), bn(x - 1))
     assert not bn.running_mean.any()
+
+
+def test_nets_side_by_side_are_the_nets_alone() -> None:
+    """Outputs and gradients of three nets of two layers, with masks, values and inputs of their own."""
+    torch.manual_seed(0)
+    layers = []
+    for outputs, inputs in ((7, 5), (3, 7)):
+        patterns = [Pattern.of(torch.rand(outputs, inputs) < share) for share in (0.2, 0.5, 0.0)]
+        layers.append((BlockDiagonal(patterns), patterns, [torch.randn(p.count, requires_grad=True) for p in patterns]))
+    x = torch.randn(3, 6, 5)
+    alone = []
+    for net in range(3):
+        h = x[net]
+        for _, patterns, values in layers:
+            h = torch.relu(linear(h, values[net], None, patterns[net]))
+        alone.append(h)
+    torch.stack(alone).square().sum().backward()
+    joined = [block.join(values).detach().requires_grad_() for block, _, values in layers]
+    h = x.transpose(0, 1).flatten(1)
+    for (block, _, _), values in zip(layers, joined, strict=True):
+        h = torch.relu(linear(h, values, None, block.pattern))
+    h.square().sum().backward()
+    torch.testing.assert_close(h.unflatten(1, (3, 3)).transpose(0, 1), torch.stack(alone), rtol=1e-6, atol=1e-6)
+    for (block, _, values), together in zip(layers, joined, strict=True):
+        for own, part in zip(values, block.split(together.grad), strict=True):
+            torch.testing.assert_close(part, own.grad, rtol=1e-6, atol=1e-6)

@@ -51,7 +51,7 @@ class Kernel(nn.Module):
     def compact(self, net: nn.Module, masks: Mapping[str, Tensor], optimizer: torch.optim.Optimizer | None = None) -> None:
         """Take the kept values out of the net; from now on they are what trains."""
         for name in self.chosen(net, masks):
-            pattern, w = Pattern(masks[name]), net.get_parameter(name)
+            pattern, w = Pattern.of(masks[name]), net.get_parameter(name)
             values = self.reused(name, pattern.gather(w))
             if values is None and optimizer is not None and torch.distributed.is_initialized():
                 continue  # gradients of a parameter that was not there when training began would not be averaged
@@ -102,9 +102,7 @@ class Kernel(nn.Module):
         """The places of a compact weight, prepared; anew where a state was loaded or the device is another."""
         places, prepared = self.places[name], self.patterns.get(name)
         if prepared is None or prepared[0] is not places:
-            mask = torch.zeros_like(net.get_parameter(name), dtype=torch.bool)
-            mask.view(-1)[places] = True
-            self.patterns[name] = places, Pattern(mask)
+            self.patterns[name] = places, Pattern(places, net.get_parameter(name).shape)
         return self.patterns[name][1]
 
     # ---- for a method's verbs
