@@ -82,6 +82,15 @@ class Shrinks(Protocol):
 
 
 @runtime_checkable
+class Exhausts(Protocol):
+    """Has so few weights after some level that no further one could prune any."""
+
+    def exhausted(self) -> bool:
+        """Whether `shrink` would find nothing to prune; task=prune then ends with a note."""
+        ...
+
+
+@runtime_checkable
 class Branches(Protocol):
     """Turns into a control of itself at the level it has reached: another mask, or other weights under the same mask."""
 

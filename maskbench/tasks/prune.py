@@ -10,7 +10,7 @@ from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Probability, Whole
 from maskbench.data.stage import Stage
 from maskbench.tasks import savings
-from maskbench.tasks.contracts import Prunes
+from maskbench.tasks.contracts import Exhausts, Prunes
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
@@ -70,6 +70,11 @@ def run(
         empty = [name for name, share in row["extra_metrics"].items() if name.startswith("density/") and share == 0]
         if empty and (level < levels or not row["savings"].get("collapse")):
             notes.append(f"Level {level} leaves nothing of {', '.join(n.removeprefix('density/') for n in empty)}: stopped.")
+            break
+        if level < levels and isinstance(method, Exhausts) and method.exhausted():
+            notes.append(
+                f"Level {level} is the last, though task.levels={levels}: this method.scope leaves nothing more to prune."
+            )
             break
     return report(rows, notes)
 
