@@ -20,9 +20,7 @@ def main(argv: list[str]) -> int:
     parser = arguments("compact", ABOUT)
     parser.add_argument("run", metavar="RUN", help="the directory of a finished run")
     which(parser)
-    parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where the files go (RUN/compact; of a stage RUN/compact/stage-N)"
-    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (RUN/compact, of each stage apart)")
     if (given := parser.read(argv)) is None:
         return 0
     from maskbench.backbones.compact.smaller import compact

@@ -27,9 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the directory of a finished run")
     parser.add_argument("--format", choices=FORMS, default=FORMS[0], help=f"({FORMS[0]})")
     which(parser)
-    parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where the files go (RUN/export; of a stage RUN/export/stage-N)"
-    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (RUN/export, of each stage apart)")
     if (given := parser.read(argv)) is None:
         return 0
     from maskbench.runs import exports
