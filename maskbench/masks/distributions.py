@@ -31,13 +31,13 @@ def layer_counts(shapes: Shapes, keep: float, distribution: str) -> dict[str, in
     return share_out(shapes, kept_count(keep, sum(map(prod, shapes.values()))), distribution)
 
 
-def share_out(shapes: Shapes, total: int, distribution: str) -> dict[str, int]:
-    """How many of `total` weights each layer keeps; see `layer_counts`.
+def share_out(shapes: Shapes, total: int, distribution: str, most: Mapping[str, int] | None = None) -> dict[str, int]:
+    """How many of `total` weights each layer keeps, at most as many as it has, or as `most` says; see `layer_counts`.
 
     Raises:
-        ValueError: the net has fewer. UsageError: the smart ratio cannot give that many.
+        ValueError: there are fewer. UsageError: the smart ratio cannot give that many.
     """
-    sizes = {name: prod(shape) for name, shape in shapes.items()}
+    sizes = {name: prod(shape) for name, shape in shapes.items()} if most is None else dict(most)
     if not 0 <= total <= sum(sizes.values()):
         raise ValueError(f"cannot keep {total} of {sum(sizes.values())} weights")
     if total == sum(sizes.values()):
@@ -57,11 +57,11 @@ RAW: dict[str, Callable[[Sequence[int]], int]] = {  # a layer's part, by its sha
 
 def smart(shapes: Shapes, sizes: Mapping[str, int], total: int, distribution: str) -> dict[str, int]:
     """The smart ratio: matrices 0.3 (rounded down), convolutions the rest, the more the earlier they stand."""
-    matrices = {name: floor(LINEAR * sizes[name]) for name, shape in shapes.items() if len(shape) == 2}
+    matrices = {n: min(sizes[n], floor(LINEAR * prod(shape))) for n, shape in shapes.items() if len(shape) == 2}
     convolutions = {name: size for name, size in sizes.items() if name not in matrices}
     least, most = sum(matrices.values()), sum(matrices.values()) + sum(convolutions.values())
     if not least <= total <= most:
-        of = sum(sizes.values())
+        of = sum(map(prod, shapes.values()))
         raise UsageError(
             f"method.distribution={distribution} keeps {float(LINEAR)} of each matrix and shares out the rest among "
             f"convolutions, which in this net is {least / of:.3g} to {most / of:.3g} of all weights, not {total / of:.3g}: set "
@@ -71,7 +71,7 @@ def smart(shapes: Shapes, sizes: Mapping[str, int], total: int, distribution: st
     for place, name in enumerate(shapes, 1):  # matrices have places, too
         back = len(shapes) - place + 1
         density = Fraction(back**2 + back, place**2 if distribution == "smart_vgg" else 1)
-        raw[name] = density * sizes[name]
+        raw[name] = density * prod(shapes[name])
     counts = matrices | divided(total - least, convolutions, {name: raw[name] for name in convolutions})
     return {name: counts[name] for name in shapes}
 

@@ -9,7 +9,8 @@ from typing import Any
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Probability, Whole
 from maskbench.data.stage import Stage
-from maskbench.tasks.contracts import Prunes
+from maskbench.tasks import savings
+from maskbench.tasks.contracts import Exhausts, Prunes
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
@@ -58,16 +59,22 @@ def run(
     for level in range(levels + 1):
         row = journal.part(f"level {level}", partial(train, method, stage, fit, level, fast))
         rows.append(row)
-        notes += starved(rows, stage.outputs)
+        notes += starved(rows, stage.outputs) + collapsed(rows)
         if level in at:
             for name, knobs in branches.items():
                 work = partial(control, method, stage, fit, level, name, knobs, fast)
                 rows.append(journal.part(f"level {level} {name}", work))
+                notes += collapsed(rows)
         if level == 0 and supermasks:
             rows += journal.part("supermasks", partial(untrained, method, stage, supermask_levels or levels, supermasks))["rows"]
         empty = [name for name, share in row["extra_metrics"].items() if name.startswith("density/") and share == 0]
-        if empty:
+        if empty and (level < levels or not row["savings"].get("collapse")):
             notes.append(f"Level {level} leaves nothing of {', '.join(n.removeprefix('density/') for n in empty)}: stopped.")
+            break
+        if level < levels and isinstance(method, Exhausts) and method.exhausted():
+            notes.append(
+                f"Level {level} is the last, though task.levels={levels}: this method.scope leaves nothing more to prune."
+            )
             break
     return report(rows, notes)
 
@@ -87,6 +94,17 @@ def starved(rows: Sequence[dict[str, Any]], outputs: int) -> list[str]:
     ]
 
 
+def collapsed(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence where the last of the rows is the first of its branch whose masks leave a layer empty or an output unreached."""
+    *before, row = [row for row in rows if row["branch"] == rows[-1]["branch"]]
+    words = row.get("savings", {}).get("collapse")
+    if not words or any(earlier.get("savings", {}).get("collapse") for earlier in before):
+        return []
+    whose = f"Level {row['level']}" if row["branch"] == TICKET else f"Level {row['level']} of {row['branch']}"
+    share = row["savings"]["effective_density"] / density(row) if density(row) else 0.0
+    return [f"{whose} has collapsed: {words}; of the weights it keeps {share:.2g} lie on a path from an input to an output."]
+
+
 def train(method: Method, stage: Stage, fit: Callable, level: int, fast: float) -> dict[str, Any]:
     if level:
         method.shrink(stage)
@@ -101,8 +119,8 @@ def control(
 
 
 def measure(method: Method, stage: Stage, fit: Callable, level: int, branch: str, fast: float) -> dict[str, Any]:
-    """Train, then: test accuracy at the end and at the early-stop step, train accuracy, speed, density."""
-    before = fit.cpu_seconds
+    """Train, then: test accuracy at the end and at the early-stop step, speed, density, what the mask saves and connects."""
+    before, steps = fit.cpu_seconds, fit.steps
     method.learn(stage, fit)
     accuracies = {
         f"accuracy_{mode}".rstrip("_"): evaluate.member_accuracy(method, stage, stage.test, mode)
@@ -114,6 +132,7 @@ def measure(method: Method, stage: Stage, fit: Callable, level: int, branch: str
         **accuracies,
         **early_stop(fit.curve, fast),
         "extra_metrics": method.extra_metrics(),
+        "savings": savings.of(method, stage, fit, fit.steps - steps),
         "cpu_seconds": fit.cpu_seconds - before,
         "headline": {"density": method.extra_metrics().get("density"), "accuracy": accuracies["accuracy"]},
     }
@@ -162,6 +181,7 @@ def report(rows: list[dict[str, Any]], notes: list[str]) -> Outcome:
     if own[0]["extra_metrics"].get("density", 1.0) == 1.0:
         numbers["dense_accuracy"] = own[0]["accuracy"]
     numbers |= {k: v for k, v in own[-1]["extra_metrics"].items() if not k.startswith("density/")}
+    numbers |= savings.last(own)
     shares = densities(rows)
     for row in rows:
         where = f"{row['branch']}/{spelled(density(row), shares[row['branch']])}"
@@ -169,6 +189,9 @@ def report(rows: list[dict[str, Any]], notes: list[str]) -> Outcome:
         for name in ("early_stop_step", "early_stop_accuracy", "fast_step"):
             if row.get("curve"):
                 numbers[f"{name}/{where}"] = row[name]
+        numbers |= {f"{name}/{where}": row["savings"][name] for name in savings.EACH if name in row.get("savings", {})}
+        if (of := difference(row, rows)) is not None:
+            numbers[f"difference/{where}"] = of
     for name in dict.fromkeys(row["branch"] for row in rows if "val_accuracy" in row):
         best = max((row for row in rows if row["branch"] == name), key=lambda row: row["val_accuracy"])
         numbers[name], numbers[f"{name}/density"] = best["accuracy"], best["extra_metrics"]["density"]
@@ -196,12 +219,40 @@ def spelled(density: float, among: Collection[float]) -> str:
     return f"{density:.{decimals}f}"
 
 
+def difference(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float | None:
+    """The ticket's accuracy at the same level minus this one's, which started from the same weights; None of the ticket itself
+    and of what never trained."""
+    if row["branch"] == TICKET or "val_accuracy" in row:
+        return None
+    own = next((own for own in rows if own["branch"] == TICKET and own["level"] == row["level"]), None)
+    return own and own["accuracy"] - row["accuracy"]
+
+
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line a level: density, then the accuracy of the ticket and of each branch."""
-    branches = list(dict.fromkeys(row["branch"] for row in rows if "val_accuracy" not in row))
+    """One line a level: density, then the accuracy of the ticket and of each branch; where there is one level alone, a line a
+    branch. Where masks have collapsed, a column more says whose, or in what."""
+    trained = [row for row in rows if "val_accuracy" not in row]
+    if {row["level"] for row in trained} == {0} and len(trained) > 1:
+        return one_level(trained)
+    branches = list(dict.fromkeys(row["branch"] for row in trained))
     measured = {(row["level"], row["branch"]): row for row in rows}
-    return [
+    lines = [
         {"level": level, "density": measured[level, TICKET]["extra_metrics"].get("density", 1.0)}
         | {branch: measured[level, branch]["accuracy"] if (level, branch) in measured else None for branch in branches}
         for level in dict.fromkeys(row["level"] for row in rows if row["branch"] == TICKET)
     ]
+    marks = {row["level"]: [] for row in trained}
+    for row in trained:
+        marks[row["level"]] += [row["branch"]] if row.get("savings", {}).get("collapse") else []
+    return [line | {"collapsed": ", ".join(marks[line["level"]])} for line in lines] if any(marks.values()) else lines
+
+
+def one_level(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for the method and for each of its controls, with the difference paired on the weights they started from."""
+    lines = []
+    for row in rows:
+        known = row.get("savings", {})
+        connected = {"effective_density": known["effective_density"]} if "effective_density" in known else {}
+        line = {"branch": row["branch"], "density": density(row)} | connected | {"accuracy": row["accuracy"]}
+        lines.append(line | {f"{TICKET} - branch": difference(row, rows), "collapse": known.get("collapse", "")})
+    return lines if any(line["collapse"] for line in lines) else [{k: line[k] for k in line if k != "collapse"} for line in lines]

@@ -21,6 +21,7 @@ MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the
     "a rank-one factor a member": ["batch_ensemble_members"],
     "pruned by magnitude, rewound": ["lottery"],
     "sparse from the first step, one mask": ["static_sparse"],
+    "a mask drawn before the first step": ["snip", "grasp", "synflow", "magnitude_init", "random_sparse"],
     "trained, cut once, trained on": ["one_shot"],
     "a mask that moves in training": ["rigl", "set", "gradual"],
     "top scores": ["edge_popup"],

@@ -179,6 +179,7 @@ class Scores:
         net: the net. init, final: its masked weights before and after training, by name; tensors of other names stand in the
             net where the criteria's parts are made. alive: the present masks, bool.
         batch: makes (inputs, targets). loss: (outputs, targets) -> scalar. shape: of one input.
+        at: where gradient, curvature and flow are taken; None: at `init`.
         under: whether gradient and curvature are those of the masked net; of the dense one otherwise.
     """
 
@@ -192,9 +193,10 @@ class Scores:
         batch: Callable[[], Batch],
         loss: Loss,
         shape: tuple[int, ...],
+        at: Mapping[str, Tensor] | None = None,
         under: bool = False,
     ) -> None:
-        self.net, self.init, self.final, self.alive = net, init, final, alive
+        self.net, self.init, self.final, self.alive, self.at = net, init, final, alive, init if at is None else at
         self.make_batch, self.loss, self.shape, self.under = batch, loss, shape, under
 
     @cached_property
@@ -211,11 +213,12 @@ class Scores:
 
     @cached_property
     def flow(self) -> dict[str, Tensor]:
-        return flow(self.net, masked(self.init, self.alive), self.shape)
+        tensors = masked(self.at, self.alive)
+        return flow(self.net, {name: tensors[name] for name in tensors if tensors[name].is_floating_point()}, self.shape)
 
     @property
     def values(self) -> Mapping[str, Tensor]:
-        sites = {name: self.init[name] for name in self.alive}
+        sites = {name: self.at[name] for name in self.alive}
         return masked(sites, self.alive) if self.under else sites
 
     def inputs(self, name: str, kept: Mapping[str, Tensor]) -> Tensor:

@@ -72,15 +72,22 @@ def test_flow_by_autograd_is_the_closed_form() -> None:
         torch.testing.assert_close(criteria.synflow(scores.weights(name, 0, {})), one * torch.outer(b, a), rtol=4e-15, atol=0)
 
 
-def test_a_hundred_rounds_never_empty_a_layer_and_one_does() -> None:
-    """Keep .05 ... .001 of LeNet-300-100: one round empties the first layer already at .05."""
-    net = mlp()
+@pytest.mark.parametrize(
+    ("widths", "inputs", "keep"), [((60, 30), 150, 0.01), pytest.param((300, 100), 784, 0.001, marks=pytest.mark.full)]
+)
+def test_a_hundred_rounds_never_empty_a_layer_and_one_does(widths: tuple[int, int], inputs: int, keep: float) -> None:
+    """One round empties the first layer already at .05."""
+    net = mlp(widths=widths, inputs=inputs)
     shapes = {n: w.shape for n, w in weights(net).items()}
     alive = ones(net)
-    for share in scoring.shares(0.001, 100):
-        alive = scoring.draw(criteria.synflow, seen(net, alive), "global", scopes.counts(shapes, "global", share))
-    assert all(m.any() for m in alive.values()) and sum(int(m.sum()) for m in alive.values()) == 267
-    once = scoring.draw(criteria.synflow, seen(net, ones(net)), "global", scopes.counts(shapes, "global", 0.05))
+    for share in scoring.shares(keep, 100):
+        alive = scoring.draw(
+            criteria.synflow, seen(net, alive, shape=(inputs,)), "global", scopes.counts(shapes, "global", share)
+        )
+    assert all(m.any() for m in alive.values())
+    assert sum(int(m.sum()) for m in alive.values()) == masks.kept_count(keep, sum(m.numel() for m in alive.values()))
+    counts = scopes.counts(shapes, "global", 0.05)
+    once = scoring.draw(criteria.synflow, seen(net, ones(net), shape=(inputs,)), "global", counts)
     assert not once["hidden.0.weight"].any()
 
 
