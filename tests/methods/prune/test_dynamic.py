@@ -16,11 +16,9 @@ from maskbench import masks
 from maskbench.backbones.mlp import MLP
 from maskbench.cli import preflight
 from maskbench.common.errors import UsageError
-from maskbench.methods.prune.costs import places
 from maskbench.methods.prune.dynamic import SET, RigL, StaticSparse
 from maskbench.methods.prune.gradual import Gradual
 from maskbench.methods.prune.one_shot import OneShot
-from maskbench.runs.build import make_net
 from maskbench.training.method import Method, Progress
 from maskbench.training.optimizers import moments, state_of
 
@@ -330,30 +328,14 @@ def test_two_processes_move_one_mask_the_one_that_one_process_moves(name: str, i
 # ---- what it costs
 
 
-@pytest.mark.parametrize(("keep", "sparse", "rigl"), [(0.05, 0.05, 0.0531), (0.01, 0.01, 0.0133)])
-def test_cost_of_a_training_in_dense_steps(keep: float, sparse: float, rigl: float) -> None:
-    cost = {method: method(lenet(), keep=keep).extra_metrics()["training_cost"] for method in (StaticSparse, SET, RigL)}
-    assert cost[StaticSparse] == cost[SET] == pytest.approx(sparse, abs=1e-12)
-    assert round(cost[RigL], 4) == rigl
-
-
-NETS = {  # multiplications of one input, and how many times fewer they are at keep .1, by distribution
-    "lenet5": (416_520, {"uniform": 10.0, "erk": 3.4, "er": 1.15}),
-    "conv6": (116_715_008, {"uniform": 10.0, "erk": 11.9, "er": 5.0}),
-}
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_weights_count_once_for_each_place_of_the_output(name: str, compose: Callable) -> None:
-    dense, speedup = NETS[name]
-    net = make_net(compose(f"backbone={name}").backbone, (1, 28, 28), 10)
-    found = places(net, (1, 28, 28))
-    assert net.training and sum(net.get_parameter(site).numel() * number for site, number in found.items()) == dense
-    for distribution, factor in speedup.items():
-        method = StaticSparse(net, keep=0.1, distribution=distribution)
-        assert method.extra_metrics()["training_cost"] > 0  # before a stage is known, as if each weight counted once
-        method.cost.places.copy_(torch.tensor(list(found.values())))
-        assert method.extra_metrics()["training_cost"] == pytest.approx(1 / factor, rel=0.02)
+@pytest.mark.parametrize(("keep", "cost"), [(0.05, 0.0531), (0.01, 0.0133)])
+def test_cost_of_a_training_in_dense_trainings(keep: float, cost: float, build: Callable) -> None:
+    assert round(RigL(lenet(), keep=keep).training_cost(keep, 2748), 4) == cost
+    words = (*SMALL, "budget.steps=4", "method.every=2", f"method.keep={keep}")
+    runs = {name: build(f"method={name}", *words, folder=name).go().metrics for name in ("set", "rigl")}
+    density = runs["set"]["density"]
+    assert runs["set"]["training_cost"] == pytest.approx(density)
+    assert runs["rigl"]["training_cost"] == pytest.approx((8 * density + 1) / 9)
 
 
 # ---- refusals
