@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from maskbench.masks.pruning import NAN, ranked
+
+HARDSHRINK, THRESHOLD = torch.ops.aten.hardshrink_backward.default, torch.ops.aten.threshold_backward.default
 
 
 class Cut(NamedTuple):
@@ -25,6 +28,7 @@ class Cut(NamedTuple):
     tie: int | Tensor
 
 
+@lru_cache
 def kept_count(keep: float, n: int) -> int:
     """How many of n weights a share keeps: ceil(keep * n), with `keep` taken as the decimal number it is written as.
 
@@ -48,7 +52,7 @@ def cut(score: Tensor, count: int, magnitude: bool = False) -> Cut:
     if count == n:
         ranked(score.detach())
         return Cut(-math.inf, 0)
-    value, ties = _select(copied(score.detach(), magnitude), n - count)
+    value, ties = _select(_copy(score.detach(), magnitude), n - count)
     if ties == 0:
         return Cut(value, n)
     return Cut(value, int((_rank(score, magnitude) == value).flatten().nonzero()[-ties]))
@@ -123,8 +127,7 @@ def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
     hardshrink's is w * [|score| > value], threshold's w * [score > value]."""
     if isinstance(cut.value, Tensor):
         return torch.where(kept(score, cut, magnitude), w, 0)
-    kernel = torch.ops.aten.hardshrink_backward if magnitude else torch.ops.aten.threshold_backward
-    masked = kernel(w, score, cut.value)
+    masked = (HARDSHRINK if magnitude else THRESHOLD)(w, score, cut.value)
     if cut.tie < w.numel():
         ties = _ties(_rank(score, magnitude), cut)
         masked.view(-1)[ties] = w.flatten()[ties]
@@ -174,19 +177,12 @@ def _select(values: Tensor, drop: int) -> tuple[float, int]:
     return value.item(), values.numel() - drop - above
 
 
-def copied(score: Tensor, magnitude: bool) -> Tensor:
+def _copy(score: Tensor, magnitude: bool) -> Tensor:
     """The ranked values, flat, to be reordered; in float32 what numpy has no type for."""
     if score.dtype.itemsize < 4:
         score = score.float()
     copy = _scratch(score)
     return (torch.abs(score, out=copy) if magnitude else copy.copy_(score)).view(-1)
-
-
-def ranking(score: Tensor, magnitude: bool) -> Tensor:
-    """The ranked values, flat, to be read until the next call: as `copied`, and the scores themselves where they are that."""
-    if magnitude or score.dtype.itemsize < 4 or not score.is_contiguous():
-        return copied(score, magnitude)
-    return score.view(-1)
 
 
 _memory = threading.local()
