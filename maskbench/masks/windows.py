@@ -117,7 +117,7 @@ def cut_there(score: Tensor, count: int, magnitude: bool = False) -> Cut:
 
 
 def numbers(score: Tensor) -> np.ndarray:
-    """The scores, flat, as numpy has them: their own memory where that is possible, and float32 for what numpy has no type for."""
+    """The scores, flat, as numpy has them: their own memory where they can be, and float32 for what numpy has no type for."""
     score = score.detach()
     if score.dtype.itemsize < 4:
         score = score.float()
