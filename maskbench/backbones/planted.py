@@ -86,7 +86,8 @@ def plant(net: MLP, ticket: Sequence[tickets.Layer]) -> tuple[dict[str, Tensor],
     for (name, layer), own in zip(linears(net), ticket, strict=True):
         wanted = own.weight / factors  # of inputs that are `factors` times too large
         if layer is net.head:  # its units are the outputs, each in its place
-            places, sizes = torch.arange(len(wanted)), torch.full((len(wanted),), like(layer, inputs, wanted, own.bias)).double()
+            places = torch.arange(len(wanted))
+            sizes = torch.full((len(wanted),), like(layer, inputs, wanted), dtype=torch.float64)
         else:
             places, sizes = seats(layer, inputs, wanted, own.bias)
         mask[name] = torch.zeros_like(layer.weight, dtype=torch.bool)
@@ -127,7 +128,7 @@ def seats(layer: nn.Linear, inputs: Tensor, wanted: Tensor, bias: Tensor) -> tup
     return torch.tensor(places), torch.stack(sizes)
 
 
-def like(layer: nn.Linear, inputs: Tensor, wanted: Tensor, bias: Tensor) -> float:
+def like(layer: nn.Linear, inputs: Tensor, wanted: Tensor) -> float:
     """The one factor by which a ticket's last layer has the sizes of the weights it stands for."""
     used = wanted != 0
     return float(layer.weight[:, inputs].double()[used].abs().sum() / wanted[used].abs().sum())

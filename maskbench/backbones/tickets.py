@@ -33,8 +33,8 @@ def circle(hidden: int, knots: int) -> list[Layer]:
     if hidden == 1:
         half = [interpolated(torch.square, -1.0, 1.0, knots)] * 2
         return [Layer(_blocks([ends.inner.weight for ends in half]), _chain(half)), scores(half)]
-    layers = [Layer(_columns([[1, 0], [-1, 0], [0, 1], [0, -1]]), torch.zeros(4, dtype=torch.float64))]
-    merge = _columns([[1, 1, 0, 0], [0, 0, 1, 1]])  # of what the layer before computes -> the two coordinates
+    layers = [Layer(_matrix([[1, 0], [-1, 0], [0, 1], [0, -1]]), torch.zeros(4, dtype=torch.float64))]
+    merge = _matrix([[1, 1, 0, 0], [0, 0, 1, 1]])  # of what the layer before computes -> the two coordinates
     reach = [1.0, 1.0]
     if hidden > 2:
         layers.append(Layer(merge, torch.zeros(2, dtype=torch.float64)))
@@ -42,10 +42,10 @@ def circle(hidden: int, knots: int) -> list[Layer]:
     angle = math.pi / 2
     for _ in range(hidden - 3):
         angle /= 2
-        along = _columns([[math.cos(angle), math.sin(angle)]]) @ merge
-        across = _columns([[math.sin(angle), -math.cos(angle)]]) @ merge
+        along = _matrix([[math.cos(angle), math.sin(angle)]]) @ merge
+        across = _matrix([[math.sin(angle), -math.cos(angle)]]) @ merge
         layers.append(Layer(torch.cat([along, across, -across]), torch.zeros(3, dtype=torch.float64)))
-        merge = _columns([[1, 0, 0], [0, 1, 1]])
+        merge = _matrix([[1, 0, 0], [0, 1, 1]])
         reach = [math.sqrt(2), math.sqrt(2) * math.sin(angle)]
     half = [interpolated(torch.square, 0.0, far, knots) for far in reach]
     layers.append(Layer(_blocks([ends.inner.weight for ends in half]) @ merge, _chain(half)))
@@ -128,7 +128,7 @@ def run(ticket: Sequence[Layer], x: Tensor) -> Tensor:
     return x @ ticket[-1].weight.T + ticket[-1].bias
 
 
-def _columns(rows: Sequence[Sequence[float]]) -> Tensor:
+def _matrix(rows: Sequence[Sequence[float]]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 

@@ -210,7 +210,7 @@ def words(kind: Any) -> str:
         items = [arg for arg in args if arg is not Ellipsis and arg is not Any]
         return f"a list, each {words(items[0])}" if items else "a list"
     if origin in (Mapping, dict) or kind in (Mapping, dict):
-        return "a mapping"
+        return f"a mapping, each value {words(args[1])}" if args and fits(1, args[1]) != fits("", args[1]) else "a mapping"
     return WORDS.get(NoneType if kind is None else kind, "anything")
 
 

@@ -2,8 +2,9 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from maskbench.masks.pruning import NAN, ranked
+
+HARDSHRINK, THRESHOLD = torch.ops.aten.hardshrink_backward.default, torch.ops.aten.threshold_backward.default
+SMOOTH_L1 = torch.ops.aten.smooth_l1_loss_backward.grad_input
 
 
 class Cut(NamedTuple):
@@ -25,6 +29,7 @@ class Cut(NamedTuple):
     tie: int | Tensor
 
 
+@lru_cache
 def kept_count(keep: float, n: int) -> int:
     """How many of n weights a share keeps: ceil(keep * n), with `keep` taken as the decimal number it is written as.
 
@@ -48,7 +53,7 @@ def cut(score: Tensor, count: int, magnitude: bool = False) -> Cut:
     if count == n:
         ranked(score.detach())
         return Cut(-math.inf, 0)
-    value, ties = _select(copied(score.detach(), magnitude), n - count)
+    value, ties = _select(_copy(score.detach(), magnitude), n - count)
     if ties == 0:
         return Cut(value, n)
     return Cut(value, int((_rank(score, magnitude) == value).flatten().nonzero()[-ties]))
@@ -95,27 +100,51 @@ def top_share(w: Tensor, score: Tensor, cut: Cut, magnitude: bool = False) -> Te
     Straight through the selection: d/dscore = w * d/d(w * m), times sign(score) where the magnitude ranks. What is masked
     out gets a gradient too.
     """
-    return _TopShare.apply(w, score, cut, magnitude)
+    return _TopShares.apply((cut,), magnitude, w, score)[0]
 
 
-class _TopShare(torch.autograd.Function):
-    """`top_share` with its own backward: autograd would stop at the selection."""
+def top_shares(
+    ws: Mapping[str, Tensor], scores: Mapping[str, Tensor], cuts: Mapping[str, Cut], magnitude: bool = False
+) -> dict[str, Tensor]:
+    """`top_share` of each name: all of a net's in one step of autograd."""
+    pairs = [tensor for name, w in ws.items() for tensor in (w, scores[name])]
+    return dict(zip(ws, _TopShares.apply([cuts[name] for name in ws], magnitude, *pairs), strict=True))
+
+
+class _TopShares(torch.autograd.Function):
+    """`top_share` of pairs of tensors (w, score) with its own backward: autograd would stop at the selection."""
 
     @staticmethod
-    def forward(ctx, w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
-        ctx.save_for_backward(w, score)
-        ctx.cut, ctx.magnitude = cut, magnitude
-        return _masked(w, score, cut, magnitude)
+    def forward(ctx, cuts: Sequence[Cut], magnitude: bool, *pairs: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*pairs)
+        ctx.cuts, ctx.magnitude = cuts, magnitude
+        return tuple(_masked(w, score, cut, magnitude) for w, score, cut in zip(pairs[::2], pairs[1::2], cuts, strict=True))
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
-        w, score = ctx.saved_tensors
-        grad = grad.contiguous()  # of a convolution it may lie channels last, and ties are flat indices
-        to_w = _masked(grad, score, ctx.cut, ctx.magnitude) if ctx.needs_input_grad[0] else None
-        to_score = grad * w
-        if ctx.magnitude:
-            to_score.mul_(torch.sign(score, out=_scratch(score)))
-        return to_w, to_score, None, None
+    def backward(ctx, *grads: Tensor | None):
+        pairs, to_pairs = ctx.saved_tensors, []
+        for i, (grad, cut) in enumerate(zip(grads, ctx.cuts, strict=True)):
+            if grad is None:  # the loss does not depend on it
+                to_pairs += [None, None]
+                continue
+            w, score = pairs[2 * i : 2 * i + 2]
+            grad = grad.contiguous()  # of a convolution it may lie channels last, and ties are flat indices
+            to_w = _masked(grad, score, cut, ctx.magnitude) if ctx.needs_input_grad[2 + 2 * i] else None
+            to_pairs += [to_w, _signed(grad * w, score) if ctx.magnitude else grad * w]
+        return None, None, *to_pairs
+
+
+def _signed(x: Tensor, score: Tensor) -> Tensor:
+    """x * sign(score), in the place of x.
+
+    A backward kernel of torch is just this in one pass: smooth_l1's is x * score / beta within beta of 0, and x * sign(score)
+    beyond; beta is the smallest number that the processor divides by at full speed, 1e-38 for float32.
+    """
+    if x.device.type == "cpu" and score.dtype == x.dtype and x.dtype in (torch.float32, torch.float64):
+        zero = x.new_full((), -0.0).expand(x.shape)  # minus zero less minus zero is zero, as sign has it
+        return SMOOTH_L1(x, score, zero, 0, torch.finfo(x.dtype).tiny, grad_input=x)
+    return x.mul_(score.sign())
 
 
 def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
@@ -123,8 +152,7 @@ def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
     hardshrink's is w * [|score| > value], threshold's w * [score > value]."""
     if isinstance(cut.value, Tensor):
         return torch.where(kept(score, cut, magnitude), w, 0)
-    kernel = torch.ops.aten.hardshrink_backward if magnitude else torch.ops.aten.threshold_backward
-    masked = kernel(w, score, cut.value)
+    masked = (HARDSHRINK if magnitude else THRESHOLD)(w, score, cut.value)
     if cut.tie < w.numel():
         ties = _ties(_rank(score, magnitude), cut)
         masked.view(-1)[ties] = w.flatten()[ties]
@@ -174,19 +202,12 @@ def _select(values: Tensor, drop: int) -> tuple[float, int]:
     return value.item(), values.numel() - drop - above
 
 
-def copied(score: Tensor, magnitude: bool) -> Tensor:
+def _copy(score: Tensor, magnitude: bool) -> Tensor:
     """The ranked values, flat, to be reordered; in float32 what numpy has no type for."""
     if score.dtype.itemsize < 4:
         score = score.float()
     copy = _scratch(score)
     return (torch.abs(score, out=copy) if magnitude else copy.copy_(score)).view(-1)
-
-
-def ranking(score: Tensor, magnitude: bool) -> Tensor:
-    """The ranked values, flat, to be read until the next call: as `copied`, and the scores themselves where they are that."""
-    if magnitude or score.dtype.itemsize < 4 or not score.is_contiguous():
-        return copied(score, magnitude)
-    return score.view(-1)
 
 
 _memory = threading.local()

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskbench.masks.cuts import Cut, cut, cuts, ranking
+from maskbench.masks.cuts import Cut, cut, cuts
 
 SMALL = 4096  # below so many values selection among all of them costs no more than the pass
-CROWDED = 1 / 32  # a window that holds a larger share of the values is too wide
+CROWDED, FULL = 1 / 32, 1 / 8  # a window that holds a larger share of the values is too wide; is no help
+BLOCK = 1 << 17  # values at a time, so that what is read twice is still near the processor
+LIMITS = {"f": float(np.finfo("f").max), "d": float(np.finfo("d").max)}  # of the types that are ranked
 BEGIN = 1 / 64  # reach of a window as a share of the value it stands around, where nothing is known of its movements
 WIDER, NARROWER = 4, 0.9  # times the last movement, times the last reach: of 600 cuts of a run one to five leave such a window
 
@@ -45,7 +47,7 @@ class Cutter:
             return cut_there(score, count, magnitude)
         if n < SMALL or not 0 < count < n or not score.is_floating_point():
             return cut(score, count, magnitude)
-        found = self._inside(ranking(score.detach(), magnitude).numpy(), n - count)
+        found = self._inside(numbers(score), n - count, magnitude)
         if found is None:
             found = cut(score, count, magnitude)
             self._begin(found.value)
@@ -57,28 +59,35 @@ class Cutter:
             self.parts = [Cutter() for _ in scores]
         return cuts(scores, count, least, magnitude, by=[*(part.cut for part in self.parts), self.cut])
 
-    def _inside(self, ranks: np.ndarray, drop: int) -> Cut | None:
-        """The cut above the `drop`-th smallest of the values (flat), if that lies inside the window and no value is NaN."""
+    def _inside(self, scores: np.ndarray, drop: int, magnitude: bool) -> Cut | None:
+        """The cut above the `drop`-th smallest of the ranked scores (flat), if it lies inside the window and none is NaN."""
         if self.last is None:
             return None
-        value, reach = self.last
-        limit = float(np.finfo(ranks.dtype).max)
+        (value, reach), limit = self.last, LIMITS[scores.dtype.char]
         low, high = max(value - reach, -limit), min(value + reach, limit)
-        below, above = _flags(ranks.size)
-        np.less(ranks, low, out=below)
-        np.greater(ranks, high, out=above)
+        below, above, room = _memory(scores)
+        for begin in range(0, scores.size, BLOCK):
+            block = slice(begin, begin + BLOCK)
+            ranks = scores[block]
+            if magnitude:
+                ranks = np.abs(ranks, out=room[: ranks.size])
+            np.less(ranks, low, out=below[block])
+            np.greater(ranks, high, out=above[block])
         place = drop - 1 - int(np.count_nonzero(below))  # of the cut, among what is inside
-        inside = np.flatnonzero(np.equal(below, above, out=above))  # neither below nor above: NaN, too
+        (inside,) = np.equal(below, above, out=above).nonzero()  # neither below nor above: NaN, too
+        if inside.size > FULL * scores.size:
+            self.last = value, reach / 4
+            return None
         if not 0 <= place < inside.size:
             return None
-        crowd = ranks[inside]
-        order = np.partition(crowd, place)
-        if np.isnan(order[place:].max()):
+        crowd = np.abs(scores[inside]) if magnitude else scores[inside]
+        order = np.sort(crowd)  # NaN comes last
+        if order[-1] != order[-1]:
             return None
         value = order[place]
+        self._move(float(value), inside.size > CROWDED * scores.size)
         ties = int(np.count_nonzero(order[place + 1 :] == value))
-        self._move(float(value), inside.size > CROWDED * ranks.size)
-        return Cut(float(value), int(inside[np.flatnonzero(crowd == value)[-ties]]) if ties else ranks.size)
+        return Cut(float(value), int(inside[(crowd == value).nonzero()[0][-ties]]) if ties else scores.size)
 
     def _move(self, value: float, crowded: bool) -> None:
         """The cut was found inside the window: the next one is sought around it, as far as the last few moved."""
@@ -107,12 +116,23 @@ def cut_there(score: Tensor, count: int, magnitude: bool = False) -> Cut:
     return Cut(value, torch.searchsorted(seen, dropped + 1))
 
 
-_memory = threading.local()
+def numbers(score: Tensor) -> np.ndarray:
+    """The scores, flat, as numpy has them: their own memory where they can be, and float32 for what numpy has no type for."""
+    score = score.detach()
+    if score.dtype.itemsize < 4:
+        score = score.float()
+    return score.numpy().reshape(-1)
 
 
-def _flags(n: int) -> np.ndarray:
-    """Two rows of n bools, for work that ends before the next call: the same memory again and again."""
-    flags = getattr(_memory, "flags", None)
+_local = threading.local()
+
+
+def _memory(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Room for two flags a score and for a block of scores, for work that ends before the next call: the same memory every time,
+    since on a CPU fresh memory costs more than a pass over it."""
+    n, flags, room = scores.size, getattr(_local, "flags", None), getattr(_local, "room", None)
     if flags is None or flags.size < 2 * n:
-        flags = _memory.flags = np.empty(2 * n, dtype=bool)
-    return flags[: 2 * n].reshape(2, n)
+        flags = _local.flags = np.empty(2 * n, dtype=bool)
+    if room is None or room.dtype != scores.dtype:
+        room = _local.room = np.empty(BLOCK, dtype=scores.dtype)
+    return flags[:n], flags[n : 2 * n], room

@@ -4,7 +4,7 @@ Drawn from curves.json, one row for each level and branch. As in the papers, the
 and runs from 100 % down, and several seeds are a mean with the band from least to largest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TICKET = "ticket"  # the method itself
 UNTRAINED = "supermask/"  # what names of untrained branches begin with
 REMAINING = "weights remaining (%)"
+MULTIPLIED = "multiply-adds remaining (%), theoretical"
 LINES = 7  # that one panel shows without repeating a colour
 CURVES = 5  # levels whose learning curves are shown
 POINTS = 4  # controls of a single level that may stand among the lines
@@ -52,6 +53,7 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
         return {}
     made = {
         measure(runs).name: accuracy(runs, title),
+        "multiplications": multiplications(runs, title),
         "speed": speed(runs, title),
         "learning_curves": learning_curves(runs, title),
     }
@@ -78,10 +80,13 @@ def rows(runs: Sequence["Finished"], branch: str) -> dict[int, list[dict[str, An
     return {level: [one[level] for one in rows_by_level] for level in sorted(set.intersection(*map(set, rows_by_level)))}
 
 
-def series(runs: Sequence["Finished"], branch: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(remaining weights in percent [levels], value of `name` [runs, levels]); nan where a run has none."""
+def series(
+    runs: Sequence["Finished"], branch: str, name: str, at: Callable[[Iterable[dict[str, Any]]], float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(remaining weights in percent, or what `at` says of them [levels], value of `name` [runs, levels]); nan where a run has
+    none."""
     levels = rows(runs, branch).values()
-    x = np.array([remaining(level) for level in levels])
+    x = np.array([(at or remaining)(level) for level in levels])
     y = np.array([[number(row.get(name)) for row in level] for level in levels]).reshape(len(x), len(runs))
     return x, y.T
 
@@ -89,6 +94,12 @@ def series(runs: Sequence["Finished"], branch: str, name: str) -> tuple[np.ndarr
 def remaining(level: Iterable[dict[str, Any]]) -> float:
     """Percent of weights that remain, mean over runs (they differ where a criterion, not a rate, sets the number)."""
     return 100 * float(np.mean([extra_metrics(row).get("density", 1.0) for row in level]))
+
+
+def multiplied(level: Iterable[dict[str, Any]]) -> float:
+    """Percent of the dense net's multiply-adds that remain, mean over runs; nan where a run does not say."""
+    known = [row.get("savings") or {} for row in level]
+    return 100 * float(np.mean([number(one.get("macs_sparse")) / number(one.get("macs_dense")) for one in known]))
 
 
 def extra_metrics(row: dict[str, Any]) -> dict[str, float]:
@@ -137,6 +148,25 @@ def accuracy(runs: Sequence["Finished"], title: str) -> "Figure | None":
     if many:
         ranked(axes[-1], runs, many)
     legend(figure, axes, len(runs))
+    return figure
+
+
+def multiplications(runs: Sequence["Finished"], title: str) -> "Figure | None":
+    """The score against what a pass costs by formula, where that is not the share of weights: with convolutions."""
+    own = measure(runs)
+    cost, y = series(runs, TICKET, own.name, multiplied)
+    if len(cost) < 2 or not np.isfinite(cost).all() or np.allclose(cost, series(runs, TICKET, own.name)[0], rtol=0.01):
+        return None
+    figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
+    many = lone(runs)
+    for branch, line_style in line_styles([name for name in branches(runs) if name not in many]).items():
+        x, y = series(runs, branch, own.name, multiplied)
+        if some(y):
+            band(panel, x, own.scale * y, label=word(branch), zorder=3 if branch == TICKET else 2.5, **line_style)
+    remaining_axis(panel, cost)
+    panel.set_xlabel(MULTIPLIED)
+    panel.set_ylabel(f"test {own.label}")
+    legend(figure, [panel], len(runs))
     return figure
 
 

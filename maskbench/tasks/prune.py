@@ -107,7 +107,8 @@ def collapsed(rows: Sequence[dict[str, Any]]) -> list[str]:
     if not words or any(earlier.get("savings", {}).get("collapse") for earlier in before):
         return []
     whose = f"Level {row['level']}" if row["branch"] == TICKET else f"Level {row['level']} of {row['branch']}"
-    return [f"{whose} has collapsed: {words}. What it scores is no measure of its weights (effective_density)."]
+    share = row["savings"]["effective_density"] / density(row) if density(row) else 0.0
+    return [f"{whose} has collapsed: {words}; of the weights it keeps {share:.2g} lie on a path from an input to an output."]
 
 
 def train(method: Method, stage: Stage, fit: Callable, level: int, fast: float) -> dict[str, Any]:

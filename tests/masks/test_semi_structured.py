@@ -49,3 +49,13 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     for wrong in ((values, places[1:]), (values[:, :3], places), (values.flatten(), places)):
         with pytest.raises(ValueError, match="do not fit"):
             expand(*wrong)
+
+
+def test_torchs_own_conversion_takes_the_pattern() -> None:
+    """What `torch.sparse.to_sparse_semi_structured` makes of a weight on a GPU, by its conversion in plain operations."""
+    theirs = pytest.importorskip("torch.sparse._semi_structured_conversions")
+    mask = two_of_four(32, 64)
+    w, _ = expand(*compress(torch.randn(32, 64).half(), mask))
+    packed, meta = theirs.sparse_semi_structured_from_dense_cutlass(w)
+    assert torch.equal(theirs.sparse_semi_structured_to_dense_cutlass(packed, meta), w)
+    assert torch.equal(packed.flatten(), compress(w, mask)[0].flatten())

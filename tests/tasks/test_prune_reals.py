@@ -10,8 +10,8 @@ from maskbench.tasks.prune import TICKET, error, report
 from maskbench.training import evaluate
 
 SMALL = ("budget.steps=12", "budget.epochs=null", "budget.batch_size=32", "data.train=200", "data.val=40", "data.test=60")
-HELIX = ("method=lottery", "data=planted_helix", *SMALL)
-COUNTS = [5200, 2335, 1048, 471, 211, 95]  # of method.rate=0.551, to the planted count
+HELIX = ("method=lottery", "data=planted_helix", "task.levels=5", "method.rate=0.551", *SMALL)
+COUNTS = [5200, 2335, 1048, 471, 211, 95]  # to the planted count
 
 
 def test_levels_branches_and_supermasks_of_reals(build: Callable) -> None:
@@ -30,11 +30,11 @@ def test_levels_branches_and_supermasks_of_reals(build: Callable) -> None:
     for row in ticket:
         look = min(row["curve"], key=lambda point: point["val_loss"])
         assert row["early_stop_rmse"] == math.sqrt(look["test_loss"]) and row["fast_step"] is None
-    assert bench.outcome.table[-1].keys() == {"level", "density", "ticket", "even", "ticket_recall", "ticket_precision"}
+    assert bench.outcome.table[-1].keys() >= {"level", "density", "ticket", "even", "ticket_recall", "ticket_precision"}
     untrained = [row for row in rows if row["branch"] == "supermask/a"]
     best = min(untrained, key=lambda row: row["val_rmse"])
     assert metrics["supermask/a"] == best["rmse"] and metrics["supermask/a/density"] == best["extra_metrics"]["density"]
-    assert bench.outcome.notes == []
+    assert all("has collapsed" in note for note in bench.outcome.notes), "chance is of classes"
 
 
 def test_recall_is_that_of_the_masks_in_use(build: Callable) -> None:
@@ -52,7 +52,7 @@ def test_recall_is_that_of_the_masks_in_use(build: Callable) -> None:
 
 
 def test_the_planted_mask_itself_is_found_whole(build: Callable) -> None:
-    bench = build("method=lottery", "data=planted_circle", "task.levels=1", "method.rate=0.97962", *SMALL)
+    bench = build("method=lottery", "data=planted_circle", *SMALL)
     method, stage = bench.method, bench.stages[0]
     truth = {name: mask.float() for name, mask in method.net.planted.items()}
     method.draw = lambda *_: {name: mask.bool() for name, mask in truth.items()}
@@ -65,13 +65,16 @@ def test_the_planted_mask_itself_is_found_whole(build: Callable) -> None:
     assert bench.outcome.objective == "accuracy" and "rmse" not in metrics
 
 
-def test_rates_of_the_pairs_end_at_the_planted_counts(build: Callable) -> None:
-    for name, count in {"circle": 108, "relu": 4, "helix": 95}.items():
-        method = build("method=lottery", f"data=planted_{name}", *SMALL, folder=name).method
+@pytest.mark.parametrize(("name", "count", "rate"), [("circle", 108, 0.541), ("relu", 4, 0.76), ("helix", 95, 0.551)])
+def test_one_pruning_and_five_end_at_the_planted_count(name: str, count: int, rate: float, build: Callable) -> None:
+    for levels, words in {1: (), 5: (f"method.rate={rate}", "task.levels=5")}.items():
+        bench = build("method=lottery", f"data=planted_{name}", *SMALL, *words, folder=f"{levels}")
+        method = bench.method
         left = method.counts({n: method.alive[n] for n in method.sites})
-        for _ in range(5):
+        for _ in range(bench.cfg.task.levels):
             left = method.fewer(left)
-        assert left == {"": count} and sum(int(m.sum()) for m in method.net.planted.values()) == count
+        assert bench.cfg.task.levels == levels and left == {"": count}
+        assert sum(int(m.sum()) for m in method.net.planted.values()) == count
 
 
 def test_a_dense_net_is_the_whole_ticket(build: Callable) -> None:

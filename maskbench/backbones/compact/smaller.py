@@ -57,8 +57,8 @@ def compact(net: nn.Module, x: Tensor) -> Compacted:
     """
     if uses_batches(net):
         raise UsageError(
-            f"{type(net).__name__} answers by the statistics of the rows at hand (as norm=batch_no_stats), which no smaller net "
-            "of plain layers does: a net with running statistics, or without norms, can be made smaller"
+            f"{type(net).__name__} answers by the statistics of the rows at hand (as norm=batch_no_stats), as no net of plain "
+            "layers does: one with running statistics, or without norms, can be made smaller"
         )
     program, steps = follow(net, x)
     values = constants(steps)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskbench.cli.commands.common import aligned, arguments
-from maskbench.cli.commands.export import recorded, taken, which
+from maskbench.cli.commands.export import place, recorded, taken, which
 
 if TYPE_CHECKING:
     from maskbench.backbones.compact.smaller import Compacted
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     parser = arguments("compact", ABOUT)
     parser.add_argument("run", metavar="RUN", help="the directory of a finished run")
     which(parser)
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (RUN/compact)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (RUN/compact, of each stage apart)")
     if (given := parser.read(argv)) is None:
         return 0
     from maskbench.backbones.compact.smaller import compact
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
 
     run, saved, made = taken(given)
     small = compact(made.net, made.x)
-    config, folder = saved.config, given.output or run / "compact"
+    config, folder = saved.config, place(run, given, "compact")
     about = f"method={config.method.name} on data={config.data.name}, seed {config.seed}: made smaller by maskbench compact."
     lines = exports.write_compact(made, small, about, folder)
     recorded(run, folder)

@@ -27,14 +27,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the directory of a finished run")
     parser.add_argument("--format", choices=FORMS, default=FORMS[0], help=f"({FORMS[0]})")
     which(parser)
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (RUN/export)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (RUN/export, of each stage apart)")
     if (given := parser.read(argv)) is None:
         return 0
     from maskbench.runs import exports
 
     run, saved, made = taken(given)
-    lines = exports.write(made, given.format, given.output or run / "export")
-    recorded(run, given.output or run / "export")
+    folder = place(run, given, "export")
+    lines = exports.write(made, given.format, folder)
+    recorded(run, folder)
     print(*lines, sep="\n")
     return 0
 
@@ -55,6 +56,13 @@ def taken(given: "argparse.Namespace") -> "tuple[Path, Saved, Plain]":
     run = run_dir(given.run)
     saved = read_back.load(run, data=given.data, trust=given.trust)
     return run, saved, saved.plain(given.stage, member=given.member, mode=given.mode)
+
+
+def place(run: Path, given: "argparse.Namespace", name: str) -> Path:
+    """Where files go: where the user says, or into the run, those of each stage and member apart."""
+    chosen = {"stage": given.stage, "member": given.member, "mode": given.mode or None}
+    parts = [f"{key}-{str(value).replace('/', '-')}" for key, value in chosen.items() if value is not None]
+    return given.output or Path(run, name, *parts)
 
 
 def recorded(run: Path, folder: Path) -> None:

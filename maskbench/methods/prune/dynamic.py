@@ -24,13 +24,13 @@ from maskbench.masks import scopes
 from maskbench.masks.distributions import Distribution
 from maskbench.masks.scopes import Scope
 from maskbench.masks.stores import TensorStore
-from maskbench.methods.prune.costs import Cost
 from maskbench.methods.prune.kernel import Choice
-from maskbench.methods.prune.sparse import SparseNet, drawn
+from maskbench.methods.prune.sparse import SparseNet
 from maskbench.training.method import Method, Progress
 
 Decay = Literal["cosine", "constant"]
 GrowInit = Literal["zero", "draw"]
+KEEP = 0.05
 
 
 @final
@@ -61,7 +61,6 @@ class StaticSparse(Method):
         super().__init__(net)
         self.sparse = SparseNet(net, dense, scope, kernel)
         self.sparse.put(net, drawn(self.sparse, keep, distribution, scope))
-        self.cost = Cost(net)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return self.sparse.effective_weights(self.net)
@@ -70,7 +69,6 @@ class StaticSparse(Method):
         return self.sparse.trainable_parameters(self.net)
 
     def learn(self, stage: Stage, fit: Callable) -> None:
-        self.cost.measure(self.net, stage)
         with self.sparse.compact(self.net):
             fit(self, stage)
 
@@ -92,7 +90,7 @@ class StaticSparse(Method):
         return self.sparse.memory(self.net)
 
     def extra_metrics(self) -> dict[str, float]:
-        return self.sparse.densities(self.net) | {"training_cost": self.cost.share(self.net, self.sparse.counts())}
+        return self.sparse.densities(self.net)
 
 
 @final
@@ -129,7 +127,6 @@ class SET(Method):
         self.sparse = SparseNet(net, dense, kernel=kernel)
         self.sparse.put(net, drawn(self.sparse, keep, distribution, scope))
         self.moves = Moves(self.sparse, scope, end, alpha, decay, grow_init)
-        self.cost = Cost(net)
         self.every, self.steps = every, 0  # steps between moves follow from the stage that learns
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
@@ -142,7 +139,6 @@ class SET(Method):
         rows = len(stage.train)
         self.steps = -(-rows // fit.budget["batch_size"]) if self.every == "epoch" else self.every
         require_moves(self.steps, self.moves.end, fit.length(rows, 1.0))
-        self.cost.measure(self.net, stage)
         with self.sparse.compact(self.net):
             fit(self, stage)
 
@@ -175,8 +171,7 @@ class SET(Method):
         return self.sparse.memory(self.net)
 
     def extra_metrics(self) -> dict[str, float]:
-        cost = {"training_cost": self.cost.share(self.net, self.sparse.counts())}
-        return self.sparse.densities(self.net) | {"replaced": self.moves.replaced(self.sparse)} | cost
+        return self.sparse.densities(self.net) | {"replaced": self.moves.replaced(self.sparse)}
 
 
 @final
@@ -209,7 +204,6 @@ class RigL(Method):
         self.sparse = SparseNet(net, dense, kernel=kernel)
         self.sparse.put(net, drawn(self.sparse, keep, distribution, scope))
         self.moves = Moves(self.sparse, scope, end, alpha, decay, grow_init)
-        self.cost = Cost(net)
         self.every = every
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
@@ -220,7 +214,6 @@ class RigL(Method):
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         require_moves(self.every, self.moves.end, fit.length(len(stage.train), 1.0))
-        self.cost.measure(self.net, stage)
         with self.sparse.compact(self.net):
             fit(self, stage)
 
@@ -259,10 +252,23 @@ class RigL(Method):
         return self.sparse.memory(self.net)
 
     def extra_metrics(self) -> dict[str, float]:
-        """Of `every` + 1 steps one has a dense gradient, which is a third of a dense step's cost, and no update."""
-        sparse = self.cost.share(self.net, self.sparse.counts())
-        cost = {"training_cost": (3 * sparse * self.every + 2 * sparse + 1) / (self.every + 1) / 3}
-        return self.sparse.densities(self.net) | {"replaced": self.moves.replaced(self.sparse)} | cost
+        return self.sparse.densities(self.net) | {"replaced": self.moves.replaced(self.sparse)}
+
+    def training_cost(self, share: float, steps: int) -> float:
+        """The authors' formula: of `every` + 1 steps one has a dense gradient, a third of what a dense step costs."""
+        return (3 * share * self.every + 2 * share + 1) / (self.every + 1) / 3
+
+
+def drawn(sparse: SparseNet, keep: float | None, distribution: str, scope: str) -> dict[str, Tensor]:
+    """Random masks of the counts that keep, distribution and scope give.
+
+    Raises:
+        UsageError: there are none for this net: fewer ones than layers, M does not divide a layer's inputs.
+    """
+    shapes = sparse.shapes()
+    counts = scopes.counts(shapes, scope, scopes.share(scope, keep, KEEP), distribution)
+    lots = {name: torch.rand(shape) for name, shape in shapes.items()}
+    return scopes.best(lots, sparse.kept(), scope, counts, sparse.follow)
 
 
 def require_moves(every: int, end: float, total: int) -> None:

@@ -78,8 +78,7 @@ class EdgePopup(Method):
         if stage.index in self.book:
             return {name: self.w[name] * m for name, m in self.book.read(stage.index).items()}
         scores = {name: self.score(name) for name in self.w}
-        cuts = self.cuts(scores)
-        return {name: masks.top_share(w, scores[name], cuts[name], self.magnitude) for name, w in self.w.items()}
+        return masks.top_shares(self.w, scores, self.cuts(scores), self.magnitude)
 
     def cuts(self, scores: dict[str, Tensor]) -> dict[str, masks.Cut]:
         """Where the ranking of each layer's scores is cut at this step."""

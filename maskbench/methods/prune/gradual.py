@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from maskbench.common.knobs import Count, Keep, Layers
 from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage
-from maskbench.masks import scopes
+from maskbench.masks import maskable, scopes
 from maskbench.masks.cuts import kept_count
 from maskbench.masks.distributions import Distribution
+from maskbench.masks.places import positions
 from maskbench.masks.scopes import Scope
-from maskbench.methods.prune.costs import Cost
-from maskbench.methods.prune.dynamic import require_moves
+from maskbench.methods.prune.dynamic import KEEP, require_moves
 from maskbench.methods.prune.kernel import Choice
-from maskbench.methods.prune.sparse import KEEP, SparseNet
+from maskbench.methods.prune.sparse import SparseNet
 from maskbench.training.method import Method, Progress
 
 
@@ -56,10 +56,10 @@ class Gradual(Method):
         super().__init__(net)
         self.keep, self.distribution, self.scope = scopes.share(scope, keep, KEEP), distribution, scope
         self.every, self.end = every, end
-        self.sparse, self.cost = SparseNet(net, dense, scope, kernel), Cost(net)
+        self.sparse = SparseNet(net, dense, scope, kernel)
         self.last = scopes.counts(self.sparse.shapes(), scope, self.keep, distribution)
-        self.register_buffer("saved", torch.tensor(0))  # multiplications that pruning spared: of an input, in all steps
-        self.register_buffer("steps", torch.tensor(1))  # of the training
+        self.places = dict.fromkeys(maskable(net), 1)  # at which an input meets each weight; follow from the stage that learns
+        self.register_buffer("spared", torch.tensor(0))  # multiplications of an input, in all steps that followed
 
     # ---- the algorithm
 
@@ -70,21 +70,18 @@ class Gradual(Method):
         return self.sparse.trainable_parameters(self.net)
 
     def learn(self, stage: Stage, fit: Callable) -> None:
-        total = fit.length(len(stage.train), 1.0)
-        require_moves(self.every, self.end, total)
-        self.cost.measure(self.net, stage)
-        self.steps.fill_(total)
+        require_moves(self.every, self.end, fit.length(len(stage.train), 1.0))
+        self.places = positions(self.net, stage.shape) or self.places
         with self.sparse.compact(self.net):
             fit(self, stage)
 
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         done = progress.step + 1
         if self.due(done, progress.total):
-            before = self.cost.products(self.net, self.sparse.counts())
+            before = self.products(self.sparse.counts())
             with seeded(*progress.stream, "hook", progress.step, "ties"), self.sparse.whole(self.net, optimizer):
                 self.prune(self.share(done, progress.total), optimizer)
-            gone = before - self.cost.products(self.net, self.sparse.counts())
-            self.saved += gone * (progress.total - done)
+            self.spared += (before - self.products(self.sparse.counts())) * (progress.total - done)
 
     def due(self, done: int, total: int) -> bool:
         """Whether weights go when so many steps are done: after every so many, up to the first time at or after the end of the
@@ -133,6 +130,13 @@ class Gradual(Method):
         return self.sparse.memory(self.net)
 
     def extra_metrics(self) -> dict[str, float]:
-        """Its training costs the mean over steps of what a pass costs."""
-        dense = self.cost.products(self.net, {}) * int(self.steps)
-        return self.sparse.densities(self.net) | {"training_cost": 1 - int(self.saved) / dense}
+        return self.sparse.densities(self.net)
+
+    def training_cost(self, share: float, steps: int) -> float:
+        """The mean over steps of what a step costs under the mask it has."""
+        sizes = {name: self.net.get_parameter(name).numel() for name in self.places}
+        return 1 - int(self.spared) / (self.products(sizes) * steps)
+
+    def products(self, counts: dict[str, int]) -> int:
+        """Multiplications of one input with so many weights."""
+        return sum(count * self.places[name] for name, count in counts.items())

@@ -18,9 +18,9 @@ from maskbench.masks import criteria, scopes
 from maskbench.masks.distributions import Distribution
 from maskbench.masks.scopes import Scope
 from maskbench.methods.prune import scoring
-from maskbench.methods.prune.costs import Cost
+from maskbench.methods.prune.dynamic import KEEP
 from maskbench.methods.prune.kernel import Choice
-from maskbench.methods.prune.sparse import KEEP, SparseNet
+from maskbench.methods.prune.sparse import SparseNet
 from maskbench.training.method import Method
 
 Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
@@ -59,7 +59,7 @@ class OneShot(Method):
         super().__init__(net)
         self.criterion = named("method.criterion", criterion, criteria)
         self.scope, self.finetune, self.calibration = scope, finetune, calibration
-        self.sparse, self.cost = SparseNet(net, dense, scope, kernel), Cost(net)
+        self.sparse = SparseNet(net, dense, scope, kernel)
         self.count = scopes.counts(self.sparse.shapes(), scope, scopes.share(scope, keep, KEEP), distribution)
 
     # ---- the algorithm
@@ -71,7 +71,6 @@ class OneShot(Method):
         return self.sparse.trainable_parameters(self.net)
 
     def learn(self, stage: Stage, fit: Callable) -> None:
-        self.cost.measure(self.net, stage)
         fit(self, stage, shared=self.net)  # nothing is masked yet: runs that cut by other rules have this training in common
         self.cut(stage)
         if self.finetune > 0:
@@ -106,7 +105,9 @@ class OneShot(Method):
         return self.sparse.memory(self.net)
 
     def extra_metrics(self) -> dict[str, float]:
-        """Two trainings: `budgets` counts both in steps, `training_cost` in what they compute."""
-        share = self.cost.share(self.net, self.sparse.counts())
-        cost = {"training_cost": 1 + share * self.finetune, "budgets": 1 + self.finetune}
-        return self.sparse.densities(self.net) | cost
+        """`budgets`: how long both trainings are together, in budgets of steps."""
+        return self.sparse.densities(self.net) | {"budgets": 1 + self.finetune}
+
+    def training_cost(self, share: float, steps: int) -> float:
+        """A dense training, and what the fine-tuning computes."""
+        return 1 + share * self.finetune

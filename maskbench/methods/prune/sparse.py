@@ -13,14 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from maskbench import masks
-from maskbench.masks import scopes
 from maskbench.masks.scopes import by_unit
 from maskbench.masks.stores import TensorStore
 from maskbench.masks.units import units
 from maskbench.methods.prune.kernel import Choice, Kernel
 from maskbench.training.optimizers import moments
-
-KEEP = 0.05  # of the weights, where neither method.keep nor a scope says how many stay
 
 
 class SparseNet(nn.Module):
@@ -152,15 +149,3 @@ class SparseNet(nn.Module):
         dead = sum(int((~self[name]).sum()) * self.alive[name].element_size() for name in self.alive.names())
         bits = sum(masks.packed_bytes(self.alive[name]) for name in self.sites)
         return {"shared": sum(p.numel() * p.element_size() for p in net.parameters()) - dead, "stage": bits}
-
-
-def drawn(sparse: SparseNet, keep: float | None, distribution: str, scope: str) -> dict[str, Tensor]:
-    """Random masks of the counts that keep, distribution and scope give.
-
-    Raises:
-        UsageError: there are none for this net: fewer ones than layers, M does not divide a layer's inputs.
-    """
-    shapes = sparse.shapes()
-    counts = scopes.counts(shapes, scope, scopes.share(scope, keep, KEEP), distribution)
-    lots = {name: torch.rand(shape) for name, shape in shapes.items()}
-    return scopes.best(lots, sparse.kept(), scope, counts, sparse.follow)

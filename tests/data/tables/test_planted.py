@@ -70,3 +70,7 @@ def test_the_tickets_solve_the_problems() -> None:
     torch.testing.assert_close(tickets.spiral(x[:, 0].double()).float(), y, rtol=0, atol=1e-5)
     assert (tickets.run(tickets.helix(3, 30), x) - y).square().mean().sqrt() < 0.02
     assert tickets.BOUNDS == planted.BOUNDS
+
+
+def test_points_and_numbers_are_rows() -> None:
+    assert stage(planted.circle).amount == stage(planted.helix).amount == "3,000 training rows"

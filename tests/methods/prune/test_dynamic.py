@@ -3,10 +3,12 @@
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from pytorch_lightning.plugins import MixedPrecision
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -14,11 +16,9 @@ from maskbench import masks
 from maskbench.backbones.mlp import MLP
 from maskbench.cli import preflight
 from maskbench.common.errors import UsageError
-from maskbench.methods.prune.costs import places
 from maskbench.methods.prune.dynamic import SET, RigL, StaticSparse
 from maskbench.methods.prune.gradual import Gradual
 from maskbench.methods.prune.one_shot import OneShot
-from maskbench.runs.build import make_net
 from maskbench.training.method import Method, Progress
 from maskbench.training.optimizers import moments, state_of
 
@@ -308,33 +308,34 @@ def test_steps_that_a_scaler_skips_leave_the_counts_alone(name: str, optimizer: 
     )
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["rigl", "set", "gradual"])
+def test_two_processes_move_one_mask_the_one_that_one_process_moves(name: str, interpreter: Callable, tmp_path: Path) -> None:
+    """Each takes half of every batch. Were their masks to differ, the averaged gradients would no longer be those of one net."""
+    words = (f"method={name}", *MOVING, "logger=none", "budget.batch_size=30", "optimizer.lr=0.01")
+    found = []
+    for trainer in ("cpu", "ddp"):
+        done = interpreter(*words, f"trainer={trainer}", f"paths.output={tmp_path / trainer}")
+        assert done.returncode == 0, done.stderr
+        (folder,) = (tmp_path / trainer).glob("*/s*")
+        found.append((masks.load(folder / "masks.safetensors"), load_file(folder / "weights.safetensors")))
+    (mask, weights), (other_mask, other_weights) = found
+    assert mask.keys() == other_mask.keys() and all(torch.equal(m, other_mask[site]) for site, m in mask.items())
+    for site, value in weights.items():
+        torch.testing.assert_close(other_weights[site], value, atol=1e-5, rtol=1e-5)
+
+
 # ---- what it costs
 
 
-@pytest.mark.parametrize(("keep", "sparse", "rigl"), [(0.05, 0.05, 0.0531), (0.01, 0.01, 0.0133)])
-def test_cost_of_a_training_in_dense_steps(keep: float, sparse: float, rigl: float) -> None:
-    cost = {method: method(lenet(), keep=keep).extra_metrics()["training_cost"] for method in (StaticSparse, SET, RigL)}
-    assert cost[StaticSparse] == cost[SET] == pytest.approx(sparse, abs=1e-12)
-    assert round(cost[RigL], 4) == rigl
-
-
-NETS = {  # multiplications of one input, and how many times fewer they are at keep .1, by distribution
-    "lenet5": (416_520, {"uniform": 10.0, "erk": 3.4, "er": 1.15}),
-    "conv6": (116_715_008, {"uniform": 10.0, "erk": 11.9, "er": 5.0}),
-}
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_weights_count_once_for_each_place_of_the_output(name: str, compose: Callable) -> None:
-    dense, speedup = NETS[name]
-    net = make_net(compose(f"backbone={name}").backbone, (1, 28, 28), 10)
-    found = places(net, (1, 28, 28))
-    assert net.training and sum(net.get_parameter(site).numel() * number for site, number in found.items()) == dense
-    for distribution, factor in speedup.items():
-        method = StaticSparse(net, keep=0.1, distribution=distribution)
-        assert method.extra_metrics()["training_cost"] > 0  # before a stage is known, as if each weight counted once
-        method.cost.places.copy_(torch.tensor(list(found.values())))
-        assert method.extra_metrics()["training_cost"] == pytest.approx(1 / factor, rel=0.02)
+@pytest.mark.parametrize(("keep", "cost"), [(0.05, 0.0531), (0.01, 0.0133)])
+def test_cost_of_a_training_in_dense_trainings(keep: float, cost: float, build: Callable) -> None:
+    assert round(RigL(lenet(), keep=keep).training_cost(keep, 2748), 4) == cost
+    words = (*SMALL, "budget.steps=4", "method.every=2", f"method.keep={keep}")
+    runs = {name: build(f"method={name}", *words, folder=name).go().metrics for name in ("set", "rigl")}
+    density = runs["set"]["density"]
+    assert runs["set"]["training_cost"] == pytest.approx(density)
+    assert runs["rigl"]["training_cost"] == pytest.approx((8 * density + 1) / 9)
 
 
 # ---- refusals

@@ -11,6 +11,7 @@ from maskbench.backbones.conv import ConvK, LeNet5
 from maskbench.backbones.mlp import MLP
 from maskbench.backbones.redundant import Redundant
 from maskbench.backbones.resnet import ResNet
+from maskbench.masks.distributions import layer_counts
 from maskbench.masks.places import positions
 from maskbench.tasks.metrics import accounting
 
@@ -43,6 +44,21 @@ def test_compression_of_lenet(keep: float, weights: float, all_of_it: float) -> 
     numbers = saved(net, kept)
     assert numbers["compression_weights"] == weights == numbers["speedup_theoretical"]
     assert round(numbers["compression"], 1 if keep < 0.05 else 2) == all_of_it
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "speedup"),
+    [
+        ("lenet5", "uniform", 10.0), ("lenet5", "erk", 3.4), ("lenet5", "er", 1.15),
+        ("conv6", "uniform", 10.0), ("conv6", "erk", 11.9), ("conv6", "er", 5.0),
+    ],
+)  # fmt: skip
+def test_equal_density_is_not_equal_cost(name: str, rule: str, speedup: float) -> None:
+    net = NETS[name][0]()
+    shapes = {site: net.get_parameter(site).shape for site in masks.sites(net)}
+    kept = layer_counts(shapes, 0.1, rule)
+    assert saved(net, kept)["speedup_theoretical"] == pytest.approx(speedup, abs=0.05 if speedup > 2 else 0.005)
+    assert sum(kept.values()) == masks.kept_count(0.1, sum(map(prod, shapes.values())))
 
 
 def test_what_is_not_masked_stays_whole_and_nothing_left_is_undefined() -> None:
