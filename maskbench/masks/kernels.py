@@ -20,14 +20,14 @@ from torch.nn.functional import linear as torch_linear
 from torch.utils._pytree import tree_map
 
 TYPES = (torch.float32, torch.float64)
-OVERHEAD, PER_ONE = 25_000, 4  # of a step by kept values, in entries of a dense one: measured, see `pays`
+OVERHEAD, PER_ONE = 12_000, 5  # of a step by kept values, in entries of a dense one: measured, see `pays`
 
 
 def pays(shape: Sequence[int], count: int) -> bool:
     """Whether a training step of a Linear layer [outputs, inputs] is cheaper by its `count` kept values than as w * m.
 
     A rule of shape and count alone, so that equal commands give equal bits: fitted to measured steps of one thread at batch
-    60 (product, both gradients, fused Adam). Large matrices gain below a quarter, those under 25,000 weights never.
+    60 (product, both gradients, fused Adam). Large matrices gain below a fifth, those under 12,000 weights never.
     """
     return OVERHEAD + PER_ONE * count <= shape[0] * shape[1]
 

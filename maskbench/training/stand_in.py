@@ -20,8 +20,10 @@ def call(net: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
     own: list[tuple[dict, str, Tensor]] = []
     try:
         for name, tensor in tensors.items():
-            owner, _, part = name.rpartition(".")
-            module = net.get_submodule(owner)
+            *path, part = name.split(".")
+            module = net
+            for step in path:
+                module = module._modules[step]
             held = module._parameters if part in module._parameters else module._buffers
             own.append((held, part, held[part]))
             held[part] = tensor
