@@ -106,12 +106,13 @@ def inputs(method: Method, stage: Stage, name: str) -> Tensor:
     Raises:
         UsageError: the stage has no such inputs, or the method has not learnt it.
     """
-    if not hasattr(stage.test, "tensors"):
-        raise UsageError(f"method={name} answers episodes after adapting to each: no one net answers as it does.")
     if not method.has_learned(stage):
         raise UsageError(f"method={name} has no answer for stage {stage.index} ({stage.name}).")
     rows = GROUP if answers_in_groups(method.net) else max(LEAST, min(ROWS, NUMBERS // torch.Size(stage.shape).numel()))
-    return stage.test.tensors(first=rows)[0]
+    x, _ = stage.test.tensors(first=rows)
+    if not isinstance(x, Tensor):
+        raise UsageError(f"method={name} answers episodes after adapting to each: no one net answers as it does.")
+    return x
 
 
 def outputs(method: Method, stage: Stage, x: Tensor, mode: str, name: str) -> Tensor:
