@@ -147,12 +147,24 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
     yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [loss_mistake(plain(cfg, "loss"), data), given_mistake(method, plain(cfg, "backbone"))])
+    yield from filter(None, [schedule_mistake(cfg.budget.steps, method)])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
             f"method.rewind_step={rewind} and budget.steps={steps}: nothing would be left to retrain; "
             "choose an earlier step or a larger budget."
         )
+
+
+def schedule_mistake(steps: object, method: Mapping[str, Any]) -> str | None:
+    """Why a mask that is to move `every` so many steps until the share `end` of a training would not."""
+    every, end = method.get("every"), method.get("end")
+    if not (isinstance(steps, int) and isinstance(every, int) and isinstance(end, int | float)) or every < end * steps:
+        return None
+    return (
+        f"method.every={every} and budget.steps={steps}: the mask would never move, since that ends at method.end={end:g} of the "
+        "steps; take a smaller method.every or a longer training."
+    )
 
 
 def contract_mistake(task: Mapping[str, Any]) -> str | None:

@@ -19,9 +19,9 @@ from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.signatures import NOT_KNOBS, NOTHING, Knob, Made, bound, defines, handed_over, public_functions, read, takes
 
 __all__ = [
-    "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "LayerName", "Layers", "Length", "NonNegative", "OpenShare",
-    "Positive", "Probability", "Share", "Weights", "WeightsFile", "Whole", "Within", "checked", "fits", "mistake", "mistakes",
-    "read", "ruled", "words",
+    "NOTHING", "Count", "Dotted", "FunctionIn", "Keep", "Knob", "LayerName", "Layers", "Length", "NonNegative", "OfEach",
+    "OpenShare", "Positive", "Probability", "Share", "Weights", "WeightsFile", "Whole", "Within", "checked", "fits", "mistake",
+    "mistakes", "read", "ruled", "words",
 ]  # fmt: skip
 
 
@@ -92,6 +92,18 @@ class LayerName:
 
     def __str__(self) -> str:
         return "that names a layer of the backbone"
+
+
+@dataclass(frozen=True)
+class OfEach:
+    """A pattern N:M, which keeps N of each M inputs."""
+
+    def holds(self, value: str) -> bool:
+        n, _, m = value.partition(":")
+        return n.isdecimal() and m.isdecimal() and 1 <= int(n) <= int(m)
+
+    def __str__(self) -> str:
+        return "N:M such as 2:4 (quoted in a yaml file, which reads it as minutes)"
 
 
 @dataclass(frozen=True)
@@ -198,7 +210,7 @@ def words(kind: Any) -> str:
         items = [arg for arg in args if arg is not Ellipsis and arg is not Any]
         return f"a list, each {words(items[0])}" if items else "a list"
     if origin in (Mapping, dict) or kind in (Mapping, dict):
-        return "a mapping"
+        return f"a mapping, each value {words(args[1])}" if args and fits(1, args[1]) != fits("", args[1]) else "a mapping"
     return WORDS.get(NoneType if kind is None else kind, "anything")
 
 

@@ -1,28 +1,31 @@
 """Scores for pruning: the higher, the longer a weight stays. Each criterion is one function of one layer's weights.
 
 A new one is a function here (or anywhere importable: `method.criterion=mymodule.my_criterion`) and is chosen by its name.
-Names and definitions: Deconstructing Lottery Tickets (arXiv 1905.01067), its table of mask criteria; SNIP (arXiv 1810.02340).
+Names and definitions: Deconstructing Lottery Tickets (arXiv 1905.01067), its table of mask criteria; SNIP (arXiv 1810.02340),
+GraSP (2002.07376), SynFlow (2006.05467), Wanda (2306.11695). What they ask of the net is made by methods/prune/scoring.py.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from maskbench.common.errors import UsageError
 from maskbench.masks.pruning import ranked
 
 
 @dataclass
 class Weights:
-    """What a criterion may rank a layer's weights by: their values before and after training, and the gradient.
+    """What a criterion may rank a layer's weights by: their values before and after training, and what the net makes of them.
 
     Attributes:
         init: the values training started from. final: those it ended at.
         alive: what the mask still keeps, bool.
         keep: how many will stay.
         gradient: makes the loss gradient at `init` on one batch.
+        more: makers of what stands below under their names, each asked when a criterion asks.
     """
 
     init: Tensor
@@ -30,10 +33,31 @@ class Weights:
     alive: Tensor
     keep: int
     gradient: Callable[[], Tensor]
+    more: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
 
     @cached_property
     def grad(self) -> Tensor:
         return self.gradient()
+
+    @cached_property
+    def curvature(self) -> Tensor:
+        """Hg at `init`: the Hessian of the loss times its gradient."""
+        return self._made("curvature")
+
+    @cached_property
+    def flow(self) -> Tensor:
+        """dR/d|w| at `init`, float64: R is the sum of the outputs to an input of ones, all weights at their magnitudes."""
+        return self._made("flow")
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """The l2 norm of each input over a batch, under the masks of the layers before: [1, inputs, 1, ...]."""
+        return self._made("inputs")
+
+    def _made(self, name: str) -> Tensor:
+        if name not in self.more:
+            raise UsageError(f"this method's criterion cannot have the {name} of weights: take another method.criterion")
+        return self.more[name]()
 
     @property
     def same_sign(self) -> Tensor:
@@ -117,6 +141,27 @@ def snip(w: Weights) -> Tensor:
 def grad(w: Weights) -> Tensor:
     """|gradient| at the initial values."""
     return w.grad.abs()
+
+
+def grasp(w: Weights) -> Tensor:
+    """GraSP: weight * Hg at the initial values, signed; what goes takes least of the gradient's flow with it (its authors rank
+    by -weight * Hg and remove the largest: the same)."""
+    return w.init * w.curvature
+
+
+def grasp_magnitude(w: Weights) -> Tensor:
+    """|weight * Hg|: GraSP without its sign, the variant of arXiv 2009.08576."""
+    return (w.init * w.curvature).abs()
+
+
+def synflow(w: Weights) -> Tensor:
+    """SynFlow: |weight| * dR/d|weight| at the initial values, the weight's part of what flows from inputs to outputs."""
+    return w.init.abs() * w.flow
+
+
+def wanda(w: Weights) -> Tensor:
+    """Wanda: |trained weight| * l2 norm of its input."""
+    return w.final.abs() * w.inputs
 
 
 def _rank(score: Tensor, alive: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """What is judged once torch is there and before any data are read: whether the code that a config names can be imported and
-called, whether the net has the layers that are named, and whether a file of weights is one.
+called, whether the net has the layers that are named, whether a file of weights is one, and whether the method can be made.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,11 +16,14 @@ from maskbench.common.errors import UsageError
 from maskbench.common.knobs import FunctionIn, LayerName
 from maskbench.common.named import takes
 from maskbench.common.streams import seeded
+from maskbench.data.sources.sets import SETS, SYNTHETIC
 from maskbench.masks.sites import require_layers
-from maskbench.runs.build import imported, make_net
+from maskbench.runs.build import imported, make, make_net
 from maskbench.tasks.fulfilment import require
 
 PARTS = ("backbone", "method", "task", "data", "optimizer", "schedule", "loss", "logger")
+SMALL = ((8,), (1, 28, 28), (3, 32, 32))  # of one input, where a net is made with all its weights
+OUTPUTS = (10, 2, 100)  # of such a net, for want of the data's own
 SHAPES = ((1, 28, 28), (3, 32, 32), (3, 96, 96), (3, 224, 224), (8,), (2, 8))  # of one input, for want of the data's own
 
 
@@ -28,7 +32,8 @@ def judge(cfg: DictConfig) -> None:
 
     Raises:
         UsageError: a target or a function cannot be imported, or is called in another way; the method lacks what its task
-            asks; the backbone has no layer of a name; or the file of its weights is damaged or no such file.
+            asks; the backbone has no layer of a name; the file of its weights is damaged or no such file; or the method refuses
+            its knobs, or the net.
     """
     parts = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in PARTS if cfg.get(name)}  # no loss: the data's own
     for name, node in parts.items():
@@ -41,6 +46,7 @@ def judge(cfg: DictConfig) -> None:
         require_layer(cfg, key, text)
     if file := given.path(parts["backbone"].get("init")):
         pretrained.read(file)
+    require_method(cfg)
 
 
 def ruled(method: Mapping[str, Any], kind: type) -> Iterator[tuple[str, str, Any]]:
@@ -75,3 +81,39 @@ def sketches(cfg: DictConfig) -> Iterator[nn.Module]:
         except Exception:  # it needs other inputs, or tensors with content: it is made again once the data are there
             continue
         yield net
+
+
+def require_method(cfg: DictConfig) -> None:
+    """Make the method as the run will, over a net for inputs and outputs such as the data may have, and let go of it.
+
+    What depends on the data stands back: of data whose shape is not known the method has to refuse every net in the same words.
+    What cannot be made for another reason is left to the run, which says why.
+
+    Raises:
+        UsageError: the method's own.
+    """
+    known, told, refused = shape_of(cfg), cfg.backbone.get("outputs"), []
+    for shape, outputs in product([known] if known else SMALL, [told] if told else OUTPUTS):
+        try:
+            with seeded(cfg.seed, "sketch"):
+                net = make_net(cfg.backbone, shape, outputs)
+        except Exception:  # as in `sketches`
+            continue
+        try:
+            with seeded(cfg.seed, "sketch"):
+                make(cfg.method, net=net)
+            return
+        except UsageError as error:
+            refused.append(str(error))
+        except Exception:
+            return
+    if refused and (known or len(set(refused)) == 1):
+        raise UsageError(refused[0])
+
+
+def shape_of(cfg: DictConfig) -> tuple[int, ...] | None:
+    """The shape of one input, where the data's `base` is a set that this package knows."""
+    base = cfg.data.get("base")
+    spec = SETS.get(base)
+    shape = spec.shape if spec else SYNTHETIC[base][1] if base in SYNTHETIC else None
+    return (1, *shape) if shape and len(shape) == 2 else shape

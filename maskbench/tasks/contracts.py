@@ -82,6 +82,15 @@ class Shrinks(Protocol):
 
 
 @runtime_checkable
+class Exhausts(Protocol):
+    """Has so few weights after some level that no further one could prune any."""
+
+    def exhausted(self) -> bool:
+        """Whether `shrink` would find nothing to prune; task=prune then ends with a note."""
+        ...
+
+
+@runtime_checkable
 class Branches(Protocol):
     """Turns into a control of itself at the level it has reached: another mask, or other weights under the same mask."""
 
@@ -99,6 +108,18 @@ class Penalises(Protocol):
         ...
 
 
+@runtime_checkable
+class Costs(Protocol):
+    """Knows what its training costs where that is not the cost of one mask that stays."""
+
+    def training_cost(self, share: float, steps: int) -> float:
+        """What `learn` cost, in trainings of the dense net of that many steps.
+
+        share: multiplications under the masks it ended with over those of the dense net; biases, norms not counted.
+        """
+        ...
+
+
 # ---- the contract of each task
 
 
@@ -110,7 +131,7 @@ class Continual(Protocol):
 
 @when(levels=Shrinks, branches=Branches, supermasks=Branches)
 @keywords(branches="branch", supermasks="branch mask level")
-@takes("one", "classes")
+@takes("one")
 class Prunes(Protocol):
     """task=prune: any method at `levels=0`; more levels ask it to shrink, controls and supermasks to branch."""
 

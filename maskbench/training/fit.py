@@ -58,6 +58,11 @@ class Fit:
         """CPU time spent in training so far, by all attempts at this run together."""
         return self.journal.tally["cpu_seconds"]
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of training so far, by all attempts at this run together."""
+        return self.journal.tally["steps"]
+
     def feed(self, split: Split, device: torch.device) -> Feed:
         """The split's feed, made once for phases that follow each other on the same split."""
         if self.held is None or self.held[0] is not split or self.held[1] != device:

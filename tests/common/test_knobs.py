@@ -206,7 +206,7 @@ def test_fits(value: object, kind: Any, good: bool) -> None:
     [
         ("lottery", {"rate": 1.5}, ["method.rate=1.5", "above 0 and below 1"]),
         ("lottery", {"criterion": "large_fina"}, ["method.criterion=large_fina", "Did you mean 'large_final'?"]),
-        ("lottery", {"scope": "net"}, ["method.scope=net", "layer or global"]),
+        ("lottery", {"scope": "net"}, ["method.scope=net", "one of layer, global, row,", "or a word N:M such as 2:4"]),
         ("lottery", {"dense": "head"}, ["method.dense=head", "a list, each a word"]),
         ("lottery", {"mask1": "signed_rewnd"}, ["method.mask1=", "Did you mean 'signed_rewind'?"]),
         ("supsup", {"inference": ["one_shot_h"]}, ["method.inference=[one_shot_h]", "Did you mean 'one_shot_H'?"]),

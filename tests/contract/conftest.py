@@ -13,14 +13,18 @@ MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the
     "one net, all weights": ["dense", "finetune"],
     "shared trunk, a head a stage": ["heads", "frozen_heads"],
     "a net a stage": ["separate"],
-    "a mask a stage, learnt by scores": ["supsup", "piggyback"],
+    "a mask a stage, learnt by scores": ["supsup", "piggyback", "signed_supermask"],
     "masks kept as attractors": ["hopsupsup"],
     "pruned weights, owned by stages": ["packnet"],
     "weights bound to a context": ["psp"],
     "a rank-one factor a stage": ["batch_ensemble"],
     "a rank-one factor a member": ["batch_ensemble_members"],
     "pruned by magnitude, rewound": ["lottery"],
-    "top scores": ["edge_popup"],
+    "sparse from the first step, one mask": ["static_sparse"],
+    "a mask drawn before the first step": ["snip", "grasp", "synflow", "magnitude_init", "random_sparse"],
+    "trained, cut once, trained on": ["one_shot"],
+    "a mask that moves in training": ["rigl", "set", "gradual"],
+    "top scores": ["edge_popup", "biprop"],
     "masks drawn by probability": ["supermask"],
     "units drawn at every forward": ["mc_dropout"],
     "fixed masks of units": ["masksembles"],
@@ -60,6 +64,7 @@ def tiny(request: pytest.FixtureRequest, compose: Callable) -> tuple[str, ...]:
     small += [f"backbone.channels={[4, 6, 8, 8][: len(cfg.backbone.channels)]}"] if "channels" in cfg.backbone else []
     # what only multiplies work: passes of one net, nets of one ensemble (also of an ensemble's own method)
     small += [f"method.{at}{key}=2" for at in ("", "of.") for key in ("passes", "nets") if OmegaConf.select(cfg.method, at + key)]
+    small += ["method.every=2"] if "every" in cfg.method else []  # a mask that moves does so in few steps, too
     small += ["task.trials=5", "task.probe=20"] if cfg.task.name == "continual" else []
     small += ["data.test=40", "data.val=20", "task.curve=0"] if "ways" in cfg.data else []  # episodes, each a row
     small += ["task.target_share=2"] if "target_share" in cfg.task else []  # long enough to be interrupted several times

@@ -162,6 +162,20 @@ def test_only_levels_that_all_seeds_reached_are_drawn(tmp_path: Path) -> None:
     assert len(line(drawn(*runs)["accuracy"], "ticket")[0]) == 5
 
 
+def test_accuracy_against_multiplications_where_they_are_not_the_share_of_weights(tmp_path: Path) -> None:
+    def with_macs(power: float) -> list[dict]:
+        rows = curves(0)
+        for one in rows:
+            one["savings"] = {"macs_dense": 1000, "macs_sparse": 1000 * one["extra_metrics"]["density"] ** power}
+        return rows
+
+    made = drawn(pruning(tmp_path / "conv", made=with_macs(0.5)))
+    assert np.allclose(line(made["multiplications"], "ticket")[0], [100 * 0.8 ** (n / 2) for n in range(7)])
+    assert np.allclose(line(made["multiplications"], "ticket")[1], line(made["accuracy"], "ticket")[1])
+    assert "multiplications" not in drawn(pruning(tmp_path / "mlp", made=with_macs(1.0)))
+    assert "multiplications" not in drawn(pruning(tmp_path / "old"))
+
+
 def test_learning_curves_of_levels_and_of_controls(tmp_path: Path) -> None:
     figure = drawn(pruning(tmp_path))["learning_curves"]
     x, y = line(figure, "100 %")

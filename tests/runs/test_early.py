@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from maskbench.common import identity
+from maskbench.common.errors import UsageError
 from maskbench.runs import early
 
 NO_DATA = ("method=lottery", "data=mnist", "data.source=folder", "paths.data=nowhere", "logger=none")
@@ -35,6 +37,19 @@ MODULES = {
         ),
         pytest.param(["method.mask1=gone.score"], "method.mask1=gone.score cannot be imported", marks=pytest.mark.full),
         pytest.param(["schedule._target_=gone.rate"], "schedule._target_=gone.rate cannot be imported", marks=pytest.mark.full),
+        (
+            ["backbone=conv2", "method.scope=2:4"],
+            "method.scope=2:4 takes each 4 inputs together, which does not divide those of every masked layer (convs.0 has 1): "
+            "leave such a layer dense, method.dense=[convs.0]",
+        ),
+        pytest.param(
+            ["method.scope=unit", "backbone=resnet20"],
+            "method.scope=unit cannot cut the units of conv, stages.0.0.conv2",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            ["method.scope=global", "method.layer_rates={head:0.1}"], "method.layer_rates has no meaning", marks=pytest.mark.full
+        ),
         (["method.dense=[head]"], "nowhere"),  # nothing is wrong with it: that there are no data is what is told
     ],
 )
@@ -58,3 +73,19 @@ def test_layers_are_known_without_data_and_have_no_content(backbone: str, compos
     names = {tuple(name for name, _ in net.named_modules()) for net in nets}
     assert len(names) == 1, "whatever the shape of the inputs"
     assert all(weight.is_meta for net in nets for weight in net.parameters())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("method", sorted(path.stem for path in (identity.conf_dir() / "method").glob("*.yaml")))
+def test_a_method_can_be_made_before_data_are_there(method: str, compose: Callable) -> None:
+    early.require_method(compose(f"method={method}"))
+
+
+def test_data_of_unknown_shape_are_given_the_benefit_of_the_doubt(compose: Callable) -> None:
+    words = ("method=lottery", "data=boston", "backbone=mlp_100x3", "method.scope=1:5")
+    early.require_method(compose(*words))  # no net of these shapes has five times as many inputs, but data may
+    assert early.shape_of(compose(*words)) is None
+    assert early.shape_of(compose("method=lottery")) == (1, 28, 28)
+    assert early.shape_of(compose("method=lottery", "data=cifar10")) == (3, 32, 32)
+    with pytest.raises(UsageError, match="both say what each layer keeps"):
+        early.require_method(compose(*words[:3], "method.distribution=er", "method.conv_rate=0.1"))

@@ -13,6 +13,8 @@ import pytest
 
 COMMON = ("data=splitmnist", "data.base=synthetic", "logger=none", "task.trials=10", "task.probe=50")
 PACKNET = ("method=packnet", *COMMON, "budget.steps=50", "loop.block=5", "loop.log_every=7", "backbone.widths=[64,32]")
+MOVING = ("data.base=synthetic", "logger=none", "budget.steps=90", "budget.epochs=null", "loop.block=5", "loop.log_every=7",
+          "backbone.widths=[64,32]", "method.every=7")  # fmt: skip
 SUPSUP = ("method=supsup", *COMMON, "budget.steps=300", "backbone.widths=[64,32]")
 FILES = ("metrics.csv", "weights.safetensors", "masks.safetensors")
 
@@ -119,6 +121,28 @@ def test_killed_between_saves_supsup_ends_with_the_bytes_of_an_undisturbed_run(p
         kills += process.exitcode == -signal.SIGKILL
     assert kills >= 2
     assert ended(program(*words, "paths.output=killed")) == 0
+    assert_same(tmp_path / "killed", tmp_path / "calm")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("method", ["rigl", "set", "gradual"])
+def test_killed_while_its_mask_moves_it_ends_with_the_bytes_of_an_undisturbed_run(
+    method: str, program: Callable, tmp_path: Path
+) -> None:
+    """Masks, moments and what was there first are in the checkpoint; kills fall before, between and in moves."""
+    words, draw = (f"method={method}", *MOVING, "loop.checkpoint_seconds=0"), random.Random(2)
+    assert ended(program(*words, "paths.output=calm")) == 0
+    for _ in range(4):
+        process, count = program(*words, "paths.output=killed"), saves(tmp_path / "killed")
+        blocks, moment = draw.randint(2, 4), draw.uniform(0, 0.01)
+        assert wait_for(lambda c=count, n=blocks: c() >= n, process), "the run ended before it was killed"
+        time.sleep(moment)
+        process.kill()
+        process.join()
+        assert not (run_dir(tmp_path / "killed") / "result.json").exists()
+    assert ended(program(*words, "paths.output=killed", log="last")) == 0
+    assert "training at step" in (tmp_path / "last").read_text()
+    assert statuses(tmp_path / "killed") == ["interrupted"] * 4 + ["finished"]
     assert_same(tmp_path / "killed", tmp_path / "calm")
 
 

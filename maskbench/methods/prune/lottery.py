@@ -5,23 +5,25 @@ pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`
 """
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Annotated, Literal, Self, final, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones import initial
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, Dotted, FunctionIn, Layers, OpenShare, Whole
+from maskbench.common.knobs import Count, Dotted, FunctionIn, Layers, Whole
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
-from maskbench.masks import criteria
+from maskbench.masks import criteria, scopes
+from maskbench.masks.distributions import Distribution
+from maskbench.masks.scopes import Scope
 from maskbench.masks.stores import MaskBank, TensorStore
-from maskbench.methods.prune import actions
+from maskbench.masks.units import units
+from maskbench.methods.prune import actions, levels, scoring
 from maskbench.methods.prune.actions import Mask0, Mask1
+from maskbench.methods.prune.levels import Levels, Rate
 from maskbench.training.method import Method
 
 Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
@@ -36,10 +38,15 @@ class Lottery(Method):
         net: the backbone; its Linear and Conv weights are pruned, biases and norms never.
         criterion: which weights stay: a function of maskbench.masks.criteria by name, or any importable one by its dotted
             path.
-        rate: share of what is left that a level prunes.
+        rate: share of what is left that a level prunes; or a list, one a level, the last of which goes on.
         conv_rate: that share in convolutional layers; null: `rate`.
         output_rate: that share in the output layer; null: half of `rate`.
-        scope: `layer` ranks within each layer, `global` over all of them (then `rate` alone counts).
+        layer_rates: that share in single layers, by name (`{head: 0.1}`), which win.
+        scope: what is ranked together: each `layer`; all weights (`global`: then `rate` alone counts); each `row`, the weights
+            into a unit, with equal counts; each M inputs (`N:M`: one level, whatever the rate); whole units by the l2 (`unit`) or
+            l1 norm (`unit_l1`) of their scores, with which their biases and the weights out of them go.
+        distribution: how layers share what a level leaves of the whole net (then `rate` alone counts), under scope `layer`:
+            `erk`, `er`, `uniform`, `smart`; null: by their own rates.
         dense: modules that are never pruned (`[head]`).
         mask1: what kept weights become: `rewind` (their initial values), `reinit`, `permute`, `reshuffle`, `constant`, or one
             of these with `signed_` before it or `_rescaling` behind it; or any importable function of a Layer by its dotted path.
@@ -47,7 +54,7 @@ class Lottery(Method):
             importable function of a Layer by its dotted path.
         rewind_step: the step whose weights kept ones go back to; training then goes on from that step of the schedule and
             of the data order (arXiv 1912.05671; 0 is the original paper).
-        gradient_batch: images for the criteria that use a gradient.
+        gradient_batch: images for the criteria that use a gradient or the norms of inputs.
         mask_step: the step of each training whose weights criteria and mask-0 actions take for its end; null: the last.
         resets: whether kept weights go back before each level. false: training goes on from where it stands (appendix B of
             the paper, strategy 2), and a branch `{mask: same}` goes back once, at its level.
@@ -58,10 +65,12 @@ class Lottery(Method):
         net: nn.Module,
         *,
         criterion: Criterion = "large_final",
-        rate: OpenShare = 0.2,
-        conv_rate: OpenShare | None = None,
-        output_rate: OpenShare | None = None,
-        scope: Literal["layer", "global"] = "layer",
+        rate: Rate = 0.2,
+        conv_rate: Rate | None = None,
+        output_rate: Rate | None = None,
+        layer_rates: Mapping[str, Rate] | None = None,
+        scope: Scope = "layer",
+        distribution: Distribution | None = None,
         dense: Layers = (),
         mask1: Mask1 | Dotted = "rewind",
         mask0: Mask0 | Dotted = "zero",
@@ -74,11 +83,24 @@ class Lottery(Method):
             raise UsageError("method.mask_step looks at one step of a training, method.rewind_step at another: set one of them")
         if not resets and (rewind_step or mask1 != "rewind"):
             raise UsageError("method.resets=false sets no weight back: leave method.mask1 and method.rewind_step as they are")
+        if scopes.by_unit(scope) and mask0 != "zero":
+            raise UsageError(
+                f"method.scope={scope} takes units out, and method.mask0={mask0} keeps what they weighed: set method.mask0=zero"
+            )
         super().__init__(net)
-        self.sites = masks.sites(net, skip=dense)
-        self.rate, self.scope = rate, scope
-        self.conv_rate = rate if conv_rate is None else conv_rate
-        self.output_rate = rate / 2 if output_rate is None else output_rate
+        self.sites, self.scope = masks.sites(net, skip=dense), scope
+        self.units = units(net, self.sites) if scopes.by_unit(scope) else None
+        self.follow, whole = (self.units.follow, self.units.whole) if self.units else (None, [])
+        self.levels = Levels(
+            {name: net.get_parameter(name).shape for name in self.sites},
+            scope,
+            rate=rate,
+            conv_rate=conv_rate,
+            output_rate=output_rate,
+            layers=layer_rates,
+            distribution=distribution,
+            whole=whole,
+        )
         self.criterion = named("method.criterion", criterion, criteria)
         self.mask0 = mask0
         self.on_kept, self.on_pruned = actions.mask1(mask1), actions.mask0(mask0)
@@ -88,6 +110,7 @@ class Lottery(Method):
         self.first = TensorStore()  # the dense net's end, for one-shot masks
         self.early = TensorStore()  # the weights at `mask_step` of the last training
         self.alive, self.held = TensorStore(), TensorStore()  # mask as floats, and the values of pruned weights
+        self.living = TensorStore()  # under scope `unit` masks over biases, gains and shifts, as floats
         self.book = MaskBank({name: net.get_parameter(name).shape for name in self.sites})  # the mask of every level
         for name, value in net.state_dict().items():
             self.start.put(name, value)
@@ -95,6 +118,7 @@ class Lottery(Method):
         for name in self.sites:
             self.alive.put(name, torch.ones_like(net.get_parameter(name)))
             self.held.put(name, torch.zeros_like(net.get_parameter(name)))
+        self.silence()
         self.register_buffer("level", torch.tensor(0))
 
     # ---- training what is left
@@ -102,7 +126,8 @@ class Lottery(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         w = {name: self.net.get_parameter(name) for name in self.sites}
         if self.mask0 == "zero":
-            return {name: w[name] * self.alive[name] for name in self.sites}
+            vectors = {name: self.net.get_parameter(name) * self.living[name] for name in self.living.names()}
+            return {name: w[name] * self.alive[name] for name in self.sites} | vectors
         return {name: torch.addcmul(self.held[name], w[name], self.alive[name]) for name in self.sites}
 
     def learn(self, stage: Stage, fit: Callable) -> None:
@@ -117,7 +142,7 @@ class Lottery(Method):
                 callbacks_at_steps=([self.rewind_step], self.remember) if late else look,
                 shared=self.dense_phase(),
             )
-            for name, value in self.trained().items():
+            for name, value in (dict(self.net.state_dict()) | self.trained()).items():
                 self.first.put(name, value)
             self.book.write(0, {name: self.alive[name].bool() for name in self.sites})
         else:
@@ -177,21 +202,16 @@ class Lottery(Method):
         self.book.write(int(self.level), kept)
 
     def counts(self, alive: dict[str, Tensor]) -> dict[str, int]:
-        """How many weights are alive, by layer; under the name "" for the whole net when it is ranked as one."""
-        counts = {name: int(alive[name].sum()) for name in self.sites}
-        return counts if self.scope == "layer" else {"": sum(counts.values())}
+        """How many weights are alive, by layer (units, where these are ranked); under the name "" of all, where these are."""
+        return scopes.living(alive, self.scope)
 
-    def fewer(self, counts: dict[str, int]) -> dict[str, int]:
-        """The counts that are left after one more level."""
-        return {name: count - round(self.share(name) * count) for name, count in counts.items()}
+    def fewer(self, counts: dict[str, int], level: int | None = None) -> dict[str, int]:
+        """The counts that are left after pruning number `level`, from 0; None: the next one."""
+        return self.levels.fewer(counts, int(self.level) if level is None else level)
 
-    def share(self, name: str) -> float:
-        """The share of what is left that goes from this layer."""
-        if name == "":
-            return self.rate
-        if name == "head.weight":
-            return self.output_rate
-        return self.conv_rate if self.net.get_parameter(name).ndim > 2 else self.rate
+    def exhausted(self) -> bool:
+        """Whether another level would find nothing to prune."""
+        return self.levels.exhausted(int(self.level))
 
     def draw(
         self,
@@ -203,24 +223,17 @@ class Lottery(Method):
         criterion: Callable | None = None,
     ) -> dict[str, Tensor]:
         """The mask that keeps the best of `alive` by the criterion: exact counts, ties broken at random."""
-        criterion, gradient = criterion or self.criterion, self.gradient(stage)
-        scores = {
-            name: criterion(
-                criteria.Weights(init[name], final[name], alive[name], keep.get(name, 0), lambda n=name: gradient()[n])
-            )
-            for name in self.sites
-        }
-        if self.scope == "layer":
-            return {name: masks.keep_best(scores[name], alive[name], keep[name]) for name in self.sites}
-        return self.ranked(scores, alive, keep[""])
-
-    def ranked(self, scores: Mapping[str, Tensor], alive: dict[str, Tensor], keep: int) -> dict[str, Tensor]:
-        """The mask of the `keep` best of all layers together."""
-        flat = masks.keep_best(
-            torch.cat([scores[n].flatten() for n in self.sites]), torch.cat([alive[n].flatten() for n in self.sites]), keep
+        scores = scoring.Scores(
+            self.net,
+            init,
+            final,
+            alive,
+            at={name: self.begin[name] for name in self.begin.names()},
+            batch=lambda: scoring.some_rows(stage, self.gradient_batch, self.level.device),
+            loss=getattr(stage, "criterion", None),
+            shape=getattr(stage, "shape", ()),
         )
-        parts = flat.split([alive[n].numel() for n in self.sites])
-        return {name: part.reshape(alive[name].shape) for name, part in zip(self.sites, parts, strict=True)}
+        return scoring.draw(criterion or self.criterion, scores, self.scope, keep, self.follow)
 
     def act(self, init: dict[str, Tensor], final: dict[str, Tensor], kept: dict[str, Tensor], before: dict[str, Tensor]) -> None:
         """Apply the mask-1 and mask-0 actions: set start values, masks, and values of what is pruned now.
@@ -237,24 +250,14 @@ class Lottery(Method):
                 start = start.masked_fill(layer.toward_zero, 0.0)
             self.start.put(name, start)
             self.alive.put(name, kept[name].float())
+        self.silence()
         self.rewind()
 
-    def gradient(self, stage: Stage) -> Callable[[], dict[str, Tensor]]:
-        """A function that makes the loss gradient of the dense net at its first weights on one random batch, once."""
-        made: dict[str, Tensor] = {}
-
-        def grads() -> dict[str, Tensor]:
-            if not made:
-                rows = torch.randperm(len(stage.train))[: self.gradient_batch]
-                feed = stage.train.feed(self.level.device)
-                x, y = feed.take(*next(iter(feed.loader([[rows]]))))
-                with torch.enable_grad():
-                    w = {name: self.begin[name].clone().requires_grad_() for name in self.sites}
-                    loss = stage.criterion(functional_call(self.net, w, (x,)), y)
-                    made.update(zip(w, torch.autograd.grad(loss, list(w.values())), strict=True))
-            return made
-
-        return grads
+    def silence(self) -> None:
+        """Masks over the vectors of units, where whole units go: a dead one has no bias, gain or shift."""
+        kept = {name: self.alive[name].bool() for name in self.sites}
+        for name, living in (self.units.masks(kept) if self.units else {}).items():
+            self.living.put(name, living.float())
 
     def fresh(self) -> Callable[[], dict[str, Tensor]]:
         """A function that draws all weights anew from the initial distribution, once."""
@@ -283,37 +286,33 @@ class Lottery(Method):
         """Turn this method into a control of itself.
 
         Args:
-            mask: `same`; `random`: the counts of each layer at random places; `random_global`: as many of the whole net;
-                `random_even`: as many, the same share of each layer; `one_shot`: drawn at once from the dense net's end, with
-                this level's counts; `same_sign`, `diff_sign`: all weights whose sign training kept or flipped (the `single`
-                masks of Zhou et al., which have no rate).
+            mask: `same`; `random`: the counts of each layer at random places (under scope N:M another pattern, under `unit` other
+                units); `random_global`: as many of the whole net; `random_even`: as many, the same share of each layer;
+                `one_shot`: drawn at once from the dense net's end, with this level's counts; `same_sign`, `diff_sign`: all
+                weights whose sign training kept or flipped (the `single` masks of Zhou et al., which have no rate or scope).
             level: whose counts a one-shot mask has (None: the present one's). criterion: of it (None: the method's own).
             mask1, mask0: actions, applied once to the first start; moves are judged on the dense training.
         """
         everywhere = {name: torch.ones_like(self.alive[name]).bool() for name in self.sites}
-        first, begin = ({name: store[name] for name in self.sites} for store in (self.first, self.begin))
+        first, begin = ({name: store[name] for name in store.names()} for store in (self.first, self.begin))
         kept = {name: self.alive[name].bool() for name in self.sites}
         for name in () if self.resets else self.begin.names():  # biases and norms, too, go back
             self.start.put(name, self.begin[name])
-        if mask in ("random", "random_even"):
-            counts = {n: int(m.sum()) for n, m in kept.items()}
-            counts = counts if mask == "random" else evenly(counts, {n: m.numel() for n, m in kept.items()})
-            kept = {n: masks.keep_best(torch.rand_like(self.alive[n]), everywhere[n], counts[n]) for n in self.sites}
-        elif mask == "random_global":
-            scores = {n: torch.rand_like(self.alive[n]) for n in self.sites}
-            kept = self.ranked(scores, everywhere, sum(int(m.sum()) for m in kept.values()))
+        if mask in ("random", "random_even", "random_global"):
+            kept = levels.random(mask, kept, self.scope, self.follow, self.units.whole if self.units else [])
         elif mask in ("same_sign", "diff_sign"):
             kept = {n: begin[n] * first[n] * (1 if mask == "same_sign" else -1) > 0 for n in self.sites}
         elif mask == "one_shot":
             keep = self.counts(kept if level is None else everywhere)
-            for _ in range(level or 0):
-                keep = self.fewer(keep)
+            for number in range(level or 0):
+                keep = self.fewer(keep, number)
             chosen = named("criterion", criterion, criteria) if criterion else self.criterion
             kept = self.draw(stage, begin, first, everywhere, keep, chosen)
         elif mask != "same":
             raise UsageError(f"task.branches: a branch's mask is one of {', '.join(get_args(BranchMask))}, not {mask}")
         self.mask0, self.on_kept, self.on_pruned = mask0, actions.mask1(mask1), actions.mask0(mask0)
         self.act(begin, first, kept, everywhere)
+        self.book.rewrite(int(self.level), kept)
         return self
 
     # ---- for the record
@@ -330,12 +329,5 @@ class Lottery(Method):
     def ticket(self) -> dict[str, Tensor]:
         """The first start and the last mask: what `method=dense init=ticket:FILE` trains."""
         start = {name: self.begin[name] for name in self.begin.names()}
+        start |= {name: start[name] * self.living[name] for name in self.living.names()}
         return start | {f"mask|{name}": self.alive[name].to(torch.uint8) for name in self.sites}
-
-
-def evenly(counts: dict[str, int], sizes: dict[str, int]) -> dict[str, int]:
-    """As many in all, and of each layer the same share, to one weight."""
-    share, places = sum(counts.values()) / sum(sizes.values()), [0]
-    for size in sizes.values():
-        places.append(places[-1] + size)
-    return {name: round(share * end) - round(share * begin) for name, (begin, end) in zip(sizes, pairwise(places), strict=True)}

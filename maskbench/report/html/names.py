@@ -27,6 +27,8 @@ UNITS = {
     "rmse": "units of the target",
     "mse": "squared units of the target",
     "bytes": "bytes",
+    "macs": "multiply-adds an example",
+    "cost": "dense trainings",
     "seconds": "s",
 }
 SHORT = {"ece", "nll", "rmse", "mse", "auroc", "aupr", "cpu", "lr"}
