@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from maskbench.backbones import memory_format
 from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.backbones.compact.smaller import largest_difference
 from maskbench.backbones.gate import Gate
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
+from maskbench.runs.loud import quiet
 from maskbench.training.evaluate import GROUP
 from maskbench.training.method import Method
 
@@ -150,9 +152,10 @@ def chosen(method: Method, stage: Stage, x: Tensor, answers: Tensor, member: int
 def filled(net: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
     """A copy of a net with other tensors, by name; gates that let everything pass have no gain."""
     net = copy.deepcopy(net).eval()
-    for module in net.modules():
-        for hooks in (module._forward_pre_hooks, module._state_dict_pre_hooks):
-            hooks.clear()
+    memory_format.forget(net)
+    for hooks in (net._forward_pre_hooks, net._state_dict_pre_hooks):
+        for key in [key for key, hook in hooks.items() if hook is quiet]:
+            del hooks[key]
     for name, value in tensors.items():
         owner, _, leaf = name.rpartition(".")
         module = net.get_submodule(owner)
