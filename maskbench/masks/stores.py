@@ -31,6 +31,15 @@ class TensorStore(nn.Module):
         else:
             self.register_buffer(key, value)
 
+    def hold(self, name: str, parameter: nn.Parameter) -> None:
+        """Keep the parameter itself under `name`, in place of what stood there; of a moving store."""
+        self._held.pop(name.replace(".", "|"), None)
+        self.register_parameter(name.replace(".", "|"), parameter)
+
+    def drop(self, name: str) -> Tensor:
+        """Keep it no longer; returns it."""
+        return self._held.pop(name.replace(".", "|"))
+
     def names(self) -> list[str]:
         return [key.replace("|", ".") for key in self._held]
 

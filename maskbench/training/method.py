@@ -2,7 +2,7 @@
 into the training step for those that act at every step.
 
 Every paper here is y = f(x; w * m): a mask is a tensor that stands beside a named tensor of the backbone, and masks meet the
-network in one place, `functional_call(net, effective_weights, x)`. The backbone stays a plain module with plain keys.
+network in one place, `call(net, effective_weights, x)` (stand_in.py). The backbone stays a plain module with plain keys.
 
 What a method keeps are buffers; what moves is what `trainable_parameters()` yields, and only that reaches an optimiser. All
 of a method's memory is its `state_dict()`: attributes set in `learn` must follow from the stage alone, and what a hook
@@ -30,12 +30,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from maskbench.common import knobs
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator
 from maskbench.data.stage import Stage
+from maskbench.training.stand_in import call
 
 EARLIER = {  # names of verbs before they were the field's own words
     "effective": "effective_weights",
@@ -154,7 +154,7 @@ class Method(nn.Module):
     def logits(self, x: Tensor, stage: Stage) -> Tensor:
         """The backbone's output [batch, outputs] under the tensors of `stage`."""
         tensors = self.effective_weights(x, stage)
-        return functional_call(self.net, tensors, (x,)) if tensors else self.net(x)
+        return call(self.net, tensors, x) if tensors else self.net(x)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """What is movable, by the name of the part that an optimiser may move by a rule of its own (optimizers.py)."""

@@ -56,13 +56,39 @@ class ByGroup(torch.optim.Optimizer):
 def state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Any]:
     """What the optimiser remembers of a parameter, by torch's names (`exp_avg`, `momentum_buffer`, `step`, ...), to be changed
     in place; empty before the parameter's first step and for optimisers without memory."""
-    parts = optimizer.parts if isinstance(optimizer, ByGroup) else [optimizer]
-    return next((part.state[parameter] for part in parts if parameter in part.state), {})
+    return next((part.state[parameter] for part in parts_of(optimizer) if parameter in part.state), {})
+
+
+def parts_of(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
+    """The optimisers that one is made of: itself, if it is none of several."""
+    return optimizer.parts if isinstance(optimizer, ByGroup) else [optimizer]
 
 
 def moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Iterator[Tensor]:
     """The tensors an optimiser keeps entry by entry of a parameter, each of its shape: running means of gradients and of
     their squares, momentum. `for m in moments(optimizer, w): m[newborn] = 0` forgets the past of chosen weights."""
     for name, value in state_of(optimizer, parameter).items():
-        if isinstance(value, Tensor) and name != "step" and value.shape == parameter.shape:
+        if entrywise(name, value, parameter):
             yield value
+
+
+def entrywise(name: str, value: object, parameter: nn.Parameter) -> bool:
+    """Whether something that an optimiser remembers of a parameter, by its name, belongs to its entries one by one."""
+    return isinstance(value, Tensor) and name != "step" and value.shape == parameter.shape
+
+
+def exchange(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, carried: Callable[[Tensor], Tensor]) -> None:
+    """Let the optimiser move `new` where it moved `old`: in the same group, at the same place, with the same count of steps.
+
+    Args:
+        carried: what a moment of the old one's shape becomes for the new one.
+    """
+    for group in optimizer.param_groups:
+        group["params"][:] = [new if p is old else p for p in group["params"]]
+    for part in parts_of(optimizer):
+        if old in part.state:
+            state = part.state.pop(old)
+            part.state[new] = {n: carried(v) if entrywise(n, v, old) else v for n, v in state.items()}
+    new.requires_grad_(old.requires_grad)
+    old.requires_grad_(False)
+    old.grad = None

@@ -6,9 +6,9 @@ Su et al. (arXiv 2009.11094): the same counts at other places, or the same mask 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Annotated, Literal, Self, final
+from typing import Annotated, Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from maskbench.masks.criteria import Weights
 from maskbench.masks.distributions import Distribution, share_out
 from maskbench.masks.scopes import Scope
 from maskbench.methods.prune import scoring
+from maskbench.methods.prune.kernel import Choice
 from maskbench.methods.prune.sparse import SparseNet
 from maskbench.training.method import Method
 
@@ -56,6 +57,8 @@ class AtInit(Method):
         collapse: what is done where the mask leaves a layer empty or an output out of reach: `report` trains and says so,
             `refuse` ends before the training.
         dense: modules without masks (`[head]`).
+        kernel: how masked Linear layers are computed in training: `dense`, as w * m; `csr`, by the kept values alone; `auto`, so
+            where that is cheaper.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class AtInit(Method):
         per_class: Count = 10,
         collapse: Literal["report", "refuse"] = "report",
         dense: Layers = (),
+        kernel: Choice = "auto",
     ) -> None:
         if criterion in TRAINED:
             raise UsageError(
@@ -81,7 +85,7 @@ class AtInit(Method):
                 f"method.rounds={rounds} keeps fewer in each round, and method.scope={scope} has one count: set method.rounds=1"
             )
         super().__init__(net)
-        self.sparse = SparseNet(net, dense, scope)
+        self.sparse = SparseNet(net, dense, scope, kernel)
         self.criterion, self.by_name = named("method.criterion", criterion, criteria), criterion
         self.scope, self.distribution, self.rounds = scope, distribution, rounds
         self.keep = scopes.share(scope, keep, KEEP)
@@ -97,13 +101,17 @@ class AtInit(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return self.sparse.effective_weights(self.net)
 
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return self.sparse.trainable_parameters(self.net)
+
     def learn(self, stage: Stage, fit: Callable) -> None:
         """Draw the mask, if no control has set one, and train what it keeps; dead weights have no gradient and stay 0."""
         if not self.drawn:
             self.sparse.put(self.net, self.draw(stage, self.criterion))
             self.drawn.fill_(True)
             self.judge(stage)
-        fit(self, stage, order="masks")  # the same batches for every mask, so that controls differ by it alone
+        with self.sparse.compact(self.net):
+            fit(self, stage, order="masks")  # the same batches for every mask, so that controls differ by it alone
 
     @torch.no_grad()
     def draw(self, stage: Stage, criterion: Callable[[Weights], Tensor]) -> dict[str, Tensor]:
@@ -193,6 +201,9 @@ class AtInit(Method):
 
     def ticket(self) -> dict[str, Tensor]:
         return self.sparse.ticket()
+
+    def fingerprints(self) -> dict[str, Any]:
+        return self.sparse.fingerprints(self.net)
 
     def memory(self) -> dict[str, int]:
         return self.sparse.memory(self.net)

@@ -7,9 +7,9 @@ the living weights of smallest magnitude and grows as many others, at random (SE
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from maskbench.masks import scopes
 from maskbench.masks.distributions import Distribution
 from maskbench.masks.scopes import Scope
 from maskbench.masks.stores import TensorStore
+from maskbench.methods.prune.kernel import Choice
 from maskbench.methods.prune.sparse import SparseNet
 from maskbench.training.method import Method, Progress
 
@@ -43,6 +44,8 @@ class StaticSparse(Method):
         scope: where the random places are drawn: within each `layer`, `row` or `N:M`, over the whole net (`global`), or whole
             units (`unit`).
         dense: modules without masks (`[head]`).
+        kernel: how masked Linear layers are computed in training: `dense`, as w * m; `csr`, by the kept values alone; `auto`, so
+            where that is cheaper.
     """
 
     def __init__(
@@ -53,13 +56,21 @@ class StaticSparse(Method):
         distribution: Distribution = "erk",
         scope: Scope = "layer",
         dense: Layers = (),
+        kernel: Choice = "auto",
     ) -> None:
         super().__init__(net)
-        self.sparse = SparseNet(net, dense, scope)
+        self.sparse = SparseNet(net, dense, scope, kernel)
         self.sparse.put(net, drawn(self.sparse, keep, distribution, scope))
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return self.sparse.effective_weights(self.net)
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return self.sparse.trainable_parameters(self.net)
+
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        with self.sparse.compact(self.net):
+            fit(self, stage)
 
     # ---- for the record
 
@@ -71,6 +82,9 @@ class StaticSparse(Method):
 
     def ticket(self) -> dict[str, Tensor]:
         return self.sparse.ticket()
+
+    def fingerprints(self) -> dict[str, Any]:
+        return self.sparse.fingerprints(self.net)
 
     def memory(self) -> dict[str, int]:
         return self.sparse.memory(self.net)
@@ -84,7 +98,7 @@ class SET(Method):
     """Sparse evolutionary training: after every so many steps the smallest weights go and as many grow at random.
 
     Args:
-        net, keep, distribution, dense: as of StaticSparse.
+        net, keep, distribution, dense, kernel: as of StaticSparse.
         scope: where weights are exchanged: within each `layer` or `row`; `global`: within layers, whose counts are as a draw
             over the whole net makes them.
         every: optimiser steps between two moves of the mask, or `epoch`, the steps of one.
@@ -98,7 +112,7 @@ class SET(Method):
         self,
         net: nn.Module,
         *,
-        keep: Keep = KEEP,
+        keep: Keep = 0.05,
         distribution: Distribution = "erk",
         scope: Literal["layer", "global", "row"] = "layer",
         dense: Layers = (),
@@ -107,9 +121,10 @@ class SET(Method):
         alpha: Keep = 0.3,
         decay: Decay = "cosine",
         grow_init: GrowInit = "zero",
+        kernel: Choice = "auto",
     ) -> None:
         super().__init__(net)
-        self.sparse = SparseNet(net, dense)
+        self.sparse = SparseNet(net, dense, kernel=kernel)
         self.sparse.put(net, drawn(self.sparse, keep, distribution, scope))
         self.moves = Moves(self.sparse, scope, end, alpha, decay, grow_init)
         self.every, self.steps = every, 0  # steps between moves follow from the stage that learns
@@ -117,17 +132,22 @@ class SET(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return self.sparse.effective_weights(self.net)
 
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return self.sparse.trainable_parameters(self.net)
+
     def learn(self, stage: Stage, fit: Callable) -> None:
         rows = len(stage.train)
         self.steps = -(-rows // fit.budget["batch_size"]) if self.every == "epoch" else self.every
         require_moves(self.steps, self.moves.end, fit.length(rows, 1.0))
-        fit(self, stage)
+        with self.sparse.compact(self.net):
+            fit(self, stage)
 
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         """A move follows the optimiser's step."""
         done = progress.step + 1
         if self.moves.due(done, self.steps, progress.total):
-            self.moves.make(self.net, self.sparse, optimizer, self.lots(progress), progress, done)
+            with self.sparse.whole(self.net, optimizer):
+                self.moves.make(self.net, self.sparse, optimizer, self.lots(progress), progress, done)
 
     def lots(self, progress: Progress) -> dict[str, Tensor]:
         """By which lot dead weights grow: of each layer, drawn on the CPU, and so the same on every device."""
@@ -144,6 +164,9 @@ class SET(Method):
     def ticket(self) -> dict[str, Tensor]:
         return self.sparse.ticket()
 
+    def fingerprints(self) -> dict[str, Any]:
+        return self.sparse.fingerprints(self.net)
+
     def memory(self) -> dict[str, int]:
         return self.sparse.memory(self.net)
 
@@ -158,7 +181,7 @@ class RigL(Method):
     That gradient is the step's own, of the weights before it, and the move stands in the place of the optimiser's step.
 
     Args:
-        net, keep, distribution, scope, dense, end, alpha, decay, grow_init: as of SET.
+        net, keep, distribution, scope, dense, end, alpha, decay, grow_init, kernel: as of SET.
         every: optimiser steps between two moves of the mask.
     """
 
@@ -166,7 +189,7 @@ class RigL(Method):
         self,
         net: nn.Module,
         *,
-        keep: Keep = KEEP,
+        keep: Keep = 0.05,
         distribution: Distribution = "erk",
         scope: Literal["layer", "global", "row"] = "layer",
         dense: Layers = (),
@@ -175,9 +198,10 @@ class RigL(Method):
         alpha: Keep = 0.3,
         decay: Decay = "cosine",
         grow_init: GrowInit = "zero",
+        kernel: Choice = "auto",
     ) -> None:
         super().__init__(net)
-        self.sparse = SparseNet(net, dense)
+        self.sparse = SparseNet(net, dense, kernel=kernel)
         self.sparse.put(net, drawn(self.sparse, keep, distribution, scope))
         self.moves = Moves(self.sparse, scope, end, alpha, decay, grow_init)
         self.every = every
@@ -185,9 +209,13 @@ class RigL(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return self.sparse.effective_weights(self.net)
 
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return self.sparse.trainable_parameters(self.net)
+
     def learn(self, stage: Stage, fit: Callable) -> None:
         require_moves(self.every, self.moves.end, fit.length(len(stage.train), 1.0))
-        fit(self, stage)
+        with self.sparse.compact(self.net):
+            fit(self, stage)
 
     def wants_weight_gradients(self, progress: Progress) -> bool:
         return self.moves.due(progress.step, self.every, progress.total)
@@ -203,7 +231,8 @@ class RigL(Method):
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         if self.weight_gradients:
             scores = {name: self.weight_gradients[name].abs() for name in self.sparse.sites}
-            self.moves.make(self.net, self.sparse, optimizer, scores, progress, progress.step)
+            with self.sparse.whole(self.net, optimizer):
+                self.moves.make(self.net, self.sparse, optimizer, scores, progress, progress.step)
 
     # ---- for the record
 
@@ -215,6 +244,9 @@ class RigL(Method):
 
     def ticket(self) -> dict[str, Tensor]:
         return self.sparse.ticket()
+
+    def fingerprints(self) -> dict[str, Any]:
+        return self.sparse.fingerprints(self.net)
 
     def memory(self) -> dict[str, int]:
         return self.sparse.memory(self.net)

@@ -4,9 +4,9 @@ After every so many steps the living weights of smallest magnitude go for good, 
 net is still easily mended. One training, one optimiser.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from maskbench.masks.distributions import Distribution
 from maskbench.masks.places import positions
 from maskbench.masks.scopes import Scope
 from maskbench.methods.prune.dynamic import KEEP, require_moves
+from maskbench.methods.prune.kernel import Choice
 from maskbench.methods.prune.sparse import SparseNet
 from maskbench.training.method import Method, Progress
 
@@ -36,6 +37,8 @@ class Gradual(Method):
         dense: modules without masks (`[head]`).
         every: optimiser steps between two prunings.
         end: share of the training after which no more go.
+        kernel: how masked Linear layers are computed in training: `dense`, as w * m; `csr`, by the kept values alone; `auto`, so
+            from when on that is cheaper.
     """
 
     def __init__(
@@ -48,11 +51,12 @@ class Gradual(Method):
         dense: Layers = (),
         every: Count = 100,
         end: Keep = 0.75,
+        kernel: Choice = "auto",
     ) -> None:
         super().__init__(net)
         self.keep, self.distribution, self.scope = scopes.share(scope, keep, KEEP), distribution, scope
         self.every, self.end = every, end
-        self.sparse = SparseNet(net, dense, scope)
+        self.sparse = SparseNet(net, dense, scope, kernel)
         self.last = scopes.counts(self.sparse.shapes(), scope, self.keep, distribution)
         self.places = dict.fromkeys(maskable(net), 1)  # at which an input meets each weight; follow from the stage that learns
         self.register_buffer("spared", torch.tensor(0))  # multiplications of an input, in all steps that followed
@@ -62,16 +66,20 @@ class Gradual(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return self.sparse.effective_weights(self.net)
 
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return self.sparse.trainable_parameters(self.net)
+
     def learn(self, stage: Stage, fit: Callable) -> None:
         require_moves(self.every, self.end, fit.length(len(stage.train), 1.0))
         self.places = positions(self.net, stage.shape) or self.places
-        fit(self, stage)
+        with self.sparse.compact(self.net):
+            fit(self, stage)
 
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         done = progress.step + 1
         if self.due(done, progress.total):
             before = self.products(self.sparse.counts())
-            with seeded(*progress.stream, "hook", progress.step, "ties"):
+            with seeded(*progress.stream, "hook", progress.step, "ties"), self.sparse.whole(self.net, optimizer):
                 self.prune(self.share(done, progress.total), optimizer)
             self.spared += (before - self.products(self.sparse.counts())) * (progress.total - done)
 
@@ -114,6 +122,9 @@ class Gradual(Method):
 
     def ticket(self) -> dict[str, Tensor]:
         return self.sparse.ticket()
+
+    def fingerprints(self) -> dict[str, Any]:
+        return self.sparse.fingerprints(self.net)
 
     def memory(self) -> dict[str, int]:
         return self.sparse.memory(self.net)

@@ -4,8 +4,8 @@ Train, keep the weights a criterion ranks highest, set the kept ones back to whe
 pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`; the task counts the levels.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Literal, Self, final, get_args
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from maskbench.masks.stores import MaskBank, TensorStore
 from maskbench.masks.units import units
 from maskbench.methods.prune import actions, levels, scoring
 from maskbench.methods.prune.actions import Mask0, Mask1
+from maskbench.methods.prune.kernel import Choice, Kernel
 from maskbench.methods.prune.levels import Levels, Rate
 from maskbench.training.method import Method
 
@@ -58,6 +59,7 @@ class Lottery(Method):
         mask_step: the step of each training whose weights criteria and mask-0 actions take for its end; null: the last.
         resets: whether kept weights go back before each level. false: training goes on from where it stands (appendix B of
             the paper, strategy 2), and a branch `{mask: same}` goes back once, at its level.
+        kernel: of masked Linear layers, if mask0 is zero: null, `dense` (w * m), `csr` (kept values alone), `auto` (the cheaper).
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Lottery(Method):
         gradient_batch: Count = 128,
         mask_step: Count | None = None,
         resets: bool = True,
+        kernel: Choice | None = None,
     ) -> None:
         if mask_step and rewind_step:
             raise UsageError("method.mask_step looks at one step of a training, method.rewind_step at another: set one of them")
@@ -118,6 +121,7 @@ class Lottery(Method):
         for name in self.sites:
             self.alive.put(name, torch.ones_like(net.get_parameter(name)))
             self.held.put(name, torch.zeros_like(net.get_parameter(name)))
+        self.kernel = Kernel(kernel or "dense")
         self.silence()
         self.register_buffer("level", torch.tensor(0))
 
@@ -127,8 +131,12 @@ class Lottery(Method):
         w = {name: self.net.get_parameter(name) for name in self.sites}
         if self.mask0 == "zero":
             vectors = {name: self.net.get_parameter(name) * self.living[name] for name in self.living.names()}
-            return {name: w[name] * self.alive[name] for name in self.sites} | vectors
+            compact = self.kernel.effective_weights(self.net)
+            return compact | {name: w[name] * self.alive[name] for name in self.sites if name not in compact} | vectors
         return {name: torch.addcmul(self.held[name], w[name], self.alive[name]) for name in self.sites}
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return self.kernel.trainable_parameters(self.net)
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.rewind()
@@ -146,7 +154,12 @@ class Lottery(Method):
                 self.first.put(name, value)
             self.book.write(0, {name: self.alive[name].bool() for name in self.sites})
         else:
-            fit(self, stage, order="tickets" if late else None, begin=self.rewind_step, callbacks_at_steps=look)
+            with self.kernel.compacted(self.net, self.zeros()):
+                fit(self, stage, order="tickets" if late else None, begin=self.rewind_step, callbacks_at_steps=look)
+
+    def zeros(self) -> dict[str, Tensor]:
+        """The masks whose zeros are zeros of the net, and not values that it keeps."""
+        return {name: self.alive[name].bool() for name in self.sites} if self.mask0 == "zero" else {}
 
     def dense_phase(self) -> nn.Module | None:
         """What the training of the dense net, before anything is pruned, reads and writes: so runs that differ in what comes
@@ -157,6 +170,7 @@ class Lottery(Method):
 
     def look(self) -> None:
         """The weights now are what the next mask is drawn by."""
+        self.kernel.settle(self.net)
         for name in self.sites:
             self.early.put(name, self.net.get_parameter(name))
 
@@ -313,6 +327,7 @@ class Lottery(Method):
             raise UsageError(f"task.branches: a branch's mask is one of {', '.join(get_args(BranchMask))}, not {mask}")
         self.mask0, self.on_kept, self.on_pruned = mask0, actions.mask1(mask1), actions.mask0(mask0)
         self.act(begin, first, kept, everywhere)
+        self.book.rewrite(int(self.level), kept)
         return self
 
     # ---- for the record
@@ -325,6 +340,9 @@ class Lottery(Method):
 
     def extra_metrics(self) -> dict[str, float]:
         return masks.densities(self.net, {name: self.alive[name] for name in self.sites})
+
+    def fingerprints(self) -> dict[str, Any]:
+        return self.kernel.fingerprints(self.net, self.zeros()) if self.kernel.choice != "dense" else {}
 
     def ticket(self) -> dict[str, Tensor]:
         """The first start and the last mask: what `method=dense init=ticket:FILE` trains."""

@@ -4,9 +4,9 @@ Fine-tuning starts from the *trained* values; to go back to the first ones is an
 (method=lottery with task.levels=1). With criterion=wanda and finetune=0 it is Wanda (Sun et al. 2023, arXiv 2306.11695).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated, final
+from typing import Annotated, Any, final
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from maskbench.masks.distributions import Distribution
 from maskbench.masks.scopes import Scope
 from maskbench.methods.prune import scoring
 from maskbench.methods.prune.dynamic import KEEP
+from maskbench.methods.prune.kernel import Choice
 from maskbench.methods.prune.sparse import SparseNet
 from maskbench.training.method import Method
 
@@ -38,6 +39,8 @@ class OneShot(Method):
         dense: modules without masks (`[head]`).
         finetune: training after the cut, with a fresh optimiser at the same rate, in budgets as the one before it; 0: none.
         calibration: training images for criteria that look at inputs or gradients.
+        kernel: how masked Linear layers are computed in fine-tuning: `dense`, as w * m; `csr`, by the kept values alone; `auto`,
+            so where that is cheaper.
     """
 
     def __init__(
@@ -51,11 +54,12 @@ class OneShot(Method):
         dense: Layers = (),
         finetune: NonNegative = 1.0,
         calibration: Count = 128,
+        kernel: Choice = "auto",
     ) -> None:
         super().__init__(net)
         self.criterion = named("method.criterion", criterion, criteria)
         self.scope, self.finetune, self.calibration = scope, finetune, calibration
-        self.sparse = SparseNet(net, dense, scope)
+        self.sparse = SparseNet(net, dense, scope, kernel)
         self.count = scopes.counts(self.sparse.shapes(), scope, scopes.share(scope, keep, KEEP), distribution)
 
     # ---- the algorithm
@@ -63,11 +67,15 @@ class OneShot(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         return self.sparse.effective_weights(self.net)
 
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        return self.sparse.trainable_parameters(self.net)
+
     def learn(self, stage: Stage, fit: Callable) -> None:
         fit(self, stage, shared=self.net)  # nothing is masked yet: runs that cut by other rules have this training in common
         self.cut(stage)
         if self.finetune > 0:
-            fit(self, stage, name="finetune", share=self.finetune)
+            with self.sparse.compact(self.net):
+                fit(self, stage, name="finetune", share=self.finetune)
 
     @torch.no_grad()
     def cut(self, stage: Stage) -> None:
@@ -89,6 +97,9 @@ class OneShot(Method):
 
     def ticket(self) -> dict[str, Tensor]:
         return self.sparse.ticket()
+
+    def fingerprints(self) -> dict[str, Any]:
+        return self.sparse.fingerprints(self.net)
 
     def memory(self) -> dict[str, int]:
         return self.sparse.memory(self.net)

@@ -5,7 +5,9 @@ y = f(x; w * m). A dead weight (mask 0) is exactly 0 in the net, and so is all t
 then, is the net itself: w * m only keeps gradients away from the dead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from maskbench import masks
 from maskbench.masks.scopes import by_unit
 from maskbench.masks.stores import TensorStore
 from maskbench.masks.units import units
+from maskbench.methods.prune.kernel import Choice, Kernel
 from maskbench.training.optimizers import moments
 
 
@@ -27,15 +30,16 @@ class SparseNet(nn.Module):
         net: the backbone, as training is to start from it.
         dense: modules without masks (`[head]`).
         scope: under `unit` and `unit_l1` masks hold whole units: the bias, gain and shift of a dead one are 0 with its weights.
+        kernel: how masked Linear layers are computed while masks stand still (kernel.py).
 
     Raises:
         UsageError: the net has no maskable weight, no module of a name in `dense`, or units that cannot go alone.
     """
 
-    def __init__(self, net: nn.Module, dense: Iterable[str] = (), scope: str = "") -> None:
+    def __init__(self, net: nn.Module, dense: Iterable[str] = (), scope: str = "", kernel: Choice = "dense") -> None:
         super().__init__()
         self.sites = masks.sites(net, skip=dense)
-        self.alive, self.start = TensorStore(), TensorStore()
+        self.alive, self.start, self.kernel = TensorStore(), TensorStore(), Kernel(kernel)
         self.units = units(net, self.sites) if by_unit(scope) else None
         self.follow = self.units.follow if self.units else None  # of a unit scope: as scopes.best takes it
         vectors = (
@@ -87,7 +91,29 @@ class SparseNet(nn.Module):
 
     def effective_weights(self, net: nn.Module) -> dict[str, Tensor]:
         """w * m: what stands in for the net's own weights, and for the vectors of whole units."""
-        return {name: net.get_parameter(name) * self.alive[name] for name in self.alive.names()}
+        compact = self.kernel.effective_weights(net)
+        return compact | {name: net.get_parameter(name) * self.alive[name] for name in self.alive.names() if name not in compact}
+
+    # ---- training by the kept values alone
+
+    def trainable_parameters(self, net: nn.Module) -> Iterator[nn.Parameter]:
+        """As `Method.trainable_parameters`: all of the net's, and of a layer that is compact now its kept values."""
+        return self.kernel.trainable_parameters(net)
+
+    def compact(self, net: nn.Module) -> AbstractContextManager:
+        """Around a phase of training: inside, layers that are cheaper so train their kept values alone."""
+        return self.kernel.compacted(net, self.kept())
+
+    @contextmanager
+    def whole(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """Around what reads the net or moves masks in a hook: inside, the net's own weights are what the optimiser moves."""
+        self.kernel.expand(net, optimizer)
+        yield
+        self.kernel.compact(net, self.kept(), optimizer)
+
+    def fingerprints(self, net: nn.Module) -> dict[str, Any]:
+        """As `Method.fingerprints`: by which kernel each layer trains under the present masks."""
+        return self.kernel.fingerprints(net, self.kept())
 
     # ---- where training starts
 

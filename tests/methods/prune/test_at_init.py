@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -296,6 +297,22 @@ def test_a_collapse_is_refused_on_the_command_line(cli: Callable) -> None:
     words = ("method=synflow", "method.rounds=1", "method.collapse=refuse", "data.base=synthetic", "logger=none")
     done = cli(*words, "budget.epochs=null", "budget.steps=5")
     assert done.returncode == 2 and "method.collapse=refuse: nothing is left of hidden.0" in done.stderr
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("method=snip", "method.criterion=wanda"), "take method=one_shot"),
+        (("method=grasp", "method.keep=0.000005"), "leaves 2 of 266200 weights, fewer than the 3 masked layers"),
+        (("method=synflow", "method.scope=2:4"), "set method.rounds=1"),
+        (("method=snip", "data=boston"), "accuracy on classes"),
+    ],
+)
+def test_what_is_refused_before_data_are_read(cli: Callable, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    done = cli(*words, "logger=none", f"paths.data={tmp_path / 'nothing'}")
+    assert done.returncode == 2 and told in done.stderr and not (tmp_path / "nothing").exists()
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.full
