@@ -12,6 +12,7 @@ NO_ONE_NET = {  # method -> why
     "mc_dropout": "mean of 2 draws or nets",
     "mc_dropout_ensemble": "draws or nets",
     "masksembles_ensemble": "draws or nets",
+    "malach_neuron": "differs from the run's own answers",  # which are a net's times a number
 }
 
 
