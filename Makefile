@@ -31,7 +31,7 @@ lint: .venv/ready  ## style of the code
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 bench: .venv/ready  ## what a training step costs, as a ratio to a bare PyTorch loop
-	@$(BIN)/python scripts/bench.py && $(BIN)/python scripts/bench_convolutions.py
+	@$(BIN)/python scripts/bench.py && $(BIN)/python scripts/bench_convolutions.py && $(BIN)/python scripts/bench_ranking.py
 
 clean:  ## remove the environment
 	rm -rf .venv

@@ -118,7 +118,7 @@ class Hooked(Method):
 
 def assert_equal_masks(ours: EdgePopup) -> None:
     """The drawn scores give the same masks by our selection, by a stable full sort and by the published one."""
-    published, drawn = FullSort(ours), ours.draw({name: ours.score(name) for name in ours.w})
+    published, drawn = FullSort(ours), ours.masks_of({name: ours.score(name) for name in ours.w})
     for name, mask in drawn.items():
         rank = ours.score(name).detach().abs().flatten()
         stable = torch.ones_like(rank, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Are the numbers of this checkout those of an earlier commit? Five short runs of each, compared byte for byte.
+"""Are the numbers of this checkout those of an earlier commit? Short runs of each, compared byte for byte.
 
     python scripts/same_bits.py 149c893
 
@@ -19,6 +19,9 @@ HERE = Path(__file__).resolve().parents[1]
 SHORT = ["budget.epochs=null", "budget.batch_size=64", "logger=none", "loop.progress=false"]
 RUNS = {
     "supsup": ["method=supsup", "data=splitmnist", "budget.steps=60"],
+    "supsup_budgets": ["method=supsup", "data=splitmnist", "data.stages=2", "method.density_scale=16", "budget.steps=60"],
+    "edge_popup": ["method=edge_popup", "data=mnist", "budget.steps=60"],
+    "edge_popup_global": ["method=edge_popup", "data=mnist", "method.scope=global", "method.keep=0.1", "budget.steps=60"],
     "lottery": ["method=lottery", "data=mnist", "budget.steps=60", "task.levels=3"],
     "masksembles": ["method=masksembles", "data=mnist", "budget.steps=60"],
     "maml": ["method=maml", "budget.steps=60"],

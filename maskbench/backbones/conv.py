@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, dropout1d, max_pool2d, relu
+from torch.nn.functional import dropout, dropout1d, max_pool2d
 
+from maskbench.backbones.activations import ACTIVATIONS, Activation
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.mlp import layers
@@ -26,9 +27,10 @@ class ConvNet(nn.Module):
         kernel: of every convolution. padding: of each, as torch takes it.
         dropout: shares dropped after the convolutions and after each hidden Linear layer, in training. drop_channels: after the
             convolutions channels go as a whole.
-        widths: of the hidden Linear layers. Every hidden layer is followed by ReLU and a gate; the pixels have one too.
+        widths: of the hidden Linear layers. Every hidden layer is followed by an activation and a gate; the pixels have one too.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        activation: of the hidden layers (activations.py).
         redundancy, between: of the Linear layers (redundant.py); null: plain ones.
     """
 
@@ -44,6 +46,7 @@ class ConvNet(nn.Module):
         widths: Sequence[Count],
         bias: bool,
         init: Init,
+        activation: Activation = "relu",
         dropout: tuple[Share, Share] = (0.0, 0.0),
         drop_channels: bool = False,
         redundancy: Count | None = None,
@@ -53,6 +56,7 @@ class ConvNet(nn.Module):
         need_images(shape, least=1)
         self.pool_after = frozenset(pool_after)
         self.dropout, self.drop_channels = dropout, drop_channels
+        self.activation = ACTIVATIONS[activation]
         self.inlet = Gate(prod(shape), inlet=True)
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, kernel, padding=p, bias=bias)
@@ -69,7 +73,7 @@ class ConvNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         x = self.inlet(x)
         for i, (conv, gate) in enumerate(zip(self.convs, self.conv_gates, strict=True)):
-            x = gate(relu(conv(x)))
+            x = gate(self.activation(conv(x)))
             if i in self.pool_after:
                 x = max_pool2d(x, 2)
         return x.flatten(1)
@@ -81,7 +85,7 @@ class ConvNet(nn.Module):
         else:
             x = self.drop(x, self.dropout[0])
         for layer, gate in zip(self.hidden, self.gates, strict=True):
-            x = self.drop(gate(relu(layer(x))), self.dropout[1])
+            x = self.drop(gate(self.activation(layer(x))), self.dropout[1])
         return self.head(x)
 
     def drop(self, x: Tensor, share: float) -> Tensor:
@@ -97,6 +101,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
     width: Positive = 1.0,
     bias: bool = True,
     init: Init = "glorot_normal",
+    activation: Activation = "relu",
     dropout: Annotated[Sequence[Share], Length(least=2, most=2)] = (0.0, 0.0),
 ) -> ConvNet:
     """Conv-2, -4, -6 and -8: 3x3 convolutions, a pool after every second one.
@@ -105,6 +110,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
         channels: of each convolution. widths: of the hidden Linear layers. width: multiplies every one of them.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        activation: of the hidden layers (activations.py).
         dropout: shares dropped after the convolutions and after each hidden Linear layer, in training.
     """
     return ConvNet(
@@ -117,6 +123,7 @@ def ConvK(  # noqa: N802 - named like the class it builds
         widths=widened(widths, width),
         bias=bias,
         init=init,
+        activation=activation,
         dropout=(dropout[0], dropout[1]),
     )
 
@@ -130,16 +137,18 @@ def LeNet5(  # noqa: N802
     width: Positive = 1.0,
     bias: bool = True,
     init: Init = "glorot_normal",
+    activation: Activation = "relu",
     keep_size: bool = False,
     redundancy: Count | None = None,
     between: bool = True,
 ) -> ConvNet:
-    """LeNet-5 with ReLU and max-pooling: 5x5 convolutions, a 2x2 max-pool after each, then hidden Linear layers.
+    """LeNet-5 with max-pooling: 5x5 convolutions, a 2x2 max-pool after each, then hidden Linear layers.
 
     Args:
         channels: of each convolution. widths: of the hidden Linear layers. width: multiplies every one of them.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
+        activation: of the hidden layers (activations.py).
         keep_size: whether every convolution is padded to keep its input's size; else only the first, of images below 32.
         redundancy: links in the place of each weight of the Linear layers (redundant.py); null: plain layers.
         between: a ReLU behind the links.
@@ -155,6 +164,7 @@ def LeNet5(  # noqa: N802
         widths=widened(widths, width),
         bias=bias,
         init=init,
+        activation=activation,
         redundancy=redundancy,
         between=between,
     )

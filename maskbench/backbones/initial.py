@@ -16,7 +16,8 @@ CUT_DEVIATION = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.e
 
 Law = Literal[
     "glorot_normal", "glorot_truncated_normal", "glorot_uniform", "glorot_signed_constant", "kaiming_normal",
-    "kaiming_normal_fan_out", "kaiming_uniform", "signed_constant", "standard_normal", "unsigned_constant",
+    "kaiming_normal_fan_out", "kaiming_uniform", "signed_constant", "elus_signed_constant", "standard_normal",
+    "unsigned_constant",
 ]  # fmt: skip
 Init = Literal[Law, "torch"]
 
@@ -66,6 +67,14 @@ def signed_constant(w: Tensor) -> None:
         w.copy_(torch.where(torch.rand_like(w) < 0.5, -1.0, 1.0) * math.sqrt(2 / fan_in))
 
 
+def elus_signed_constant(w: Tensor) -> None:
+    """+-sqrt(3 / fan_in), each sign with probability one half: ELUS, for nets with ELU under signed supermasks (Koster et al.
+    2022); sqrt(1.5) times `signed_constant`."""
+    signed_constant(w)
+    with torch.no_grad():
+        w.mul_(math.sqrt(1.5))
+
+
 def unsigned_constant(w: Tensor) -> None:
     """sqrt(2 / fan_in) everywhere: edge-popup's negative control, which no mask makes a network of."""
     nn.init.constant_(w, math.sqrt(2 / w[0].numel()))
@@ -89,6 +98,7 @@ RULES = {
         kaiming_normal_fan_out,
         kaiming_uniform,
         signed_constant,
+        elus_signed_constant,
         standard_normal,
         unsigned_constant,
     )

@@ -3,19 +3,16 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import relu, tanh
 
+from maskbench.backbones.activations import ACTIVATIONS, Activation
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.norm import need_one
 from maskbench.backbones.redundant import linear
 from maskbench.backbones.sizes import widened
 from maskbench.common.knobs import Count, Positive
-
-ACTIVATIONS = {"relu": relu, "tanh": tanh}
 
 
 class MLP(nn.Module):
@@ -27,7 +24,7 @@ class MLP(nn.Module):
         widths: units of each hidden layer. width: multiplies every one of them.
         bias: of every layer.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
-        activation: `relu` or `tanh`.
+        activation: of the hidden layers (activations.py).
         redundancy: links in the place of each weight (redundant.py); null: plain layers. between: a ReLU behind the links.
     """
 
@@ -40,7 +37,7 @@ class MLP(nn.Module):
         width: Positive = 1.0,
         bias: bool = True,
         init: Init = "glorot_normal",
-        activation: Literal["relu", "tanh"] = "relu",
+        activation: Activation = "relu",
         redundancy: Count | None = None,
         between: bool = True,
     ) -> None:

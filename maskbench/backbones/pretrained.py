@@ -1,5 +1,8 @@
 """A net's first weights from a file of tensors, whoever trained them: read without trust, renamed, and held to the net.
 
+Masks in a file are taken with their weights: torch.nn.utils.prune's `weight_orig` and `weight_mask`, the 2:4 form of `maskbench
+export` (masks/semi_structured.py), and a ticket's `mask|weight`.
+
 Names are met in this order: as they stand, as the backbone itself renames them (a static function `own_name` of its class,
 where it has one), as one of the usual names of a last layer. What wraps a net (`module.`, ...) is taken off first.
 """
@@ -19,11 +22,15 @@ from torch import Tensor, nn
 from maskbench.backbones.per_stage import in_head
 from maskbench.common import given
 from maskbench.common.errors import UsageError
+from maskbench.masks import packing, semi_structured
 
 WRAPPED = ("state_dict", "state_dict_ema", "model")  # entries of a training's checkpoint that hold the net
 PREFIXES = ("module.", "_orig_mod.", "net.")  # DataParallel, torch.compile, a run of ours or a learner around the net
 HEADS = ("fc.", "classifier.", "classifier.6.", "head.fc.", "linear.")  # of last layers; here it is `head.`
 COUNTER = "num_batches_tracked"  # of a batch norm; the only thing that may be missing
+ORIG, MASK = "_orig", "_mask"  # behind the name of a weight that torch.nn.utils.prune has pruned: its values, and its mask
+VALUES, PLACES = ".values24", ".places24"  # behind that of one in 2:4 form
+TICKET = "mask|"  # before the name of a weight in a ticket
 SHOWN = 3  # names that a refusal tells of each kind
 
 
@@ -39,7 +46,8 @@ class Misfit(UsageError):
 
 
 def read(path: Path, key: str = "") -> dict[str, Tensor]:
-    """The tensors of a file by name. Nothing in it is called: a pickle may hold tensors and plain containers, no more.
+    """The tensors of a file by name, those of pruned weights with their masks applied. Nothing in it is called: a pickle may
+    hold tensors and plain containers, no more.
 
     key: who names the file, for refusals; none: `backbone.init=file:PATH`.
 
@@ -47,6 +55,58 @@ def read(path: Path, key: str = "") -> dict[str, Tensor]:
         UsageError: it cannot be read, is damaged, or holds anything else.
     """
     key = key or f"backbone.init={given.FILE}{path}"
+    values, masks = taken_apart(content(path, key), key)
+    return values | {name: values[name] * mask for name, mask in masks.items()}
+
+
+def ticket(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(values, masks of weights, bool) of a file, both by name: a ticket, what torch.nn.utils.prune made, or an export, whose
+    masks may lie beside it (`NAME.masks.safetensors` beside `NAME.safetensors`).
+
+    Raises:
+        UsageError: as of `read`; or there are no masks.
+    """
+    tensors = content(path, key)
+    masks = {name.removeprefix(TICKET): mask.bool() for name, mask in tensors.items() if name.startswith(TICKET)}
+    values, more = taken_apart({name: value for name, value in tensors.items() if not name.startswith(TICKET)}, key)
+    beside = path.with_name(f"{path.stem}.masks.safetensors")
+    if not (masks := masks | more) and beside.is_file():
+        masks = packing.load(beside)
+    if not masks:
+        raise UsageError(
+            f"{key} holds no masks, and none lie beside it: backbone.init={given.FILE}{path} starts from its weights."
+        )
+    return values, masks
+
+
+def taken_apart(tensors: Mapping[str, Tensor], key: str = "the file") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(values, masks of weights, bool), both by the weights' own names, of tensors some of which may be pruned weights.
+
+    Raises:
+        UsageError: the parts of one do not fit each other.
+    """
+    values, masks = dict(tensors), {}
+    try:
+        for name in [
+            name.removesuffix(ORIG) for name in tensors if name.endswith(ORIG) and f"{name[: -len(ORIG)]}{MASK}" in tensors
+        ]:
+            values[name], masks[name] = values.pop(f"{name}{ORIG}"), values.pop(f"{name}{MASK}") != 0
+            if values[name].shape != masks[name].shape:
+                raise ValueError(f"{MASK} and {ORIG} have two shapes")
+        for name in [name.removesuffix(VALUES) for name in tensors if name.endswith(VALUES)]:
+            places = values.pop(f"{name}{PLACES}", torch.zeros(0, dtype=torch.uint8))
+            values[name], masks[name] = semi_structured.expand(values.pop(f"{name}{VALUES}"), places)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"{key}: {name} cannot be put together ({error}).") from error
+    return values, masks
+
+
+def content(path: Path, key: str) -> dict[str, Tensor]:
+    """The tensors of a file as it has them.
+
+    Raises:
+        UsageError: as of `read`.
+    """
     if wrong := given.file_mistake(key, path):
         raise UsageError(wrong)
     if path.suffix == ".safetensors":
@@ -57,13 +117,13 @@ def read(path: Path, key: str = "") -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the version of the pickle
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(f"{key} holds Python objects besides tensors: save its state_dict as safetensors.") from error
     except Exception as error:  # whatever half a file makes of torch's reader
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise UsageError(f"{key} is damaged, or no file that torch.save wrote ({reason}).") from error
-    entries = content if isinstance(content, Mapping) else {}
+    entries = found if isinstance(found, Mapping) else {}
     for _ in WRAPPED:  # each may be in another
         entries = next((entries[name] for name in WRAPPED if isinstance(entries.get(name), Mapping)), entries)
     if tensors := {str(name): value for name, value in entries.items() if _usable(value)}:

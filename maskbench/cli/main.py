@@ -21,6 +21,8 @@ COMMANDS = {
     "table": "a paper's table or all of them: run what is missing, ours beside the paper's",
     "figure": "figures of a run, or of its seeds together",
     "report": "one HTML page of all runs: sortable tables, plots, masks, where each number came from",
+    "export": "the trained net of a run as a file: safetensors, torch, onnx, torch-pruned or 24",
+    "compact": "the trained net of a run as a smaller dense one, without the units that do nothing",
     "verify": "whether every file of runs is what they wrote",
     "doctor": "this machine and what is installed",
     "data": "which data sets are here; fetch NAME gets one",

@@ -200,7 +200,7 @@ class Stage:
     @property
     def amount(self) -> str:
         """How much there is to train on, in words."""
-        return f"{len(self.train.x):,} training {'rows' if self.regression else 'images'}"
+        return f"{len(self.train.x):,} training {'rows' if self.regression or len(self.shape) == 1 else 'images'}"
 
     @property
     def label_space(self) -> int:

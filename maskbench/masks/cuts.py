@@ -2,8 +2,9 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -13,17 +14,22 @@ from torch import Tensor
 
 from maskbench.masks.pruning import NAN, ranked
 
+HARDSHRINK, THRESHOLD = torch.ops.aten.hardshrink_backward.default, torch.ops.aten.threshold_backward.default
+SMOOTH_L1 = torch.ops.aten.smooth_l1_loss_backward.grad_input
+
 
 class Cut(NamedTuple):
     """Where a ranking is cut: what stays ranks above `value`, or equal to it and stands at flat index `tie` or later.
 
-    Cuts are ordered: the smaller one keeps everything the larger one keeps.
+    Cuts are ordered: the smaller one keeps everything the larger one keeps. On an accelerator both may be tensors [], which
+    nobody waits for (windows.py).
     """
 
-    value: float
-    tie: int
+    value: float | Tensor
+    tie: int | Tensor
 
 
+@lru_cache
 def kept_count(keep: float, n: int) -> int:
     """How many of n weights a share keeps: ceil(keep * n), with `keep` taken as the decimal number it is written as.
 
@@ -53,27 +59,36 @@ def cut(score: Tensor, count: int, magnitude: bool = False) -> Cut:
     return Cut(value, int((_rank(score, magnitude) == value).flatten().nonzero()[-ties]))
 
 
-def cuts(scores: Sequence[Tensor], count: int, least: int = 0, magnitude: bool = False) -> list[Cut]:
+def cuts(
+    scores: Sequence[Tensor], count: int, least: int = 0, magnitude: bool = False, by: Sequence[Callable[..., Cut]] = ()
+) -> list[Cut]:
     """One cut through the joint ranking of several tensors, as it falls in each of them; `count` stay in all.
 
     Ties go by the order of the tensors. Every tensor keeps its `least` best whatever the ranking says (all it has, if
-    that is fewer); where these alone are more than `count`, they are what stays.
+    that is fewer); where these alone are more than `count`, they are what stays. `by` finds the tensors' own cuts and, the
+    last of it, the joint one in the place of `cut`.
     """
+    *parts, joint_cut = by or [cut] * (len(scores) + 1)
     floors = [min(least, score.numel()) for score in scores]
-    own = [cut(score, floor, magnitude) for score, floor in zip(scores, floors, strict=True)]
-    sure = [
-        _rank(score, magnitude).masked_fill(kept(score, c, magnitude), math.inf).flatten()
-        for score, c in zip(scores, own, strict=True)
+    own = [
+        part(score, floor, magnitude) if floor else Cut(math.inf, score.numel())
+        for part, score, floor in zip(parts, scores, floors, strict=True)
     ]
-    joint = cut(torch.cat(sure), max(count, sum(floors)))
+    sure = [
+        (_rank(score, magnitude).masked_fill(kept(score, c, magnitude), math.inf) if floor else _rank(score, magnitude)).flatten()
+        for score, c, floor in zip(scores, own, floors, strict=True)
+    ]
+    joint = joint_cut(torch.cat(sure), max(count, sum(floors)))
     starts = accumulate((score.numel() for score in scores), initial=0)
-    return [min(c, Cut(joint.value, max(0, joint.tie - start))) for c, start in zip(own, starts, strict=False)]
+    return [_lower(c, joint.value, joint.tie - start) for c, start in zip(own, starts, strict=False)]
 
 
 def kept(score: Tensor, cut: Cut, magnitude: bool = False) -> Tensor:
     """The mask of a cut, bool."""
     rank = _rank(score, magnitude)
     mask = rank > cut.value
+    if isinstance(cut.tie, Tensor):
+        return mask | (rank == cut.value) & (_places(rank) >= cut.tie)
     if cut.tie < rank.numel():
         mask.view(-1)[_ties(rank, cut)] = True
     return mask
@@ -85,34 +100,59 @@ def top_share(w: Tensor, score: Tensor, cut: Cut, magnitude: bool = False) -> Te
     Straight through the selection: d/dscore = w * d/d(w * m), times sign(score) where the magnitude ranks. What is masked
     out gets a gradient too.
     """
-    return _TopShare.apply(w, score, cut, magnitude)
+    return _TopShares.apply((cut,), magnitude, w, score)[0]
 
 
-class _TopShare(torch.autograd.Function):
-    """`top_share` with its own backward: autograd would stop at the selection."""
+def top_shares(
+    ws: Mapping[str, Tensor], scores: Mapping[str, Tensor], cuts: Mapping[str, Cut], magnitude: bool = False
+) -> dict[str, Tensor]:
+    """`top_share` of each name: all of a net's in one step of autograd."""
+    pairs = [tensor for name, w in ws.items() for tensor in (w, scores[name])]
+    return dict(zip(ws, _TopShares.apply([cuts[name] for name in ws], magnitude, *pairs), strict=True))
+
+
+class _TopShares(torch.autograd.Function):
+    """`top_share` of pairs of tensors (w, score) with its own backward: autograd would stop at the selection."""
 
     @staticmethod
-    def forward(ctx, w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
-        ctx.save_for_backward(w, score)
-        ctx.cut, ctx.magnitude = cut, magnitude
-        return _masked(w, score, cut, magnitude)
+    def forward(ctx, cuts: Sequence[Cut], magnitude: bool, *pairs: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*pairs)
+        ctx.cuts, ctx.magnitude = cuts, magnitude
+        return tuple(_masked(w, score, cut, magnitude) for w, score, cut in zip(pairs[::2], pairs[1::2], cuts, strict=True))
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
-        w, score = ctx.saved_tensors
-        grad = grad.contiguous()  # of a convolution it may lie channels last, and ties are flat indices
-        to_w = _masked(grad, score, ctx.cut, ctx.magnitude) if ctx.needs_input_grad[0] else None
-        to_score = grad * w
-        if ctx.magnitude:
-            to_score.mul_(torch.sign(score, out=_scratch(score)))
-        return to_w, to_score, None, None
+    def backward(ctx, *grads: Tensor | None):
+        pairs, to_pairs = ctx.saved_tensors, []
+        for i, (grad, cut) in enumerate(zip(grads, ctx.cuts, strict=True)):
+            if grad is None:  # the loss does not depend on it
+                to_pairs += [None, None]
+                continue
+            w, score = pairs[2 * i : 2 * i + 2]
+            grad = grad.contiguous()  # of a convolution it may lie channels last, and ties are flat indices
+            to_w = _masked(grad, score, cut, ctx.magnitude) if ctx.needs_input_grad[2 + 2 * i] else None
+            to_pairs += [to_w, _signed(grad * w, score) if ctx.magnitude else grad * w]
+        return None, None, *to_pairs
+
+
+def _signed(x: Tensor, score: Tensor) -> Tensor:
+    """x * sign(score), in the place of x.
+
+    A backward kernel of torch is just this in one pass: smooth_l1's is x * score / beta within beta of 0, and x * sign(score)
+    beyond; beta is the smallest number that the processor divides by at full speed, 1e-38 for float32.
+    """
+    if x.device.type == "cpu" and score.dtype == x.dtype and x.dtype in (torch.float32, torch.float64):
+        zero = x.new_full((), -0.0).expand(x.shape)  # minus zero less minus zero is zero, as sign has it
+        return SMOOTH_L1(x, score, zero, 0, torch.finfo(x.dtype).tiny, grad_input=x)
+    return x.mul_(score.sign())
 
 
 def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
     """w where the cut keeps the score, else 0. Two backward kernels of torch are just this, in one pass over memory:
     hardshrink's is w * [|score| > value], threshold's w * [score > value]."""
-    kernel = torch.ops.aten.hardshrink_backward if magnitude else torch.ops.aten.threshold_backward
-    masked = kernel(w, score, cut.value)
+    if isinstance(cut.value, Tensor):
+        return torch.where(kept(score, cut, magnitude), w, 0)
+    masked = (HARDSHRINK if magnitude else THRESHOLD)(w, score, cut.value)
     if cut.tie < w.numel():
         ties = _ties(_rank(score, magnitude), cut)
         masked.view(-1)[ties] = w.flatten()[ties]
@@ -121,6 +161,20 @@ def _masked(w: Tensor, score: Tensor, cut: Cut, magnitude: bool) -> Tensor:
 
 def _rank(score: Tensor, magnitude: bool) -> Tensor:
     return score.detach().abs() if magnitude else score.detach()
+
+
+def _places(x: Tensor) -> Tensor:
+    """Flat indices of a tensor's entries, in its shape."""
+    return torch.arange(x.numel(), device=x.device).view(x.shape)
+
+
+def _lower(own: Cut, value: float | Tensor, tie: int | Tensor) -> Cut:
+    """The smaller of a tensor's own cut and the joint one, whose tie may stand before the tensor begins."""
+    if not isinstance(value, Tensor):
+        return min(own, Cut(value, max(0, tie)))
+    own_value, own_tie = (torch.as_tensor(x, device=value.device) for x in own)
+    first = (own_value < value) | (own_value == value) & (own_tie < tie)
+    return Cut(torch.where(first, own_value.to(value.dtype), value), torch.where(first, own_tie, tie.clamp(min=0)))
 
 
 def _ties(rank: Tensor, cut: Cut) -> Tensor:

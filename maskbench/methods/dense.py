@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from maskbench.backbones import pretrained
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
 from maskbench.masks import densities
@@ -24,7 +23,8 @@ class Dense(Method):
 
     Args:
         net: any backbone.
-        init: null, or `ticket:FILE`, the ticket.safetensors in a finished run's directory: its initial values and mask.
+        init: null, or `ticket:FILE`, whose initial values and mask are taken: the ticket.safetensors in a finished run's
+            directory, what `maskbench export` wrote with masks, or the state dict of a net that torch.nn.utils.prune has pruned.
     """
 
     def __init__(self, net: nn.Module, *, init: str | None = None) -> None:
@@ -59,14 +59,13 @@ class Dense(Method):
         kind, _, path = init.partition(":")
         if kind != "ticket" or not Path(path).is_file():
             raise UsageError(f"init={init} must be ticket:FILE, the ticket.safetensors in a finished run's directory")
-        try:
-            ticket = load_file(path)
-        except SafetensorError as error:
-            raise UsageError(f"init={init}: the file is damaged or no ticket ({error})") from error
+        values, kept = pretrained.ticket(Path(path), f"init={init}")
         own = self.net.state_dict()
-        values = {name: value for name, value in ticket.items() if not name.startswith("mask|")}
-        if {n: v.shape for n, v in values.items()} != {n: v.shape for n, v in own.items()}:
+        values, kept = pretrained.match(self.net, values), pretrained.match(self.net, kept)
+        lacking = [n for n, v in own.items() if n not in values.taken or values.taken[n].shape != v.shape]
+        strange = [*values.unexpected, *kept.unexpected, *(n for n, m in kept.taken.items() if m.shape != own[n].shape)]
+        if any(not n.endswith(pretrained.COUNTER) for n in [*lacking, *strange]):
             raise UsageError(f"the ticket {path} is of another backbone or number of classes than this run's")
-        self.net.load_state_dict(values)
-        for name in (name for name in ticket if name.startswith("mask|")):
-            self.mask.put(name.removeprefix("mask|"), ticket[name].float())
+        self.net.load_state_dict(own | values.taken)
+        for name, mask in kept.taken.items():
+            self.mask.put(name, mask.float())

@@ -10,12 +10,14 @@ import numpy as np
 
 from maskbench.report import style
 from maskbench.report.figures_prune import (
+    ACCURACY,
     LINES,
     REMAINING,
     TICKET,
     UNTRAINED,
     every,
     extra_metrics,
+    measure,
     percent,
     pruned,
     remaining,
@@ -131,17 +133,18 @@ def layer_dots(names: Sequence[str], x: float, y: np.ndarray, title: str) -> "Fi
 def supermasks(runs: Sequence["Finished"], title: str) -> "Figure | None":
     """Accuracy of untrained masked nets: one panel, or for many of them a panel for each criterion, best first."""
     names = dict.fromkeys(row["branch"] for run in runs for row in run.curves if row["branch"].startswith(UNTRAINED))
-    accuracies = {name: series(runs, name, "accuracy") for name in names}
-    accuracies = {name: (x, 100 * y) for name, (x, y) in accuracies.items() if some(y)}
+    own = measure(runs)
+    accuracies = {name: series(runs, name, own.name) for name in names}
+    accuracies = {name: (x, own.scale * y) for name, (x, y) in accuracies.items() if some(y)}
     if not accuracies:
         return None
-    if len(accuracies) > LINES:
+    if len(accuracies) > LINES and own is ACCURACY:
         return supermask_panels(accuracies, runs, title)
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
     for name, line_style in line_styles(list(accuracies)).items():
         band(panel, *accuracies[name], label=word(name), **line_style)
-    supermask_axes(panel, accuracies)
-    panel.set_ylabel("test accuracy, untrained (%)")
+    supermask_axes(panel, accuracies, most=100 if own is ACCURACY else None)
+    panel.set_ylabel("test accuracy, untrained (%)" if own is ACCURACY else f"test {own.label}, untrained")
     legend(figure, [panel], len(runs), entry=1.5)
     return figure
 
@@ -176,6 +179,6 @@ def supermask_panels(accuracies: dict[str, tuple], runs: Sequence["Finished"], t
     return figure
 
 
-def supermask_axes(panel: "Axes", accuracies: dict[str, tuple], ticks: int = 7) -> None:
+def supermask_axes(panel: "Axes", accuracies: dict[str, tuple], ticks: int = 7, most: float | None = 100) -> None:
     remaining_axis(panel, max((x for x, _ in accuracies.values()), key=len), ticks)
-    panel.set_ylim(0, 100)
+    panel.set_ylim(0, most)

@@ -1,11 +1,11 @@
-"""Figures of pruning runs: accuracy and speed against the weights that remain, learning curves.
+"""Figures of pruning runs: accuracy (of reals the error) and speed against the weights that remain, learning curves.
 
 Drawn from curves.json, one row for each level and branch. As in the papers, the axis of remaining weights is logarithmic
 and runs from 100 % down, and several seeds are a mean with the band from least to largest.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,12 +27,32 @@ CURVES = 5  # levels whose learning curves are shown
 POINTS = 4  # controls of a single level that may stand among the lines
 
 
+class Measure(NamedTuple):
+    """What nets are scored by: its name in the rows, how an axis calls it, the factor that makes it what the axis says, and
+    what looks during training tell of it."""
+
+    name: str
+    label: str
+    scale: float
+    looked: str
+    look: str
+
+
+ACCURACY = Measure("accuracy", "accuracy (%)", 100, "accuracy", "accuracy (%)")
+ERROR = Measure("rmse", "RMSE", 1, "loss", "loss")
+
+
+def measure(runs: Sequence["Finished"]) -> Measure:
+    """What these runs' nets were scored by: classes by accuracy, reals by their error."""
+    return ERROR if ERROR.name in runs[0].curves[0] else ACCURACY
+
+
 def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
     """The figures these runs have something for, by name; none for records without curves."""
     if not pruned(runs):
         return {}
     made = {
-        "accuracy": accuracy(runs, title),
+        measure(runs).name: accuracy(runs, title),
         "multiplications": multiplications(runs, title),
         "speed": speed(runs, title),
         "learning_curves": learning_curves(runs, title),
@@ -113,15 +133,17 @@ def accuracy(runs: Sequence["Finished"], title: str) -> "Figure | None":
     if len(rows(runs, TICKET)) < 2:
         return None
     many = lone(runs)
-    early = some(series(runs, TICKET, "early_stop_accuracy")[1])
-    panels = [("accuracy", "test accuracy (%)")]
-    panels += [("early_stop_accuracy", "test accuracy at early stop (%)")] if early else []
+    own = measure(runs)
+    word_of, unit = own.label.partition(" ")[::2]
+    early = some(series(runs, TICKET, f"early_stop_{own.name}")[1])
+    panels = [(own.name, f"test {own.label}")]
+    panels += [(f"early_stop_{own.name}", f"test {word_of} at early stop {unit}".strip())] if early else []
     count = len(panels) + bool(many)
     figure, axes = canvas(title, count, width=COLUMN if count == 1 else PAGE, height=2.9)
     kinds = line_styles([name for name in branches(runs) if name not in many])
     for panel, (name, label) in zip(axes, panels, strict=False):
-        dense(panel, runs, name)
-        lines(panel, runs, name, kinds, scale=100)
+        dense(panel, runs, name, own.scale)
+        lines(panel, runs, name, kinds, scale=own.scale)
         panel.set_ylabel(label)
     if many:
         ranked(axes[-1], runs, many)
@@ -130,19 +152,20 @@ def accuracy(runs: Sequence["Finished"], title: str) -> "Figure | None":
 
 
 def multiplications(runs: Sequence["Finished"], title: str) -> "Figure | None":
-    """Accuracy against what a pass costs by formula, where that is not the share of weights: with convolutions."""
-    cost, y = series(runs, TICKET, "accuracy", multiplied)
-    if len(cost) < 2 or not np.isfinite(cost).all() or np.allclose(cost, series(runs, TICKET, "accuracy")[0], rtol=0.01):
+    """The score against what a pass costs by formula, where that is not the share of weights: with convolutions."""
+    own = measure(runs)
+    cost, y = series(runs, TICKET, own.name, multiplied)
+    if len(cost) < 2 or not np.isfinite(cost).all() or np.allclose(cost, series(runs, TICKET, own.name)[0], rtol=0.01):
         return None
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
     many = lone(runs)
     for branch, line_style in line_styles([name for name in branches(runs) if name not in many]).items():
-        x, y = series(runs, branch, "accuracy", multiplied)
+        x, y = series(runs, branch, own.name, multiplied)
         if some(y):
-            band(panel, x, 100 * y, label=word(branch), zorder=3 if branch == TICKET else 2.5, **line_style)
+            band(panel, x, own.scale * y, label=word(branch), zorder=3 if branch == TICKET else 2.5, **line_style)
     remaining_axis(panel, cost)
     panel.set_xlabel(MULTIPLIED)
-    panel.set_ylabel("test accuracy (%)")
+    panel.set_ylabel(f"test {own.label}")
     legend(figure, [panel], len(runs))
     return figure
 
@@ -186,25 +209,25 @@ def lines(panel: "Axes", runs: Sequence["Finished"], name: str, kinds: dict[str,
     remaining_axis(panel, series(runs, TICKET, name)[0])
 
 
-def dense(panel: "Axes", runs: Sequence["Finished"], name: str) -> None:
+def dense(panel: "Axes", runs: Sequence["Finished"], name: str, scale: float) -> None:
     """The unpruned net as a horizontal line, where level 0 is one."""
     x, y = series(runs, TICKET, name)
     if x[0] == 100 and np.isfinite(y[:, 0]).all():
-        panel.axhline(100 * y[:, 0].mean(), color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, label="dense", zorder=1.5)
+        panel.axhline(scale * y[:, 0].mean(), color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, label="dense", zorder=1.5)
 
 
 def ranked(panel: "Axes", runs: Sequence["Finished"], names: Sequence[str]) -> None:
     """Branches of one level, best first, one dot each with the range over seeds; the method at that level as a line."""
-    (level,) = rows(runs, names[0])
-    values = {name: 100 * series(runs, name, "accuracy")[1][:, 0] for name in names}
-    values = dict(sorted(values.items(), key=lambda item: item[1].mean()))
+    (level,), (name, label, scale, *_) = rows(runs, names[0]), measure(runs)
+    values = {branch: scale * series(runs, branch, name)[1][:, 0] for branch in names}
+    values = dict(sorted(values.items(), key=lambda item: item[1].mean(), reverse=name == ERROR.name))
     for at, value in enumerate(values.values()):
         panel.plot([value.min(), value.max()], [at, at], color=PALE, linewidth=3, solid_capstyle="round")
         panel.plot(value.mean(), at, "o", color=style.COLOURS[1])
-    own = 100 * np.array([row["accuracy"] for row in rows(runs, TICKET)[level]])
+    own = scale * np.array([row[name] for row in rows(runs, TICKET)[level]])
     panel.axvline(own.mean(), color=style.COLOURS[0], linewidth=1)
-    panel.set_yticks(range(len(values)), [word(name) for name in values])
-    panel.set_xlabel("test accuracy (%)")
+    panel.set_yticks(range(len(values)), [word(branch) for branch in values])
+    panel.set_xlabel(f"test {label}")
     panel.set_title(f"controls at {percent(remaining(rows(runs, TICKET)[level]))} % (line: ticket)", loc="left")
     panel.grid(False, axis="y")
     panel.grid(True, axis="x")
@@ -241,14 +264,15 @@ def learning_curves(runs: Sequence["Finished"], title: str) -> "Figure | None":
     own = {level: group for level, group in rows(runs, TICKET).items() if has_curve(group)}
     if not own:
         return None
-    test = all("test_accuracy" in point for group in own.values() for row in group for point in row["curve"])
-    name = "test_accuracy" if test else "val_accuracy"
+    *_, looked, look = measure(runs)
+    test = all(f"test_{looked}" in point for group in own.values() for row in group for point in row["curve"])
+    name = f"test_{looked}" if test else f"val_{looked}"
     level, rivals = controls(runs, own)
     figure, axes = canvas(title, 2 if rivals else 1, width=PAGE if rivals else COLUMN, height=2.9, sharey=True)
     levels = [list(own)[i] for i in spread(len(own), CURVES)]
     for at, colour in zip(levels, shades(len(levels)), strict=True):
         curve(axes[0], own[at], name, color=colour, label=f"{percent(remaining(own[at]))} %")
-    axes[0].set_ylabel(f"{'test' if test else 'validation'} accuracy (%)")
+    axes[0].set_ylabel(f"{'test' if test else 'validation'} {look}")
     if rivals:
         axes[0].set_title("ticket, by weights remaining", loc="left")
         axes[1].set_title(f"at {percent(remaining(own[level]))} % of weights", loc="left")
@@ -260,7 +284,7 @@ def learning_curves(runs: Sequence["Finished"], title: str) -> "Figure | None":
         panel.set_xlabel("training step")
         panel.set_xlim(left=0)
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=5, handlelength=1.2, title=style.bands(len(runs)))
-    axes[0].set_ylim(*ends(axes))
+    axes[0].set_ylim(*ends(axes, less=looked == ERROR.looked))
     return figure
 
 
@@ -278,17 +302,20 @@ def controls(runs: Sequence["Finished"], own: dict[int, Any]) -> tuple[int, dict
 
 
 def curve(panel: "Axes", group: Sequence[dict[str, Any]], name: str, **line_style: Any) -> None:
-    """Accuracy in percent over training, at the steps at which every run was validated."""
-    accuracy_by_step = [{point["step"]: point[name] for point in row["curve"]} for row in group]
-    steps = sorted(set.intersection(*map(set, accuracy_by_step)))
-    band(panel, np.array(steps), 100 * np.array([[one[step] for step in steps] for one in accuracy_by_step]), **line_style)
+    """Accuracy in percent, or of reals the loss, over training, at the steps at which every run was validated."""
+    scale = 100 if name.endswith("accuracy") else 1
+    score_by_step = [{point["step"]: point[name] for point in row["curve"]} for row in group]
+    steps = sorted(set.intersection(*map(set, score_by_step)))
+    band(panel, np.array(steps), scale * np.array([[one[step] for step in steps] for one in score_by_step]), **line_style)
 
 
-def ends(axes: Sequence["Axes"]) -> tuple[float, float]:
-    """From the least accuracy after the first fifth of training, so that the ends of the curves stand apart, to the best."""
+def ends(axes: Sequence["Axes"], less: bool) -> tuple[float, float]:
+    """From the worst after the first fifth of training, so that the ends of the curves stand apart, to the best."""
     heights = [line.get_ydata() for panel in axes for line in panel.get_lines()]
-    least, most = min(y[len(y) // 5 :].min() for y in heights), max(y.max() for y in heights)
-    room = 0.05 * max(most - least, 0.1)
+    late = [y[len(y) // 5 :] for y in heights]
+    least = min((y if less else end).min() for y, end in zip(heights, late, strict=True))
+    most = max((end if less else y).max() for y, end in zip(heights, late, strict=True))
+    room = 0.05 * (max(most - least, 1e-9) if less else max(most - least, 0.1))
     return least - room, most + room
 
 

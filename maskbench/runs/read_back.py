@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from maskbench.common import identity
 from maskbench.common.checksums import check
@@ -19,20 +20,54 @@ from maskbench.data.stage import Stage
 from maskbench.report import runs as records
 from maskbench.runs import trust as trusting
 from maskbench.runs.assemble import Run
+from maskbench.runs.loud import speak_up
+from maskbench.runs.plain import Plain, plain
 from maskbench.runs.record import Record
 from maskbench.training.method import Method
 
 # what a config that is none of ours may raise on the way to a method
 UNFIT = (OmegaConfBaseException, AttributeError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+SHOWN = 6  # stages that a refusal names
 log = logging.getLogger("maskbench")
 
 
 class Saved(NamedTuple):
-    """method: trained, in evaluation mode. stages: the data, each with train, val and test. config: of the run, resolved."""
+    """method: trained, in evaluation mode; its `net` is the backbone before masks, and says so where it is asked for the answer.
+    stages: the data, each with train, val and test. config: of the run, resolved."""
 
     method: Method
     stages: list[Stage]
     config: DictConfig
+
+    def plain_net(self, stage: int | str | None = None, *, member: int | None = None, mode: str = "") -> nn.Module:
+        """The plain net that answers as the method does, masks applied, held to its `predict` on test inputs.
+
+        stage: its index or name, where there are several. member, mode: of plain.py.
+
+        Raises:
+            UsageError: no one net answers so, or several do and none was named.
+        """
+        return self.plain(stage, member=member, mode=mode).net
+
+    def plain(self, stage: int | str | None = None, *, member: int | None = None, mode: str = "") -> Plain:
+        """`plain_net` with the masks and what it is held to."""
+        return plain(self.method, self.stage(stage), member=member, mode=mode, name=self.config.method.name)
+
+    def stage(self, named: int | str | None) -> Stage:
+        """The stage of that index or name; the only one where none is named.
+
+        Raises:
+            UsageError: there are several, or none of that name.
+        """
+        if named is None and len(self.stages) == 1:
+            return self.stages[0]
+        for stage in self.stages:
+            if str(named) in (str(stage.index), stage.name):
+                return stage
+        what = "each of its stages has a net of its own" if named is None else f"it has no stage {named}"
+        names = [f"{stage.index} ({stage.name})" for stage in self.stages]
+        shown = ", ".join(names if len(names) <= SHOWN else [*names[:SHOWN], f"... {names[-1]}"])
+        raise UsageError(f"{what}: name one by --stage (in Python plain_net(stage)): {shown}.")
 
 
 def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False) -> Saved:
@@ -111,4 +146,5 @@ def _filled(saved: Saved, weights: Path) -> Saved:
             f"{weights} does not fit what its config makes now ({printable(str(error).partition(chr(10))[0].rstrip(':'))}); "
             "maskbench show tells the commit that wrote it."
         ) from error
+    speak_up(method, stages)
     return Saved(method.eval(), stages, cfg)

@@ -131,7 +131,7 @@ class Continual(Protocol):
 
 @when(levels=Shrinks, branches=Branches, supermasks=Branches)
 @keywords(branches="branch", supermasks="branch mask level")
-@takes("one", "classes")
+@takes("one")
 class Prunes(Protocol):
     """task=prune: any method at `levels=0`; more levels ask it to shrink, controls and supermasks to branch."""
 

@@ -89,6 +89,7 @@ def test_rules_have_the_spread_of_their_formula(layer: str) -> None:
         "kaiming_normal_fan_out": math.sqrt(2 / fan_out),
         "kaiming_uniform": math.sqrt(2 / fan_in),
         "signed_constant": math.sqrt(2 / fan_in),
+        "elus_signed_constant": math.sqrt(3 / fan_in),
         "standard_normal": 1.0,
         "glorot_signed_constant": math.sqrt(2 / (fan_in + fan_out)),
     }
@@ -150,7 +151,7 @@ def test_the_rules_that_a_net_accepts_are_those_that_draw() -> None:
         ("init=kaiming_norml", "backbone.init=kaiming_norml .*Did you mean 'kaiming_normal'"),
         ("widths=[8,0]", r"backbone.widths=\[8,0\] .*at least 1"),
         ("width=0", "backbone.width=0.* must be a number above 0"),
-        ("activation=swish", "backbone.activation=swish must be relu or tanh"),
+        ("activation=swish", "backbone.activation=swish must be one of relu, tanh, elu, sign"),
         ("bias=maybe", "backbone.bias=maybe must be true or false"),
     ],
 )

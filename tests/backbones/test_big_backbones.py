@@ -11,7 +11,7 @@ from maskbench import masks
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import fresh
 from maskbench.common.errors import UsageError
-from maskbench.runs.build import make
+from maskbench.runs.build import make_net
 
 pytestmark = pytest.mark.full  # whole runs: make test-full
 
@@ -41,7 +41,7 @@ SMALL = {  # every kind of net, small enough to run
 def net_of(compose: Callable, words: str, shape: tuple[int, ...], outputs: int, *more: str) -> nn.Module:
     name, *keys = words.split()
     cfg = compose("method=dense", f"backbone={name}", *(f"backbone.{key}" for key in [*keys, *more]))
-    return make(cfg.backbone, shape=shape, outputs=outputs)
+    return make_net(cfg.backbone, shape, outputs)
 
 
 @pytest.fixture(params=SMALL)

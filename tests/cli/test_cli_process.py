@@ -67,6 +67,8 @@ print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)
         "results",
         "table",
         "table lottery --dry",
+        "export --help",
+        "compact --help",
         "-sc query=bash",
     ],
 )

@@ -140,7 +140,6 @@ BAD = {
     "method=masksembles_ensemble method.of.members=x": "method.of.members=x must be a whole number",
     "-m method=edge_popup method.keep=0.5,x": "method.keep=x must be a number",
     "-m task.matrix=seen,x,final": "task.matrix=x must be one of",
-    "method=lottery data=cubic": "the targets of this data are numbers",
     # keywords of a function of the method, held by a key of the task
     "method=lottery '+task.branches.a={maks: random}'": "unknown key 'task.branches.a.maks'. Did you mean 'mask'?",
     "method=lottery '+task.branches.a={mask: rndom}'": (

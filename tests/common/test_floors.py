@@ -31,7 +31,9 @@ FLOORS = {  # room -> the rooms it may import, besides itself
 LAZY = {
     ("", "runs.read_back"): "`maskbench.load` needs torch, `import maskbench` does not",
     ("cli.commands.compare", "cli.commands.figure report"): "matplotlib and numpy, only once the arguments are right",
+    ("cli.commands.compact", "backbones runs"): "torch, only once the arguments are right",
     ("cli.commands.data", "data"): "numpy and the readers of files, only once the arguments are right",
+    ("cli.commands.export", "runs"): "torch, only once the arguments are right",
     ("cli.commands.figure", "report"): "matplotlib, only once the arguments are right",
     ("cli.commands.list", "cli.command_line cli.commands.settings"): "hydra, which help does without",
     ("cli.commands.paired", "report"): "matplotlib, only once the arguments are right",

@@ -175,6 +175,39 @@ def test_what_is_masked_out_learns_too_and_frozen_weights_do_not() -> None:
     assert torch.equal(score.grad, torch.tensor([2.0, -3.0, -5.0, 7.0]))
 
 
+@given(SEEDS, st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
+def test_the_sign_in_the_gradient_is_exact(seed: int, dtype: torch.dtype) -> None:
+    """Bit for bit grad * w * sign(score), zeros and infinities among the scores and the smallest and largest of numbers."""
+    info, g = torch.finfo(dtype), drawn(seed)
+    edges = torch.tensor(
+        [0.0, -0.0, math.inf, -math.inf, info.tiny, -info.tiny, info.max, info.min, 1.0, -1.0], dtype=torch.float64
+    )
+    score = edges[torch.randint(len(edges), (7, 9), generator=g)].to(dtype).requires_grad_()
+    w, slope = (torch.randn(7, 9, generator=g).to(dtype) for _ in range(2))
+    masks.top_share(w, score, masks.cut(score, 30, magnitude=True), magnitude=True).backward(slope)
+    expected = slope * w * score.detach().sign()
+    assert torch.equal(score.grad, expected) and torch.equal(score.grad.signbit(), expected.signbit())
+
+
+def test_several_layers_in_one_step_have_the_bits_of_each_alone() -> None:
+    """A layer that the loss does not depend on gets no gradient at all, as it would alone."""
+    ws = {name: torch.randn(4, n, generator=drawn(n)).requires_grad_() for name, n in (("a", 5), ("b", 7), ("unused", 3))}
+    scores = {name: torch.randn(w.shape, generator=drawn(9)).requires_grad_() for name, w in ws.items()}
+    cuts = {name: masks.cut(score, 6, magnitude=True) for name, score in scores.items()}
+    together = masks.top_shares(ws, scores, cuts, magnitude=True)
+    alone = {name: masks.top_share(ws[name], scores[name], cuts[name], magnitude=True) for name in ws}
+    assert all(torch.equal(together[name], alone[name]) for name in ws)
+    gradients = []
+    for tensors in (together, alone):
+        (tensors["a"].square().sum() + tensors["b"].exp().sum()).backward()
+        gradients.append([t.grad for layer in (ws, scores) for t in layer.values()])
+        for t in [*ws.values(), *scores.values()]:
+            t.grad = None
+    for one, other in zip(*gradients, strict=True):
+        assert one is other is None or torch.equal(one, other)
+    assert gradients[0][2] is None
+
+
 # ---- Bernoulli masks
 
 

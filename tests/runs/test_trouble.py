@@ -90,7 +90,7 @@ def test_what_the_disk_refuses_is_one_sentence(number: int) -> None:
 
 def test_a_damaged_ticket_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "ticket.safetensors").write_bytes(b"not a ticket")
-    with pytest.raises(UsageError, match="damaged or no ticket"):
+    with pytest.raises(UsageError, match="ticket.safetensors is damaged"):
         Dense(nn.Linear(2, 2), init=f"ticket:{tmp_path / 'ticket.safetensors'}")
 
 

@@ -27,7 +27,7 @@ def test_each_task_names_the_contract_that_is_read_from_its_file() -> None:
     more = (("levels", f"{HERE}.Shrinks"), ("branches", f"{HERE}.Branches"), ("supermasks", f"{HERE}.Branches"))
     assert by_task == {
         "continual": Asked((), ("classes",)),
-        "prune": Asked((), ("one", "classes"), more, keywords),
+        "prune": Asked((), ("one",), more, keywords),
         "uncertainty": Asked((), ("one",)),
         "transfer": Asked((), ("pair",)),
         "meta": Asked(("after", "net", "test_count"), ("one", "episodes")),
@@ -119,7 +119,10 @@ def test_what_data_say_they_give(gives: dict, kinds: tuple | None) -> None:
     assert fulfilment.kinds(gives) == kinds
 
 
-@pytest.mark.parametrize("name", ["sinusoid", "ball", "cubic", "friedman1_transfer", "pendulum"])
+GENERATED = ["sinusoid", "ball", "cubic", "friedman1_transfer", "pendulum", "planted_circle", "planted_helix"]
+
+
+@pytest.mark.parametrize("name", GENERATED)
 def test_data_give_what_they_say(name: str, compose: Callable) -> None:
     from maskbench.runs.build import make
 

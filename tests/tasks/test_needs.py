@@ -14,8 +14,6 @@ NUMBERS, EPISODES = "the targets of this data are numbers", "only task=meta lear
     [
         ("method=packnet data=cubic", NUMBERS),
         ("method=hopsupsup data=friedman1_transfer", NUMBERS),
-        ("method=edge_popup data=cubic", NUMBERS),
-        ("method=lottery data=cubic", NUMBERS),
         ("method=packnet data=sinusoid", EPISODES),
         ("method=dense data=sinusoid", EPISODES),
         ("method=edge_popup data=sinusoid", EPISODES),

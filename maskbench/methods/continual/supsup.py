@@ -68,6 +68,7 @@ class SupSup(Method):
         self.check_every, self.novelty, self.floor, self.most = check_every, novelty, floor, most
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.count = {name: None if density_scale is None else budget(w, density_scale) for name, w in self.w.items()}
+        self.cutters = {name: masks.Cutter() for name in self.w}
         self.scores = nn.ParameterDict({name.replace(".", "|"): torch.empty_like(w) for name, w in self.w.items()})
         self.book = MaskBank({name: w.shape for name, w in self.w.items()})
         self.totals = TensorStore()  # of the scores learnt so far, where they are transferred
@@ -110,12 +111,11 @@ class SupSup(Method):
 
     def mask(self, name: str) -> Tensor:
         """The mask of a weight's present scores, bool."""
-        if self.count[name] is None:
-            return masks.ranked(self.score(name)) >= 0
-        return masks.kept(self.score(name), self.cut(name), magnitude=True)
+        score = masks.ranked(self.score(name))
+        return score >= 0 if self.count[name] is None else masks.kept(score, self.cut(name), magnitude=True)
 
     def cut(self, name: str) -> masks.Cut:
-        return masks.cut(self.score(name), self.count[name], magnitude=True)
+        return self.cutters[name].cut(self.score(name), self.count[name], magnitude=True)
 
     def answering(self, stage: int) -> dict[str, Tensor]:
         """The tensors a finished stage computes with: its masked weights and its norm statistics."""
@@ -154,8 +154,7 @@ class SupSup(Method):
 
     def infer(self, groups: Tensor, rule: str) -> Tensor:
         search, objective = RULES[rule]
-        scores = search(self, groups, objective)  # the least uncertain stage is the answer
-        surest = scores.argmin(-1)
+        surest = search(self, groups, objective).argmin(-1)  # the least uncertain stage is the answer
         return self.born[surest] if self.boundaries == "unknown" else self.book.store["stages"][surest]
 
     def one_shot(self, groups: Tensor, objective: Callable, chunk: int = 64) -> Tensor:

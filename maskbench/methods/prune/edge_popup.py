@@ -64,6 +64,7 @@ class EdgePopup(Method):
             with torch.no_grad():
                 for w in self.w.values():
                     w.mul_(fan_share(keep, scale_fan) ** -0.5)
+        self.cutters = {name: masks.Cutter() for name in [*self.w, "global"]}
         self.book = MaskBank({name: w.shape for name, w in self.w.items()})
         self.register_buffer("step", torch.tensor(0))  # of the warm-up
         self.register_buffer("flipped", torch.tensor(0.0))  # share of the mask that training changed
@@ -77,16 +78,16 @@ class EdgePopup(Method):
         if stage.index in self.book:
             return {name: self.w[name] * m for name, m in self.book.read(stage.index).items()}
         scores = {name: self.score(name) for name in self.w}
-        cuts = self.cuts(scores)
-        return {name: masks.top_share(w, scores[name], cuts[name], self.magnitude) for name, w in self.w.items()}
+        return masks.top_shares(self.w, scores, self.cuts(scores), self.magnitude)
 
     def cuts(self, scores: dict[str, Tensor]) -> dict[str, masks.Cut]:
         """Where the ranking of each layer's scores is cut at this step."""
         share = self.share()
         if self.scope == "layer":
-            return {name: masks.cut(s, self.count(share, s.numel()), self.magnitude) for name, s in scores.items()}
+            counts = {name: self.count(share, s.numel()) for name, s in scores.items()}
+            return {name: self.cutters[name].cut(s, counts[name], self.magnitude) for name, s in scores.items()}
         count = masks.kept_count(share, sum(s.numel() for s in scores.values()))
-        cuts = masks.cuts(list(scores.values()), count, self.min_keep, self.magnitude)
+        cuts = self.cutters["global"].cuts(list(scores.values()), count, self.min_keep, self.magnitude)
         return dict(zip(scores, cuts, strict=True))
 
     def count(self, share: float, n: int) -> int:
@@ -106,8 +107,12 @@ class EdgePopup(Method):
         return self.scores[name.replace(".", "|")]
 
     def masks_of(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The masks that these scores select, bool."""
-        cuts = self.cuts(scores)
+        """The masks that these scores select, bool.
+
+        Raises:
+            FloatingPointError: a score is NaN.
+        """
+        cuts = self.cuts({name: masks.ranked(score) for name, score in scores.items()})
         return {name: masks.kept(score, cuts[name], self.magnitude) for name, score in scores.items()}
 
     def share(self) -> float:

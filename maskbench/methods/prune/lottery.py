@@ -312,6 +312,7 @@ class Lottery(Method):
             raise UsageError(f"task.branches: a branch's mask is one of {', '.join(get_args(BranchMask))}, not {mask}")
         self.mask0, self.on_kept, self.on_pruned = mask0, actions.mask1(mask1), actions.mask0(mask0)
         self.act(begin, first, kept, everywhere)
+        self.book.rewrite(int(self.level), kept)
         return self
 
     # ---- for the record
