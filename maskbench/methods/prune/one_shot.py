@@ -61,7 +61,7 @@ class OneShot(Method):
         self.scope, self.finetune, self.calibration = scope, finetune, calibration
         self.sparse = SparseNet(net, dense, scope, kernel)
         share = scopes.share(scope, keep, KEEP)
-        self.count = scopes.counts(self.sparse.shapes(), scope, share, distribution, self.sparse.whole)
+        self.count = scopes.counts(self.sparse.shapes(), scope, share, distribution, self.sparse.uncut)
 
     # ---- the algorithm
 

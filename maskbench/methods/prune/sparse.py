@@ -42,7 +42,7 @@ class SparseNet(nn.Module):
         self.alive, self.start, self.kernel = TensorStore(), TensorStore(), Kernel(kernel)
         self.units = units(net, self.sites) if by_unit(scope) else None
         # of a unit scope: as scopes.best and scopes.counts take them
-        self.follow, self.whole = (self.units.follow, self.units.whole) if self.units else (None, None)
+        self.follow, self.uncut = (self.units.follow, self.units.whole) if self.units else (None, None)
         vectors = (
             [v for name in self.units.vectors if name not in self.units.whole for v in self.units.vectors[name]]
             if self.units
