@@ -34,3 +34,10 @@ def channels_last(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
     (x,) = inputs
     # not x.contiguous(memory_format=...), which vmap does not know
     return (x.movedim(-3, -1).contiguous().movedim(-1, -3),)
+
+
+def forget(net: nn.Module) -> None:
+    """Let the convolutions of `net` work in the order in which their inputs come."""
+    for module in net.modules():
+        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is channels_last]:
+            del module._forward_pre_hooks[key]

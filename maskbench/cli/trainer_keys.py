@@ -19,6 +19,7 @@ REFUSED = {
         ("enable_progress_bar", "enable_model_summary", "log_every_n_steps"), "loop.progress and loop.log_every do it"
     ),
 }
+PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")  # weights and masks are of 32 bits in each
 NEEDED = {"accelerator": "cpu, gpu, auto or another of Lightning's", "devices": "how many, their numbers, or auto"}
 
 
@@ -30,4 +31,9 @@ def mistake(trainer: Mapping[str, Any]) -> str | None:
     for name, what in NEEDED.items():
         if name not in trainer:
             return f"trainer.{name} is missing: {what}."
+    if (precision := trainer.get("precision")) is not None and str(precision) not in PRECISIONS:
+        return (
+            f"trainer.precision={precision} is not taken: weights, masks and inputs are of 32 bits here; take "
+            "trainer.precision=32-true, bf16-mixed or 16-mixed."
+        )
     return None

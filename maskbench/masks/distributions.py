@@ -64,8 +64,8 @@ def smart(shapes: Shapes, sizes: Mapping[str, int], total: int, distribution: st
         of = sum(map(prod, shapes.values()))
         raise UsageError(
             f"method.distribution={distribution} keeps {float(LINEAR)} of each matrix and shares out the rest among "
-            f"convolutions, which in this net is {least / of:.3g} to {most / of:.3g} of all weights, not {total / of:.3g}: set "
-            "method.keep within that, or take method.distribution=erk"
+            f"convolutions, which in this net is {least / of:.3g} to {most / of:.3g} of all weights, not {total / of:.3g}: keep "
+            "a share within that, or take method.distribution=erk"
         )
     raw = {}
     for place, name in enumerate(shapes, 1):  # matrices have places, too

@@ -30,13 +30,14 @@ class Form:
 
     Attributes:
         file: its name. encode: a net as the content of that file. answers: what the content says to the net's inputs. inside:
-            whether the masks are in it, and need no file beside it.
+            whether the masks are in it, and need no file beside it. need: refuses where a package is missing.
     """
 
     file: str
     encode: Callable[[Plain], bytes]
     answers: Callable[[bytes, Plain], Tensor]
     inside: bool = False
+    need: Callable[[], None] = lambda: None
 
 
 def write(made: Plain, form: str, folder: Path) -> list[str]:
@@ -179,7 +180,7 @@ def need_masks(made: Plain, form: str) -> None:
 FORMS = {
     "safetensors": Form("model.safetensors", as_safetensors, from_safetensors),
     "torch": Form("model.pt", as_torch, from_torch),
-    "onnx": Form("model.onnx", onnx_file.encode, onnx_file.answers),
+    "onnx": Form("model.onnx", onnx_file.encode, onnx_file.answers, need=onnx_file.need),
     "torch-pruned": Form("model.pruned.pt", as_pruned, from_pruned, inside=True),
     "24": Form("model.24.safetensors", as_24, from_24, inside=True),
 }

@@ -81,8 +81,8 @@ def quiet(*_: Any) -> None:
 
 
 def speak_up(method: Method, stages: list[Stage]) -> None:
-    """Give a loaded method's net the hooks, where its stages have inputs of their own (episodes have none)."""
-    if all(hasattr(stage.test, "tensors") for stage in stages):
+    """Give a loaded method's net the hooks, where its stages have inputs of their own (episodes are none)."""
+    if all(isinstance(stage.test.tensors(first=1)[0], Tensor) for stage in stages):
         loud = Loud(method, stages)
         method.net.register_forward_pre_hook(loud)
         method.net.register_state_dict_pre_hook(loud)

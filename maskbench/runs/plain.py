@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from maskbench.backbones import memory_format
 from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.backbones.compact.smaller import largest_difference
 from maskbench.backbones.gate import Gate
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
+from maskbench.runs.loud import quiet
 from maskbench.training.evaluate import GROUP
 from maskbench.training.method import Method
 
@@ -106,12 +108,13 @@ def inputs(method: Method, stage: Stage, name: str) -> Tensor:
     Raises:
         UsageError: the stage has no such inputs, or the method has not learnt it.
     """
-    if not hasattr(stage.test, "tensors"):
-        raise UsageError(f"method={name} answers episodes after adapting to each: no one net answers as it does.")
     if not method.has_learned(stage):
         raise UsageError(f"method={name} has no answer for stage {stage.index} ({stage.name}).")
     rows = GROUP if answers_in_groups(method.net) else max(LEAST, min(ROWS, NUMBERS // torch.Size(stage.shape).numel()))
-    return stage.test.tensors(first=rows)[0]
+    x, _ = stage.test.tensors(first=rows)
+    if not isinstance(x, Tensor):
+        raise UsageError(f"method={name} answers episodes after adapting to each: no one net answers as it does.")
+    return x
 
 
 def outputs(method: Method, stage: Stage, x: Tensor, mode: str, name: str) -> Tensor:
@@ -149,9 +152,10 @@ def chosen(method: Method, stage: Stage, x: Tensor, answers: Tensor, member: int
 def filled(net: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
     """A copy of a net with other tensors, by name; gates that let everything pass have no gain."""
     net = copy.deepcopy(net).eval()
-    for module in net.modules():
-        for hooks in (module._forward_pre_hooks, module._state_dict_pre_hooks):
-            hooks.clear()
+    memory_format.forget(net)
+    for hooks in (net._forward_pre_hooks, net._state_dict_pre_hooks):
+        for key in [key for key, hook in hooks.items() if hook is quiet]:
+            del hooks[key]
     for name, value in tensors.items():
         owner, _, leaf = name.rpartition(".")
         module = net.get_submodule(owner)

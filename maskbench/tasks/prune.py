@@ -25,6 +25,7 @@ from maskbench.training.method import Method
 
 TICKET = "ticket"  # the method itself, beside its branches
 DECIMALS, DIGITS = 4, 3  # of a density in a name: decimals and significant digits, at least
+EARLY = {"accuracy": "early_stop_accuracy", "rmse": "early_stop_rmse"}  # a score -> what it is at the early-stop step
 CHANCE = 1.5  # times 1 / classes: accuracies up to that are chance
 
 
@@ -190,7 +191,7 @@ def early_stop(curve: list[dict[str, float]], fast: float, stage: Stage) -> dict
     reached = [point["step"] for point in curve if not stage.regression and point["val_accuracy"] >= fast]
     return {
         "early_stop_step": best.get("step"),
-        f"early_stop_{kind(stage)}": error(best, stage) if stage.regression else best.get("test_accuracy"),
+        EARLY[kind(stage)]: error(best, stage) if stage.regression else best.get("test_accuracy"),
         "fast_step": reached[0] if reached else None,
         "curve": curve,
     }
@@ -221,7 +222,7 @@ def report(rows: list[dict[str, Any]], notes: list[str]) -> Outcome:
         where = f"{row['branch']}/{spelled(density(row), shares[row['branch']])}"
         numbers[f"{k}/{where}"] = row[k]
         numbers |= {f"{name}/{where}": row[name] for name in recovery.NAMES if name in row}
-        for name in ("early_stop_step", f"early_stop_{k}", "fast_step"):
+        for name in ("early_stop_step", EARLY[k], "fast_step"):
             if row.get("curve"):
                 numbers[f"{name}/{where}"] = row[name]
         numbers |= {f"{name}/{where}": row["savings"][name] for name in savings.EACH if name in row.get("savings", {})}

@@ -65,6 +65,6 @@ def test_snip_spends_nothing_on_pixels_that_are_always_black(drawn: Callable) ->
 
 def test_snip_beats_its_shuffle_on_mnist(runs: Callable) -> None:
     done = runs("method=snip")
-    assert 0.947 <= done.mean("accuracy") <= 0.9566
+    assert done.mean("accuracy") >= 0.9466  # the specification's 95.16 less half a point
     assert min(done.values("difference/shuffled/0.0500")) > 0
     assert abs(sum(done.values("difference/redrawn/0.0500")) / 3) < 0.01

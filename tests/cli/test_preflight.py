@@ -41,6 +41,7 @@ GOOD = [
     "method=supermask data=cubic task=uncertainty budget.epochs=2",  # whose pair with images sets a key of images
     "method=supsup data=splitmnist data.stages=1 +data.augment=true",
     "trainer.devices=auto trainer.precision=bf16-mixed +trainer.profiler=simple",
+    "trainer.precision=32",
     "-m trainer.memory_format=contiguous,channels_last,null",
     "trainer=ddp hydra.run.dir=outputs/x hydra.job.name=train_ddp_process_1 hydra.output_subdir=null",
     "seed=${oc.env:SEED}",
@@ -193,6 +194,8 @@ BAD = {
     "trainer.strategy=ddp_spawn": "trainer.strategy=ddp_spawn trains in processes that end with each phase",
     "trainer=ddp trainer.strategy=ddp_fork": "use trainer.strategy=ddp.",
     "trainer.strategy=ddp_notebook_find_unused_parameters_true": "use trainer.strategy=ddp.",
+    "trainer.precision=bf16-true": "trainer.precision=bf16-true is not taken: weights, masks and inputs are of 32 bits here",
+    "trainer.precision=64": "take trainer.precision=32-true, bf16-mixed or 16-mixed.",
     "paths.output=/proc/nowhere": "cannot write /proc/nowhere",
     "--config-dir /nowhere seed=1": "there is no folder /nowhere",
 }

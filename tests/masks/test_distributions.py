@@ -90,7 +90,5 @@ def test_the_smart_ratio_thins_out_convolutions_with_depth() -> None:
 
 
 def test_a_smart_ratio_that_cannot_be_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r"0.3 of each matrix .* in this net is 0.3 to 0.3 of all weights, not 0.1: set method.k"
-    ):
+    with pytest.raises(UsageError, match=r"0.3 of each matrix .* in this net is 0.3 to 0.3 of all weights, not 0.1: keep a"):
         layer_counts(LENET, 0.1, "smart")

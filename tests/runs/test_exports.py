@@ -19,6 +19,7 @@ from maskbench.masks.semi_structured import OF
 from maskbench.methods.dense import Dense
 from maskbench.runs import exports, onnx_file
 from maskbench.runs.plain import Plain, plain
+from maskbench.runs.read_back import Saved
 
 WIDTHS = (24, 12)
 TINY = ("data.base=synthetic", "budget.steps=8", "budget.epochs=null", "backbone=lenet_300_100", "backbone.widths=[24,12]")
@@ -89,6 +90,22 @@ def test_what_no_one_net_answers_is_refused_with_the_way(build: Callable, tmp_pa
     (line,) = exports.write_compact(one, compact(one.net, one.x), "A member.", tmp_path)
     assert "every arg-max the same" in line
     assert load_file(tmp_path / "net.safetensors")["hidden.0.weight"].shape[0] < WIDTHS[0]
+
+
+@pytest.mark.full
+def test_a_run_read_back_has_the_net_of_each_stage(build: Callable) -> None:
+    bench = build("method=packnet", *TINY, *WAYS["packnet"][0]).go()
+    saved = Saved(bench.method, bench.stages, bench.cfg)
+    x, _ = bench.stages[1].test.tensors(first=5)
+    for stage in (1, "1", bench.stages[1].name):
+        answer = bench.stages[1].link(saved.plain_net(stage)(x))
+        assert torch.equal(answer, bench.method.predict(x, bench.stages[1])[0])
+    with pytest.raises(
+        UsageError, match=r"each of its stages has a net of its own: name one by --stage .*: 0 \(0/1/2/3/4\), 1 \(5"
+    ):
+        saved.plain_net()
+    with pytest.raises(UsageError, match="it has no stage 7: name one"):
+        saved.plain_net(7)
 
 
 @pytest.mark.full

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from maskbench.backbones import memory_format
 from maskbench.backbones.gate import Gate
 from maskbench.common.errors import UsageError
 
@@ -84,8 +85,7 @@ def follow(net: nn.Module, x: Tensor) -> tuple[fx.GraphModule, list[Step]]:
         UsageError: its forward pass takes ways that depend on its inputs.
     """
     net = copy.deepcopy(net).eval()
-    for module in net.modules():
-        module._forward_pre_hooks.clear()  # as those that lay out memory
+    memory_format.forget(net)
     try:
         program = fx.GraphModule(net, Tracer().trace(net))
         program.graph.eliminate_dead_code()

@@ -1,5 +1,6 @@
 """A graph of plain layers as the source of a module that needs nothing but torch."""
 
+import builtins
 import re
 
 from torch import Tensor, fx, nn
@@ -22,15 +23,18 @@ class Net(nn.Module):
 
 {forward}
 
-    def put(self, name, module):
-        """Place a module under a dotted name."""
+    def put(self, name, part):
+        """Place a module, a parameter or a buffer under a dotted name."""
         *owners, last = name.split(".")
         place = self
         for owner in owners:
             if owner not in place._modules:
                 place.add_module(owner, nn.Module())
             place = place.get_submodule(owner)
-        place.add_module(last, module)
+        if isinstance(part, (nn.Module, nn.Parameter)):
+            setattr(place, last, part)
+        else:
+            place.register_buffer(last, part)
 '''
 
 
@@ -41,15 +45,12 @@ def source(net: fx.GraphModule, about: str) -> str:
         UsageError: a part of it is none of torch's, or cannot be told by its settings.
     """
     parts = [f'self.put("{name}", {made(name, module)})' for name, module in leaves(net)]
-    for name, buffer in net.named_buffers():
-        if "." not in name:
-            parts.append(f'self.register_buffer("{name}", torch.zeros({tuple(buffer.shape)}, dtype={buffer.dtype}))')
-    for name, p in net.named_parameters():
-        if "." not in name:
-            parts.append(f'self.register_parameter("{name}", nn.Parameter(torch.zeros({tuple(p.shape)}, dtype={p.dtype})))')
+    for name, value in loose(net):
+        zeros = f"torch.zeros({tuple(value.shape)}, dtype={value.dtype})"
+        parts.append(f'self.put("{name}", {f"nn.Parameter({zeros})" if isinstance(value, nn.Parameter) else zeros})')
     code = net.graph.python_code("self")
     used = [name for name in code.globals if re.search(rf"\b{name}\b", code.src)]
-    if strange := [name for name in used if name != "torch"]:
+    if strange := [name for name in used if name != "torch" and not hasattr(builtins, name)]:
         raise UsageError(f"{strange[0]} is no function of torch: this net cannot be written as a plain module")
     body = re.sub(r"\n{2,}", "\n", code.src.strip("\n"))
     forward = "\n".join(f"    {tidied(line)}" for line in body.splitlines() if line.strip())
@@ -64,6 +65,12 @@ def tidied(line: str) -> str:
 def leaves(net: nn.Module) -> list[tuple[str, nn.Module]]:
     """Its modules of torch's own, by name."""
     return [(name, module) for name, module in net.named_modules() if name and type(module) is not nn.Module]
+
+
+def loose(net: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers that belong to none of these, by name."""
+    owned = tuple(f"{name}." for name, _ in leaves(net))
+    return [(name, value) for name, value in (*net.named_parameters(), *net.named_buffers()) if not name.startswith(owned)]
 
 
 def made(name: str, module: nn.Module) -> str:

@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
         return 0
     from maskbench.runs import exports
 
-    run, saved, made = taken(given)
+    exports.FORMS[given.format].need()
+    run, _, made = taken(given)
     folder = place(run, given, "export")
     lines = exports.write(made, given.format, folder)
     recorded(run, folder)

@@ -130,7 +130,7 @@ class AtInit(Method):
 
     def counts(self, keep: float) -> dict[str, int]:
         """How many weights stay where a share does, as the scope counts them."""
-        return scopes.counts(self.sparse.shapes(), self.scope, keep, self.distribution)
+        return scopes.counts(self.sparse.shapes(), self.scope, keep, self.distribution, self.sparse.uncut)
 
     def judge(self, stage: Stage) -> None:
         """Warn of a criterion that does not suit the net, and look for layers and outputs that the mask cut off.

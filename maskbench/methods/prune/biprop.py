@@ -46,6 +46,7 @@ class Biprop(Method):
             with torch.no_grad():
                 for w in self.w.values():
                     w.mul_(fan_share(keep, scale_fan) ** -0.5)
+        self.cutters = {name: masks.Cutter() for name in self.w}
         self.book = MaskBank({name: w.shape for name, w in self.w.items()})
 
     # ---- the algorithm (algorithm 1)
@@ -56,18 +57,22 @@ class Biprop(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         if stage.index in self.book:
             return self.binary(self.book.read(stage.index))
-        return {name: self.selected(name) for name in self.w}
+        return self.selected()
 
-    def selected(self, name: str) -> Tensor:
+    def selected(self) -> dict[str, Tensor]:
         """gain * sign(w) * m of the present scores, straight through: d/dscore = w * sign(score) * d/d(what this returns)."""
-        score, count = self.score(name), self.count[name]
-        kept = masks.top_share(self.w[name], score, masks.cut(score, count, magnitude=True), magnitude=True)
-        return masks.binary(kept, count)
+        scores = {name: self.score(name) for name in self.w}
+        kept = masks.top_shares(self.w, scores, self.cuts(scores), magnitude=True)
+        return {name: masks.binary(w, self.count[name]) for name, w in kept.items()}
+
+    def cuts(self, scores: dict[str, Tensor]) -> dict[str, masks.Cut]:
+        """Where the ranking of each layer's |scores| is cut."""
+        return {name: self.cutters[name].cut(score, self.count[name], magnitude=True) for name, score in scores.items()}
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         fit(self, stage)
-        scores = {name: self.score(name) for name in self.w}
-        cuts = {name: masks.cut(score, self.count[name], magnitude=True) for name, score in scores.items()}
+        scores = {name: masks.ranked(self.score(name)) for name in self.w}
+        cuts = self.cuts(scores)
         self.book.write(stage.index, {name: masks.kept(score, cuts[name], magnitude=True) for name, score in scores.items()})
 
     # ---- its parts

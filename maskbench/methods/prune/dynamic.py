@@ -266,7 +266,7 @@ def drawn(sparse: SparseNet, keep: float | None, distribution: str, scope: str) 
         UsageError: there are none for this net: fewer ones than layers, M does not divide a layer's inputs.
     """
     shapes = sparse.shapes()
-    counts = scopes.counts(shapes, scope, scopes.share(scope, keep, KEEP), distribution)
+    counts = scopes.counts(shapes, scope, scopes.share(scope, keep, KEEP), distribution, sparse.uncut)
     lots = {name: torch.rand(shape) for name, shape in shapes.items()}
     return scopes.best(lots, sparse.kept(), scope, counts, sparse.follow)
 

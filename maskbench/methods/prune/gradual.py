@@ -57,7 +57,7 @@ class Gradual(Method):
         self.keep, self.distribution, self.scope = scopes.share(scope, keep, KEEP), distribution, scope
         self.every, self.end = every, end
         self.sparse = SparseNet(net, dense, scope, kernel)
-        self.last = scopes.counts(self.sparse.shapes(), scope, self.keep, distribution)
+        self.last = scopes.counts(self.sparse.shapes(), scope, self.keep, distribution, self.sparse.uncut)
         self.places = dict.fromkeys(maskable(net), 1)  # at which an input meets each weight; follow from the stage that learns
         self.register_buffer("spared", torch.tensor(0))  # multiplications of an input, in all steps that followed
 
@@ -105,7 +105,7 @@ class Gradual(Method):
         if pattern := scopes.of_each(scope):  # of M inputs so many that no fewer than the share stay
             n = kept_count(share, pattern[1])
             scope, share = f"{n}:{pattern[1]}", n / pattern[1]
-        counts = scopes.counts(self.sparse.shapes(), scope, share, self.distribution)
+        counts = scopes.counts(self.sparse.shapes(), scope, share, self.distribution, self.sparse.uncut)
         living = scopes.living(alive, scope)
         # layers of a rounded distribution may grow by a weight while the whole shrinks; none falls below its last count
         counts = {name: min(living[name], max(count, self.last[name])) for name, count in counts.items()}

@@ -24,7 +24,8 @@ class Levels:
         layers: rates of single layers by their names, which win. whole: layers that keep all their units (masks/units.py).
 
     Raises:
-        UsageError: keys contradict each other, a layer of a rate has no mask, or M does not divide a layer's inputs.
+        UsageError: keys contradict each other, a layer of a rate has no mask, M does not divide a layer's inputs, or the
+            distribution cannot be had.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Levels:
                     f"method.layer_rates.{layer}: its units are the net's outputs, which method.scope={scope} keeps; leave it out"
                 )
             self.rates |= dict.fromkeys(mine, steps(share))
+        if distribution:
+            self.fewer({name: torch.Size(shape).numel() for name, shape in shapes.items()}, 0)
 
     def share(self, name: str, level: int) -> float:
         """The share of what is left that goes from a layer, or under the name "" from the whole net, at a level from 0."""
@@ -82,8 +85,12 @@ class Levels:
         rows = self.shapes[name][0] if self.scope == "row" else 1
         return rows * (count // rows - round(self.share(name, level) * (count // rows)))
 
-    def exhausted(self, level: int) -> bool:
-        """Whether pruning number `level`, from 0, would find nothing more to prune: N:M has one level."""
+    def exhausted(self, counts: Mapping[str, int], level: int) -> bool:
+        """Whether there is no pruning number `level`, from 0: N:M has one, and the smart ratio needs 0.3 of matrices."""
+        try:
+            self.fewer(counts, level)
+        except UsageError:
+            return True
         return self.pattern is not None and level > 0
 
 

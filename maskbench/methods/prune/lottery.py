@@ -224,8 +224,9 @@ class Lottery(Method):
         return self.levels.fewer(counts, int(self.level) if level is None else level)
 
     def exhausted(self) -> bool:
-        """Whether another level would find nothing to prune."""
-        return self.levels.exhausted(int(self.level))
+        """Whether there is no further level, by the scope or the distribution."""
+        alive = {name: self.alive[name].bool() for name in self.sites}
+        return self.levels.exhausted(self.counts(alive), int(self.level))
 
     def draw(
         self,

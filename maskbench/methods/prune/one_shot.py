@@ -60,7 +60,8 @@ class OneShot(Method):
         self.criterion = named("method.criterion", criterion, criteria)
         self.scope, self.finetune, self.calibration = scope, finetune, calibration
         self.sparse = SparseNet(net, dense, scope, kernel)
-        self.count = scopes.counts(self.sparse.shapes(), scope, scopes.share(scope, keep, KEEP), distribution)
+        share = scopes.share(scope, keep, KEEP)
+        self.count = scopes.counts(self.sparse.shapes(), scope, share, distribution, self.sparse.uncut)
 
     # ---- the algorithm
 

@@ -41,7 +41,8 @@ class SparseNet(nn.Module):
         self.sites = masks.sites(net, skip=dense)
         self.alive, self.start, self.kernel = TensorStore(), TensorStore(), Kernel(kernel)
         self.units = units(net, self.sites) if by_unit(scope) else None
-        self.follow = self.units.follow if self.units else None  # of a unit scope: as scopes.best takes it
+        # of a unit scope: as scopes.best and scopes.counts take them
+        self.follow, self.uncut = (self.units.follow, self.units.whole) if self.units else (None, None)
         vectors = (
             [v for name in self.units.vectors if name not in self.units.whole for v in self.units.vectors[name]]
             if self.units

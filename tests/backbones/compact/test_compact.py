@@ -13,6 +13,7 @@ from maskbench.backbones.compact.smaller import Compacted, compact, largest_diff
 from maskbench.backbones.compact.source import read, source
 from maskbench.backbones.conv import ConvNet
 from maskbench.backbones.few_shot import Conv4
+from maskbench.backbones.fold import FoldMLP
 from maskbench.backbones.mlp import MLP
 from maskbench.backbones.normed_mlp import NormedMLP
 from maskbench.backbones.resnet import ResNet
@@ -220,6 +221,12 @@ def test_what_is_called_twice_or_mixes_units_keeps_them_all() -> None:
     small = held(thin(Odd(), 0.3, 0), (2, 3))
     assert [layer.after[0] for layer in small.layers] == [6, 3]  # `twice` is none of the layers that can be cut
     assert small.whole == ["Linear twice", "softmax", "mul"]
+
+
+def test_layers_of_another_kind_stay_as_they_are() -> None:
+    for shape in ((7,), (3, 7)):
+        small = held(thin(FoldMLP(shape, 2, widths=[5]), 0.3, 0), shape)
+        assert small.layers == [] and "baddbmm" in small.whole
 
 
 class Branching(Odd):

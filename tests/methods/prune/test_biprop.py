@@ -61,7 +61,7 @@ def test_a_step_is_the_papers_update(build: Callable) -> None:
         m[order[len(order) - method.count[name] :]] = 1
         m = m.reshape(w.shape)
         used[name] = (w * m).abs().sum() / m.sum() * w.sign() * m
-        torch.testing.assert_close(method.selected(name), used[name], rtol=1e-6, atol=0)
+        torch.testing.assert_close(method.selected()[name], used[name], rtol=1e-6, atol=0)
         if name != "head.weight":
             h = (h @ used[name].T).relu()
     logits = h @ used["head.weight"].T

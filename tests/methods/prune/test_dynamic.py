@@ -325,6 +325,15 @@ def test_two_processes_move_one_mask_the_one_that_one_process_moves(name: str, i
         torch.testing.assert_close(other_weights[site], value, atol=1e-5, rtol=1e-5)
 
 
+def test_weights_that_are_nan_move_no_mask() -> None:
+    method = SET(small(), keep=0.2, every=1)
+    method.steps, before = 1, method.sparse.kept()
+    method.net.head.weight.data[method.sparse["head.weight"]] = torch.nan
+    with pytest.raises(FloatingPointError, match="training diverged"):
+        method.after_step(Progress(0, 10, "train", None, ("s",)), torch.optim.SGD(method.parameters(), lr=0.1))
+    assert all(torch.equal(mask, method.sparse[name]) for name, mask in before.items())
+
+
 # ---- what it costs
 
 

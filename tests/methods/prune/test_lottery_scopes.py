@@ -100,6 +100,13 @@ def test_a_pattern_has_one_level() -> None:
     assert method.exhausted() and not level_down(lottery(), 3).exhausted()
 
 
+def test_a_smart_ratio_ends_where_matrices_alone_are_more() -> None:
+    net = VGG((3, 8, 8), 5, blocks=[1, 1], channels=[4, 40])
+    method = level_down(lottery(net, distribution="smart", rate=0.8), 1)
+    assert not method.exhausted()
+    assert level_down(method, 1).exhausted()
+
+
 # ---- controls
 
 

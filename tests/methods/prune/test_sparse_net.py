@@ -1,6 +1,7 @@
 """What methods of sparse training share: dead weights and their moments are exactly 0, and stay so under every optimiser."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ from torch.func import functional_call
 from maskbench.backbones.mlp import MLP
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator
+from maskbench.methods.prune.at_init import AtInit
+from maskbench.methods.prune.dynamic import StaticSparse
+from maskbench.methods.prune.gradual import Gradual
+from maskbench.methods.prune.one_shot import OneShot
 from maskbench.methods.prune.sparse import SparseNet
 from maskbench.training.optimizers import moments
 
@@ -127,3 +132,17 @@ def test_with_a_unit_goes_what_belongs_to_it() -> None:
         assert backbone.hidden[1].bias.all()
         steps(backbone, sparse, optimizer, 3)
     assert SparseNet(backbone).follow is None and sparse.follow == {"hidden.0.weight": ["hidden.1.weight"], "hidden.1.weight": []}
+
+
+@pytest.mark.parametrize(
+    ("make", "counts"),
+    [
+        (AtInit, lambda method: method.counts(0.5)),
+        (Gradual, lambda method: method.last),
+        (OneShot, lambda method: method.count),
+        (StaticSparse, lambda method: {name: int(m.any(1).sum()) for name, m in method.sparse.kept().items()}),
+    ],
+)
+def test_under_units_every_masked_layer_is_cut_but_the_nets_outputs(make: type, counts: Callable) -> None:
+    """With a dense head the last hidden layer is no output."""
+    assert counts(make(net(), scope="unit", keep=0.5, dense=["head"])) == {"hidden.0.weight": 4, "hidden.1.weight": 3}
