@@ -16,7 +16,7 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -239,6 +239,23 @@ def jobs(command: Command) -> Iterator[list[str]]:
     hydra = [o.input_line for o in command.overrides if o.is_hydra_override() and o.key_or_group != "hydra.mode"]
     for job in itertools.islice(itertools.product(*filter(None, last.values())), VALUES):
         yield [*hydra, *job]
+
+
+def handed_over(command: Command) -> list[str]:
+    """The command line as Hydra is to have it. Where a sweep runs through choices of a group (`-m method=snip,rigl
+    method.keep=0.05`), a key of a part is each job's: Hydra would first set it in the config before all choices, whose own part
+    may not have it."""
+    if not (command.multirun and any(o.is_sweep_override() and command.is_group(o) for o in command.overrides)):
+        return command.argv
+    each = {o.input_line: o.input_line.partition("=") for o in command.overrides if of_each_job(o, command.groups)}
+    return [f"{each[word][0]}=choice({each[word][2]})" if word in each else word for word in command.argv]
+
+
+def of_each_job(override: Override, groups: set[str]) -> bool:
+    """Whether it sets one value of a key of something chosen (`method.keep=0.05`)."""
+    part, _, key = override.key_or_group.partition(".")
+    one = override.type is OverrideType.CHANGE and not override.is_sweep_override()
+    return one and part in groups and key != "" and override.input_line.partition("=")[2].strip() != ""
 
 
 # ---- what can be chosen

@@ -70,10 +70,10 @@ def _dispatch(argv: list[str]) -> int:
     elif any(word in ("--shell-completion", "-sc") for word in argv):
         return launch(argv, sweep=False)
     else:
-        from maskbench.cli import preflight
+        from maskbench.cli import command_line, preflight
 
         command = preflight.check(argv)
-        return launch(command.argv, sweep=command.multirun)
+        return launch(command_line.handed_over(command), sweep=command.multirun)
     return DONE
 
 

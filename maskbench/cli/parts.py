@@ -24,6 +24,7 @@ TRAINER = "pytorch_lightning.trainer.trainer.Trainer"  # a long file: read where
 BUILT_IN = {"max_epochs", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"}
 HANDED = knobs.HANDED_OVER | {"method": {"net"}, "backbone": {"shape"}, "trainer": BUILT_IN}  # what no config may set
 OWN = {"trainer": {"memory_format"}}  # keys of a part that are not for what it configures (schema.py has their values)
+OF_CLASSES = ("snip", "grad", "grasp", "grasp_magnitude")  # criteria that, at initialisation, take so many images a class
 LATER = {"optimizer", "schedule", "loss"}  # called in training: partial until then
 COMPLETE = {"method", "data", "backbone", "task"} | LATER  # whose arguments without a default must all be there
 GRAPHS = ("capturable", "differentiable")  # keys of torch's optimisers
@@ -147,7 +148,7 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
     yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [loss_mistake(plain(cfg, "loss"), data), given_mistake(method, plain(cfg, "backbone"))])
-    yield from filter(None, [schedule_mistake(cfg.budget.steps, method)])
+    yield from filter(None, [schedule_mistake(cfg.budget.steps, method), images_mistake(method, data)])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
@@ -164,6 +165,17 @@ def schedule_mistake(steps: object, method: Mapping[str, Any]) -> str | None:
     return (
         f"method.every={every} and budget.steps={steps}: the mask would never move, since that ends at method.end={end:g} of the "
         "steps; take a smaller method.every or a longer training."
+    )
+
+
+def images_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
+    """Why a criterion cannot have the images of each class that its gradient is taken on."""
+    criterion, gives = method.get("criterion"), data.get("gives")
+    if "per_class" not in method or criterion not in OF_CLASSES or "numbers" not in (gives or ()):
+        return None
+    return (
+        f"method.criterion={criterion} takes its gradient on images of each class, and the targets of this data are numbers; "
+        "take data of classes such as data=mnist, or method=lottery, whose criteria take any rows."
     )
 
 

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 
+from maskbench.cli import command_line
 from maskbench.cli import launch as launching
 from maskbench.cli import main as cli
 from maskbench.common import identity
@@ -235,3 +236,18 @@ def test_a_trainer_this_machine_has_not_is_refused_before_data_and_record(
     told = capsys.readouterr().err
     assert told.startswith("maskbench: trainer.accelerator=gpu, devices=1: ") and len(told.splitlines()) == 1
     assert not (tmp_path / "none").exists() and not list(tmp_path.glob("outputs/*/*/run.json"))
+
+
+def test_a_key_of_one_part_is_each_jobs_where_parts_are_swept() -> None:
+    """Hydra would set it in the config before all choices, whose own method has no such knob."""
+
+    def told(*words: str) -> list[str]:
+        return command_line.handed_over(command_line.parse(list(words)))
+
+    words = ("-m", "method=snip,rigl", "method.keep=0.05", "method.dense=[head]", "paths.output=x", "seed=0,1")
+    assert told(*words)[:4] == ["method=snip,rigl", "method.keep=choice(0.05)", "method.dense=choice([head])", "paths.output=x"]
+    assert "method.keep=0.05" in told("-m", "method=snip", "method.keep=0.05", "seed=0,1"), "no choice is swept"
+    assert "method.keep=0.05" in told("method=snip", "method.keep=0.05")
+    assert {"+method.x=1", "~method.keep"} <= {*told("-m", "method=snip,rigl", "+method.x=1", "~method.keep")}
+    jobs = list(command_line.jobs(command_line.parse(told(*words[:3]))))
+    assert [job for job in jobs if "method=rigl" in job] == [["method=rigl", "method.keep=0.05"]]

@@ -33,7 +33,9 @@ def class_batch(stage: Stage, per_class: int, device: torch.device | str = "cpu"
         UsageError: targets are no classes, or a class has too few images.
     """
     if stage.regression:
-        raise UsageError("this criterion draws images by their class, and targets here are numbers: take data with classes")
+        raise UsageError(
+            "method.criterion draws images by their class, and targets here are numbers: take data with classes, or method=lottery"
+        )
     y = torch.as_tensor(stage.train.y)
     rows = []
     for label in range(stage.outputs):

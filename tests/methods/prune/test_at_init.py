@@ -306,7 +306,7 @@ def test_a_collapse_is_refused_on_the_command_line(cli: Callable) -> None:
         (("method=snip", "method.criterion=wanda"), "take method=one_shot"),
         (("method=grasp", "method.keep=0.000005"), "leaves 2 of 266200 weights, fewer than the 3 masked layers"),
         (("method=synflow", "method.scope=2:4"), "set method.rounds=1"),
-        (("method=snip", "data=boston"), "accuracy on classes"),
+        (("method=snip", "data=cubic"), "method.criterion=snip takes its gradient on images of each class"),
     ],
 )
 def test_what_is_refused_before_data_are_read(cli: Callable, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
