@@ -33,9 +33,7 @@ def class_batch(stage: Stage, per_class: int, device: torch.device | str = "cpu"
         UsageError: targets are no classes, or a class has too few images.
     """
     if stage.regression:
-        raise UsageError(
-            "method.criterion draws images by their class, and targets here are numbers: take data with classes, or method=lottery"
-        )
+        raise UsageError("method.criterion draws images by their class, and targets here are numbers: take data of classes")
     y = torch.as_tensor(stage.train.y)
     rows = []
     for label in range(stage.outputs):
