@@ -105,7 +105,7 @@ class Lottery(Method):
             whole=whole,
         )
         self.criterion = named("method.criterion", criterion, criteria)
-        self.mask0 = mask0
+        self.mask0, self.kernel = mask0, Kernel(kernel or "dense")
         self.on_kept, self.on_pruned = actions.mask1(mask1), actions.mask0(mask0)
         self.rewind_step, self.gradient_batch, self.mask_step, self.resets = rewind_step, gradient_batch, mask_step, resets
         self.start = TensorStore()  # what kept weights (and biases, norms) go back to before each training
@@ -121,7 +121,6 @@ class Lottery(Method):
         for name in self.sites:
             self.alive.put(name, torch.ones_like(net.get_parameter(name)))
             self.held.put(name, torch.zeros_like(net.get_parameter(name)))
-        self.kernel = Kernel(kernel or "dense")
         self.silence()
         self.register_buffer("level", torch.tensor(0))
 
