@@ -118,7 +118,7 @@ def test_a_mask_is_drawn_once(stage: Stage) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_what_is_dead_stays_exactly_0_in_net_and_optimiser(optimizer: str, build: Callable) -> None:
-    more = ("optimizer.momentum=0.9",) if optimizer == "sgd" else ()
+    more = ("method.kernel=dense", *(["optimizer.momentum=0.9"] if optimizer == "sgd" else []))
     bench = build("method=snip", *SMALL, f"optimizer={optimizer}", "optimizer.weight_decay=0.01", "task.branch_levels=[]", *more)
     states = []
     make = bench.fit.optimizer
