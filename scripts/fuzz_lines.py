@@ -38,7 +38,7 @@ DATA = {  # task -> data that are cheap for it
     "transfer": ("friedman1_transfer", "mnist2fashion"),
     "theory": ("ball",),
 }
-FEW = {"members": "2", "nets": "2", "passes": "2", "levels": "1"}  # keys that multiply the work of a run
+FEW = {"members": "2", "nets": "2", "passes": "2", "levels": "1", "every": "1"}  # by which a run would be long, or idle
 ALWAYS = ("budget.steps=2", "logger=none", "loop.progress=false")
 ODD = ("{a: 1}", *"x [] [1,2] null true None nan inf '' 0 -1 1 1.5 1e3 [x] [null] ~".split())
 STRAY = (

@@ -31,10 +31,12 @@ LONGER = ("budget.steps=40", "loop.block=4", "loop.log_every=5", "loop.threads=1
 
 def words(method: str, rng: random.Random) -> list[str]:
     """A small run of a method on the first data that its first task has here, saving at every block or now and then."""
-    task = parts.methods([identity.conf_dir()])[method]["tasks"][0]
+    about = parts.methods([identity.conf_dir()])[method]
+    task = about["tasks"][0]
     data = fuzz_lines.DATA[task][0]
     kept = [word for word in fuzz_lines.ALWAYS if not word.startswith("budget.steps")]
     kept += [*LONGER, f"loop.checkpoint_seconds={rng.choice((0, 0.2))}"]
+    kept += ["method.every=5"] if "every" in about else []  # a mask that moves does so in few steps, too
     return [f"method={method}", f"task={task}", f"data={data}", *fuzz_lines.SMALL[data], *kept]
 
 
