@@ -8,12 +8,16 @@ GraSP (2002.07376), SynFlow (2006.05467), Wanda (2306.11695). What they ask of t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
+from maskbench.common.knobs import FunctionIn
 from maskbench.masks.pruning import ranked
+
+Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]  # a knob: one of these by its name, or the dotted path of any
 
 
 @dataclass

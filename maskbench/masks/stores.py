@@ -111,6 +111,10 @@ class MaskBank(nn.Module):
         row = self.stages.index(stage)
         return {name: packing.unpack(self.store[f"bits/{name}"][row], shape) for name, shape in self.shapes.items()}
 
+    def named(self) -> dict[str, Tensor]:
+        """The masks of all stages, bool, named `<stage>/<weight>`."""
+        return {f"{stage}/{name}": mask for stage in self.stages for name, mask in self.read(stage).items()}
+
     def mean(self, rows: Tensor | None = None) -> dict[str, Tensor]:
         """The uniform superposition of all masks, or of those in `rows` (places in `stages`): their mean, float32."""
         if rows is None:

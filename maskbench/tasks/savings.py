@@ -62,8 +62,6 @@ def training_cost(
     method: Method, kept: Mapping[str, Tensor], numbers: Mapping[str, float | None], budget: int, steps: int
 ) -> float | None:
     """In trainings of the dense net of one budget; a method that changes its masks on the way says it itself."""
-    if "training_cost" in (told := method.extra_metrics()):
-        return told["training_cost"]
     if numbers["macs_sparse"] is None:
         return None
     share = numbers["macs_sparse"] / numbers["macs_dense"]

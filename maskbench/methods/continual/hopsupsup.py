@@ -167,7 +167,7 @@ class HopSupSup(Method):
         return stage.index in self.book
 
     def masks(self) -> dict[str, Tensor]:
-        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+        return self.book.named()
 
     def memory(self) -> dict[str, int]:
         """The weights are a seed, unless a file gave them; Psi and the sum of patterns serve all stages, which add nothing."""

@@ -160,7 +160,7 @@ class Piggyback(Method):
 
     def masks(self) -> dict[str, Tensor]:
         """With `ternary`, `<weight>` says what is in and `<weight>.negative` what of it changes sign."""
-        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+        return self.book.named()
 
     def memory(self) -> dict[str, int]:
         """One net (a random one is a seed); a stage is one or two bits a weight and its private head."""

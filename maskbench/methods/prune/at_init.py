@@ -8,31 +8,29 @@ Su et al. (arXiv 2009.11094): the same counts at other places, or the same mask 
 import logging
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Annotated, Any, Literal, Self, final
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from maskbench.backbones import initial
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, FunctionIn, Keep, Layers
+from maskbench.common.knobs import Count, Keep, Layers
 from maskbench.common.named import named
 from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage
 from maskbench.masks import criteria, scopes
 from maskbench.masks.connectivity import connectivity
-from maskbench.masks.criteria import Weights
+from maskbench.masks.criteria import Criterion, Weights
 from maskbench.masks.distributions import Distribution, share_out
 from maskbench.masks.scopes import Scope
 from maskbench.methods.prune import scoring
 from maskbench.methods.prune.kernel import Choice
-from maskbench.methods.prune.sparse import SparseNet
+from maskbench.methods.prune.sparse import KEEP, SparseNet
 from maskbench.training.method import Method
 
 log = logging.getLogger("maskbench")
-Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
 Places = Literal["same", "shuffle", "shuffle_inputs", "invert", "erk", "er", "uniform", "smart"]
-KEEP = 0.05
 TRAINED = (  # criteria that rank by what a training made of weights
     "wanda", "movement", "magnitude_increase", "magnitude_increase_same_sign", "magnitude_increase_diff_sign",
     "large_final_diff_sign",

@@ -93,7 +93,7 @@ class Biprop(Method):
         return list(self.w)
 
     def masks(self) -> dict[str, Tensor]:
-        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+        return self.book.named()
 
     def memory(self) -> dict[str, int]:
         """The weights are a seed, unless a file gave them; a stage is one bit a weight and a gain a layer."""

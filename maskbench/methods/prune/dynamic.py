@@ -25,12 +25,11 @@ from maskbench.masks.distributions import Distribution
 from maskbench.masks.scopes import Scope
 from maskbench.masks.stores import TensorStore
 from maskbench.methods.prune.kernel import Choice
-from maskbench.methods.prune.sparse import SparseNet
+from maskbench.methods.prune.sparse import KEEP, SparseNet
 from maskbench.training.method import Method, Progress
 
 Decay = Literal["cosine", "constant"]
 GrowInit = Literal["zero", "draw"]
-KEEP = 0.05
 
 
 @final

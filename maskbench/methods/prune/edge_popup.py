@@ -136,7 +136,7 @@ class EdgePopup(Method):
         return list(self.w)
 
     def masks(self) -> dict[str, Tensor]:
-        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+        return self.book.named()
 
     def extra_metrics(self) -> dict[str, float]:
         last = self.book.read(self.book.stages[-1])

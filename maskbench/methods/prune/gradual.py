@@ -19,9 +19,9 @@ from maskbench.masks.cuts import kept_count
 from maskbench.masks.distributions import Distribution
 from maskbench.masks.places import positions
 from maskbench.masks.scopes import Scope
-from maskbench.methods.prune.dynamic import KEEP, require_moves
+from maskbench.methods.prune.dynamic import require_moves
 from maskbench.methods.prune.kernel import Choice
-from maskbench.methods.prune.sparse import SparseNet
+from maskbench.methods.prune.sparse import KEEP, SparseNet
 from maskbench.training.method import Method, Progress
 
 

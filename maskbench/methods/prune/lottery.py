@@ -5,7 +5,7 @@ pruned ones to zero (mask-0 action), and again. One level of pruning is `shrink`
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, final, get_args
+from typing import Any, Literal, Self, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from maskbench import masks
 from maskbench.backbones import initial
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, Dotted, FunctionIn, Layers, Whole
+from maskbench.common.knobs import Count, Dotted, Layers, Whole
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
 from maskbench.masks import criteria, scopes
+from maskbench.masks.criteria import Criterion
 from maskbench.masks.distributions import Distribution
 from maskbench.masks.scopes import Scope
 from maskbench.masks.stores import MaskBank, TensorStore
@@ -27,7 +28,6 @@ from maskbench.methods.prune.kernel import Choice, Kernel
 from maskbench.methods.prune.levels import Levels, Rate
 from maskbench.training.method import Method
 
-Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
 BranchMask = Literal["same", "random", "random_global", "random_even", "one_shot", "same_sign", "diff_sign"]
 
 
@@ -335,7 +335,7 @@ class Lottery(Method):
         return list(self.sites)
 
     def masks(self) -> dict[str, Tensor]:
-        return {f"{level}/{name}": m for level in self.book.stages for name, m in self.book.read(level).items()}
+        return self.book.named()
 
     def extra_metrics(self) -> dict[str, float]:
         return masks.densities(self.net, {name: self.alive[name] for name in self.sites})

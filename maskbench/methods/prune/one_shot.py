@@ -6,24 +6,22 @@ Fine-tuning starts from the *trained* values; to go back to the first ones is an
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated, Any, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from maskbench.common.knobs import Count, FunctionIn, Keep, Layers, NonNegative
+from maskbench.common.knobs import Count, Keep, Layers, NonNegative
 from maskbench.common.named import named
 from maskbench.data.stage import Stage
 from maskbench.masks import criteria, scopes
+from maskbench.masks.criteria import Criterion
 from maskbench.masks.distributions import Distribution
 from maskbench.masks.scopes import Scope
 from maskbench.methods.prune import scoring
-from maskbench.methods.prune.dynamic import KEEP
 from maskbench.methods.prune.kernel import Choice
-from maskbench.methods.prune.sparse import SparseNet
+from maskbench.methods.prune.sparse import KEEP, SparseNet
 from maskbench.training.method import Method
-
-Criterion = Annotated[str, FunctionIn("maskbench.masks.criteria")]
 
 
 @final

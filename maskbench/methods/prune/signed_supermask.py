@@ -79,7 +79,7 @@ class SignedSupermask(Method):
 
     def masks(self) -> dict[str, Tensor]:
         """`<weight>` says what is in and `<weight>.negative` what of it changes sign."""
-        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+        return self.book.named()
 
     def memory(self) -> dict[str, int]:
         """The weights are a seed, unless a file gave them; a stage is two bits a weight."""

@@ -19,6 +19,8 @@ from maskbench.masks.units import units
 from maskbench.methods.prune.kernel import Choice, Kernel
 from maskbench.training.optimizers import moments
 
+KEEP = 0.05  # share of the weights that stays where nobody says
+
 
 class SparseNet(nn.Module):
     """Masks over the maskable weights of a net (all ones at first) and the net's first state; its buffers are the memory.

@@ -111,7 +111,7 @@ class Supermask(Method):
 
     def masks(self) -> dict[str, Tensor]:
         """The threshold masks."""
-        return {f"{stage}/{name}": m for stage in self.book.stages for name, m in self.book.read(stage).items()}
+        return self.book.named()
 
     @torch.no_grad()
     def extra_metrics(self) -> dict[str, float]:
