@@ -172,6 +172,8 @@ class Stage:
         units: (mean, deviation), each [folds, values], by which targets were standardised: value = mean + deviation * y.
         measures: further metrics by name, each a function of the learnt model: of a function from inputs [n, *shape] to
             values [n, outputs] in their own units.
+        labels: which of the outputs are this stage's own; empty: all of them.
+        earlier: the stages of the run before this one.
     """
 
     index: int
@@ -191,6 +193,18 @@ class Stage:
     folds: int = 1
     units: tuple[Tensor, Tensor] | None = None
     measures: Mapping[str, Callable[[Callable[[Tensor], Tensor]], float]] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
+    earlier: "tuple[Stage, ...]" = field(default=(), repr=False)
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """The outputs that are this stage's own: what it is judged by where the stage is known."""
+        return self.labels or tuple(range(self.outputs))
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The outputs of this stage and of all before it, ascending."""
+        return tuple(sorted({label for stage in (*self.earlier, self) for label in stage.own}))
 
     @property
     def regression(self) -> bool:
@@ -224,6 +238,14 @@ class Stage:
         for split in (self.train, self.val, self.test, *(self.ood[name] for name in sorted(self.ood))):
             split.update(digest)
         return digest.hexdigest()[:16]
+
+
+def in_order(stages: Iterable[Stage]) -> list[Stage]:
+    """The stages of a run, each knowing those before it."""
+    known: list[Stage] = []
+    for stage in stages:
+        known.append(replace(stage, earlier=tuple(known)))
+    return known
 
 
 def batches(length: int, size: int, steps: range, order: Callable[[int], Tensor]) -> Iterator[Tensor]:

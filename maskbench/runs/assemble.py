@@ -23,7 +23,7 @@ from maskbench.common import closure, given, identity, provenance
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.streams import seeded
-from maskbench.data.stage import Stage
+from maskbench.data.stage import Stage, in_order
 from maskbench.report import figures
 from maskbench.runs import early, fitting, machine
 from maskbench.runs.build import each_logger, make, make_net
@@ -113,7 +113,7 @@ class Run:
             stages = [replaced(stage, criterion=make(self.cfg.loss)) for stage in stages]
         if self.cfg.objective == VALIDATION and not all(stage.holds_out for stage in stages):
             raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")
-        return stages
+        return in_order(stages)
 
     def method(self, stages: list[Stage], filled: bool = False) -> Method:
         """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init"), or those of

@@ -55,6 +55,7 @@ def dealt(images: Source, stages: int, labels: str, order: str, val: int, seed: 
         stage_of(
             images, narrow(everything, classes, labels, images.classes), index=i, total=len(groups),
             name="/".join(map(str, classes)), classes=classes, outputs=outputs,
+            labels=tuple(range(len(classes))) if labels == "shifted" else classes,
         )
         for i, classes in enumerate(groups)
     ]  # fmt: skip

@@ -180,7 +180,7 @@ def validation(rows: int, val: int, source: str) -> int:
 
 
 def stage_of(images: Source, splits: Splits, *, index: int, total: int, name: str, classes: tuple[int, ...] = (),
-          outputs: int | None = None) -> Stage:  # fmt: skip
+          outputs: int | None = None, labels: tuple[int, ...] = ()) -> Stage:  # fmt: skip
     """One stage of these images; by default with all classes, under their own labels."""
     return Stage(
         index=index,
@@ -193,6 +193,7 @@ def stage_of(images: Source, splits: Splits, *, index: int, total: int, name: st
         outputs=images.classes if outputs is None else outputs,
         shape=images.shape,
         origin=images.origin,
+        labels=labels,
     )
 
 
