@@ -16,6 +16,9 @@ from maskbench.masks.pruning import NAN, ranked
 
 HARDSHRINK, THRESHOLD = torch.ops.aten.hardshrink_backward.default, torch.ops.aten.threshold_backward.default
 SMOOTH_L1 = torch.ops.aten.smooth_l1_loss_backward.grad_input
+ZEROS = {  # minus zero, since minus zero less minus zero is zero, as sign has it; and the smallest number
+    dtype: (torch.full((), -0.0, dtype=dtype), torch.finfo(dtype).tiny) for dtype in (torch.float32, torch.float64)
+}
 
 
 class Cut(NamedTuple):
@@ -123,15 +126,16 @@ class _TopShares(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads: Tensor | None):
-        pairs, to_pairs = ctx.saved_tensors, []
-        for i, (grad, cut) in enumerate(zip(grads, ctx.cuts, strict=True)):
-            if grad is None:  # the loss does not depend on it
-                to_pairs += [None, None]
+        pairs, magnitude = ctx.saved_tensors, ctx.magnitude
+        to_pairs: list[Tensor | None] = [None, None] * len(grads)  # None: the loss does not depend on it
+        for i, grad in enumerate(grads):
+            if grad is None:
                 continue
-            w, score = pairs[2 * i : 2 * i + 2]
+            w, score = pairs[2 * i], pairs[2 * i + 1]
             grad = grad.contiguous()  # of a convolution it may lie channels last, and ties are flat indices
-            to_w = _masked(grad, score, cut, ctx.magnitude) if ctx.needs_input_grad[2 + 2 * i] else None
-            to_pairs += [to_w, _signed(grad * w, score) if ctx.magnitude else grad * w]
+            if ctx.needs_input_grad[2 + 2 * i]:
+                to_pairs[2 * i] = _masked(grad, score, ctx.cuts[i], magnitude)
+            to_pairs[2 * i + 1] = _signed(grad * w, score) if magnitude else grad * w
         return None, None, *to_pairs
 
 
@@ -141,9 +145,9 @@ def _signed(x: Tensor, score: Tensor) -> Tensor:
     A backward kernel of torch is just this in one pass: smooth_l1's is x * score / beta within beta of 0, and x * sign(score)
     beyond; beta is the smallest number that the processor divides by at full speed, 1e-38 for float32.
     """
-    if x.device.type == "cpu" and score.dtype == x.dtype and x.dtype in (torch.float32, torch.float64):
-        zero = x.new_full((), -0.0).expand(x.shape)  # minus zero less minus zero is zero, as sign has it
-        return SMOOTH_L1(x, score, zero, 0, torch.finfo(x.dtype).tiny, grad_input=x)
+    if x.is_cpu and score.dtype == x.dtype and x.dtype in ZEROS:
+        zero, least = ZEROS[x.dtype]
+        return SMOOTH_L1(x, score, zero, 0, least, grad_input=x)
     return x.mul_(score.sign())
 
 

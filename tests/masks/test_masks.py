@@ -140,6 +140,40 @@ def test_smallest_leaves_its_argument_alone() -> None:
     assert values.tolist() == [[3.0, 1.0], [2.0, 0.0]]
 
 
+@pytest.mark.parametrize("place", [0, 1, 700, 50_000, 99_998, 99_999])
+@pytest.mark.parametrize("kind", ["drawn", "equal", "ascending", "misleading", "two", "endless"])
+def test_the_smallest_of_many_is_what_a_sort_finds(kind, place):
+    """Many values are thinned out by a sample; `misleading` ones have another order wherever the sample looks."""
+    n = 100_000
+    values = torch.randn(n, generator=torch.Generator().manual_seed(0))
+    match kind:
+        case "equal":
+            values = torch.ones(n)
+        case "ascending":
+            values = torch.arange(n, dtype=torch.float32)
+        case "misleading":
+            values[:: n // 1024] = 1e9
+        case "two":
+            values = (values > 0).float()
+        case "endless":
+            values[: n // 2] = -torch.inf
+    assert float(masks.smallest(values, place + 1)) == float(values.sort().values[place])
+
+
+@pytest.mark.parametrize("living", [0.02, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_the_best_of_many_are_those_of_a_sort_whatever_share_is_alive(living, share):
+    draw = torch.Generator().manual_seed(1)
+    score, alive = torch.randn(300, 400, generator=draw), torch.rand(300, 400, generator=draw) < living
+    keep = int(share * int(alive.sum()))
+    order = score.masked_fill(~alive, -torch.inf).flatten().argsort(descending=True)[:keep]
+    expected = torch.zeros(score.numel(), dtype=torch.bool).index_fill_(0, order, True).view_as(score)
+    assert torch.equal(masks.keep_best(score, alive, keep), expected)
+    score[~alive] = torch.nan  # what is dead is not ranked
+    assert torch.equal(masks.keep_best(score, alive, keep), expected)
+
+
+
 def test_density_counts_over_all_masks_together() -> None:
     assert masks.density([torch.ones(3, dtype=torch.bool), torch.zeros(9, dtype=torch.bool)]) == 0.25
 
