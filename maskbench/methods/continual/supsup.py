@@ -36,10 +36,11 @@ class SupSup(Method):
 
     Args:
         net: a backbone without biases and affine norms, its weights drawn once (the paper: signed Kaiming constant). Running
-            norm statistics are kept per stage, so that rules which superpose masks need a net without
-            (backbone.norm=batch_no_stats).
+            norm statistics are kept per stage. Rules that superpose masks answer with their mean, which is of little use: they
+            are for nets without (backbone.norm=batch_no_stats).
         inference: rules for finding the stage, `<search>_<objective>`, search one_shot, binary or brute_force, objective H
-            or G. The first one's answers count as 'inferred'; []: stages are never inferred.
+            or G. The first one's answers count as 'inferred'; []: stages are never inferred. By default all, one_shot_H first;
+            of nets with running statistics brute_force alone, each mask with its own.
         density_scale: None: a mask is [score >= 0], about half of the weights (the paper's MNIST runs). c: per layer the top
             min(1/2, c (out + in) / (out in height width)) of |score| (the code's `sparsity`, larger is denser).
         transfer: where a stage's scores start: `random`, or from what was learnt: `previous` (the last stage's scores),
@@ -77,7 +78,7 @@ class SupSup(Method):
         self.totals = TensorStore()  # of the scores learnt so far, where they are transferred
         self.statistics = NormStatistics(net)
         self.superposed = Superposition(net, self.w, self.book, self.statistics)
-        superposed.refuse({"inference": inference, "boundaries": boundaries}, self.superposes, self.statistics.names)
+        superposed.judge({"inference": inference, "boundaries": boundaries}, self.superposes, self.statistics.names)
         self.register_buffer("classes", torch.tensor(0))  # l, the real outputs; those after them are superfluous
         self.slots = TensorStore()  # which mask of the book answers a finished stage
         if boundaries == "unknown":
