@@ -60,8 +60,8 @@ def doubts(method: Mapping[str, Any], superposes: Superposes) -> Iterable[str]:
         if not isinstance(values, Mapping) and rules and rules[0] in values:
             others = [rule for rule in rules if rule not in values]
             yield (
-                f"method.{name}={_list(rules)}: {rules[0]}, which counts, asks one net for all stages at once, and this one keeps "
-                "running statistics of each stage, whose mean is that of no net: stages will hardly be found. Take "
+                f"method.{name}={_list(rules)}: {rules[0]}, which counts, asks one net for all stages at once, and this net has "
+                "running statistics for each stage, whose mean is that of no net: stages will hardly be found. Take "
                 f"{BATCH_NO_STATS}, where it has that key, or first a rule that asks each stage's own net"
                 f"{f', as method.{name}={_list(others)}' if others else ', as brute_force_H'}."
             )
