@@ -11,22 +11,46 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from maskbench.common.errors import UsageError
+
+LONELY = (
+    "backbone.norm=batch_no_stats cannot answer an image by itself in a layer whose units have one place, since nothing would be "
+    "left of them: take task.group=2 or more with task.pooling=all, or a backbone of convolutions with larger maps"
+)
+
 
 class GroupStatistics(nn.Module):
     """Batch norm that learns and keeps nothing: [rows, units, ...] standardised over rows and places, by the biased variance.
 
     The non-affine norm without running statistics of SupSup's code. What is answered together is part of the answer, so a
-    net that has it is evaluated in groups of a size that its task says (training/evaluate.py).
+    net that has it is evaluated in groups of a size that its task says (training/evaluate.py). A group may be one image where
+    units have several places, whose statistics they then are.
     """
 
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
         self.first: int | None = None  # rows whose statistics count; None: all
+        self.group: int | None = None  # rows that stand alone, each group of them by its own statistics; None: all together
 
     def forward(self, x: Tensor) -> Tensor:
+        """[rows, units, ...] -> the same shape.
+
+        Raises:
+            UsageError: a unit is to be standardised by a single value, which would leave 0 of it.
+        """
+        size = self.group or len(x)
+        if size * x[0, 0].numel() == 1:
+            raise UsageError(LONELY)
+        if size < len(x):
+            return self.alone(x.unflatten(0, (-1, size)))
         mean, gain = statistics(x, self.first, self.eps)
         return (x - mean) * gain
+
+    def alone(self, x: Tensor) -> Tensor:
+        """[groups, rows, units, ...], each group by its own statistics -> [groups * rows, units, ...]."""
+        variance, mean = torch.var_mean(x, [1, *range(3, x.ndim)], correction=0, keepdim=True)
+        return ((x - mean) * torch.rsqrt(variance + self.eps)).flatten(0, 1)
 
 
 class BatchStatistics(nn.Module):
@@ -60,6 +84,37 @@ def uses_batches(net: nn.Module) -> bool:
 def answers_in_groups(net: nn.Module) -> bool:
     """Whether `net` is to be asked in groups of a stated size."""
     return any(isinstance(module, GroupStatistics) for module in net.modules())
+
+
+@contextmanager
+def in_groups(net: nn.Module, rows: int) -> Iterator[None]:
+    """Inside, a net that `answers_in_groups` takes what it is given for groups of so many rows, each of which stands alone."""
+    norms = [module for module in net.modules() if isinstance(module, GroupStatistics)]
+    for norm in norms:
+        norm.group = rows
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.group = None
+
+
+@torch.no_grad()
+def answers_single_images(net: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether inputs [*shape] can be answered one by one: not where a unit without places is standardised by the rows at hand."""
+    if not uses_batches(net):
+        return True
+    if not answers_in_groups(net):
+        return False
+    modes = {module: module.training for module in net.modules()}
+    try:
+        net.eval()(torch.zeros(1, *shape, device=next(net.parameters()).device))
+    except UsageError:
+        return False
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return True
 
 
 @contextmanager

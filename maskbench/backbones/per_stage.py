@@ -1,7 +1,8 @@
 """Parts of a net that each stage has for itself: output layers and norm statistics, kept as training goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from maskbench.masks.stores import TensorStore
@@ -74,6 +75,11 @@ class NormStatistics(nn.Module):
     def of(self, stage: int) -> dict[str, Tensor]:
         """The statistics kept for a stage, by the backbone's names."""
         return {name: self.kept[f"{stage}/{name}"] for name in self.names}
+
+    def mean(self, stages: Sequence[int]) -> dict[str, Tensor]:
+        """The mean of the statistics kept for these stages, by the backbone's names; whole numbers (counters) are left out."""
+        own = {name: [self.kept[f"{stage}/{name}"] for stage in stages] for name in self.names}
+        return {name: torch.stack(values).mean(0) for name, values in own.items() if values[0].is_floating_point()}
 
     def __contains__(self, stage: int) -> bool:
         return bool(self.names) and f"{stage}/{self.names[0]}" in self.kept

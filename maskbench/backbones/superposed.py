@@ -1,12 +1,14 @@
-"""One net asked for all stages at once, and nets that cannot be: those with running statistics, which belong to one stage.
+"""One net asked for all stages at once, and nets that are not for it: those with running statistics, which belong to one stage.
 
-A method whose settings superpose the masks of several stages says which (`superposes`: a knob that is a list -> its entries that
-do, another knob -> {its values that do: the one to take instead, or None}). A backbone says under which of its own settings it
-keeps running statistics (`keeps_statistics`; of a knob that is not set, the signature's default counts). Both are literals on
-the class, read from its file before anything starts. Imports no torch.
+A method whose settings superpose the masks of several stages says which (`superposes`: a knob that is a list of rules -> those
+that do, another knob -> {its values that do: the one to take instead, or None}). A backbone says under which of its own settings
+it keeps running statistics (`keeps_statistics`; of a knob that is not set, the signature's default counts). Both are literals on
+the class, read from its file before anything starts. Values are refused. A rule is measured, under the mean of all stages'
+statistics, which are those of no net that was trained; where it is the one that counts, a warning says so. Imports no torch.
 """
 
 import ast
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,21 +17,27 @@ from maskbench.common.errors import UsageError
 
 Superposes = Mapping[str, Sequence[str] | Mapping[str, str | None]]
 BATCH_NO_STATS = "backbone.norm=batch_no_stats"
+log = logging.getLogger("maskbench")
+
+
+def kept(backbone: Mapping[str, Any]) -> str | None:
+    """By which of its settings a backbone keeps running statistics; None where it does not, or its file says nothing."""
+    keeps = declared(backbone, "keeps_statistics")
+    if keeps is None or any(setting(backbone, name) != value for name, value in keeps.items()):
+        return None
+    return ", ".join(f"backbone.{name}={value}" for name, value in keeps.items()) or f"backbone={backbone.get('name')}"
 
 
 def mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str | None:
     """Why the settings of a method cannot go with those of a backbone, by their files."""
-    superposes, keeps = (declared(node, name) for node, name in ((method, "superposes"), (backbone, "keeps_statistics")))
-    if superposes is None or keeps is None:
+    superposes, net = declared(method, "superposes"), kept(backbone)
+    if superposes is None or net is None:
         return None
-    if any(setting(backbone, name) != value for name, value in keeps.items()):
-        return None
-    net = ", ".join(f"backbone.{name}={value}" for name, value in keeps.items()) or f"backbone={backbone.get('name')}"
-    return refusal(method, superposes, net, BATCH_NO_STATS if "norm" in keeps else "a backbone without such norms")
+    return refusal(method, superposes, net, BATCH_NO_STATS if "backbone.norm=" in net else "a backbone without such norms")
 
 
-def refuse(method: Mapping[str, Any], superposes: Superposes, statistics: Sequence[str]) -> None:
-    """For a net that is there, whatever its file says.
+def judge(method: Mapping[str, Any], superposes: Superposes, statistics: Sequence[str]) -> None:
+    """For a net that is there, whatever its file says; warns where the rule that counts superposes.
 
     Args:
         method: its settings. superposes: of its class. statistics: names of what the net keeps.
@@ -37,22 +45,36 @@ def refuse(method: Mapping[str, Any], superposes: Superposes, statistics: Sequen
     Raises:
         UsageError: it would ask one net for all stages.
     """
-    if statistics and (wrong := refusal(method, superposes, "this net", f"{BATCH_NO_STATS}, where it has that key")):
+    if not statistics:
+        return
+    if wrong := refusal(method, superposes, "this net", f"{BATCH_NO_STATS}, where it has that key"):
         raise UsageError(wrong)
+    for text in doubts(method, superposes):
+        log.warning(text)
+
+
+def doubts(method: Mapping[str, Any], superposes: Superposes) -> Iterable[str]:
+    """What to say where the rule that counts superposes the stages of a net that keeps statistics."""
+    for name, values in superposes.items():
+        rules = list(method.get(name) or ())
+        if not isinstance(values, Mapping) and rules and rules[0] in values:
+            others = [rule for rule in rules if rule not in values]
+            yield (
+                f"method.{name}={_list(rules)}: {rules[0]}, which counts, asks one net for all stages at once, and this net has "
+                "running statistics for each stage, whose mean is that of no net: stages will hardly be found. Take "
+                f"{BATCH_NO_STATS}, where it has that key, or first a rule that asks each stage's own net"
+                f"{f', as method.{name}={_list(others)}' if others else ', as brute_force_H'}."
+            )
 
 
 def refusal(method: Mapping[str, Any], superposes: Superposes, net: str, instead: str) -> str | None:
-    """One sentence when a setting superposes stages in a net that keeps statistics, else None."""
+    """One sentence when a value superposes stages in a net that keeps statistics, else None."""
     for name, values in superposes.items():
         given = method.get(name)
-        if isinstance(values, Mapping):
-            wrong, other = given in values and given, values.get(given)
-        else:
-            wrong = _list(one for one in given or () if one in values)
-            other = _list(one for one in given or () if one not in values)
-        if wrong and wrong != "[]":
+        if isinstance(values, Mapping) and given in values:
+            other = values[given]
             return (
-                f"method.{name}={wrong} asks one net for all stages at once, and {net} keeps running statistics, which belong to "
+                f"method.{name}={given} asks one net for all stages at once, and {net} keeps running statistics, which belong to "
                 f"the stage trained last: take {instead}{f', or method.{name}={other}' if other else ''}."
             )
     return None

@@ -93,14 +93,15 @@ def run_dir(cfg: DictConfig) -> Path:
 
 
 def register() -> None:
-    """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}`, `${mb_call:...}`, `${mb_given:...}` and
-    `${mb_init_sha256:}` known to every config."""
+    """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}`, `${mb_call:...}`, `${mb_given:...}`,
+    `${mb_norms:...}` and `${mb_init_sha256:}` known to every config."""
     OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
     OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
     OmegaConf.register_new_resolver("mb_call", _call, replace=True)
     OmegaConf.register_new_resolver("mb_for", _for, replace=True)
     OmegaConf.register_new_resolver("mb_by", _by, replace=True)
     OmegaConf.register_new_resolver("mb_given", _given, replace=True)
+    OmegaConf.register_new_resolver("mb_norms", _norms, replace=True)
     OmegaConf.register_new_resolver("mb_init_sha256", lambda *, _root_: given.sha256(_init(_root_)), replace=True)
 
 
@@ -123,6 +124,12 @@ def _by(name: str, values: Mapping[str, object]) -> object:
 def _given(value: object, otherwise: object, *, _root_: DictConfig) -> object:
     """`${mb_given:A,B}`: A where a file gives the backbone's weights, B where a rule draws them."""
     return value if given.is_file(_init(_root_)) else otherwise
+
+
+def _norms(value: object, otherwise: object, *, _root_: DictConfig) -> object:
+    """`${mb_norms:A,B}`: A where the backbone's norms keep running statistics, B where it has none that do."""
+    superposed = import_module("maskbench.backbones.superposed")  # which imports no torch
+    return otherwise if superposed.kept(_root_.get("backbone") or {}) is None else value
 
 
 def _init(cfg: DictConfig) -> object:

@@ -1,6 +1,7 @@
 """Masks in memory and in files: 8 weights a byte, first weight in the lowest bit; and how many bytes that takes."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,34 @@ def unpack(bits: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     count = int(np.prod(shape))
     flat = np.unpackbits(bits.cpu().numpy(), axis=-1, count=count, bitorder="little")
     return torch.from_numpy(flat.view(bool)).reshape((*bits.shape[:-1], *shape)).to(bits.device)
+
+
+@lru_cache
+def _entries(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The 8 entries of every byte, [256, 8]."""
+    return unpack(torch.arange(256, dtype=torch.uint8)[:, None], (8,)).to(device, dtype)
+
+
+def unpack_into(out: Tensor, bits: Tensor) -> Tensor:
+    """Bits of several masks [masks, bytes] as numbers 0 and 1, padding included, [masks, 8 bytes], at the beginning of a buffer
+    `out`: fresh memory would cost more than what is done with them."""
+    held = out[: 8 * bits.numel()].view(-1, 8)
+    torch.index_select(_entries(bits.device, out.dtype), 0, bits.flatten().int(), out=held)
+    return held.view(len(bits), 8 * bits.shape[1])
+
+
+def count(bits: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """How many of several masks [masks, bytes] keep each weight, int32 [*shape]: eight weights at a time, as the eight bytes of
+    one number."""
+    eights = _entries(bits.device, torch.uint8).view(torch.int64).flatten()
+    total = torch.zeros(8 * bits.shape[1], dtype=torch.int32, device=bits.device)
+    row = torch.empty(bits.shape[1], dtype=torch.int64, device=bits.device)
+    for some in bits.split(255):  # what a byte can count
+        added = torch.zeros_like(row)
+        for mask in some:
+            added += torch.index_select(eights, 0, mask.int(), out=row)
+        total += added.view(torch.uint8)
+    return total[: int(np.prod(shape))].reshape(shape)
 
 
 def packed_bytes(w: Tensor) -> int:

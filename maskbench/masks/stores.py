@@ -116,28 +116,27 @@ class MaskBank(nn.Module):
         return {f"{stage}/{name}": mask for stage in self.stages for name, mask in self.read(stage).items()}
 
     def mean(self, rows: Tensor | None = None) -> dict[str, Tensor]:
-        """The uniform superposition of all masks, or of those in `rows` (places in `stages`): their mean, float32."""
-        if rows is None:
+        """The uniform superposition of all masks, or of those in `rows` (distinct places in `stages`): their mean, float32."""
+        if rows is None or len(rows) == len(self.stages):
             return {name: self.store[f"count/{name}"] / len(self.stages) for name in self.shapes}
-        return {n: packing.unpack(self.store[f"bits/{n}"][rows], s).float().mean(0) for n, s in self.shapes.items()}
+        return {n: packing.count(self.store[f"bits/{n}"][rows], s) / len(rows) for n, s in self.shapes.items()}
 
-    def dot(self, a: dict[str, Tensor], rows: Tensor | None = None, chunk: int = 8) -> Tensor:
+    def dot(self, a: dict[str, Tensor], rows: Tensor | None = None, chunk: int = 2**20) -> Tensor:
         """sum over weights of a * mask_t: {name: [k, *shape]} -> [k, stages], or [k, rows] for those places in `stages`.
 
-        `chunk` unpacked masks are held at a time, in one buffer a weight: fresh memory for each would cost more than the
-        products.
+        About `chunk` unpacked entries are held at a time, all masks' of the same weights: each is unpacked once for all k.
         """
-        rows = torch.arange(len(self.stages)) if rows is None else rows
-        k, device = len(next(iter(a.values()))), self.store["stages"].device
-        total = torch.zeros(k, len(rows), dtype=next(iter(a.values())).dtype, device=device)
-        for name, shape in self.shapes.items():
+        rows = torch.arange(len(self.stages), device=self.store["stages"].device) if rows is None else rows
+        first = next(iter(a.values()))
+        total = first.new_zeros(len(first), len(rows))
+        width = max(1, chunk // (8 * max(1, len(rows))))  # bytes of each mask
+        unpacked = first.new_empty(8 * width * len(rows))
+        for name in self.shapes:
             vectors, bits = a[name].flatten(1), self.store[f"bits/{name}"]
-            unpacked = vectors.new_empty(min(chunk, len(rows)), _numel(shape))
-            for start in range(0, len(rows), chunk):
-                some = rows[start : start + chunk]
-                bytes_of = packing.unpack(bits[some], (_numel(shape),)).view(torch.uint8)  # torch copies bools slowly
-                unpacked[: len(some)].copy_(bytes_of)
-                total[:, start : start + chunk] += vectors @ unpacked[: len(some)].T
+            for start in range(0, bits.shape[1], width):
+                part = vectors[:, 8 * start : 8 * (start + width)]
+                entries = packing.unpack_into(unpacked, bits[rows, start : start + width])
+                total += part @ entries[:, : part.shape[1]].T
         return total
 
     def bytes(self) -> int:

@@ -1,7 +1,8 @@
 """A method's predictions over a whole split, and their loss and accuracy: without gradients, in evaluation mode.
 
-A net that standardises by the rows at hand (backbone.norm=batch_no_stats) is asked in groups of a stated size, the last one
-filled up with rows from the start whose second answers are dropped: neither memory nor device has a part in an answer.
+A net that standardises by the rows at hand (backbone.norm=batch_no_stats) is asked in groups of a stated size, in the order of
+the split, the last one filled up with rows from the start whose second answers are dropped. Small groups go through the net
+together, always as many of them: neither memory nor device nor BATCH has a part in an answer.
 """
 
 import math
@@ -11,21 +12,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from maskbench.backbones.batch_statistics import answers_in_groups
+from maskbench.backbones.batch_statistics import answers_in_groups, in_groups
 from maskbench.data.stage import Split, Stage, log_probabilities, probabilities
 from maskbench.training.method import Method
 
 BATCH = 1000  # rows at a time: large enough for a CPU, small enough for convolutions of small images
 IMAGES, LARGE = 100, 3 * 32 * 32  # at a time, of images so large, through convolutions on a CPU: their layers fit into its cache
 GROUP = 128  # images that are answered together by nets that standardise by them
+ROWS = 128  # of small groups that go through such a net at a time
 
 
 def device_of(method: Method) -> torch.device:
     return next(method.parameters()).device
 
 
-def rows_at_once(method: Method, stage: Stage) -> int:
-    """How many inputs of a stage are answered at a time: the same whichever split they are from."""
+def rows_at_once(method: Method, stage: Stage | Tensor) -> int:
+    """How many inputs of a stage, or of the shape of one that is given, are answered at a time: whichever split they are from."""
     large = math.prod(stage.shape) >= LARGE and any(isinstance(module, nn.Conv2d) for module in method.net.modules())
     return IMAGES if large and device_of(method).type == "cpu" else BATCH
 
@@ -37,7 +39,15 @@ def answers(
     them, of `group` rows (None: GROUP)."""
     if not answers_in_groups(method.net):
         return map(answer, parts)
-    return (answer(x)[..., :count, :] for x, count in groups_of(parts, group or GROUP))
+    return grouped(method.net, answer, parts, group or GROUP)
+
+
+def grouped(net: nn.Module, answer: Callable[[Tensor], Tensor], parts: Iterable[Tensor], group: int) -> Iterator[Tensor]:
+    """`answer` to inputs that come in parts, dealt into groups that stand alone: [groups, group, ...] in one pass."""
+    for x, count in groups_of(parts, group * max(1, ROWS // group)):
+        with in_groups(net, group):
+            made = answer(x)
+        yield made[..., :count, :]
 
 
 def groups_of(parts: Iterable[Tensor], size: int) -> Iterator[tuple[Tensor, int]]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from maskbench.masks import packing
 from maskbench.masks.stores import MaskBank, TensorStore
 
 SHAPES = {"conv.weight": (3, 2, 3, 3), "head.weight": (5, 7)}  # 54 and 35 weights: no multiples of 8
@@ -86,7 +87,7 @@ def test_a_copied_shelf_is_another_shelf() -> None:
 
 
 @settings(max_examples=12)
-@given(stages=st.integers(1, 40), chunk=st.integers(1, 50), seed=st.integers(0, 1000))
+@given(stages=st.integers(1, 40), chunk=st.integers(1, 5000), seed=st.integers(0, 1000))
 def test_a_book_computes_what_dense_masks_would(stages: int, chunk: int, seed: int) -> None:
     book, naive = filled(stages)
     dense = {name: torch.stack([m[name] for m in naive]).double() for name in SHAPES}  # [stages, *shape]
@@ -105,6 +106,17 @@ def test_a_book_computes_what_dense_masks_would(stages: int, chunk: int, seed: i
     torch.testing.assert_close(book.dot(a, some, chunk=chunk), wanted[:, some], rtol=1e-12, atol=1e-12)
     for name, mean in book.mean(some).items():
         torch.testing.assert_close(mean.double(), dense[name][some].mean(0), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("masks", [0, 1, 255, 300])
+def test_counting_is_that_of_the_unpacked_masks_however_many_there_are(masks: int) -> None:
+    shape = (3, 7)  # its last byte is padded
+    bits = torch.randint(0, 256, (masks, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(masks))
+    bits[:, -1] &= 31
+    bits[:, 0] |= 128  # the highest of eight counts stays apart, too
+    assert torch.equal(packing.count(bits, shape), packing.unpack(bits, shape).int().sum(0).int())
+    entries = packing.unpack_into(torch.full((24 * masks + 5,), 7.0, dtype=torch.float64), bits)
+    assert torch.equal(entries[:, :21].view(masks, *shape), packing.unpack(bits, shape).double()) and not entries[:, 21:].any()
 
 
 def test_stages_are_found_by_index_in_whatever_order_they_were_written() -> None:

@@ -110,8 +110,21 @@ def test_neither_batch_nor_split_size_has_a_part_in_an_answer(monkeypatch: pytes
     assert torch.equal(evaluate.members(method, stage, split, group=8)[0][0], found.softmax(-1))
     assert not torch.equal(evaluate.logits(method, stage, split, group=16), found)
     assert torch.equal(evaluate.logits(method, stage, split, group=128), evaluate.logits(method, stage, split))
-    monkeypatch.setattr(evaluate, "BATCH", 5)
-    assert torch.equal(evaluate.logits(method, stage, split, group=8), found)
+    for batch in (5, 10, 100, 1000):
+        monkeypatch.setattr(evaluate, "BATCH", batch)
+        assert torch.equal(evaluate.logits(method, stage, split, group=8), found)
+    monkeypatch.setattr(evaluate, "ROWS", 16)  # how many small groups pass together
+    torch.testing.assert_close(evaluate.logits(method, stage, split, group=8), found)
+    monkeypatch.setattr(evaluate, "ROWS", 1)
+    torch.testing.assert_close(evaluate.logits(method, stage, split, group=8), found)
+
+
+@pytest.mark.parametrize("rows, group, wanted", [(37, 8, [128]), (300, 128, [128] * 3), (300, 50, [100] * 3), (5, 200, [200])])
+def test_as_many_rows_pass_at_a_time_whatever_is_asked(rows: int, group: int, wanted: list[int]) -> None:
+    """So the last group is answered by the same arithmetic as the first."""
+    asked = []
+    made = evaluate.grouped(nn.Identity(), lambda x: asked.append(len(x)) or x, torch.arange(rows)[:, None].split(7), group)
+    assert torch.equal(torch.cat(list(made))[:, 0], torch.arange(rows)) and asked == wanted
 
 
 class Counts(Method):

@@ -56,7 +56,7 @@ class BatchEnsemble(Method):
         self.w = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.factors = TensorStore(moving=True)  # <stage>/s/<weight> [outputs], <stage>/t/<weight> [inputs]
         self.statistics = NormStatistics(net)
-        superposed.refuse({"inference": inference}, self.superposes, self.statistics.names)
+        superposed.judge({"inference": inference}, self.superposes, self.statistics.names)
         self.register_buffer("learnt", torch.tensor(0))  # stages finished so far
         self.stage = 0  # in training; follows from the stage that learns
 
@@ -127,13 +127,15 @@ class BatchEnsemble(Method):
 
         By the chain rule it is sum over layers of s_i^T (d entropy / d W_eff * W) t_i: one forward and one backward a group.
         """
-        k, weights, slopes = int(self.learnt), {}, []
+        k, slopes = int(self.learnt), []
+        weights, norms = {}, self.statistics.mean(range(k))
         s, t = ({n: torch.stack([self.factor(kind, i, n) for i in range(k)]) for n in self.w} for kind in "st")
         for name, w in self.w.items():
             weights[name] = (w * spread(s[name].T @ t[name] / k, w)).requires_grad_()
         for images in groups:
             with torch.enable_grad():
-                entropy = Categorical(logits=functional_call(self.net, weights, (images,)), validate_args=False).entropy().mean()
+                outputs = functional_call(self.net, weights | norms, (images,))
+                entropy = Categorical(logits=outputs, validate_args=False).entropy().mean()
                 grads = torch.autograd.grad(entropy, list(weights.values()))
             slope = groups.new_zeros(k)
             for (name, w), grad in zip(self.w.items(), grads, strict=True):

@@ -63,7 +63,7 @@ class HopSupSup(Method):
         recall_tries: Count = 1,
     ) -> None:
         super().__init__(net)
-        superposed.refuse({"rule": rule}, self.superposes, NormStatistics(net).names)
+        superposed.judge({"rule": rule}, self.superposes, NormStatistics(net).names)
         self.rule, self.gamma, self.recall_batch = hopfield.RULES[rule], gamma, recall_batch
         self.recall_settle, self.recall_tries = recall_settle, recall_tries
         self.descent = {"lr": recall_lr, "momentum": recall_momentum, "weight_decay": recall_decay}

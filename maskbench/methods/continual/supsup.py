@@ -7,22 +7,25 @@ coefficients names it.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones import initial, superposed
-from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, NonNegative, Positive
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank, TensorStore
+from maskbench.methods.continual.superposition import Superposition
+from maskbench.training import evaluate
 from maskbench.training.method import Method
+from maskbench.training.stand_in import call
 
+Objective = Callable[[Tensor, int], Tensor]  # (logits [images, outputs], real classes) -> uncertainty [images]
 Transfer = Literal["random", "previous", "nearest", "mean_scores", "mean_masks"]
 Rule = Literal["one_shot_H", "one_shot_G", "binary_H", "binary_G", "brute_force_H", "brute_force_G"]
 
@@ -33,10 +36,11 @@ class SupSup(Method):
 
     Args:
         net: a backbone without biases and affine norms, its weights drawn once (the paper: signed Kaiming constant). Running
-            norm statistics are kept per stage, so that rules which superpose masks need a net without
-            (backbone.norm=batch_no_stats).
+            norm statistics are kept per stage. Rules that superpose masks answer with their mean, which is of little use: they
+            are for nets without (backbone.norm=batch_no_stats).
         inference: rules for finding the stage, `<search>_<objective>`, search one_shot, binary or brute_force, objective H
-            or G. The first one's answers count as 'inferred'; []: stages are never inferred.
+            or G. The first one's answers count as 'inferred'; []: stages are never inferred. By default all, one_shot_H first;
+            of nets with running statistics brute_force alone, each mask with its own.
         density_scale: None: a mask is [score >= 0], about half of the weights (the paper's MNIST runs). c: per layer the top
             min(1/2, c (out + in) / (out in height width)) of |score| (the code's `sparsity`, larger is denser).
         transfer: where a stage's scores start: `random`, or from what was learnt: `previous` (the last stage's scores),
@@ -73,7 +77,8 @@ class SupSup(Method):
         self.book = MaskBank({name: w.shape for name, w in self.w.items()})
         self.totals = TensorStore()  # of the scores learnt so far, where they are transferred
         self.statistics = NormStatistics(net)
-        superposed.refuse({"inference": inference, "boundaries": boundaries}, self.superposes, self.statistics.names)
+        self.superposed = Superposition(net, self.w, self.book, self.statistics)
+        superposed.judge({"inference": inference, "boundaries": boundaries}, self.superposes, self.statistics.names)
         self.register_buffer("classes", torch.tensor(0))  # l, the real outputs; those after them are superfluous
         self.slots = TensorStore()  # which mask of the book answers a finished stage
         if boundaries == "unknown":
@@ -157,53 +162,36 @@ class SupSup(Method):
         surest = search(self, groups, objective).argmin(-1)  # the least uncertain stage is the answer
         return self.born[surest] if self.boundaries == "unknown" else self.book.store["stages"][surest]
 
-    def one_shot(self, groups: Tensor, objective: Callable, chunk: int = 64) -> Tensor:
-        """d objective / d alpha_t at alpha = 1/k, mean over a group: [groups, images, ...] -> [groups, stages].
+    def one_shot(self, groups: Tensor, objective: Objective) -> Tensor:
+        """d objective / d alpha_t at alpha = 1/k, mean over a group: [groups, images, ...] -> [groups, stages]."""
+        every = torch.arange(len(self.book.stages), device=groups.device)
+        return self.superposed.along(groups, every.expand(len(groups), -1), self.with_classes(objective))
 
-        One forward and one backward a group. By the chain rule the derivative is sum_l <d objective / d W_eff, W * M_t>,
-        so the superposition is a running mean of masks and every further stage costs one dot product.
-        """
-        superposed, scores = self.superposed(), []
-        for some in groups.split(chunk):
-            slopes = [self.slopes(superposed, images, objective) for images in some]
-            scores.append(self.book.dot({name: torch.stack([s[name] for s in slopes]) for name in self.w}))
-        return torch.cat(scores)
-
-    def binary(self, groups: Tensor, objective: Callable) -> Tensor:
+    def binary(self, groups: Tensor, objective: Objective) -> Tensor:
         """Keep the half of the stages with the smallest slope until one is left: ceil(log2 k) rounds a group.
 
         [groups, images, ...] -> [groups, stages]: 0 for the one that is left, infinity for the others.
         """
-        left = torch.full((len(groups), len(self.book.stages)), torch.inf, device=groups.device)
-        for group, images in enumerate(groups):
-            rows = torch.arange(len(self.book.stages))
-            while len(rows) > 1:
-                slopes = self.slopes(self.superposed(rows), images, objective)
-                order = self.book.dot({name: s[None] for name, s in slopes.items()}, rows)[0].argsort(stable=True)
-                rows = rows[order[: -(-len(rows) // 2)].cpu()]
-            left[group, rows] = 0
-        return left
+        rows = torch.arange(len(self.book.stages), device=groups.device).expand(len(groups), -1)
+        left = torch.full(rows.shape, torch.inf, device=groups.device)
+        while rows.shape[1] > 1:
+            along = self.superposed.along(groups, rows, self.with_classes(objective))
+            rows = rows.gather(1, along.argsort(dim=1, stable=True)[:, : -(-rows.shape[1] // 2)])
+        return left.scatter_(1, rows, 0.0)
 
-    def superposed(self, rows: Tensor | None = None) -> dict[str, Tensor]:
-        """W times the mean of all masks, or of those in `rows`: alpha = 1/k."""
-        return {name: (self.w[name] * m).requires_grad_() for name, m in self.book.mean(rows).items()}
-
-    def slopes(self, weights: dict[str, Tensor], images: Tensor, objective: Callable) -> dict[str, Tensor]:
-        """d objective / d W_eff * W for every weight: what a mask is multiplied with to give its d objective / d alpha."""
-        with torch.enable_grad():
-            uncertainty = objective(functional_call(self.net, weights, (images,)), int(self.classes)).mean()
-            grads = torch.autograd.grad(uncertainty, list(weights.values()))
-        return {name: g * self.w[name] for name, g in zip(weights, grads, strict=True)}
-
-    def brute_force(self, groups: Tensor, objective: Callable) -> Tensor:
-        """The objective under each stage's own mask, mean over a group: [groups, images, ...] -> [groups, stages]."""
-        scores = []
-        together = groups if answers_in_groups(self.net) else [groups.flatten(0, 1)]
+    @torch.no_grad()
+    def brute_force(self, groups: Tensor, objective: Objective) -> Tensor:
+        """The objective under each stage's own masks and norm statistics, mean over a group: [groups, images, ...] ->
+        [groups, stages]."""
+        images, objective, scores = groups.flatten(0, 1), self.with_classes(objective), []
         for stage in self.book.stages:
-            tensors = self.answering(stage)
-            values = [objective(functional_call(self.net, tensors, (images,)), int(self.classes)) for images in together]
-            scores.append(torch.cat(values).reshape(groups.shape[:2]).mean(1))
+            parts = images.split(evaluate.rows_at_once(self, images[0]))
+            outputs = evaluate.answers(self, partial(call, self.net, self.answering(stage)), parts, groups.shape[1])
+            scores.append(torch.cat([objective(some) for some in outputs]).reshape(groups.shape[:2]).mean(1))
         return torch.stack(scores, 1)
+
+    def with_classes(self, objective: Objective) -> Callable[[Tensor], Tensor]:
+        return partial(objective, classes=int(self.classes))
 
     # ---- when nobody says where a stage begins (NNs)
 
@@ -265,11 +253,12 @@ class SupSup(Method):
         known = len(self.book.stages)
         untrained = torch.arange(max(0, self.floor - known))
         k = known + len(untrained)
-        superposed = {}
+        mean = {}
         for name, m in self.blanks.mean(untrained).items():
             count = self.book.store[f"count/{name}"] + len(untrained) * m.nan_to_num()
-            superposed[name] = (self.w[name] * count / k).requires_grad_()
-        slopes = {name: s[None] for name, s in self.slopes(superposed, x, entropy).items()}
+            mean[name] = count / k
+        grads = self.superposed.grads(self.superposed.weights(mean), x, self.with_classes(entropy), {})
+        slopes = {name: (self.w[name] * grad)[None] for name, grad in grads.items()}
         along = torch.cat([self.book.dot(slopes)[0], self.blanks.dot(slopes, untrained)[0]])
         nu = (-along).softmax(0)
         fresh = k * nu.max() < 1 + self.novelty or int(nu.argmax()) >= known
