@@ -71,7 +71,7 @@ def run(
         journal.part(f"alone {stage.name}", partial(learn_alone, method, stage, fit, group))["accuracy"] if alone else None
         for stage in stages
     ]
-    test = partial(readings.row, method, stages, group=group, pooling=pooling)
+    test = partial(readings.row, method, stages, labels=readings.labels_of(stages), group=group, pooling=pooling)
     lessons: list[dict[str, Any]] = []
     for stage in stages:
         asks = unknown == "seen" or (unknown == "final" and stage.last)

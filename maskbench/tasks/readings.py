@@ -40,9 +40,11 @@ class Labels(NamedTuple):
 
 
 def labels_of(stages: Sequence[Stage]) -> Labels:
+    """What the outputs stand for, by the classes that each stage is tested on: those it has from its neighbours do not count."""
     meant: dict[int, Any] = {}
     named = [[(stage.origin.name, name) for name in stage.classes] for stage in stages]
-    pairs = [pair for stage, own in zip(stages, named, strict=True) for pair in zip(stage.own, own, strict=False)]
+    tested = [stage.test.y.unique().tolist() for stage in stages]
+    pairs = [pair for own, names in zip(tested, named, strict=True) for pair in zip(own, names, strict=False)]
     once = all(meant.setdefault(output, name) == name for output, name in pairs)
     shared = all(stage.own == stages[0].own for stage in stages)
     return Labels(distinct=once and not shared, shared=shared, same=shared and all(own == named[0] for own in named))
@@ -58,14 +60,21 @@ def by_stage(method: Method, stages: Sequence[Stage], group: int) -> bool:
 
 
 def row(
-    method: Method, stages: Sequence[Stage], learnt: Stage, tested: Sequence[Stage], *, group: int, pooling: str, unknown: bool
+    method: Method,
+    stages: Sequence[Stage],
+    learnt: Stage,
+    tested: Sequence[Stage],
+    *,
+    labels: Labels,
+    group: int,
+    pooling: str,
+    unknown: bool,
 ) -> dict[str, Any]:
     """Every reading of the test sets of `tested` once `learnt` has been learnt; by reading, a value or None for each stage.
 
-    group, pooling: how many images share one inference of their stage, and which of them say it.
+    labels: of these stages. group, pooling: how many images share one inference of their stage, and which of them say it.
     unknown: whether a net that answers by stage is also asked without it, that is under every stage's masks.
     """
-    labels = labels_of(stages)
     if not by_stage(method, stages, group):
         return one_answer(method, stages, learnt, tested, labels, group)
     if not unknown:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from maskbench.cli import preflight
+from maskbench.cli import parts, preflight
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.tasks import continual
@@ -121,6 +121,12 @@ def test_a_part_of_an_earlier_version_says_what_it_knows(build: Callable) -> Non
     assert outcome.metrics["memory_bytes"] == bench.metrics["memory_bytes"] and "bytes stored" not in outcome.table[0]
 
 
+def test_stages_alone_have_one_number_of_epochs() -> None:
+    assert "budget.epochs" in parts.alone_mistake({"alone": True}, {"steps": None, "epochs": [1, 2]})
+    for task, steps, epochs in (({"alone": None}, None, [1, 2]), ({"alone": True}, 30, [1, 2]), ({"alone": True}, None, 2)):
+        assert parts.alone_mistake(task, {"steps": steps, "epochs": epochs}) is None
+
+
 @pytest.mark.full
 def test_their_defaults_leave_keys_alone_and_wrong_words_are_refused(compose: Callable) -> None:
     def key(*words: str) -> str:
@@ -128,5 +134,5 @@ def test_their_defaults_leave_keys_alone_and_wrong_words_are_refused(compose: Ca
 
     assert len({key(), key("task.unknown=seen"), key("task.alone=true")}) == 3
     assert key() == key("task.unknown=null", "task.alone=null")
-    with pytest.raises(UsageError, match="task.unknown=always must be final, seen or none"):
+    with pytest.raises(UsageError, match="task.unknown=always must be one of final, seen, none, or null"):
         preflight.check(["method=supsup", "task.unknown=always", "logger=none"], starts=False)

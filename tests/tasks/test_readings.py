@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +69,11 @@ SPLIT, SHARED = [(0, 1), (2, 3)], [(0, 1), (0, 1)]
 
 def row(method: Method, stages: list[Stage], after: int, *, unknown: bool = True, pooling: str = "first") -> dict:
     tested = [stage for stage in stages if stage.index <= after and method.has_learned(stage)]
-    return readings.row(method, stages, stages[after], tested, group=GROUP, pooling=pooling, unknown=unknown)
+    return asked(method, stages, after, tested, unknown=unknown, pooling=pooling)
+
+
+def asked(method: Method, stages: list[Stage], after: int, tested: list[Stage], *, group: int = GROUP, **how: Any) -> dict:
+    return readings.row(method, stages, stages[after], tested, labels=readings.labels_of(stages), group=group, **how)
 
 
 def share(right: list[bool]) -> float:
@@ -111,6 +117,8 @@ def test_shifted_labels_of_unequal_stages_and_other_data_under_the_same_numbers_
     streams = stages_of([(0, 1), (0, 1, 2)], [(0, 1), (0, 1, 2)], 3, names=["digits", "letters"])
     assert not readings.labels_of(streams).distinct, "digit 0 is no letter 0"
     assert readings.labels_of(stages_of(KEPT, KEPT, 6)) == (True, False, False)
+    mixed = [replace(stage, labels=(0, 1, 2, 3, 4, 5)[: i + 3]) for i, stage in enumerate(stages_of(KEPT, KEPT, 6))]
+    assert readings.labels_of(mixed).distinct, "outputs of a neighbour's images, which are not tested here"
     assert readings.labels_of(stages_of(SHARED, SHARED, 2)) == (False, True, True)
 
 
@@ -191,7 +199,7 @@ def test_answers_that_float32_rounds_to_certainty_are_told_apart() -> None:
 
 def test_fewer_images_than_a_group_are_one() -> None:
     method, stages = Told(torch.randn(3, 3 * ROWS, 6)), LABELS["kept"]
-    found = readings.row(method, stages, stages[2], stages, group=128, pooling="all", unknown=True)
+    found = asked(method, stages, 2, stages, group=128, pooling="all", unknown=True)
     told = found["inferred"][0]
     assert told["images"] == ROWS and set(told["rates"]) == {"brute_force_H_1", f"brute_force_H_{ROWS}"}
     assert sum(told["confusion"]) == 1
