@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.backbones import superposed
@@ -149,6 +149,7 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [loss_mistake(plain(cfg, "loss"), data), given_mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [schedule_mistake(cfg.budget.steps, method), images_mistake(method, data)])
+    yield from filter(None, [alone_mistake(plain(cfg, "task"), cfg.budget)])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
@@ -166,6 +167,13 @@ def schedule_mistake(steps: object, method: Mapping[str, Any]) -> str | None:
         f"method.every={every} and budget.steps={steps}: the mask would never move, since that ends at method.end={end:g} of the "
         "steps; take a smaller method.every or a longer training."
     )
+
+
+def alone_mistake(task: Mapping[str, Any], budget: Mapping[str, Any]) -> str | None:
+    """Why stages that are learnt alone, each as the first, would not get the epochs they have in the stream."""
+    if not task.get("alone") or budget.get("steps") or not isinstance(budget.get("epochs"), list | ListConfig):
+        return None
+    return "task.alone=true learns every stage as the first one, so that epochs cannot differ: take one number for budget.epochs."
 
 
 def images_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:

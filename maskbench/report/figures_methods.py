@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 Group = Sequence["Finished"]
 NAMED = 3  # settings that a name tells
 GIVEN, INFERRED = "average_accuracy", "average_accuracy_inferred"
+PROTOCOLS = {"": "stage given", "_class_il": "class-IL", "_domain_il": "domain-IL", "_inferred": "stage inferred"}
 RULE = "task_inference_accuracy/"
+STORED = "bytes stored"  # the column of result tables
 
 
 def compare(groups: Sequence[Group], title: str) -> dict[str, "Figure"]:
@@ -81,24 +83,48 @@ def setting(groups: Sequence[Group]) -> str | None:
 
 
 def over_bytes(groups: Sequence[Group], title: str) -> "Figure":
-    """Average accuracy with the stage given against the bytes that must be stored; experiments of one method are joined."""
-    figure, (panel,) = canvas(title, width=PAGE, height=3.6)
+    """Average accuracy against the bytes that must be stored, a panel for each protocol that some experiment answers.
+
+    Experiments of one method are joined; a thin line leads to each from the average over the first stage at its bytes then.
+    """
+    shown = {
+        suffix: label
+        for suffix, label in PROTOCOLS.items()
+        if any(metric(group, f"{GIVEN}{suffix}") is not None for group in groups)
+    }
+    figure, panels = canvas(title, columns=len(shown), width=PAGE, height=3.6, sharex=True)
     styles = style.line_styles(names(groups))
-    joined: dict[str, list[tuple[float, float, str]]] = {}
-    for group, (name, line_style) in zip(groups, styles.items(), strict=True):
-        y, x = 100 * metric(group, GIVEN), metric(group, "memory_bytes").mean()
-        spread = [[y.mean() - y.min()], [y.max() - y.mean()]] if len(y) > 1 else None
-        dot = line_style | {"linestyle": "", "markersize": 4.5}
-        panel.errorbar([x], [y.mean()], yerr=spread, elinewidth=0.8, capsize=1.5, label=name, zorder=3, **dot)
-        joined.setdefault(group[0].result["method"], []).append((x, y.mean(), line_style["color"]))
-    for points in joined.values():
-        x, y, colours = zip(*sorted(points), strict=True)
-        panel.plot(x, y, color=colours[0], linewidth=0.6, alpha=0.6, label="_joined")
-    panel.set_xscale("log")
-    panel.set_xlabel("bytes stored for all stages")
-    panel.set_ylabel("average accuracy, stage given (%)")
-    legend(figure, [panel], most_seeds(groups), entry=1.7)
+    for panel, (suffix, label) in zip(panels, shown.items(), strict=True):
+        joined: dict[str, list[tuple[float, float, str]]] = {}
+        for group, (name, line_style) in zip(groups, styles.items(), strict=True):
+            if (y := metric(group, f"{GIVEN}{suffix}")) is None:
+                continue
+            y, x = 100 * y, metric(group, "memory_bytes").mean()
+            spread = [[y.mean() - y.min()], [y.max() - y.mean()]] if len(y) > 1 else None
+            dot = line_style | {"linestyle": "", "markersize": 4.5}
+            panel.errorbar([x], [y.mean()], yerr=spread, elinewidth=0.8, capsize=1.5, label=name, zorder=3, **dot)
+            joined.setdefault(group[0].result["method"], []).append((x, y.mean(), line_style["color"]))
+            if (way := grown(group, suffix)) is not None:
+                panel.plot(*way, color=line_style["color"], linewidth=0.6, linestyle=":", label="_grown")
+        for points in joined.values():
+            x, y, colours = zip(*sorted(points), strict=True)
+            panel.plot(x, y, color=colours[0], linewidth=0.6, alpha=0.6, label="_joined")
+        panel.set_xscale("log")
+        panel.set_xlabel("bytes stored for all stages")
+        panel.set_ylabel(f"average accuracy, {label} (%)")
+    legend(figure, panels, most_seeds(groups), entry=1.7)
     return figure
+
+
+def grown(group: Group, suffix: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Bytes stored after each stage, and the average over the stages seen by then, means over seeds; None where either is
+    not in the records."""
+    stored = [[row.get(STORED) for row in run.result["table"]] for run in group]
+    cells = [(run.result.get("matrices") or {}).get(f"accuracy{suffix}") for run in group]
+    if any(value is None for row in stored for value in row) or not all(cells):
+        return None
+    averages = continual.average_seen(100 * np.array(cells, dtype=float)).mean(0)
+    return None if np.isnan(averages).any() else (np.array(stored, dtype=float).mean(0), averages)
 
 
 def over_stages(groups: Sequence[Group], title: str) -> "Figure":

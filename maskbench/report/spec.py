@@ -2,6 +2,7 @@
 
 title, paper, system          what it is, where the published values stand, and its line in the scoreboard
 seeds: {quick: [...], full: [...]}
+figures: [NAME, ...]          of `maskbench figure` on several experiments, to be drawn of all runs on one data set
 runs: {NAME: [overrides], or {quick: [overrides], full: [overrides]}}
 rows:
   - id, name                  a short word other rows refer to; what is printed
@@ -47,7 +48,7 @@ TRANSFORMS = {
 ROW = ("id", "name", "run", "metric", "minus", "over", "transform", "unit", "digits", "published", "rule", "note")
 OWN = ("limit", "differs")  # of the budget of hours alone
 DEFAULTS = ("metric", "transform", "unit", "digits")  # of all rows
-TABLE = ("title", "paper", "system", "seeds", "runs", "rows", "notes", *DEFAULTS)
+TABLE = ("title", "paper", "system", "seeds", "runs", "rows", "notes", "figures", *DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Table:
     runs: Mapping[str, Mapping[str, tuple[str, ...]]]  # name -> budget -> overrides
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    figures: tuple[str, ...] = ()
     limit: float | None = None
     differs: tuple[str, ...] = ()
     hours: "Table | None" = None
@@ -219,7 +221,8 @@ class Reader:
                 raise self.wrong(f"seeds={numbers} is no list of whole numbers such as [0, 1, 2]")
         seeds = {budget: tuple(numbers) for budget, numbers in seeds.items()}
         notes, system = self.sentences(entry, "notes"), str(entry.get("system", name))
-        return Table(name, entry["title"], entry["paper"], system, seeds, runs, tuple(rows), notes)
+        drawn = self.sentences(entry, "figures")
+        return Table(name, entry["title"], entry["paper"], system, seeds, runs, tuple(rows), notes, drawn)
 
     def sentences(self, entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
         """What stands under a key that may be missing."""

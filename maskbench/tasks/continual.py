@@ -1,6 +1,8 @@
 """Continual learning: stages one after another, old ones tested again after each and never trained again."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ import torch
 from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
+from maskbench.tasks import readings
 from maskbench.tasks.contracts import Continual, InfersStage, Recalls
 from maskbench.tasks.metrics import continual as metrics
 from maskbench.tasks.needs import need
@@ -18,9 +21,10 @@ from maskbench.training.journal import Journal
 from maskbench.training.method import Method
 
 GROUP = 128  # images that share one inference of their stage (the SupSup paper's protocol)
-
+ASKED = 30  # stages up to which every stage's masks are asked about every test set unless the run says otherwise
 
 Which = Literal["seen", "full", "final"]
+Unknown = Literal["final", "seen", "none"]
 Pooling = Literal["first", "all"]
 
 
@@ -35,6 +39,8 @@ def run(
     trials: Count,
     group: Count | None = None,
     pooling: Pooling | None = None,
+    unknown: Unknown | None = None,
+    alone: bool | None = None,
 ) -> Outcome:
     """Continual learning: learn every stage in order; after each, test those seen.
 
@@ -46,25 +52,44 @@ def run(
         group: test images of a stage that share one inference of their stage, and one answer where the net standardises by
             the images at hand; null: 128.
         pooling: which images of a group the stage is inferred from: `first`, the first one alone (null), or `all`.
+        unknown: when a net that answers by stage is also asked without it (class-IL, inferred), which takes a pass over a test
+            set for each stage's masks: `final`, at the end; `seen`, after every stage; `none`; null: at the end of up to 30
+            stages. Other nets are asked whenever they are tested, at no cost.
+        alone: each stage is also learnt by itself, by a copy of the untrained method: what transfer gain compares with. One
+            more training a stage.
     """
     group, pooling = group or GROUP, pooling or "first"
+    unknown = unknown or ("final" if len(stages) <= ASKED else "none")
     need("continual", Continual, method, stages, instead="data=splitmnist")
     infers = bool(rules_of(method))
     recalls = isinstance(method, Recalls)
-    journal.expected = len(stages) * (1 + infers + recalls) + (matrix == "full")
+    journal.expected = len(stages) * (1 + bool(alone) + infers + recalls) + (matrix == "full")
     start: list[float | None] = [None] * len(stages)
     if matrix == "full":
         start = journal.part("untrained", partial(untrained, method, stages, group))["accuracy"]
+    by_itself = [
+        journal.part(f"alone {stage.name}", partial(learn_alone, method, stage, fit, group))["accuracy"] if alone else None
+        for stage in stages
+    ]
+    test = partial(readings.row, method, stages, labels=readings.labels_of(stages), group=group, pooling=pooling)
     lessons: list[dict[str, Any]] = []
     for stage in stages:
-        lessons.append(journal.part(stage.name, partial(learn, method, stages, stage, lessons, fit, matrix, probe, group)))
+        asks = unknown == "seen" or (unknown == "final" and stage.last)
+        work = partial(learn, method, stages, stage, lessons, fit, matrix, probe, group, partial(test, unknown=asks))
+        lessons.append(journal.part(stage.name, work))
     inferred = [
         journal.part(f"infer {stage.name}", partial(infer, method, stages, stage, trials, group, pooling))
         for stage in stages
         if infers
     ]
     recalled = [journal.part(f"recall {stage.name}", partial(recall, method, stages, stage)) for stage in stages if recalls]
-    return report(method, stages, lessons, inferred, recalled, start)
+    outcome = report(method, stages, lessons, inferred, recalled, start, by_itself)
+    if unknown == "none" and "accuracy_class_il" not in outcome.matrices and readings.by_stage(method, stages, group):
+        outcome.notes.append(
+            "What it answers when the stage is not given takes a pass over every test set for each stage's masks, and was left "
+            f"out (of more than {ASKED} stages unless asked for): task.unknown=final measures it."
+        )
+    return outcome
 
 
 def rules_of(method: Method) -> tuple[str, ...]:
@@ -78,29 +103,47 @@ def untrained(method: Method, stages: list[Stage], group: int) -> dict[str, Any]
     return {"accuracy": [evaluate.accuracy(method, s, s.test, group) if method.has_learned(s) else None for s in stages]}
 
 
+def learn_alone(method: Method, stage: Stage, fit: Callable, group: int) -> dict[str, Any]:
+    """Test accuracy of a copy of the untrained method that learns this stage and no other."""
+    twin, only = copy.deepcopy(method), replace(stage, index=0, total=1, earlier=())
+    twin.learn(only, fit)
+    accuracy = evaluate.accuracy(twin, only, only.test, group)
+    return {"accuracy": accuracy, "headline": {"accuracy alone": accuracy}}
+
+
 def learn(
-    method: Method, stages: list[Stage], stage: Stage, before: list[dict], fit: Callable, matrix: Which, probe: int, group: int
+    method: Method,
+    stages: list[Stage],
+    stage: Stage,
+    before: list[dict],
+    fit: Callable,
+    matrix: Which,
+    probe: int,
+    group: int,
+    test: Callable[..., dict[str, list]],
 ) -> dict[str, Any]:
-    """One lesson: learn the stage, then test it and the others; the row R[stage, :] and the largest logit change so far."""
+    """One lesson: learn the stage, then test it and the others: the row R[stage, :] of every reading, the largest logit
+    change so far, and the bytes that must be stored now."""
     seconds = fit.cpu_seconds
     method.learn(stage, fit)
-    row: list[float | None] = [None] * len(stages)
     drift = 0.0
+    tested = []
     for other in stages:
         seen = other.index <= stage.index
         wanted = {"seen": seen, "full": True, "final": stage.last or other is stage}[matrix]
         if wanted and method.has_learned(other):
-            row[other.index] = evaluate.accuracy(method, other, other.test, group)
+            tested.append(other)
             if other.index < stage.index:
                 now = evaluate.logits(method, other, other.test, probe, group)
                 drift = max(drift, (now.cpu() - before[other.index]["logits"]).abs().max().item())
-    return {
-        "accuracy": row,
+    rows = test(stage, tested)
+    return rows | {
         "drift": drift,
         "logits": evaluate.logits(method, stage, stage.test, probe, group).cpu(),
         "extra_metrics": method.extra_metrics(),
+        "memory": method.memory_after(stage),
         "cpu_seconds": fit.cpu_seconds - seconds,
-        "headline": {"accuracy": row[stage.index]},
+        "headline": {"accuracy": rows["accuracy"][stage.index]},
     }
 
 
@@ -135,7 +178,7 @@ def infer(method: Method, stages: list[Stage], stage: Stage, trials: int, group:
             rows = (answered == other).nonzero().squeeze(1)
             size = group if answers_in_groups(method.net) else evaluate.rows_at_once(method, stage)
             answers = evaluate.answers(method, partial(method.predict, stage=stages[other]), x[rows].split(size), group)
-            right[rows] = torch.cat([p.mean(0) for p in answers]).argmax(-1) == y[rows]
+            right[rows] = evaluate.chosen(torch.cat([p.mean(0) for p in answers]), stages[other].own) == y[rows]
     return {
         "unshared": (right & (answered == stage.index)).double().mean().item(),
         "shared": right.double().mean().item(),
@@ -176,36 +219,45 @@ def report(
     inferred: list[dict],
     recalled: list[dict],
     start: list[float | None],
+    by_itself: list[float | None],
 ) -> Outcome:
-    matrix = [lesson["accuracy"] for lesson in lessons]
-    memory = method.memory()
-    numbers = {
-        "average_accuracy": metrics.average_accuracy(matrix),
-        "average_accuracy_inferred": None,
+    untold: list[float | None] = [None] * len(stages)
+    asked = [lesson.get("inferred") or untold for lesson in lessons]  # by the rule that every net with masks or heads has
+    finds, rule = inferred, next(iter(rules_of(method)), readings.RULE)
+    if not inferred and None not in asked[-1]:
+        finds = asked[-1]
+    matrices = {
+        "accuracy": [lesson["accuracy"] for lesson in lessons],
+        "accuracy_class_il": [lesson.get("class_il") or untold for lesson in lessons],
+        "accuracy_domain_il": [lesson.get("domain_il") or untold for lesson in lessons],
+        "accuracy_inferred": [[one and one["unshared"] for one in row] for row in asked],
+    }
+    if inferred:
+        matrices["accuracy_inferred"] = [*[untold] * (len(stages) - 1), [row["unshared"] for row in inferred]]
+    numbers = protocols(matrices, [len(stage.test) for stage in stages], start, by_itself)
+    memory, stored = method.memory(), [lesson.get("memory") for lesson in lessons]  # a part of before does not say it
+    numbers |= {
         "task_inference_accuracy": None,
-        "forgetting": metrics.forgetting(matrix),
-        "backward_transfer": metrics.backward_transfer(matrix),
-        "forward_transfer": metrics.forward_transfer(matrix, start),
+        "intransigence": None,  # takes a run of joint training: tables state the difference in learning_accuracy
         "logit_drift": max(lesson["drift"] for lesson in lessons) if len(lessons) > 1 else None,
-        "memory_bytes": memory["shared"] + len(stages) * memory["stage"],
+        "memory_bytes": memory["shared"] + len(stages) * memory["stage"] if stored[-1] is None else stored[-1],
         "memory_bytes_shared": memory["shared"],
         "memory_bytes_per_stage": memory["stage"],
         "train_cpu_seconds_per_stage": _mean([lesson["cpu_seconds"] for lesson in lessons]),
     }
     numbers |= lessons[-1]["extra_metrics"]
-    notes, matrices = [], {"accuracy": matrix}
-    if inferred:
-        rates = {rule: _mean([row["rates"][rule] for row in inferred]) for rule in inferred[0]["rates"]}
-        images = inferred[0].get("images", 1)  # a part of before does not say it
-        first = f"{method.inference_rules[0]}_{images}"
-        numbers["average_accuracy_inferred"] = _mean([row["unshared"] for row in inferred])
-        numbers["average_accuracy_inferred_shared"] = _mean([row["shared"] for row in inferred])
-        numbers["task_inference_accuracy"] = rates[first]
+    notes = []
+    if finds:
+        rates = _rates(asked[-1]) | _rates(finds)
+        images = finds[0].get("images", 1)  # a part of before does not say it
+        first = rates[f"{rule}_{images}"]
+        numbers["average_accuracy_inferred_shared"] = _mean([row["shared"] for row in finds])
+        numbers["task_inference_accuracy"] = first
         numbers |= {f"task_inference_accuracy/{rule}": rate for rule, rate in rates.items()}
-        matrices["stages_inferred"] = [row["confusion"] for row in inferred]  # counts of images or groups, [true, inferred]
-        if rates[first] < 0.9:
+        matrices["stages_inferred"] = [row["confusion"] for row in finds]  # counts of images or groups, [true, inferred]
+        if first < 0.9:
             notes.append(
-                f"The stage is found from {'one image' if images == 1 else f'{images} images'} in {rates[first]:.1%} of trials "
+                f"The stage is found from {'one image' if images == 1 else f'{images} images'} in {first:.1%} of trials "
                 f"(chance {1 / len(stages):.0%}): these "
                 "stages are not separable that way, and the figure is reported as it is."
             )
@@ -219,17 +271,39 @@ def report(
         matrices["recall_distance"] = [r["distances"] for r in recalled]  # bits, [true, other]
         matrices["recall_distance_curve"] = [r["curve"] for r in recalled]  # bits, [true, step]; as long as its test set
         notes.append("A mask is recalled from the whole test set of a stage at once, without labels: that is transductive.")
+    matrices = {n: cells for n, cells in matrices.items() if n == "accuracy" or any(cell is not None for cell in cells[-1])}
+    columns = {
+        "accuracy when learnt": [row[j] for j, row in enumerate(matrices["accuracy"])],
+        "accuracy at the end": matrices["accuracy"][-1],
+        "accuracy, class-IL": matrices.get("accuracy_class_il", [None])[-1],
+        "accuracy, stage inferred": matrices.get("accuracy_inferred", [None])[-1],
+        "accuracy, mask recalled": [r["accuracy"] for r in recalled],
+        "bits off": [r["curve"][-1] for r in recalled],
+        "bytes stored": stored if None not in stored else None,
+    }
     table = [
-        {
-            "stage": stage.name,
-            "accuracy when learnt": matrix[stage.index][stage.index],
-            "accuracy at the end": matrix[-1][stage.index],
-        }
-        | ({"accuracy, stage inferred": inferred[stage.index]["unshared"]} if inferred else {})
-        | ({"accuracy, mask recalled": recalled[stage.index]["accuracy"], "bits off": off[stage.index]} if recalled else {})
-        for stage in stages
+        {"stage": stage.name} | {name: values[stage.index] for name, values in columns.items() if values} for stage in stages
     ]
     return Outcome(numbers, "average_accuracy", table, matrices, notes)
+
+
+def protocols(matrices: dict[str, list], sizes: list[int], start: list, by_itself: list) -> dict[str, float | None]:
+    """The numbers of each accuracy matrix: `_class_il`, `_domain_il` and `_inferred` behind their names where the stage is not
+    given. Of these only averages are stated where they are undefined."""
+    told = metrics.summary(matrices["accuracy"], sizes, start, by_itself)
+    numbers, further = {"average_accuracy": told.pop("average_accuracy")}, told
+    for suffix in ("_class_il", "_domain_il", "_inferred"):
+        before = start if suffix == "_domain_il" else [None] * len(sizes)
+        found = metrics.summary(matrices[f"accuracy{suffix}"], sizes, before, by_itself)
+        numbers[f"average_accuracy{suffix}"] = found.pop("average_accuracy")
+        further = further | {f"{name}{suffix}": value for name, value in found.items() if value is not None}
+    return numbers | further
+
+
+def _rates(found: list[dict | None]) -> dict[str, float]:
+    """How often each rule finds the stage, over all stages."""
+    rows = [row["rates"] for row in found if row]
+    return {rule: _mean([row[rule] for row in rows]) for rule in (rows[0] if rows else {})}
 
 
 def _mean(values: list[float]) -> float:

@@ -95,12 +95,20 @@ def members(
 
 
 @torch.no_grad()
-def log_members(method: Method, stage: Stage, split: Split, first: int | None = None, mode: str = "") -> tuple[Tensor, Tensor]:
+def log_members(
+    method: Method, stage: Stage, split: Split, first: int | None = None, mode: str = "", group: int | None = None
+) -> tuple[Tensor, Tensor]:
     """(log-probabilities [members, n, classes], float64, targets [n]), of classes what `members` gives as probabilities."""
     method.eval()
     predict = method.prediction_modes()[mode]
-    parts, y = pieces(method, lambda x: logs(predict, x, stage), stage, split, first)
+    parts, y = pieces(method, lambda x: logs(predict, x, stage), stage, split, first, group)
     return torch.cat(parts, 1), y
+
+
+def log_mean(method: Method, stage: Stage, split: Split, group: int | None = None) -> tuple[Tensor, Tensor]:
+    """(logarithms of the mean over members [n, classes], float64, targets [n]): they tell apart what float32 rounds to 1."""
+    log_p, y = log_members(method, stage, split, group=group)
+    return log_p.logsumexp(0) - math.log(len(log_p)), y
 
 
 def logs(predict: Callable[[Tensor, Stage], Tensor], x: Tensor, stage: Stage) -> Tensor:
@@ -126,9 +134,22 @@ def logits(method: Method, stage: Stage, split: Split, first: int | None = None,
 
 
 def accuracy(method: Method, stage: Stage, split: Split, group: int | None = None) -> float:
-    """Share of the split that the mean over members gets right; `group`: images answered together, where the net asks for it."""
+    """Share of the split that the mean over members gets right, of the stage's own outputs alone.
+
+    group: images answered together, where the net asks for it.
+    """
     p, y = members(method, stage, split, group=group)
-    return (p.mean(0).argmax(-1) == y).double().mean().item()
+    return share(chosen(p.mean(0), stage.own) == y)
+
+
+def chosen(scores: Tensor, outputs: Sequence[int]) -> Tensor:
+    """The one of these outputs that scores most: [..., all outputs] -> [...]."""
+    among = torch.tensor(outputs, device=scores.device)
+    return among[scores[..., among].argmax(-1)]
+
+
+def share(right: Tensor) -> float:
+    return right.double().mean().item()
 
 
 def member_accuracy(method: Method, stage: Stage, split: Split, mode: str = "") -> float:
@@ -149,7 +170,6 @@ def loss_and_accuracy(method: Method, stage: Stage, split: Split) -> dict[str, f
     if stage.regression:
         p, y = members(method, stage, split)
         return {"loss": (p.mean(0).double()[..., : y.shape[-1]] - y).square().mean().item()}
-    log_p, y = log_members(method, stage, split)
-    log_p = log_p.logsumexp(0) - math.log(len(log_p))
+    log_p, y = log_mean(method, stage, split)
     nll = -log_p.gather(-1, y[..., None]).mean()
-    return {"loss": nll.item(), "accuracy": (log_p.argmax(-1) == y).double().mean().item()}
+    return {"loss": nll.item(), "accuracy": share(chosen(log_p, stage.own) == y)}

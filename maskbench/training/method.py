@@ -186,6 +186,14 @@ class Method(nn.Module):
         """Bytes that must be stored: `shared` by all stages, and for each further `stage`. A dense net stores itself."""
         return {"shared": sum(p.numel() * p.element_size() for p in self.net.parameters()), "stage": 0}
 
+    def memory_after(self, stage: Stage) -> int:
+        """Bytes that must be stored once `stage` has been learnt, for it and those before it; asked right then.
+
+        For a method whose stages take unequal bytes: those of the codes of its masks, of the images it replays.
+        """
+        memory = self.memory()
+        return memory["shared"] + (stage.index + 1) * memory["stage"]
+
     def extra_metrics(self) -> dict[str, float]:
         """Numbers of the method itself for the record: density, share still free, ..."""
         return {}

@@ -107,6 +107,20 @@ def test_a_table_runs_what_is_missing_and_shows_ours(started: list, capsys) -> N
     assert {name: (Path("outputs/tables/tiny") / name).read_bytes() for name in written} == before
 
 
+def test_a_table_names_figures_of_all_its_experiments(started: list, capsys) -> None:
+    told = TINY | {"figures": ["methods_bytes"]}
+    assert table("tiny jobs=1", capsys, told=told)[0] == 0
+    assert not list(Path("outputs/tables/tiny").glob("*methods*")), "records without an accuracy matrix have none"
+    for path in Path("outputs").glob("*-*/s*/result.json"):
+        result = json.loads(path.read_text())
+        result["metrics"] |= {"average_accuracy": 0.9, "memory_bytes": 1000}
+        more = {"matrices": {"accuracy": [[0.9, None], [0.9, 0.9]]}, "table": [{"stage": "a"}, {"stage": "b"}], "key": "k"}
+        path.write_text(json.dumps(result | more))
+    assert table("tiny", capsys, told=told)[0] == 0
+    drawn = {path.name for path in Path("outputs/tables/tiny").glob("*methods*")}
+    assert drawn == {"quick-splitmnist-methods_bytes.png", "quick-splitmnist-methods_bytes.svg"}
+
+
 def test_only_the_missing_seeds_are_run(started: list, capsys) -> None:
     table("tiny seeds=0,1", capsys)
     started.clear()

@@ -75,6 +75,36 @@ def test_accuracy_against_bytes_is_the_records(tmp_path: Path) -> None:
     assert figure.get_suptitle() == "2 experiments on toy\n3 seeds each, data source synthetic"
 
 
+def with_protocol(made: Path, suffix: str, accuracy: float, stored: list[int]) -> Path:
+    """The record says another protocol's average too, its matrix, and the bytes after every stage."""
+    result = json.loads((made / "result.json").read_text())
+    result["metrics"][f"average_accuracy{suffix}"] = accuracy
+    cells = [[accuracy if j <= i else None for j in range(len(stored))] for i in range(len(stored))]
+    result["matrices"][f"accuracy{suffix}"] = cells
+    for row, size in zip(result["table"], stored, strict=True):
+        row["bytes stored"] = size
+    (made / "result.json").write_text(json.dumps(result))
+    return made
+
+
+def test_every_protocol_that_somebody_answers_has_a_panel_and_a_way_from_the_first_stage_on(tmp_path: Path) -> None:
+    replay = with_protocol(run(tmp_path, "replay", size=900), "_class_il", 0.7, [400, 600, 900])
+    figure = compared([replay], [run(tmp_path, "psp", size=300)])["methods_bytes"]
+    told, class_il = figure.axes
+    assert "stage given" in told.get_ylabel() and "class-IL" in class_il.get_ylabel()
+    assert {one.get_label() for one in told.containers} == {"psp", "replay"}
+    assert [one.get_label() for one in class_il.containers] == ["replay"], "psp's record does not answer it"
+    x, y = line(figure, "_grown", 1)
+    assert x.tolist() == [400, 600, 900] and np.allclose(y, 70)
+    assert np.allclose(line(figure, "_grown", 0)[1], 90), "of psp the bytes on the way are not known"
+
+
+def test_labels_of_the_same_images_may_differ(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for method, labels in (("replay", "kept"), ("psp", "shifted")):
+        run(tmp_path, method, config={"data": {"name": "toy", "stages": 3, "labels": labels}})
+    assert call(capsys, tmp_path)[0] == 0
+
+
 def test_experiments_of_one_method_are_named_by_what_differs_and_joined(tmp_path: Path) -> None:
     made = [
         [run(tmp_path, "supsup", key=f"k{c}", size=100 * c, accuracy=0.9 + c / 100, config={"method": {"density_scale": c}})]

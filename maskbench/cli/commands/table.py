@@ -141,7 +141,7 @@ def say(text: str) -> None:
 
 
 def write(judged: Judged, folder: Path) -> list[Path]:
-    """BUDGET.md, .csv, .tex and the figure as .png and .svg into the table's folder."""
+    """BUDGET.md, .csv, .tex and the figures as .png and .svg into the table's folder."""
     from maskbench.report import dots, style
 
     whole, stem = sheet(judged), judged.budget
@@ -149,6 +149,22 @@ def write(judged: Judged, folder: Path) -> list[Path]:
     written = save(folder, {f"{stem}{suffix}": text for suffix, text in texts.items()})
     if figure := dots.draw(judged):
         written += style.save({stem: figure}, folder, f"{judged.table.title}; {', '.join(run.name for run in judged.runs)}")
+    return written + compared(judged, folder)
+
+
+def compared(judged: Judged, folder: Path) -> list[Path]:
+    """The figures that the table names, of all its experiments on a data set: BUDGET-DATA-FIGURE.png and .svg."""
+    from maskbench.report import figures, style
+
+    sets: dict[str, list] = {}
+    for by_seed in judged.found.values() if judged.table.figures else ():
+        if runs := [figures.read(run.folder) for run in by_seed.values() if run]:
+            sets.setdefault(runs[0].result["data"], []).append(runs)
+    written = []
+    for data, groups in sets.items():
+        drawn = {name: figure for name, figure in figures.compare(groups).items() if name in judged.table.figures}
+        about = f"{judged.table.title}; {', '.join(run.name for group in groups for run in group)}"
+        written += style.save({f"{judged.budget}-{data}-{name}": figure for name, figure in drawn.items()}, folder, about)
     return written
 
 

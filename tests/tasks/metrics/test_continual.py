@@ -43,3 +43,22 @@ def test_what_is_not_known_is_left_out() -> None:
     assert metrics.forgetting(holes) == pytest.approx(0.1)
     assert metrics.backward_transfer(holes) == pytest.approx(-0.1)
     assert metrics.average_accuracy([[None]]) is None
+
+
+def test_what_is_learnt_and_what_others_lent_to_it() -> None:
+    assert metrics.learning_accuracy(R) == pytest.approx((0.9 + 0.8 + 0.5) / 3)
+    assert metrics.transfer_gain(R, [0.7, 0.9, 0.4]) == pytest.approx(((0.8 - 0.9) + (0.5 - 0.4)) / 2)
+    assert metrics.transfer_gain(R, [None] * 3) is None
+    last = [[None, None], [0.8, 0.6]]  # only the end was asked: no mean over the one stage that was known when learnt
+    assert metrics.learning_accuracy(last) is None and metrics.transfer_gain(last, [0.5, 0.5]) is None
+
+
+def test_images_count_where_stages_are_unequal() -> None:
+    assert metrics.accuracy_all_images(R, [100, 100, 200]) == pytest.approx((80 + 60 + 100) / 400)
+    assert metrics.accuracy_all_images([[None, 0.5]], [3, 4]) == 0.5 and metrics.accuracy_all_images([[None]], [3]) is None
+
+
+def test_intransigence_is_a_difference_of_two_runs_in_what_was_learnt() -> None:
+    joint = [[0.95, None, None], [0.9, 0.85, None], [0.9, 0.8, 0.7]]
+    by_definition = ((0.95 - 0.9) + (0.85 - 0.8) + (0.7 - 0.5)) / 3
+    assert metrics.learning_accuracy(joint) - metrics.learning_accuracy(R) == pytest.approx(by_definition)
