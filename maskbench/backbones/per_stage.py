@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from maskbench.backbones.norm import BATCH_NORMS, freeze_batchnorm
 from maskbench.masks.stores import TensorStore
 
-Policy = Literal["first", "per_stage", "none"]
+Biases, Norms = Literal["first", "per_stage", "none"], Literal["first", "per_stage", "given"]  # who learns them
 
 
 def in_head(name: str) -> bool:
@@ -87,13 +87,13 @@ class Unmasked(TensorStore):
     """The biases and batch norms of a net whose other weights are masked, and what finished stages keep of them.
 
     Each kind is learnt with the `first` stage and frozen, has a copy `per_stage`, which goes on from the stage before, or is
-    learnt by `none`. Norms are affine parameters and statistics.
+    never learnt (`none`; norms as they came: `given`). Norms are affine parameters and statistics.
 
     Args:
         net: the backbone. others: names of its parameters that are kept elsewhere: those with masks, the private head's.
     """
 
-    def __init__(self, net: nn.Module, others: Iterable[str], *, bias: Policy, norm: Policy) -> None:
+    def __init__(self, net: nn.Module, others: Iterable[str], *, bias: Biases, norm: Norms) -> None:
         super().__init__()
         self.bias, self.norm = bias, norm
         self.norms = {f"{n}.{k}" for n, m in net.named_modules() if isinstance(m, BATCH_NORMS) for k in m.state_dict()}
@@ -113,7 +113,7 @@ class Unmasked(TensorStore):
 
     def freeze(self, net: nn.Module, stage: int) -> None:
         """Put norms that the stage leaves as they are in evaluation mode, so that their statistics stay, too."""
-        if self.norm == "none" or (self.norm == "first" and stage > 0):
+        if self.norm == "given" or (self.norm == "first" and stage > 0):
             freeze_batchnorm(net)
 
     def keep(self, net: nn.Module, stage: int) -> None:

@@ -38,7 +38,7 @@ def mask_bytes(bits: Mapping[str, Tensor], weights: Mapping[str, int]) -> MaskBy
     """Of masks packed as a bank has them: by layer, bits [stages, bytes], and how many weights the layer has."""
     total = MaskBytes(0, 0, 0)
     for name, rows in bits.items():
-        for group in rows.split(GROUP):
+        for group in rows.split(GROUP) if len(rows) else ():
             frequencies = np.bincount(symbols(group.cpu().numpy(), weights[name]), minlength=2 ** len(group))
             sizes = (group.numel(), huffman_bytes(frequencies, len(group)), entropy_bytes(frequencies))
             total = MaskBytes(*(a + b for a, b in zip(total, sizes, strict=True)))

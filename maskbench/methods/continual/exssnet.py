@@ -15,7 +15,7 @@ from maskbench import masks
 from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.knobs import Keep, NonNegative
 from maskbench.data.stage import Stage
-from maskbench.masks.capacity import capacity
+from maskbench.masks.capacity import capacity, stored_bytes
 from maskbench.masks.stores import MaskBank, TensorStore
 from maskbench.training.method import Method
 from maskbench.training.stand_in import call
@@ -174,6 +174,11 @@ class ExSSNeT(Method):
         net = sum(p.numel() * p.element_size() for p in self.net.parameters())
         scores = sum(w.numel() * w.element_size() for w in self.w.values()) if self.transfer == "kkt" else 0
         return {"shared": net, "stage": self.bank.bytes() + self.statistics.bytes + scores}
+
+    def memory_after(self, stage: Stage) -> int:
+        """As `memory`, the masks by the shorter of their codes (masks/coding.py)."""
+        now = self.memory()
+        return now["shared"] + (stage.index + 1) * (now["stage"] - self.bank.bytes()) + stored_bytes(self.bank)
 
     def extra_metrics(self) -> dict[str, float]:
         return capacity(self.bank)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from maskbench import masks
-from maskbench.backbones.per_stage import Policy, PrivateHeads, Unmasked
+from maskbench.backbones.per_stage import Biases, Norms, PrivateHeads, Unmasked
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Keep
 from maskbench.data.stage import Stage
-from maskbench.masks.capacity import capacity
+from maskbench.masks.capacity import capacity, stored_bytes
 from maskbench.masks.owners import MOST, WeightOwners
 from maskbench.masks.stores import MaskBank
 from maskbench.training.method import Method
@@ -32,7 +32,7 @@ class WSN(Method):
         keep: share of each layer's weights that a mask selects: ceil(keep * n) of n, exactly.
         scores: drawn once and trained on by every stage (`kept`), or drawn anew for each (`redrawn`).
         bias: `first`: learnt with the first stage and frozen; `per_stage`: a copy for each stage; `none`: never learnt.
-        norm: affine parameters and statistics, likewise.
+        norm: affine parameters and statistics, `first` or `per_stage`; or `given`: never learnt, statistics included.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class WSN(Method):
         *,
         keep: Keep = 0.5,
         scores: Literal["kept", "redrawn"] = "kept",
-        bias: Policy = "first",
-        norm: Policy = "first",
+        bias: Biases = "first",
+        norm: Norms = "first",
     ) -> None:
         super().__init__(net)
         self.redraws = scores == "redrawn"
@@ -131,6 +131,11 @@ class WSN(Method):
         net = sum(value.numel() * value.element_size() for value in state.values())
         own = self.heads.bytes + self.unmasked.bytes
         return {"shared": net - own, "stage": self.bank.bytes() + own}
+
+    def memory_after(self, stage: Stage) -> int:
+        """As `memory`, the masks by the shorter of their codes (masks/coding.py)."""
+        now = self.memory()
+        return now["shared"] + (stage.index + 1) * (now["stage"] - self.bank.bytes()) + stored_bytes(self.bank)
 
     def extra_metrics(self) -> dict[str, float]:
         return capacity(self.bank)

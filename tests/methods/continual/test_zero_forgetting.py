@@ -31,7 +31,7 @@ KEEPERS: dict[str, tuple] = {  # overrides, what of the net is frozen, when it m
     "wsn": (("method=wsn",), "nothing", NEVER),
     "wsn-redrawn": (("method=wsn", "method.scores=redrawn", "method.keep=0.2"), "nothing", NEVER),
     "wsn-per-stage": (("method=wsn", "method.bias=per_stage", "method.norm=per_stage"), "nothing", NEVER),
-    "wsn-no-norms": (("method=wsn", "method.bias=none", "method.norm=none", "backbone.bias=true"), "nothing", NEVER),
+    "wsn-given": (("method=wsn", "method.bias=none", "method.norm=given"), "nothing", NEVER),
     "exssnet": (("method=exssnet", "method.keep=0.3"), "nothing", NEVER),
     "exssnet-kkt": (("method=exssnet", "method.keep=0.3", "method.transfer=kkt"), "nothing", NEVER),
     "exssnet-no-weights": (("method=exssnet", "method.keep=0.3", "method.weights_share=0"), "parameters", NEVER),
