@@ -43,11 +43,15 @@ from maskbench.training.method import Method, Progress
 
 COMMON = ["data=permutedmnist", "data.stages=2", "optimizer=adam", "optimizer.lr=1e-3", "optimizer.weight_decay=0", "logger=none"]
 APART = "five nets one after another"
+BOTH = "exssnet, masks and weights"
 ROWS = {
     "dense": ["method=finetune"],
     "dense, block = 1": ["method=finetune", "loop.block=1"],
     "supsup": ["method=supsup", "backbone.outputs=null"],
     "packnet": ["method=packnet", "method.prune=[0.0]"],
+    "wsn": ["method=wsn"],
+    "exssnet, masks": ["method=exssnet", "method.weights_share=0"],
+    BOTH: ["method=exssnet"],
     "edge_popup": ["method=edge_popup", "schedule=constant"],
     "masksembles": ["method=masksembles", "backbone=lenet_300_100"],
     "mc_dropout": ["method=mc_dropout", "backbone=lenet_300_100"],
@@ -276,7 +280,7 @@ def main() -> None:
     slow = config(ROWS["edge_popup"])
     loops["edge_popup, full sort"] = through_the_loop(slow, stage, few, FullSort)
     assert_equal_masks(runs["edge_popup"].method([stage]))
-    times = dict.fromkeys(loops, args.steps) | {"edge_popup, full sort": few}
+    times = dict.fromkeys(loops, args.steps) | {"edge_popup, full sort": few, BOTH: 2 * args.steps}
     against = {name: "bare" if name.startswith("dense") else "dense" for name in loops if name not in ("bare", APART)}
     against["deep_ensembles, together"] = APART
     against[HOOKED] = "dense"

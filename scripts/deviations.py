@@ -34,12 +34,14 @@ def of_hours(file: Path) -> str:
 
 
 def deviations(file: Path) -> str:
-    """One preset: its name, paper and place, and a line for each deviation; empty where it cites no paper."""
+    """One preset: its name, paper and place, and a line for each deviation; empty where it cites no paper. Of a paper that is on
+    no arXiv the place says which it is."""
     note = yaml.safe_load(file.read_text(encoding="utf-8")).get("experiment") or {}
-    if not note.get("paper"):
+    if not (note.get("paper") or note.get("differs")):
         return ""
+    cited = f"arXiv {note['paper']}, {note['place']}" if note.get("paper") else note["place"]
     lines = [f"- {text}" for text in note.get("differs") or ["nothing is known to differ"]]
-    return "\n".join([f"### {file.parent.name}/{file.stem}\n", f"arXiv {note['paper']}, {note['place']}.\n", *lines, ""])
+    return "\n".join([f"### {file.parent.name}/{file.stem}\n", f"{cited}.\n", *lines, ""])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Parts of a net that each stage has for itself: output layers and norm statistics, kept as training goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from maskbench.backbones.norm import BATCH_NORMS, freeze_batchnorm
 from maskbench.masks.stores import TensorStore
+
+Biases, Norms = Literal["first", "per_stage", "none"], Literal["first", "per_stage", "given"]  # who learns them
 
 
 def in_head(name: str) -> bool:
@@ -83,3 +87,47 @@ class NormStatistics(nn.Module):
 
     def __contains__(self, stage: int) -> bool:
         return bool(self.names) and f"{stage}/{self.names[0]}" in self.kept
+
+
+class Unmasked(TensorStore):
+    """The biases and batch norms of a net whose other weights are masked, and what finished stages keep of them.
+
+    Each kind is learnt with the `first` stage and frozen, has a copy `per_stage`, which goes on from the stage before, or is
+    never learnt (`none`; norms as they came: `given`). Norms are affine parameters and statistics.
+
+    Args:
+        net: the backbone. others: names of its parameters that are kept elsewhere: those with masks, the private head's.
+    """
+
+    def __init__(self, net: nn.Module, others: Iterable[str], *, bias: Biases, norm: Norms) -> None:
+        super().__init__()
+        self.bias, self.norm = bias, norm
+        self.norms = {f"{n}.{k}" for n, m in net.named_modules() if isinstance(m, BATCH_NORMS) for k in m.state_dict()}
+        others = {*others, *self.norms}
+        self.biases = [name for name, _ in net.named_parameters() if name not in others]
+        self.copied = [*(self.biases if bias == "per_stage" else []), *(sorted(self.norms) if norm == "per_stage" else [])]
+        state = net.state_dict()
+        self.bytes = sum(state[name].numel() * state[name].element_size() for name in self.copied)  # of one stage
+
+    def trainable(self, net: nn.Module, stage: int) -> Iterator[nn.Parameter]:
+        """Those that the stage may move."""
+        names = {*self.norms, *self.biases}
+        for name, p in net.named_parameters():
+            policy = self.norm if name in self.norms else self.bias
+            if name in names and (policy == "per_stage" or (policy == "first" and stage == 0)):
+                yield p
+
+    def freeze(self, net: nn.Module, stage: int) -> None:
+        """Put norms that the stage leaves as they are in evaluation mode, so that their statistics stay, too."""
+        if self.norm == "given" or (self.norm == "first" and stage > 0):
+            freeze_batchnorm(net)
+
+    def keep(self, net: nn.Module, stage: int) -> None:
+        """Keep the present ones as those of a stage, where each has its own."""
+        state = net.state_dict()
+        for name in self.copied:
+            self.put(f"{stage}/{name}", state[name])
+
+    def of(self, stage: int) -> dict[str, Tensor]:
+        """Those kept for a stage, by the backbone's names."""
+        return {name: self[f"{stage}/{name}"] for name in self.copied}

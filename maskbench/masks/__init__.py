@@ -4,7 +4,7 @@ A mask stands beside a named weight of the backbone. `keep` is the share that st
 Imports common only.
 """
 
-from maskbench.masks.cuts import Cut, cut, cuts, kept, kept_count, top_share, top_shares
+from maskbench.masks.cuts import Cut, cut, cuts, kept, kept_count, kept_counts, top_share, top_shares
 from maskbench.masks.drawing import bernoulli, binary, gain, signed, signs, threshold
 from maskbench.masks.packing import load, pack, packed_bytes, save, sparse_bytes, unpack
 from maskbench.masks.pruning import densities, density, keep_best, prune, ranked, smallest
@@ -13,6 +13,6 @@ from maskbench.masks.windows import Cutter
 
 __all__ = [
     "LAYERS", "Cut", "Cutter", "bernoulli", "binary", "cut", "cuts", "densities", "density", "gain", "keep_best", "kept",
-    "kept_count", "load", "maskable", "pack", "packed_bytes", "prune", "ranked", "save", "signed", "signs", "smallest", "sites",
-    "sparse_bytes", "threshold", "top_share", "top_shares", "unpack",
+    "kept_count", "kept_counts", "load", "maskable", "pack", "packed_bytes", "prune", "ranked", "save", "signed", "signs",
+    "smallest", "sites", "sparse_bytes", "threshold", "top_share", "top_shares", "unpack",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskbench.common.errors import UsageError
 from maskbench.masks.pruning import NAN, ranked
 
 HARDSHRINK, THRESHOLD = torch.ops.aten.hardshrink_backward.default, torch.ops.aten.threshold_backward.default
@@ -39,6 +40,21 @@ def kept_count(keep: float, n: int) -> int:
     That is the papers' n - int((1 - keep) * n) without what floating point does to it: of 1000, 0.07 keeps 70, not 71.
     """
     return math.ceil(Fraction(str(keep)) * n)
+
+
+def kept_counts(keep: float, weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many weights of each layer `method.keep` keeps.
+
+    Raises:
+        UsageError: less than one of a layer.
+    """
+    for name, w in weights.items():
+        if keep * w.numel() < 1:
+            raise UsageError(
+                f"method.keep={keep} keeps less than one of the {w.numel()} weights of {name.removesuffix('.weight')}: "
+                f"take at least 1/{w.numel()}"
+            )
+    return {name: kept_count(keep, w.numel()) for name, w in weights.items()}
 
 
 def cut(score: Tensor, count: int, magnitude: bool = False) -> Cut:

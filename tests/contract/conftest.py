@@ -16,6 +16,8 @@ MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the
     "a mask a stage, learnt by scores": ["supsup", "piggyback", "signed_supermask"],
     "masks kept as attractors": ["hopsupsup"],
     "pruned weights, owned by stages": ["packnet"],
+    "weights and scores together, owned by stages": ["wsn"],
+    "a mask a stage, then weights of it": ["exssnet"],
     "weights bound to a context": ["psp"],
     "a rank-one factor a stage": ["batch_ensemble"],
     "a rank-one factor a member": ["batch_ensemble_members"],

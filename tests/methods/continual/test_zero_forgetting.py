@@ -28,6 +28,13 @@ KEEPERS: dict[str, tuple] = {  # overrides, what of the net is frozen, when it m
     "supsup-top": (("method=supsup", "method.inference=[]", "method.density_scale=4"), "parameters", NEVER),
     "packnet": (("method=packnet",), "nothing", NEVER),
     "packnet-per-stage": (("method=packnet", "method.bias=per_stage", "method.norm=per_stage"), "nothing", NEVER),
+    "wsn": (("method=wsn",), "nothing", NEVER),
+    "wsn-redrawn": (("method=wsn", "method.scores=redrawn", "method.keep=0.2"), "nothing", NEVER),
+    "wsn-per-stage": (("method=wsn", "method.bias=per_stage", "method.norm=per_stage"), "nothing", NEVER),
+    "wsn-given": (("method=wsn", "method.bias=none", "method.norm=given"), "nothing", NEVER),
+    "exssnet": (("method=exssnet", "method.keep=0.3"), "nothing", NEVER),
+    "exssnet-kkt": (("method=exssnet", "method.keep=0.3", "method.transfer=kkt"), "nothing", NEVER),
+    "exssnet-no-weights": (("method=exssnet", "method.keep=0.3", "method.weights_share=0"), "parameters", NEVER),
     "piggyback": (("method=piggyback",), "trunk", FIRST),
     "piggyback-random": (("method=piggyback", "method.backbone=random"), "trunk", NEVER),
     "piggyback-ternary": (("method=piggyback", "method.ternary=true"), "trunk", FIRST),
@@ -92,7 +99,10 @@ def test_no_logit_of_a_finished_stage_moves(keeper: str, setting: str, build: Ca
 
 INTERRUPTED = [
     "packnet",
-    *(pytest.param(name, marks=pytest.mark.full) for name in ("supsup", "piggyback", "batch-ensemble", "heads")),
+    *(
+        pytest.param(name, marks=pytest.mark.full)
+        for name in ("supsup", "wsn", "exssnet-kkt", "piggyback", "batch-ensemble", "heads")
+    ),
 ]
 
 
