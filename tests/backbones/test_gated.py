@@ -62,7 +62,8 @@ def test_a_convolution_is_read_by_channels() -> None:
     net = LeNet5((1, 28, 28), 3, channels=[2, 3], widths=[4])
     found = between(net)
     assert found["hidden.0.weight"].places == net.hidden[0].in_features // 3
-    gates = {"conv_gates.0.gain": torch.tensor([1.0, 0]), "conv_gates.1.gain": torch.tensor([0, 0.5, 1]), "gates.0.gain": torch.ones(4)}
+    gates = {"conv_gates.0.gain": torch.tensor([1.0, 0]), "conv_gates.1.gain": torch.tensor([0, 0.5, 1])}
+    gates |= {"gates.0.gain": torch.ones(4)}
     assert found["convs.0.weight"].both(gates, 4).flatten().tolist() == [1, 0]
     assert found["convs.1.weight"].both(gates, 4).squeeze().tolist() == [[0, 0], [0.5, 0], [1, 0]]
     assert found["hidden.0.weight"].both(gates, 2)[0].tolist() == [*[0] * 25, *[0.5] * 25, *[1.0] * 25]

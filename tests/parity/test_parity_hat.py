@@ -9,7 +9,7 @@ from maskbench.methods.continual.hat import HAT
 from maskbench.training.method import Progress
 
 BATCH, RATE, SMAX = 8, 0.05, 30.0
-THEIRS = {"hidden.0.weight": "fc1.weight", "hidden.0.bias": "fc1.bias", "hidden.1.weight": "fc2.weight", "hidden.1.bias": "fc2.bias"}
+THEIRS = {f"hidden.{i}.{part}": f"fc{i + 1}.{part}" for i in range(2) for part in ("weight", "bias")}
 
 
 def begun(frozen: dict[str, Tensor]) -> HAT:

@@ -179,14 +179,16 @@ class HAT(Method):
         return {"shared": shared, "stage": self.heads.bytes + gates + self.statistics.bytes}
 
     def extra_metrics(self) -> dict[str, float]:
-        """Gates left between 0 and 1, the units that the last stage and that all stages use, the weights that are not kept."""
-        of_stage = torch.stack([self.of_stage(stage) for stage in range(int(self.owners.claimed))])  # [stages, units]
-        used = of_stage.cummax(0).values
+        """Gates left open, the last stage's that are on, units that no stage uses, weights that are kept and that are not."""
+        gates = torch.stack([self.of_stage(stage) for stage in range(int(self.owners.claimed))])  # [stages, units]
+        most = gates.cummax(0).values
+        free = self.owners.share_free()
         return {
-            "open_gates": float(((used > 0) & (used < 1)).sum(1).max()),
-            "gates_on": float((of_stage[-1] > 0.5).double().mean()),
-            "units_used": float((used[-1] > 0.5).double().mean()),
-            "free": self.owners.share_free(),
+            "open_gates": float(((most > 0) & (most < 1)).sum(1).max()),
+            "gates_on": float((gates[-1] > 0.5).double().mean()),
+            "dead_units": float((most[-1] <= 0.5).double().mean()),
+            "used": 1 - free,
+            "free": free,
         }
 
     def of_stage(self, stage: int) -> Tensor:

@@ -236,7 +236,9 @@ def test_open_gates_are_counted_where_earlier_stages_have_not_closed_them() -> N
     assert method.extra_metrics()["open_gates"] == 1
     one[0], one[1], two[0] = between, on, on
     filled(method, gates, second)
-    assert method.extra_metrics() == {"open_gates": 1, "gates_on": 3 / 14, "units_used": 3 / 14, "free": pytest.approx(1 - 37 / 190)}
+    kept = 37 / 190  # two rows of 16 and their biases in layer 1, a row's two weights and its bias in layer 2
+    wanted = {"open_gates": 1, "gates_on": 3 / 14, "dead_units": 11 / 14, "used": kept, "free": 1 - kept}
+    assert method.extra_metrics() == pytest.approx(wanted)
 
 
 # ---- size, refusals
