@@ -159,6 +159,41 @@ class HAT(Method):
         yield from self.heads.of(self.stage).values()
         yield from (self.embeddings[name] for name in self.gates)
 
+    # ---- forgetting a stage
+
+    @torch.no_grad()
+    def forget(self, stage: Stage) -> None:
+        """Drop the stage's gates, head and statistics, and the weights that it alone computes with."""
+        others = [other for other in range(int(self.owners.claimed)) if f"{other}/{next(iter(self.gates))}" in self.finished]
+        others.remove(stage.index)
+        for other in others:
+            self.need_apart(stage, other)
+        self.owners.release(self.trunk, stage.index)
+        self.heads.drop(stage.index)
+        self.statistics.drop(self.net, stage.index)
+        for name in self.gates:
+            self.finished.drop(f"{stage.index}/{name}")
+            every = [self.finished[f"{other}/{name}"] for other in others]
+            self.used.put(name, torch.stack(every).amax(0) if every else torch.zeros_like(self.used[name]))
+            self.embeddings[name].zero_()
+
+    def need_apart(self, stage: Stage, other: int) -> None:
+        """Refuse to forget a stage of which another computes with weights.
+
+        Raises:
+            UsageError: it does, or it has open gates, through which all that trained later has a part in it.
+        """
+        gates = {name: self.finished[f"{other}/{name}"] for name in self.gates}
+        if any(((gate > 0) & (gate < 1)).any() for gate in gates.values()):
+            raise UsageError(
+                f"stage {other} has open gates, through which it computes with weights that others move; with method.binary=true "
+                "no gate is open."
+            )
+        reads = {name: self.between[name].both(gates, w.ndim) > 0 for name, w in self.trunk.items()}
+        shared = sum(int((m & (self.owners.owner[name] == stage.index + 1)).sum()) for name, m in reads.items())
+        if shared:
+            raise UsageError(f"stage {other} computes with {shared:,} weights that {stage.name} has learnt, so that it stays.")
+
     # ---- for the record
 
     def has_learned(self, stage: Stage) -> bool:
