@@ -42,6 +42,11 @@ class PrivateHeads(nn.Module):
         """A stage's head, by the backbone's names; empty where heads are shared."""
         return {f"head.{part}": self.kept[f"{stage}/{part}"] for part in self.parts}
 
+    def drop(self, stage: int) -> None:
+        """Keep a stage's head no longer."""
+        for part in self.parts:
+            self.kept.drop(f"{stage}/{part}")
+
     def __contains__(self, stage: int) -> bool:
         return bool(self.parts) and f"{stage}/{self.parts[0]}" in self.kept
 
@@ -84,6 +89,12 @@ class NormStatistics(nn.Module):
         """The mean of the statistics kept for these stages, by the backbone's names; whole numbers (counters) are left out."""
         own = {name: [self.kept[f"{stage}/{name}"] for stage in stages] for name in self.names}
         return {name: torch.stack(values).mean(0) for name, values in own.items() if values[0].is_floating_point()}
+
+    def drop(self, net: nn.Module, stage: int) -> None:
+        """Keep the statistics of a stage no longer; the net's present ones, which may be its own, go back to the start."""
+        self.restart(net)
+        for name in self.names:
+            self.kept.drop(f"{stage}/{name}")
 
     def __contains__(self, stage: int) -> bool:
         return bool(self.names) and f"{stage}/{self.names[0]}" in self.kept

@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "one HTML page of all runs: sortable tables, plots, masks, where each number came from",
     "export": "the trained net of a run as a file: safetensors, torch, onnx, torch-pruned or 24",
     "compact": "the trained net of a run as a smaller dense one, without the units that do nothing",
+    "forget": "a run's state without one of its stages, every other answering as before, with the proof",
     "verify": "whether every file of runs is what they wrote",
     "doctor": "this machine and what is installed",
     "data": "which data sets are here; fetch NAME gets one",

@@ -75,6 +75,19 @@ class WeightOwners(nn.Module):
                 refill(moving[name])
 
     @torch.no_grad()
+    def release(self, moving: dict[str, Tensor], stage: int) -> None:
+        """Free what `stage` owns; nothing is left of its values, nor of those that training left where nobody owns a weight.
+
+        Whether another stage computes with them is for the method to know.
+        """
+        for name in self.names:
+            own = self.owner[name] == stage + 1
+            self.owner[name].masked_fill_(own, 0)
+            self.kept[name].masked_fill_(own, 0)
+            self.alive[name].copy_(self.free(name))
+            moving[name].zero_()
+
+    @torch.no_grad()
     def claim(self, moving: dict[str, Tensor], stage: int) -> None:
         """What is alive now belongs to `stage`, with its present value, for good."""
         self.claimed.fill_(stage + 1)

@@ -106,6 +106,15 @@ class MaskBank(nn.Module):
             self.store[f"bits/{name}"][row] = packing.pack(masks_of[name]).to(self.store[f"bits/{name}"].device)
             self.store[f"count/{name}"].add_(masks_of[name].int() - before[name].int())
 
+    def drop(self, stage: int) -> None:
+        """Keep the masks of a stage no longer."""
+        row, before = self.stages.index(stage), self.read(stage)
+        rest = torch.tensor([place for place in range(len(self.stages)) if place != row], dtype=torch.long)
+        self.store.put("stages", self.store["stages"][rest])
+        for name in self.shapes:
+            self.store.put(f"bits/{name}", self.store[f"bits/{name}"][rest])
+            self.store[f"count/{name}"].sub_(before[name].int())
+
     def read(self, stage: int) -> dict[str, Tensor]:
         """The masks of one stage, bool."""
         row = self.stages.index(stage)

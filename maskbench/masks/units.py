@@ -51,7 +51,7 @@ def units(net: nn.Module, sites: Sequence[str]) -> Units:
     return _Walk(net, sites).made()
 
 
-class _Leaves(fx.Tracer):
+class Leaves(fx.Tracer):
     """Goes no further into layers than to those of torch, and to modules without layers and matrices inside."""
 
     def is_leaf_module(self, m: nn.Module, name: str) -> bool:
@@ -72,7 +72,7 @@ class _Walk:
 
     def made(self) -> Units:
         try:
-            graph = _Leaves().trace(self.net)
+            graph = Leaves().trace(self.net)
         except Exception as error:  # whatever a net's own forward does with what stands for a tensor
             raise UsageError(
                 f"method.scope=unit cannot follow the units of {type(self.net).__name__}, since torch.fx cannot trace it "
@@ -108,7 +108,7 @@ class _Walk:
         several = len({one for one in given if one}) > 1
         if masked and name in SUMS and several:
             self.summed += masked
-        elif masked and (name not in (*ALONE, *SUMS) or several or (name in ("mean", "amax") and _over_units(node))):
+        elif masked and (name not in (*ALONE, *SUMS) or several or (name in ("mean", "amax") and over_units(node))):
             raise UsageError(
                 f"method.scope=unit cannot follow the units of {_module(masked[0])} through {name}(): leave that layer whole, "
                 f"method.dense=[{_module(masked[0])}] and what is there already, or take another scope"
@@ -160,7 +160,7 @@ def _module(weight: str) -> str:
     return weight.rpartition(".")[0] or weight
 
 
-def _over_units(node: fx.Node) -> bool:
+def over_units(node: fx.Node) -> bool:
     """Whether a mean is taken over units, and not over places."""
     return 1 in _numbers([*node.args[1:], *node.kwargs.values()])
 

@@ -53,8 +53,8 @@ class Saved(NamedTuple):
         """`plain_net` with the masks and what it is held to."""
         return plain(self.method, self.stage(stage), member=member, mode=mode, name=self.config.method.name)
 
-    def stage(self, named: int | str | None) -> Stage:
-        """The stage of that index or name; the only one where none is named.
+    def stage(self, named: int | str | None, by: str = "--stage (in Python plain_net(stage))") -> Stage:
+        """The stage of that index or name; the only one where none is named. `by` is how to name one, for refusals.
 
         Raises:
             UsageError: there are several, or none of that name.
@@ -67,15 +67,16 @@ class Saved(NamedTuple):
         what = "each of its stages has a net of its own" if named is None else f"it has no stage {named}"
         names = [f"{stage.index} ({stage.name})" for stage in self.stages]
         shown = ", ".join(names if len(names) <= SHOWN else [*names[:SHOWN], f"... {names[-1]}"])
-        raise UsageError(f"{what}: name one by --stage (in Python plain_net(stage)): {shown}.")
+        raise UsageError(f"{what}: name one by {by}: {shown}.")
 
 
-def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False) -> Saved:
+def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False, weights: str | Path | None = None) -> Saved:
     """The method and the stages of a run directory. In a new process its predictions are those of the run, bit for bit
     (on one machine, with the run's number of threads, which is set).
 
     data: the folder of data sets, where it is no longer the one in the record (`paths.data`).
     trust: also make and call what the record names outside maskbench, which may be anything.
+    weights: another state than the one the run ended with: a file that maskbench forget wrote.
 
     Raises:
         UsageError: there is no finished run, its record is damaged or asks for what is no part of maskbench, its files do not
@@ -83,13 +84,13 @@ def load(run: str | Path, *, data: str | Path | None = None, trust: bool = False
     """
     folder = Path(run).expanduser()
     Record(folder).settle()
-    weights = folder / "weights.safetensors"
+    own = folder / "weights.safetensors"
     told = _told(folder, trust, "maskbench.load(RUN, trust=True)", finished=True)
-    check(folder, weights.name)
+    check(folder, own.name)
     if (code := told.code_now).old:
         log.warning("%s is %s: %s; its weights meet other code than they were trained with", folder, code.word, code)
     with _fitting(folder):
-        return _filled(_untrained(told, data, filled=True), weights)
+        return _filled(_untrained(told, data, filled=True), Path(weights).expanduser() if weights else own)
 
 
 def untrained(folder: Path, *, trust: bool = False, way: str) -> Saved:

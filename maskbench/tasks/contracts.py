@@ -120,6 +120,19 @@ class Costs(Protocol):
         ...
 
 
+@runtime_checkable
+class Forgets(Protocol):
+    """Takes a finished stage out again, so that nothing of it is left in its state and every other stage answers as before."""
+
+    def forget(self, stage: "Stage") -> None:
+        """Drop all that is the stage's own: its mask, its head, the weights that it alone computes with.
+
+        Raises:
+            UsageError: another stage computes with something that this one has learnt; says what. Nothing is changed then.
+        """
+        ...
+
+
 # ---- the contract of each task
 
 

@@ -171,13 +171,14 @@ class Training:
         plain, rank, world = learner.plain, learner.rank, learner.world
         update = learner.stepper(unscaled=hooks.after_backward is not None)
         losses, step, progress, watched = self.losses, self.step, None, False
+        batch_size = self.fit.budget["batch_size"]
         for batch in batches:
             if world > 1:
                 batch = batch[rank::world]
             if factors is not None:
                 self.set_rates(factors[step])
             if hooks.any:
-                progress = Progress(step, phase.total, phase.name, stage, phase.stream)
+                progress = Progress(step, phase.total, phase.name, stage, phase.stream, batch_size)
                 watched = hooks.wants_weight_gradients is not None and hooks.wants_weight_gradients(progress)
             if hooks.before_step is not None:
                 hooks.before_step(progress)

@@ -56,6 +56,7 @@ class Progress(NamedTuple):
         phase: its name in the history, such as "train".
         stage: what is trained on.
         stream: the name of the phase's random stream.
+        batch_size: rows of a batch, of all devices together; an epoch's last batch may be shorter.
     """
 
     step: int
@@ -63,11 +64,21 @@ class Progress(NamedTuple):
     phase: str
     stage: Stage
     stream: tuple
+    batch_size: int = 1
 
     @property
     def fraction(self) -> float:
         """0 at the phase's first step, 1 at its last."""
         return self.step / max(1, self.total - 1)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.stage.train) // self.batch_size)
+
+    @property
+    def row(self) -> int:
+        """How many rows of the epoch came before this step's batch."""
+        return self.step % self.steps_per_epoch * self.batch_size
 
     def generator(self, *names: object) -> torch.Generator:
         """A CPU generator for what a hook draws in this step: the same on every device, without touching the training's own."""

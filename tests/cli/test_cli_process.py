@@ -69,6 +69,7 @@ print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)
         "table lottery --dry",
         "export --help",
         "compact --help",
+        "forget --help",
         "-sc query=bash",
     ],
 )

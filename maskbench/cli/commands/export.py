@@ -46,6 +46,7 @@ def which(parser: Arguments) -> None:
     parser.add_argument("--stage", help="index or name of the stage whose net is meant, where a run has several")
     parser.add_argument("--member", type=int, help="number of the member that is meant, where several answer")
     parser.add_argument("--mode", default="", help="one of the method's ways to answer, where it has several (as standard)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="a state that maskbench forget wrote (the run's own)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="the data sets (those of the record)")
     parser.add_argument("--trust", action="store_true", help="also make what the record names outside maskbench")
 
@@ -55,7 +56,7 @@ def taken(given: "argparse.Namespace") -> "tuple[Path, Saved, Plain]":
     from maskbench.runs import read_back
 
     run = run_dir(given.run)
-    saved = read_back.load(run, data=given.data, trust=given.trust)
+    saved = read_back.load(run, data=given.data, trust=given.trust, weights=given.weights)
     return run, saved, saved.plain(given.stage, member=given.member, mode=given.mode)
 
 

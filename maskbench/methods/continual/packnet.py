@@ -118,6 +118,23 @@ class PackNet(Method):
             if name not in {*self.trunk, *self.head} and (policy == "per_stage" or (policy == "first" and self.stage == 0)):
                 yield p
 
+    @torch.no_grad()
+    def forget(self, stage: Stage) -> None:
+        """Drop the last stage's weights, head and copies; any other's weights are those that later stages compute with."""
+        last = int(self.ledger.claimed) - 1
+        if stage.index != last:
+            raise UsageError(
+                f"stages after {stage.name} compute with its weights: of PackNet only the last stage can be forgotten."
+            )
+        if last == 0:
+            raise UsageError(f"stage {stage.name} is the only one, and there would be nothing left: remove the run's directory.")
+        self.ledger.release(self.trunk, last)
+        self.ledger.claimed.fill_(last)
+        self.heads.drop(last)
+        for name in self.copied():
+            self.copies.drop(f"{last}/{name}")
+            self.net.state_dict()[name].copy_(self.copies[f"{last - 1}/{name}"])
+
     def train(self, mode: bool = True) -> Self:
         """Frozen norms stay in evaluation mode after the first stage, so that their statistics are frozen too."""
         super().train(mode)

@@ -130,6 +130,19 @@ class Piggyback(Method):
             return mask[name]
         return mask[name].float() - 2 * mask[f"{name}.negative"].float()
 
+    @torch.no_grad()
+    def forget(self, stage: Stage) -> None:
+        """Drop the stage's mask and head; the backbone is frozen, so that there is no more to it."""
+        if self.backbone == "first" and stage.index == 0:
+            raise UsageError(
+                f"stage {stage.name} has trained the backbone that all stages compute with (method.backbone=first); with "
+                "method.backbone=given or random every stage can be forgotten."
+            )
+        self.book.drop(stage.index)
+        self.heads.drop(stage.index)
+        for score in self.scores.values():  # of the stage trained last
+            score.fill_(self.start)
+
     # ---- the backbone
 
     def train(self, mode: bool = True) -> Self:

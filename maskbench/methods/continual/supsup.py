@@ -276,6 +276,17 @@ class SupSup(Method):
     def has_learned(self, stage: Stage) -> bool:
         return str(stage.index) in self.slots
 
+    @torch.no_grad()
+    def forget(self, stage: Stage) -> None:
+        """Drop the stage's mask and statistics; the net is random, so that there is no more to it."""
+        if self.boundaries == "unknown" or self.transfer != "random":
+            raise UsageError("a mask is a stage's alone with method.transfer=random and method.boundaries=given only")
+        self.book.drop(stage.index)
+        self.slots.drop(str(stage.index))
+        self.statistics.drop(self.net, stage.index)
+        for score in self.scores.values():  # of the stage trained last
+            score.zero_()
+
     def masked_weights(self) -> list[str]:
         return list(self.w)
 
