@@ -1,4 +1,4 @@
-"""EWC, elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796), and online EWC (Schwarz et al. 2018, 1805.06370).
+"""EWC, elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796; online: Schwarz et al. 2018, 1805.06370).
 
 After each stage the diagonal of its Fisher information says how much the stage's answers hang on each weight; later stages
 pay lam / 2 * F * (w - w*)^2 for moving it.

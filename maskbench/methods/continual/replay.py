@@ -1,5 +1,6 @@
-"""Replay of kept images (experience replay; Rolnick et al. 2019, arXiv 1811.11682, Chaudhry et al. 2019, arXiv 1902.10486): each step
-trains on its own batch and on as many rows of a memory of fixed size, which holds a fair sample of all that was trained on.
+"""Experience replay (Rolnick et al. 2019, arXiv 1811.11682; with tiny memories Chaudhry et al. 2019, arXiv 1902.10486).
+
+Each step trains on its own batch and on as many rows of a memory of fixed size, which holds a fair sample of all images so far.
 """
 
 from collections.abc import Callable
