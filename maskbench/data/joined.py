@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
+from maskbench.data.images.streamed import Streamed
 from maskbench.data.stage import Split
 
 
@@ -22,19 +23,19 @@ def joined(splits: Sequence[Split]) -> "Split | Joined":
     if len(splits) == 1:
         return first
     y = torch.cat([split.y for split in splits])
-    if first.rows is not None and all(same_but_rows(first, split) for split in splits):
+    if all(same_but_rows(first, split) for split in splits):
         return replace(first, y=y, rows=torch.cat([split.rows for split in splits]))
-    if not all(isinstance(split, Split) for split in splits):
+    if any(isinstance(split, Streamed) for split in splits):
         raise UsageError("joint training takes streams of images that fit in memory, or of one folder: choose another method")
     return Joined(tuple(splits), y)
 
 
 def same_but_rows(a: Split, b: Split) -> bool:
     """Whether two splits are rows of the same inputs, seen alike."""
-    ours, theirs = ({n: v for n, v in vars(split).items() if n not in ("rows", "y")} for split in (a, b))
-    return type(a) is type(b) and b.rows is not None and ours.keys() == theirs.keys() and all(
-        ours[name] is theirs[name] or (name != "x" and ours[name] == theirs[name]) for name in ours
-    )  # fmt: skip
+    if type(a) is not type(b) or any(getattr(split, "rows", None) is None for split in (a, b)) or a.x is not b.x:
+        return False
+    ours, theirs = ({name: v for name, v in vars(split).items() if name not in ("x", "y", "rows")} for split in (a, b))
+    return ours == theirs
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +89,13 @@ class JoinedFeed:
     """Training batches of several splits; inputs that they share lie on the device once."""
 
     def __init__(self, split: Joined, device: torch.device | str) -> None:
-        held = {id(part.x): part.x.to(device) for part in split.parts}
-        self.parts = [replace(p, x=held[id(p.x)], rows=None if p.rows is None else p.rows.to(device)) for p in split.parts]
+        held = {id(part.x): part.x.to(device) for part in split.parts if isinstance(part, Split)}
+        self.parts = [
+            replace(part, x=held[id(part.x)], rows=None if part.rows is None else part.rows.to(device))
+            if isinstance(part, Split)
+            else part
+            for part in split.parts
+        ]
         self.y, self.starts, self.device = split.y.to(device), split.starts.to(device), device
 
     def loader(self, blocks: Iterable[list[Tensor]]) -> Iterable[list[Tensor]]:
@@ -102,8 +108,11 @@ class JoinedFeed:
 
     def trained(self, part: Split, rows: Tensor) -> Tensor:
         """Rows of a part as they train."""
-        x = part.x.index_select(0, rows if part.rows is None else part.rows[rows])
-        x = x if part.view is None else part.view(x)
+        if isinstance(part, Split):
+            x = part.x.index_select(0, rows if part.rows is None else part.rows[rows])
+            x = x if part.view is None else part.view(x)
+        else:  # made of rows of several
+            x, _ = part.pick(rows.cpu(), self.device)
         return x if part.augment is None else part.augment(x)
 
 

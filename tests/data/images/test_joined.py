@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from maskbench.common.errors import UsageError
 from maskbench.data.images import permuted, split
+from maskbench.data.images.streamed import Crop, Files, Streamed
 from maskbench.data.joined import Joined, joined
 from maskbench.data.stage import Split
 
@@ -69,12 +71,33 @@ def test_one_alone_is_itself() -> None:
     assert joined([alone]) is alone
 
 
-def test_files_of_two_folders_are_refused() -> None:
-    class Streamed:
-        rows = None
+def test_a_part_may_be_of_another_kind() -> None:
+    class Turned:
+        """Rows of a split in another order."""
 
-        def __init__(self) -> None:
-            self.y = torch.zeros(1)
+        augment = None
 
+        def __init__(self, split: Split) -> None:
+            self.split, self.y = split, split.y.flip(0)
+
+        def __len__(self) -> int:
+            return len(self.y)
+
+        def pick(self, index: torch.Tensor, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+            return self.split.pick(len(self) - 1 - index, device)
+
+    plain = Split(torch.randn(4, 2), torch.arange(4))
+    whole, rows = joined([plain, Turned(plain)]), torch.tensor([7, 0, 4, 3])
+    for x, y in (whole.pick(rows), whole.feed().take(rows)):
+        assert y.tolist() == [0, 0, 3, 3] and torch.equal(x, plain.x[y])
+
+
+def test_files_of_one_folder_are_one_split_and_those_of_two_are_refused(tmp_path: Path) -> None:
+    def streamed(files: Files, *rows: int) -> Streamed:
+        return Streamed(x=files, y=torch.tensor(rows), rows=torch.tensor(rows), crop=Crop(8, 8), scale=None)
+
+    one, other = (Files(tmp_path / name, np.array([b"a", b"b", b"c"])) for name in ("one", "other"))
+    whole = joined([streamed(one, 2, 0), streamed(one, 1)])
+    assert type(whole) is Streamed and whole.rows.tolist() == whole.y.tolist() == [2, 0, 1]
     with pytest.raises(UsageError, match="fit in memory"):
-        joined([Streamed(), Streamed()])
+        joined([streamed(one, 0), streamed(other, 0)])
