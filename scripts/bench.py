@@ -58,6 +58,12 @@ ROWS = {
     "deep_ensembles, together": ["method=deep_ensembles", "backbone.widths=[24,12]", "method.together=true"],
     APART: ["method=deep_ensembles", "backbone.widths=[24,12]", "method.together=false"],
 }
+LATER = {  # methods that ask more of a step once there are earlier stages
+    "ewc": ["method=ewc"],
+    "si": ["method=si"],
+    "lwf": ["method=lwf"],
+    "replay": ["method=replay"],
+}
 MAML = ["method=maml", "data=sinusoid", "backbone=sinusoid_mlp", "optimizer=adam", "method.rate=0.01"]
 HOOKED = "dense with all hooks, weight gradients every 20 steps"
 BY_HAND = "autograd loop over tasks"
@@ -272,9 +278,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     runs = {name: config(words) for name, words in ROWS.items()}
-    stage = runs["dense"].stages()[0]
+    later = {name: config(words) for name, words in LATER.items()}
+    stage, second = runs["dense"].stages()
     loops = {"bare": bare(runs["dense"], stage, args.steps)}
     loops |= {name: through_the_loop(run, stage, args.steps) for name, run in runs.items()}
+    loops |= {name: through_the_loop(run, second, args.steps) for name, run in later.items()}
     loops[HOOKED] = through_the_loop(config(ROWS["dense"]), stage, args.steps, Hooked)
     few = max(1, args.steps // 10)  # of what is ten times as slow
     slow = config(ROWS["edge_popup"])

@@ -150,6 +150,7 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     yield from filter(None, [loss_mistake(plain(cfg, "loss"), data), given_mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [schedule_mistake(cfg.budget.steps, method), images_mistake(method, data)])
     yield from filter(None, [alone_mistake(plain(cfg, "task"), cfg.budget)])
+    yield from filter(None, [outputs_mistake(method, data)])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
@@ -184,6 +185,18 @@ def images_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | 
     return (
         f"method.criterion={criterion} takes its gradient on images of each class, and the targets of this data are numbers; "
         "take data of classes such as data=mnist, or method=lottery, whose criteria take any rows."
+    )
+
+
+def outputs_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
+    """Why a loss that sees the stage's own outputs alone has nothing to learn from a stage."""
+    groups = data.get("split") or []
+    alone = any(isinstance(own, list) and len(own) == 1 for own in groups) or 1 in (data.get("sizes") or [])
+    if method.get("outputs") != "stage" or not alone:
+        return None
+    return (
+        "method.outputs=stage: a stage of one class has loss 0 and accuracy 1 whatever is learnt; take method.outputs=seen, or "
+        "two classes a stage or more."
     )
 
 

@@ -201,7 +201,7 @@ class Stage:
         """The outputs that are this stage's own: what it is judged by where the stage is known."""
         return self.labels or tuple(range(self.outputs))
 
-    @property
+    @cached_property
     def seen(self) -> tuple[int, ...]:
         """The outputs of this stage and of all before it, ascending."""
         return tuple(sorted({label for stage in (*self.earlier, self) for label in stage.own}))

@@ -14,6 +14,8 @@ from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
 from maskbench.masks import densities
 from maskbench.masks.stores import TensorStore
+from maskbench.methods.continual import outputs as over
+from maskbench.methods.continual.outputs import Outputs
 from maskbench.training.method import Method
 
 
@@ -25,10 +27,13 @@ class Dense(Method):
         net: any backbone.
         init: null, or `ticket:FILE`, whose initial values and mask are taken: the ticket.safetensors in a finished run's
             directory, what `maskbench export` wrote with masks, or the state dict of a net that torch.nn.utils.prune has pruned.
+        outputs: with stages one after another, which outputs of a head over all classes the loss sees: those of the classes
+            `seen` so far, `all`, or the `stage`'s own; null: all that the data's labels ask for.
     """
 
-    def __init__(self, net: nn.Module, *, init: str | None = None) -> None:
+    def __init__(self, net: nn.Module, *, init: str | None = None, outputs: Outputs | None = None) -> None:
         super().__init__(net)
+        self.outputs = outputs
         self.mask = TensorStore()
         self.masked = init is not None
         if init is not None:
@@ -38,6 +43,12 @@ class Dense(Method):
         if not self.masked:
             return {}
         return {name: self.net.get_parameter(name) * self.mask[name] for name in self.mask.names()}
+
+    def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        if self.outputs is None:
+            return super().loss(batch, stage)
+        x, y = batch
+        return over.loss(self.logits(x, stage), y, stage, self.outputs)
 
     def masked_weights(self) -> list[str]:
         return self.mask.names()

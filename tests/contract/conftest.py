@@ -11,6 +11,10 @@ METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "c
 STEPS = 9  # of a phase; no multiple of any block size tried here but 1
 MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the first stands for the others
     "one net, all weights": ["dense", "finetune"],
+    "one net, held by what its weights mattered": ["si", "ewc"],
+    "one net, taught by what it was": ["lwf"],
+    "one net and a memory of images": ["replay"],
+    "a fresh net on all stages so far": ["joint"],
     "shared trunk, a head a stage": ["heads", "frozen_heads"],
     "a net a stage": ["separate"],
     "a mask a stage, learnt by scores": ["supsup", "piggyback", "signed_supermask"],
