@@ -24,6 +24,8 @@ from maskbench.data.images.split import dealt
 from maskbench.data.images.streamed import Crop, Files, Streamed, worker_count
 from maskbench.data.images.whole_sets import divide, scaled, stage_of
 from maskbench.data.stage import Origin, Stage
+from maskbench.data.streams.arrange import arranged
+from maskbench.data.streams.plan import Blur, Deal, Lists, Order, Rest, Sizes, Visits
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 
@@ -95,9 +97,7 @@ def whole(
 def split(
     *,
     folder: str,
-    stages: Count,
     labels: Literal["shifted", "kept"],
-    order: Literal["consecutive", "random"],
     val: Whole,
     augment: bool,
     size: Count,
@@ -106,15 +106,20 @@ def split(
     workers: Whole | None,
     root: Path,
     seed: int,
+    stages: Count | None = None,
+    order: Order | None = None,
+    sizes: Sizes | None = None,
+    split: Lists | None = None,
+    rest: Rest | None = None,
+    visits: Visits | None = None,
+    blur: Blur | None = None,
 ) -> list[Stage]:
-    """Stages of equally many classes.
+    """Stages of equally many classes, of given sizes, or of the classes that are listed.
 
     Args:
         folder: of the images, in the data folder or anywhere.
-        stages: how many; they have to divide the classes evenly.
         labels: `shifted` gives the classes of every stage the labels 0 to k - 1; `kept` leaves them as they are.
-        order: of the classes: `consecutive` (0, 1, ...), or `random` by the seed.
-        val: training images of all stages together that validate.
+        val: training images of all classes together that validate.
         augment: train on random crops, mirrored at random.
         size: pixels of an input's side.
         resize: short side of an image before its middle is cut out.
@@ -122,9 +127,18 @@ def split(
         workers: processes that read; None: one per processor, 8 at most.
         root: the data folder.
         seed: of the run, draws the validation images, the augmentation and a random order.
+        stages: how many; they have to divide the classes evenly.
+        order: in which the classes are dealt to the stages: `consecutive` (0, 1, ...), `random` by the seed of the run, a number
+            (random by that seed, whatever the run's), or the classes themselves, listed.
+        sizes: how many classes each stage has, in the place of `stages`.
+        split: the classes of each stage, in the order of their labels, in the place of `stages`, `order` and `sizes`.
+        rest: `drop` leaves out classes that no stage has; null refuses to.
+        visits: stages that come again: how many rounds of all, or the list of which stage comes when, from 0. The training
+            images of a stage are dealt to its visits.
+        blur: share of a stage's training images that are exchanged with the next stage's.
     """
-    images = library(folder, size, resize, normalize, workers, root, seed)
-    return dealt(images, stages, labels, order, val, seed, augment)
+    images, deal = library(folder, size, resize, normalize, workers, root, seed), Deal(stages, order, sizes, split, rest)
+    return arranged(dealt(images, deal, labels, val, seed, augment), visits=visits, blur=blur, seed=seed)
 
 
 def library(folder: str, size: int, resize: int, normalize: Normalize, workers: int | None, root: Path, seed: int) -> Library:
