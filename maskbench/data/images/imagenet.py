@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, Whole
+from maskbench.common.knobs import Count, OpenShare, Whole
 from maskbench.data.images.scale import IMAGENET as STANDARD
 from maskbench.data.images.scale import Normalize, Scale
 from maskbench.data.images.split import dealt
@@ -25,7 +25,7 @@ from maskbench.data.images.streamed import Crop, Files, Streamed, worker_count
 from maskbench.data.images.whole_sets import divide, scaled, stage_of
 from maskbench.data.stage import Origin, Stage
 from maskbench.data.streams.arrange import arranged
-from maskbench.data.streams.plan import Blur, Deal, Lists, Order, Rest, Sizes, Visits
+from maskbench.data.streams.plan import Deal, Lists, Order, Rest, Sizes, Visits
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 
@@ -112,7 +112,7 @@ def split(
     split: Lists | None = None,
     rest: Rest | None = None,
     visits: Visits | None = None,
-    blur: Blur | None = None,
+    blur: OpenShare | None = None,
 ) -> list[Stage]:
     """Stages of equally many classes, of given sizes, or of the classes that are listed.
 
@@ -138,11 +138,14 @@ def split(
         blur: share of a stage's training images that are exchanged with the next stage's.
     """
     images, deal = library(folder, size, resize, normalize, workers, root, seed), Deal(stages, order, sizes, split, rest)
-    return arranged(dealt(images, deal, labels, val, seed, augment), visits=visits, blur=blur, seed=seed)
+    return arranged(dealt(images, deal, labels, val, seed, augment), visits=visits, blur=blur, seed=seed, labels=labels)
 
 
-def library(folder: str, size: int, resize: int, normalize: Normalize, workers: int | None, root: Path, seed: int) -> Library:
-    """The images of a folder, listed once per process.
+def library(
+    folder: str, size: int, resize: int, normalize: Normalize, workers: int | None, root: Path, seed: int,
+    tests: tuple[str, ...] = ("val",),
+) -> Library:  # fmt: skip
+    """The images of a folder, listed once per process; those of the first of the folders `tests` that is there test.
 
     Raises:
         UsageError: no such folder, not in this layout, or sizes that do not fit.
@@ -150,7 +153,7 @@ def library(folder: str, size: int, resize: int, normalize: Normalize, workers: 
     if resize < size:
         raise UsageError(f"data.resize={resize} is too small to cut out {size} x {size} pixels: take {size} or more.")
     place = (Path(root).expanduser() / Path(folder).expanduser()).absolute()
-    names, parts, checksums = survey(place)
+    names, parts, checksums = survey(place, next((name for name in tests if (place / name).is_dir()), tests[0]))
     (train_x, train_y), (test_x, test_y) = parts
     origin = Origin(place.name, "folder", checksums, f"{normalize}, {size} of {resize} pixels")
     scale = scaled(STANDARD, normalize)
@@ -159,20 +162,20 @@ def library(folder: str, size: int, resize: int, normalize: Normalize, workers: 
 
 
 @lru_cache(maxsize=2)
-def survey(folder: Path) -> tuple[tuple[str, ...], list[tuple[Files, Tensor]], dict[str, str]]:
-    """(class names, (files, labels) of train and of val, MD5 of each part's names and sizes): no image is opened."""
-    for part in ("train", "val"):
+def survey(folder: Path, test: str = "val") -> tuple[tuple[str, ...], list[tuple[Files, Tensor]], dict[str, str]]:
+    """(class names, (files, labels) of train and `test`, MD5 of each part's names and sizes): no image is opened."""
+    for part in ("train", test):
         if not classes_of(folder / part):
             raise UsageError(
-                f"There are no class folders in {folder / part}: put train/CLASS/*.JPEG and val/CLASS/*.JPEG into "
+                f"There are no class folders in {folder / part}: put train/CLASS/*.JPEG and {test}/CLASS/*.JPEG into "
                 f"{folder} (torchvision.datasets.ImageNet unpacks the official archives so), or name another with "
                 "data.folder=FOLDER."
             )
     names = classes_of(folder / "train")
-    if strange := sorted(set(classes_of(folder / "val")) ^ set(names)):
-        raise UsageError(f"Class folder {strange[0]} is in only one of train and val of {folder}: give both the same classes.")
+    if strange := sorted(set(classes_of(folder / test)) ^ set(names)):
+        raise UsageError(f"Class folder {strange[0]} is in only one of train and {test} of {folder}: give both the same classes.")
     parts, checksums = [], {}
-    for part in ("train", "val"):
+    for part in ("train", test):
         files, labels, checksums[part] = listing(folder / part, names)
         parts.append((files, labels))
     return names, parts, checksums
@@ -196,7 +199,7 @@ def listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, Tensor, str]
         images = (e for e in os.scandir(folder / name) if e.name.lower().endswith(ENDINGS) and e.name[0] != ".")
         files = sorted((image.name, image.stat().st_size) for image in images)
         if not files:
-            raise UsageError(f"There is no image in {folder / name}: fill the folder, or delete it in train and val.")
+            raise UsageError(f"There is no image in {folder / name}: fill the folder, or delete it in both parts.")
         digest.update("".join(f"{name}/{file} {size}\n" for file, size in files).encode(errors="surrogateescape"))
         names += [os.fsencode(f"{name}/{file}") for file, _ in files]
         labels.append(torch.full((len(files),), label))

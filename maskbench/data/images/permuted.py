@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from maskbench.common import streams
-from maskbench.common.knobs import Count, Whole
+from maskbench.common.knobs import Count, OpenShare, Whole
 from maskbench.data.images.scale import Normalize
 from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
 from maskbench.data.streams.arrange import arranged
-from maskbench.data.streams.plan import Blur, Visits
+from maskbench.data.streams.plan import Visits
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def permuted(
     root: Path,
     seed: int,
     visits: Visits | None = None,
-    blur: Blur | None = None,
+    blur: OpenShare | None = None,
 ) -> list[Stage]:
     """Stages of all classes; a stage's permutation depends on the seed and its index alone.
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, Whole
+from maskbench.common.knobs import Count, OpenShare, Whole
 from maskbench.data.images.scale import Normalize
 from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
 from maskbench.data.streams.arrange import arranged
-from maskbench.data.streams.plan import Blur, Visits
+from maskbench.data.streams.plan import Visits
 
 ROWS = 4096  # turned at a time: bounds the memory of intermediate values
 Interpolation = Literal["bilinear", "nearest"]
@@ -62,7 +62,7 @@ def rotated(
     seed: int,
     interpolation: Interpolation | None = None,
     visits: Visits | None = None,
-    blur: Blur | None = None,
+    blur: OpenShare | None = None,
 ) -> list[Stage]:
     """Stages of all classes; the first one is upright.
 

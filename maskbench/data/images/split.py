@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 
 from maskbench.common import streams
-from maskbench.common.knobs import Count, Whole
+from maskbench.common.knobs import Count, OpenShare, Whole
 from maskbench.data.images.scale import Normalize
 from maskbench.data.images.whole_sets import Source, Splits, divide, load, stage_of
 from maskbench.data.stage import Split, Stage
 from maskbench.data.streams.arrange import arranged
-from maskbench.data.streams.plan import Blur, Deal, Lists, Order, Rest, Sizes, Visits
+from maskbench.data.streams.plan import Deal, Lists, Order, Rest, Sizes, Visits
 
 
 def split(
@@ -31,7 +31,7 @@ def split(
     split: Lists | None = None,
     rest: Rest | None = None,
     visits: Visits | None = None,
-    blur: Blur | None = None,
+    blur: OpenShare | None = None,
     augment: bool = False,
 ) -> list[Stage]:
     """Stages of equally many classes, of given sizes, or of the classes that are listed.
@@ -59,7 +59,7 @@ def split(
         augment: training images are cropped and mirrored at random.
     """
     images, deal = load(base, root, normalize, source), Deal(stages, order, sizes, split, rest)
-    return arranged(dealt(images, deal, labels, val, seed, augment), visits=visits, blur=blur, seed=seed)
+    return arranged(dealt(images, deal, labels, val, seed, augment), visits=visits, blur=blur, seed=seed, labels=labels)
 
 
 def dealt(images: Source, deal: Deal, labels: str, val: int, seed: int, augment: bool) -> list[Stage]:

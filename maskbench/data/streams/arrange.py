@@ -9,17 +9,42 @@ from maskbench.common import streams
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
 from maskbench.data.streams.mixed import join, take
-from maskbench.data.streams.plan import visits_mistake
+from maskbench.data.streams.plan import blur_mistake, visits_mistake
 
 
-def arranged(stages: list[Stage], *, visits: int | Sequence[int] | None, blur: float | None, seed: int) -> list[Stage]:
+def arranged(
+    stages: list[Stage], *, visits: int | Sequence[int] | None, blur: float | None, seed: int, labels: str = "shared"
+) -> list[Stage]:
     """The stages as they come: each of them once, in order, unless `visits` or `blur` say otherwise.
 
+    Args:
+        labels: what the labels of different stages mean: the same (shared), or as in `split` (images/split.py).
+
     Raises:
-        UsageError: what `visited` and `blurred` refuse.
+        UsageError: what `visited` and `blurred` refuse; or stages mix whose labels mean different classes.
     """
+    if wrong := blur_mistake(blur, labels):
+        raise UsageError(wrong)
     stages = stages if visits is None else visited(stages, visits)
     return stages if blur is None else blurred(stages, blur, seed)
+
+
+def in_a_row(stages: Sequence[Stage], labels: str) -> list[Stage]:
+    """Stages of their own, with every class each, as one stream: `labels` as in `split` (images/split.py).
+
+    `shifted` leaves the labels 0 to k - 1 and makes the head as wide as the largest stage asks; `kept` gives every class of
+    every stage an output of its own.
+    """
+    widths = [stage.outputs for stage in stages]
+    outputs = max(widths) if labels == "shifted" else sum(widths)
+    row = []
+    for i, stage in enumerate(stages):
+        before = sum(widths[:i]) if labels == "kept" else 0
+        parts = {part: getattr(stage, part) for part in ("train", "val", "test")}
+        parts = {part: replace(split, y=split.y + before) for part, split in parts.items()}
+        own = tuple(range(before, before + widths[i]))
+        row.append(replace(stage, **parts, index=i, total=len(stages), outputs=outputs, labels=own))
+    return row
 
 
 def visited(stages: list[Stage], visits: int | Sequence[int]) -> list[Stage]:
@@ -57,7 +82,7 @@ def blurred(stages: list[Stage], share: float, seed: int) -> list[Stage]:
         UsageError: the share leaves no image to a stage in the middle, or exchanges none.
     """
     trains = [stage.train for stage in stages]
-    exchanged = [round(share * min(len(one), len(other))) for one, other in zip(trains, trains[1:], strict=False)]
+    exchanged = [int(share * min(len(one), len(other))) for one, other in zip(trains, trains[1:], strict=False)]
     before, after = [0, *exchanged], [*exchanged, 0]  # of each stage: rows that go to the one before, and to the next
     if not any(exchanged):
         raise UsageError(f"data.blur={share} exchanges no image between stages: take more, or more stages than one.")

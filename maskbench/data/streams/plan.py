@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, OpenShare, Whole
+from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.knobs import Count, Whole
 from maskbench.data.sources.class_counts import CLASSES
 
 Order = Literal["consecutive", "random"] | Whole | Sequence[Whole]  # of the classes
@@ -17,7 +17,8 @@ Sizes = Sequence[Count]  # classes of each stage
 Lists = Sequence[Sequence[Whole]]  # the classes themselves
 Rest = Literal["drop"]  # what becomes of classes that no stage has
 Visits = Count | Sequence[Whole]  # rounds of all stages, or which stage comes when
-Blur = OpenShare  # of a stage's training rows, exchanged with the next stage's
+
+GLYPHS = "glyph28"  # letters drawn from fonts, a set of images in streams over several
 NAMED = 6  # classes in a sentence
 
 
@@ -140,6 +141,16 @@ def count(data: Mapping[str, Any]) -> int | None:
     return distinct * (visits or 1) if isinstance(distinct, int) else None
 
 
+def blur_mistake(blur: float | None, labels: str | None) -> str | None:
+    """Why stages cannot mix."""
+    if blur is None or labels != "shifted":
+        return None
+    return (
+        f"data.blur={blur} mixes images of several stages, and under data.labels=shifted two classes of theirs share a label: "
+        "take data.labels=kept."
+    )
+
+
 def visits_mistake(visits: int | Sequence[int] | None, stages: int) -> str | None:
     """Why stages cannot come in that order."""
     if not isinstance(visits, Sequence):
@@ -156,13 +167,23 @@ def mistake(data: Mapping[str, Any]) -> str | None:
     if {"stages", "sizes", "split"} <= data.keys():
         if wrong := Deal.of(data).mistake(CLASSES.get(str(data.get("base")))):
             return wrong
-    if data.get("blur") is not None and data.get("labels") == "shifted":
-        return (
-            f"data.blur={data['blur']} mixes images of several stages, and under data.labels=shifted two classes of theirs share "
-            "a label: take data.labels=kept."
-        )
+    if wrong := sets_mistake(data.get("sets")):
+        return wrong
+    if wrong := blur_mistake(data.get("blur"), data.get("labels")):
+        return wrong
     stages = count({**data, "visits": None})
     return None if stages is None else visits_mistake(data.get("visits"), stages)
+
+
+def sets_mistake(sets: Sequence[str] | None) -> str | None:
+    """Why these data sets make no stream."""
+    choices = [*CLASSES, GLYPHS]
+    for name in sets or ():
+        if name not in choices:
+            return f"data.sets names '{name}': take some of {', '.join(choices)}.{did_you_mean(name, choices)}"
+        if sets.count(name) > 1:
+            return f"data.sets names {name} twice: a set that comes again is asked for with data.visits."
+    return None
 
 
 def epochs_mistake(epochs: object, stages: int | None) -> str | None:
