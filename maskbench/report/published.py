@@ -122,9 +122,10 @@ def setting(record: Record) -> str:
 
 
 def stages(run: Run) -> int:
-    """How many stages the run learns: those it recorded, else those asked for."""
-    asked, recorded = (run.config.get("data") or {}).get("stages"), (run.about.get("data") or {}).get("fingerprints")
-    return len(recorded) if recorded else asked if isinstance(asked, int) else 1
+    """How many stages the run learns: those asked for, unless they come again; else those it recorded."""
+    data = run.config.get("data") or {}
+    asked = data.get("stages") if data.get("visits") is None else None
+    return asked if isinstance(asked, int) else len((run.about.get("data") or {}).get("fingerprints") or []) or 1
 
 
 # ---- the files
