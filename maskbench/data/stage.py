@@ -174,6 +174,7 @@ class Stage:
             values [n, outputs] in their own units.
         labels: which of the outputs are this stage's own; empty: all of them.
         earlier: the stages of the run before this one.
+        given: whether the net comes trained on it (backbone.init): its own head answers, and nothing is trained.
         repeats: the index of the stage whose images come again in this one, further training images of the same classes; None:
             of none.
     """
@@ -197,6 +198,7 @@ class Stage:
     measures: Mapping[str, Callable[[Callable[[Tensor], Tensor]], float]] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
     earlier: "tuple[Stage, ...]" = field(default=(), repr=False)
+    given: bool = False
     repeats: int | None = None
 
     @property

@@ -135,7 +135,7 @@ class Deal:
 def count(data: Mapping[str, Any]) -> int | None:
     """How many stages a stream has by its settings; None where they do not say."""
     visits, sets = data.get("visits"), data.get("sets") or data.get("folders")
-    distinct = len(sets) if isinstance(sets, Sequence) else Deal.of(data).count
+    distinct = len(sets) + bool(data.get("given")) if isinstance(sets, Sequence) else Deal.of(data).count
     if isinstance(visits, Sequence):
         return len(visits)
     return distinct * (visits or 1) if isinstance(distinct, int) else None
@@ -167,7 +167,7 @@ def mistake(data: Mapping[str, Any]) -> str | None:
     if {"stages", "sizes", "split"} <= data.keys():
         if wrong := Deal.of(data).mistake(CLASSES.get(str(data.get("base")))):
             return wrong
-    if wrong := sets_mistake(data.get("sets")):
+    if "visits" in data and (wrong := sets_mistake(data.get("sets"))):
         return wrong
     if wrong := blur_mistake(data.get("blur"), data.get("labels")):
         return wrong

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, OpenShare, Share
 from maskbench.data.episodes import glyph28
-from maskbench.data.images.scale import Normalize, Scale
-from maskbench.data.images.whole_sets import STANDARD, Images, divide, scaled, stage_of, to_inputs
+from maskbench.data.images import small
+from maskbench.data.images.scale import Normalize
+from maskbench.data.images.whole_sets import Images, divide, stage_of
 from maskbench.data.sources import find as sources
 from maskbench.data.sources.sets import Raw, shape_of
+from maskbench.data.sources.small_sets import SMALL
 from maskbench.data.stage import Origin, Stage
 from maskbench.data.streams.arrange import arranged, in_a_row
 from maskbench.data.streams.plan import GLYPHS, Visits, sets_mistake
@@ -40,7 +40,8 @@ def stream(
     """A stage for each data set; grey images are repeated over three channels where any of the sets is in colour.
 
     Args:
-        sets: the data sets, in their order: those that sources/sets.py knows, and glyph28 with all its letters.
+        sets: the data sets, in their order: those that sources/sets.py and sources/small_sets.py know, and glyph28 with
+            all its letters.
         labels: `shifted` gives the classes of every set the labels 0 to k - 1, under a head as wide as the largest set asks;
             `kept` gives every class of every set an output of its own.
         size: pixels of an input's side, to which images of another size are resized (bicubic); null: the sets have one size.
@@ -60,7 +61,7 @@ def stream(
     if wrong := sets_mistake(sets):
         raise UsageError(wrong)
     shape = common_shape(sets, size)
-    made = [load(name, shape, Path(root).expanduser().absolute(), normalize, source) for name in sets]
+    made = [load(name, shape, Path(root).expanduser().absolute(), normalize, source, seed) for name in sets]
     everything = joined([images.origin for images in made])
     stages = [
         stage_of(images, divide(images, round(val * len(images.train_y)), seed), index=i, total=len(sets), name=name)
@@ -76,7 +77,7 @@ def common_shape(sets: Sequence[str], size: int | None) -> tuple[int, int, int]:
     Raises:
         UsageError: the sets have several sizes, and none is asked for.
     """
-    shapes = [(28, 28) if name == GLYPHS else shape_of(name) for name in sets]
+    shapes = [(28, 28) if name == GLYPHS else SMALL[name].shape if name in SMALL else shape_of(name) for name in sets]
     channels = max(shape[0] if len(shape) == 3 else 1 for shape in shapes)
     if size is not None:
         return channels, size, size
@@ -87,55 +88,18 @@ def common_shape(sets: Sequence[str], size: int | None) -> tuple[int, int, int]:
     return channels, *shapes[0][-2:]
 
 
+def load(name: str, shape: tuple[int, int, int], root: Path, normalize: Normalize, source: str, seed: int) -> Images:
+    """The images of a set in a shape; a large set once per process, and nobody writes into its tensors."""
+    if name not in SMALL:
+        return _load(name, shape, root, normalize, source)
+    raw, origin, _ = small.drawn(name, *small.DIVISION[name], root, source, seed)
+    return small.normalised(raw, origin, shape, normalize)
+
+
 @lru_cache(maxsize=8)
-def load(name: str, shape: tuple[int, int, int], root: Path, normalize: Normalize, source: str) -> Images:
-    """The images of a set in a shape, once per process: nobody writes into these tensors."""
+def _load(name: str, shape: tuple[int, int, int], root: Path, normalize: Normalize, source: str) -> Images:
     raw, origin = letters(root, source) if name == GLYPHS else sources.find(name, root, source)
-    raw = raw._replace(train_x=shaped(raw.train_x, shape), test_x=shaped(raw.test_x, shape))
-    scale = scaled(standard(name, raw.train_x, shape[0]), normalize)
-    y = {part: torch.from_numpy(getattr(raw, f"{part}_y").astype(np.int64)) for part in ("train", "test")}
-    origin = replace(origin, scale=f"{normalize}, {shape[1]} x {shape[2]} pixels")
-    return Images(
-        train_x=to_inputs(raw.train_x, scale), train_y=y["train"], test_x=to_inputs(raw.test_x, scale), test_y=y["test"],
-        blacks=scale.black, classes=int(y["train"].max()) + 1, origin=origin,
-    )  # fmt: skip
-
-
-def shaped(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8 images [rows, height, width] or [rows, channels, height, width] -> [rows, *shape]: resized, grey repeated."""
-    channels, height, width = shape
-    x = x[:, None] if x.ndim == 3 else x
-    if x.shape[2:] != (height, width):
-        from PIL import Image
-
-        def resized(plane: np.ndarray) -> np.ndarray:
-            return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC))
-
-        planes = x.reshape(-1, *x.shape[2:])
-        x = np.stack([resized(plane) for plane in planes]).reshape(*x.shape[:2], height, width)
-    return np.repeat(x, channels, 1) if x.shape[1] < channels else x
-
-
-def standard(name: str, train: np.ndarray, channels: int) -> Scale:
-    """Mean and deviation of a set's training pixels: the published ones of its own shape, else those that are measured."""
-    known = STANDARD.get(name)
-    if known is not None and len(known.mean) == channels:
-        return known
-    if known is not None:
-        return Scale(known.mean * channels, known.deviation * channels)
-    return measured(torch.from_numpy(train))
-
-
-def measured(x: Tensor) -> Scale:
-    """Mean and deviation of each channel of uint8 images [rows, channels, height, width], on the scale 0 to 1.
-
-    From whole numbers, so that every machine has the same bits.
-    """
-    counts = torch.stack([x[:, channel].flatten().bincount(minlength=256) for channel in range(x.shape[1])]).double()
-    values = torch.arange(256).double() / 255
-    mean = (counts * values).sum(1) / counts.sum(1)
-    deviation = ((counts * values.square()).sum(1) / counts.sum(1) - mean.square()).sqrt()
-    return Scale(tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in deviation.tolist()))
+    return small.normalised(raw, origin, shape, normalize)
 
 
 def letters(root: Path, source: str) -> tuple[Raw, Origin]:

@@ -6,10 +6,12 @@ import torch
 from PIL import Image
 
 from maskbench.common.errors import UsageError
+from maskbench.data.images.scale import Scale
+from maskbench.data.images.shaping import measured, shaped
 from maskbench.data.images.whole_sets import load
 from maskbench.data.stage import in_order
 from maskbench.data.streams import sets
-from maskbench.data.streams.sets import Scale, common_shape, measured, shaped, stream
+from maskbench.data.streams.sets import common_shape, stream
 
 MADE = {"labels": "shifted", "size": None, "val": 0.1, "normalize": "standard", "source": "auto", "root": "nowhere", "seed": 0}
 
@@ -66,13 +68,13 @@ def test_letters_train_and_test_on_instances_of_their_own(monkeypatch):
     monkeypatch.setattr(
         sets.glyph28, "load", lambda root, source: ({"train": {"S:0": images["S:0"]}, "test": images}, "made", "md5")
     )
-    sets.load.cache_clear()
+    sets._load.cache_clear()
     (stage,) = made("glyph28", val=0.0, normalize="unit")
     assert (stage.outputs, len(stage.train), len(stage.test)) == (3, 42, 18)
     pixels = {part: (getattr(stage, part).tensors()[0][:, 0, 0, 0] * 255).round() for part in ("train", "test")}
     of = {part: set(pixels[part][getattr(stage, part).y == 2].tolist()) for part in pixels}
     assert of["train"] | of["test"] == set(range(100, 120)) and not of["train"] & of["test"]
-    sets.load.cache_clear()
+    sets._load.cache_clear()
 
 
 def test_a_measured_scale_is_that_of_the_pixels():
