@@ -93,7 +93,7 @@ def type_mistake(key: str, value: object, node: Node) -> str | None:
     A typed key (schema.py) has its declared type, a free key that of its default; when that is null, all will do.
     """
     typed, default, kind = _typed(node), _default(node), _kind(node)
-    if kind is None or is_reference(value) or (value is None and typed and node._is_optional()):
+    if key in schema.BY_RANGE or kind is None or is_reference(value) or (value is None and typed and node._is_optional()):
         return None
     now = "" if default is None or kind is dict else f" (it is {shown(default)})"
     if value is None or not FITS[kind](value):

@@ -16,6 +16,7 @@ from maskbench.cli.command_line import choices, one_line
 from maskbench.common import given, identity, knobs, signatures
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import WeightsFile
+from maskbench.data.streams import plan
 from maskbench.runs.build import TARGETS, WORDS, each_logger
 from maskbench.tasks import fulfilment
 
@@ -157,6 +158,16 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
             f"method.rewind_step={rewind} and budget.steps={steps}: nothing would be left to retrain; "
             "choose an earlier step or a larger budget."
         )
+
+
+def stream_mistakes(cfg: DictConfig) -> Iterator[str]:
+    """Why there is no such stream of stages, or not so many epochs as stages."""
+    data, epochs = plain(cfg, "data"), cfg.budget.epochs
+    ours = str(data.get("_target_")).startswith("maskbench.")
+    yield from (wrong := list(filter(None, [plan.mistake(data)])) if ours else [])
+    if not wrong and isinstance(epochs, ListConfig):
+        _, stages = fulfilment.kinds(data) or (set(), None)
+        yield from filter(None, [plan.epochs_mistake(list(epochs), stages)])
 
 
 def schedule_mistake(steps: object, method: Mapping[str, Any]) -> str | None:

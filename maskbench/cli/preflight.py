@@ -198,6 +198,8 @@ def _config_mistakes(cfg: DictConfig, given: set[str], folders: list[Path], mult
     yield from wrong
     yield from filter(None, [_budget_mistake(cfg, given), _processes_mistake(cfg, multirun)])
     if not wrong:
+        yield from parts.stream_mistakes(cfg)
+    if not wrong:
         yield from parts.pair_mistakes(cfg, folders)
     yield from filter(None, [trainer_keys.mistake(cfg.trainer)])
 

@@ -4,7 +4,7 @@ A key that is not named here stays free: its type is that of its default. Import
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,7 +15,7 @@ from omegaconf import MISSING
 @dataclass
 class Budget:
     steps: int | None = None
-    epochs: int | None = 3
+    epochs: Any = 3  # or a list of them, one for each stage
     batch_size: int = 128
     validate_every: int | None = None
     test_curve: bool = False
@@ -106,6 +106,7 @@ class Config:
 
 
 DECLARED = {one.name for one in fields(Config)}
+BY_RANGE = {"budget.epochs"}  # whose range says what may stand, a list too
 SECTIONS = {"budget", "loop", "paths"}  # all of whose keys are declared here
 
 
@@ -132,6 +133,11 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _epochs(value: object) -> bool:
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return all(_whole(one) and one >= 1 for one in (value if several else [value])) and value != []
+
+
 _share: Rule = (lambda v: _number(v) and 0 <= v < 1, "at least 0 and below 1")
 _positive: Rule = (lambda v: _number(v) and v > 0, "above 0")
 _count: Rule = _at_least(1)
@@ -142,7 +148,7 @@ RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is 
     "objective": (lambda v: v == "validation", "validation, or null for the task's own number"),
     "stale": (lambda v: v in ("redo", "keep", "ask"), "redo, keep, ask, or null"),
     "budget.steps": _count,
-    "budget.epochs": _count,
+    "budget.epochs": (_epochs, "a whole number, at least 1, or a list of them, one for each stage"),
     "budget.batch_size": _count,
     "budget.validate_every": _count,
     "loop.block": _count,

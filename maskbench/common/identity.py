@@ -9,7 +9,7 @@ option must therefore default to null, or to whatever null means.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,14 @@ def run_dir(cfg: DictConfig) -> Path:
 
 
 def register() -> None:
-    """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}`, `${mb_call:...}`, `${mb_given:...}`,
-    `${mb_norms:...}` and `${mb_init_sha256:}` known to every config."""
+    """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}`, `${mb_unless:...}`, `${mb_call:...}`,
+    `${mb_given:...}`, `${mb_norms:...}` and `${mb_init_sha256:}` known to every config."""
     OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
     OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
     OmegaConf.register_new_resolver("mb_call", _call, replace=True)
     OmegaConf.register_new_resolver("mb_for", _for, replace=True)
     OmegaConf.register_new_resolver("mb_by", _by, replace=True)
+    OmegaConf.register_new_resolver("mb_unless", _unless, replace=True)
     OmegaConf.register_new_resolver("mb_given", _given, replace=True)
     OmegaConf.register_new_resolver("mb_norms", _norms, replace=True)
     OmegaConf.register_new_resolver("mb_init_sha256", lambda *, _root_: given.sha256(_init(_root_)), replace=True)
@@ -108,6 +109,11 @@ def register() -> None:
 def _for(task: str, value: object, *, _root_: DictConfig) -> object:
     """`value` when the run's task is `task`, else None: a key that only one task asks leaves the key of other runs alone."""
     return value if OmegaConf.select(_root_, "task.name") == task else None
+
+
+def _unless(names: Sequence[str], value: object, *, _parent_: DictConfig) -> object:
+    """`value`, or None where one of these keys beside it is set: a default that gives way to another way of saying the same."""
+    return None if any(_parent_.get(name) is not None for name in names) else value
 
 
 def _by(name: str, values: Mapping[str, object]) -> object:

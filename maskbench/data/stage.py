@@ -174,6 +174,9 @@ class Stage:
             values [n, outputs] in their own units.
         labels: which of the outputs are this stage's own; empty: all of them.
         earlier: the stages of the run before this one.
+        given: whether the net comes trained on it (backbone.init): its own head answers, and nothing is trained.
+        repeats: the index of the stage whose images come again in this one, further training images of the same classes; None:
+            of none.
     """
 
     index: int
@@ -195,6 +198,8 @@ class Stage:
     measures: Mapping[str, Callable[[Callable[[Tensor], Tensor]], float]] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
     earlier: "tuple[Stage, ...]" = field(default=(), repr=False)
+    given: bool = False
+    repeats: int | None = None
 
     @property
     def own(self) -> tuple[int, ...]:
@@ -205,6 +210,11 @@ class Stage:
     def seen(self) -> tuple[int, ...]:
         """The outputs of this stage and of all before it, ascending."""
         return tuple(sorted({label for stage in (*self.earlier, self) for label in stage.own}))
+
+    @property
+    def first_visit(self) -> int:
+        """The index of the first stage of the run with these images: its own, unless it repeats one."""
+        return self.index if self.repeats is None else self.repeats
 
     @property
     def regression(self) -> bool:

@@ -122,8 +122,9 @@ def setting(record: Record) -> str:
 
 
 def stages(run: Run) -> int:
-    """How many stages the run learns: those asked for, else those it recorded."""
-    asked = (run.config.get("data") or {}).get("stages")
+    """How many stages the run learns: those asked for, unless they come again; else those it recorded."""
+    data = run.config.get("data") or {}
+    asked = data.get("stages") if data.get("visits") is None else None
     return asked if isinstance(asked, int) else len((run.about.get("data") or {}).get("fingerprints") or []) or 1
 
 

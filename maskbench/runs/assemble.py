@@ -24,6 +24,7 @@ from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage, in_order
+from maskbench.data.streams import plan
 from maskbench.report import figures
 from maskbench.runs import early, fitting, machine
 from maskbench.runs.build import each_logger, make, make_net
@@ -106,11 +107,13 @@ class Run:
         """The data.
 
         Raises:
-            UsageError: validation is to choose, and a stage holds no rows out for it.
+            UsageError: validation is to choose, and a stage holds no rows out for it; or epochs are listed for other stages.
         """
         stages = make(self.cfg.data, root=Path(self.cfg.paths.data).expanduser(), seed=self.cfg.seed)
         if OmegaConf.select(self.cfg, "loss"):  # an older record has none
             stages = [replaced(stage, criterion=make(self.cfg.loss)) for stage in stages]
+        if wrong := plan.epochs_mistake(OmegaConf.to_container(self.cfg.budget)["epochs"], len(stages)):
+            raise UsageError(wrong)
         if self.cfg.objective == VALIDATION and not all(stage.holds_out for stage in stages):
             raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")
         return in_order(stages)

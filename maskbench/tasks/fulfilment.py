@@ -11,6 +11,7 @@ from typing import Any
 
 from maskbench.common import signatures
 from maskbench.common.errors import UsageError
+from maskbench.data.streams import plan
 
 MODULE = "torch.nn.modules.module.Module"  # what every method is made from; read only where something seems to be missing
 AMOUNTS = {"one": "data of one stage", "pair": "a source and a target"}
@@ -133,7 +134,7 @@ def kinds(data: Mapping[str, Any]) -> tuple[set[str], int | None] | None:
     gives = data.get("gives")
     if not isinstance(gives, list):
         return None
-    amounts = {"one": 1, "pair": 2, "stream": data.get("stages"), "episodes": 1}
+    amounts = {"one": 1, "pair": 2, "stream": plan.count(data), "episodes": 1}
     stages = next((amounts[kind] for kind in gives if kind in amounts), None)
     if not isinstance(stages, int):
         return set(gives), None

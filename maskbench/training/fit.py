@@ -23,7 +23,8 @@ class Fit:
     Args:
         optimizer: groups of trainable parameters -> optimiser.
         schedule: (step, total) -> factor on the rate.
-        budget: steps or epochs of one phase (steps win), batch_size, validate_every, test_curve.
+        budget: steps or epochs of one phase (steps win; a list of epochs has an entry for each stage), batch_size,
+            validate_every, test_curve.
         trainer: keywords of Lightning's Trainer.
         loop: block, log_every.
         journal: where phases are resumed from and saved to.
@@ -70,9 +71,11 @@ class Fit:
             self.held = (split, device, split.feed(device))
         return self.held[2]
 
-    def length(self, rows: int, share: float) -> int:
-        """Optimiser steps of a phase on `rows` training rows."""
-        steps = self.budget["steps"] or self.budget["epochs"] * -(-rows // self.budget["batch_size"])
+    def length(self, rows: int, share: float, stage: int = 0) -> int:
+        """Optimiser steps of a phase on `rows` training rows; `stage` is the index of its stage, whose epochs may be its own."""
+        epochs = self.budget["epochs"]
+        epochs = epochs[stage] if isinstance(epochs, Sequence) else epochs
+        steps = self.budget["steps"] or epochs * -(-rows // self.budget["batch_size"])
         return max(1, round(share * steps))
 
     def __call__(
@@ -106,7 +109,7 @@ class Fit:
             method,
             stage,
             name,
-            total=self.length(len(stage.train), share),
+            total=self.length(len(stage.train), share, stage.index),
             begin=begin,
             lr=lr,
             stream=stream,

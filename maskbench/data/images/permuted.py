@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from maskbench.common import streams
-from maskbench.common.knobs import Count, Whole
+from maskbench.common.knobs import Count, OpenShare, Whole
 from maskbench.data.images.scale import Normalize
 from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
+from maskbench.data.streams.arrange import arranged
+from maskbench.data.streams.plan import Visits
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,8 @@ def permuted(
     source: Literal["auto", "folder", "torchvision", "package", "sample"],
     root: Path,
     seed: int,
+    visits: Visits | None = None,
+    blur: OpenShare | None = None,
 ) -> list[Stage]:
     """Stages of all classes; a stage's permutation depends on the seed and its index alone.
 
@@ -55,6 +59,9 @@ def permuted(
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the permutations and the validation images.
+        visits: stages that come again: how many rounds of all, or the list of which stage comes when, from 0. The training
+            images of a stage are dealt to its visits.
+        blur: share of a stage's training images that are exchanged with the next stage's.
     """
     images = load(base, root, normalize, source)
     plain, pixels = divide(images, val, seed), math.prod(images.shape)
@@ -63,9 +70,10 @@ def permuted(
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
     orders = [permutation(seed, i, legacy, pixels) for i in range(stages)]
-    return [
+    made = [
         stage_of(images, seen(Permute(order)), index=i, total=stages, name=f"permutation {i}") for i, order in enumerate(orders)
     ]
+    return arranged(made, visits=visits, blur=blur, seed=seed)
 
 
 def permutation(seed: int, index: int, legacy: bool, pixels: int = 28 * 28) -> Tensor:

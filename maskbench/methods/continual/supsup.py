@@ -219,7 +219,7 @@ class SupSup(Method):
         The mask that most of these batches chose answers for the stage.
         """
         first, _ = stage.train.tensors(self.classes.device, first=128)
-        steps = range(self.check_every, fit.length(len(stage.train), 1.0), self.check_every)
+        steps = range(self.check_every, fit.length(len(stage.train), 1.0, stage.index), self.check_every)
         self.visits.zero_()
         self.settle(first, stage)
         fit(self, stage, callbacks_at_steps=(steps, lambda: self.settle(self.seen, stage)))

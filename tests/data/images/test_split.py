@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskbench.common.errors import UsageError
-from maskbench.data.images.split import deal, split
+from maskbench.data.images.split import split
 from maskbench.data.images.whole_sets import load
 
 
@@ -53,9 +53,14 @@ def test_the_default_is_0_1_then_2_3():
     assert set(build(labels="kept")[3].train.y.tolist()) == {6, 7}
 
 
+def dealt(order, seed):
+    return [stage.classes for stage in build(order=order, seed=seed)]
+
+
 def test_random_order_follows_the_seed():
-    assert deal(5, "random", 3) == deal(5, "random", 3) != deal(5, "random", 4)
-    assert deal(5, "consecutive", 3) == deal(5, "consecutive", 4)
+    assert dealt("random", 3) == dealt("random", 3) != dealt("random", 4)
+    assert dealt("consecutive", 3) == dealt("consecutive", 4)
+    assert dealt(3, 0) == dealt(3, 1) == dealt("random", 3), "a seed of its own, whatever the run's"
 
 
 @pytest.mark.parametrize("stages", [3, 20, 4])
