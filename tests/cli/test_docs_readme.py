@@ -20,6 +20,7 @@ from maskbench.report.writers import Sheet, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+AROUND = {"VIRTUAL_ENV", "PYTHONPATH", "MAKELEVEL", "MAKEFLAGS", "MFLAGS"}  # what the tests themselves were started by
 PAGES = {
     name: (ROOT / name).read_text()
     for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md", "docs/data.md")
@@ -69,7 +70,7 @@ def test_a_newcomer_follows_the_first_lines_to_the_letter(tmp_path: Path) -> Non
     lines = [re.split(r"\s+#", line.strip())[0] for block in blocks for line in block.splitlines() if line.startswith("    ")]
     first = [line for line in lines[: lines.index(". .venv/bin/activate") + 2] if line != "make test"]
     assert first[0] == "make run" and first[-1].startswith("python -m maskbench ")
-    env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    env = {name: value for name, value in os.environ.items() if name not in AROUND}
     env |= {
         "COLUMNS": "80",
         "PATH": os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if p != str(Path(sys.prefix) / "bin")),
