@@ -174,6 +174,7 @@ class Stage:
             values [n, outputs] in their own units.
         labels: which of the outputs are this stage's own; empty: all of them.
         earlier: the stages of the run before this one.
+        given: whether the net comes trained on it (backbone.init): its own head answers, and nothing is trained.
     """
 
     index: int
@@ -195,6 +196,7 @@ class Stage:
     measures: Mapping[str, Callable[[Callable[[Tensor], Tensor]], float]] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
     earlier: "tuple[Stage, ...]" = field(default=(), repr=False)
+    given: bool = False
 
     @property
     def own(self) -> tuple[int, ...]:
@@ -205,6 +207,12 @@ class Stage:
     def seen(self) -> tuple[int, ...]:
         """The outputs of this stage and of all before it, ascending."""
         return tuple(sorted({label for stage in (*self.earlier, self) for label in stage.own}))
+
+    @property
+    def own_head(self) -> dict[str, Any]:
+        """What a head of the stage's own is opened with (backbones/per_stage.py): nets are made for the outputs of the first."""
+        first = (*self.earlier, self)[0].outputs
+        return {"outputs": None if self.outputs == first else self.outputs, "given": self.given}
 
     @property
     def regression(self) -> bool:

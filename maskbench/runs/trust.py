@@ -18,7 +18,7 @@ from maskbench.common.closure import DOTTED
 from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 
-RESOLVERS = ("mb_key", "mb_data_dir", "mb_for", "mb_by", "mb_call", "mb_given", "mb_init_sha256")
+RESOLVERS = ("mb_key", "mb_data_dir", "mb_for", "mb_by", "mb_call", "mb_given", "mb_recipe", "mb_init_sha256")
 CALLED = re.compile(r"[\s'\"]*([\w.]*)")  # behind `${mb_call:`; one that is computed the resolver itself refuses
 # ${name: and ${a.reference}; the name of a resolver may itself be computed, which fits neither
 INTERPOLATION = re.compile(r"\$\{\s*(?:(?P<resolver>[\w.]+)\s*:|(?P<reference>[\w.\[\]]+)\s*\})")
