@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.backbones import inputs, norm
 from maskbench.common import every_method, given
 from maskbench.common.errors import UsageError
-from maskbench.masks import sites
+from maskbench.masks.sites import choose
 from maskbench.runs.build import make
 
 
@@ -40,7 +40,7 @@ def make_method(method: DictConfig, net: Any) -> Any:
         UsageError: as of `make`; or `method.sites` names weights for a method that masks none.
     """
     settings = OmegaConf.to_container(method, resolve=True)
-    sites.choose(net, settings.get("sites"))
+    choose(net, settings.get("sites"))
     own = {name: value for name, value in settings.items() if name not in every_method.OWN}
     made = make(OmegaConf.create({"method": own}).method, net=net)
     parameters = dict(net.named_parameters())

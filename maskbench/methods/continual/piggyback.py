@@ -65,8 +65,8 @@ class Piggyback(Method):
         self.least, self.most = start if isinstance(start, Sequence) else (start, start)
         if not tau < self.least <= self.most:
             raise UsageError(
-                f"method.start={start} must be above method.tau={tau}, its second value no less than the first: else weights are out "
-                "before any mask has learnt"
+                f"method.start={start} must be above method.tau={tau}, its second value no less than the first: else all weights "
+                "are out and no mask can learn"
             )
         self.backbone, self.private, self.ternary = backbone, head == "private", ternary
         # [score > tau] is [score >= the next float32 above tau]
