@@ -1,4 +1,4 @@
-"""torchvision's nets for ImageNet, residual ones and VGG, their layers under torchvision's names but for the last, called `head`."""
+"""torchvision's residual nets and VGG for ImageNet, their layers under torchvision's names but for the last, called `head`."""
 
 from collections.abc import Sequence
 from math import prod
@@ -87,14 +87,14 @@ HIDDEN = 4096
 
 
 class ImageNetVGG(nn.Module):
-    """[batch, channels, height, width] -> [batch, outputs]: VGG of ImageNet (Simonyan & Zisserman 2015) as torchvision lays it out,
-    the net of PackNet's and Piggyback's tables; a gate after each group of convolutions and each hidden layer.
+    """[batch, channels, height, width] -> [batch, outputs]: VGG of ImageNet (Simonyan & Zisserman 2015) as torchvision lays it
+    out, the net of PackNet's and Piggyback's tables; a gate after each group of convolutions and each hidden layer.
 
     torchvision's weights load as they are.
 
     Args:
-        layers: 16 or 19 with weights. norm: of convolutions, as in the residual nets; `none` is the plain net, whose convolutions have
-            biases. dropout: between hidden layers.
+        layers: 16 or 19 with weights. norm: of convolutions, as in the residual nets; `none` is the plain net.
+        dropout: between hidden layers.
         init: how weights are drawn (initial.py); `torch`: as torch's layers draw themselves.
     """
 
@@ -121,7 +121,7 @@ class ImageNetVGG(nn.Module):
                 parts.append(nn.MaxPool2d(2, 2))
                 continue
             norms = [] if norm == "none" else [layer(one)]
-            parts += [nn.Conv2d(before, one, 3, padding=1), *norms, nn.ReLU(inplace=True)]
+            parts += [nn.Conv2d(before, one, 3, padding=1), *norms, nn.ReLU()]
             before = one
         self.inlet = Gate(prod(shape), inlet=True)
         self.features = nn.Sequential(*parts)
