@@ -10,12 +10,14 @@ from maskbench.common.errors import UsageError
 from maskbench.masks.sites import choose
 from maskbench.runs.build import make
 
+UNIT = ("net", "unit")  # values of data.normalize that leave pixels from 0 to 1, which a net with a recipe scales itself
+
 
 def make_net(backbone: DictConfig, shape: tuple[int, ...], outputs: int, normalize: str | None = None) -> Any:
     """The net of a config's backbone, its weights drawn by a rule; those that are given are not in it yet.
 
     Args:
-        shape: of one input of the data. normalize: what `data.normalize` is; `net`: the net scales its inputs itself.
+        shape: of one input of the data. normalize: what `data.normalize` is.
 
     Raises:
         UsageError: as of `make`; or its recipe takes no inputs of that shape.
@@ -29,7 +31,7 @@ def make_net(backbone: DictConfig, shape: tuple[int, ...], outputs: int, normali
     if given.still(settings):
         norm.hold_still(net)
     if recipe is not None:
-        inputs.adapt(net, recipe, size, scaled=normalize == "net")
+        inputs.adapt(net, recipe, size, scaled=normalize in UNIT)
     return net
 
 

@@ -14,6 +14,7 @@ from maskbench.common import given
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
 from maskbench.runs import fitting
+from maskbench.runs.nets import UNIT
 from maskbench.training.method import Method
 
 log = logging.getLogger("maskbench")
@@ -54,7 +55,7 @@ def take(cfg: DictConfig, net: nn.Module, shape: tuple[int, ...], outputs: int, 
         raise UsageError(f"{error}{f'; {keys} would fit' if keys else ''}.") from None
     if recipe is not None:
         inputs.self_test(net, recipe, pretrained.head_of(net, tensors))
-        if cfg.data.get("normalize") not in (None, "net"):
+        if cfg.data.get("normalize") not in UNIT:
             log.warning(
                 "data.normalize=%s: %s was trained on pixels scaled by its own constants, data.normalize=net",
                 cfg.data.normalize, recipe.name,
