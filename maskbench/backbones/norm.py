@@ -35,6 +35,24 @@ def freeze_batchnorm(net: nn.Module) -> None:
             module.eval()
 
 
+def hold_still(net: nn.Module) -> None:
+    """Let the batch norms of `net` stay as they are, gains and shifts too: no parameters, and never in training mode."""
+    for module in net.modules():
+        if isinstance(module, BATCH_NORMS):
+            module.still = True
+            for name in ("weight", "bias"):
+                if (value := getattr(module, name)) is not None:
+                    delattr(module, name)
+                    module.register_buffer(name, value.detach())
+
+
+def keep_still(part: nn.Module) -> None:
+    """Put the batch norms inside `part` that stay as they are in evaluation mode."""
+    for module in part.modules():
+        if getattr(module, "still", False):
+            module.eval()
+
+
 def need_one(shape: tuple[int, ...]) -> None:
     """Refuse tables that stand side by side, [folds, features], for nets that would take them for one.
 

@@ -27,14 +27,24 @@ class PrivateHeads(nn.Module):
     def __init__(self, head: nn.Module | None) -> None:
         super().__init__()
         self.parts = [] if head is None else [name for name, _ in head.named_parameters()]
-        self.bytes = 0 if head is None else sum(p.numel() * p.element_size() for p in head.parameters())  # of one stage
+        self.bytes = 0 if head is None else sum(p.numel() * p.element_size() for p in head.parameters())  # of the net's own
         self.kept = TensorStore(moving=True)
+        self.fresh = False  # the last one opened has not been trained; follows from `open`
 
-    def open(self, stage: int, head: nn.Module) -> None:
-        """A fresh head for a stage, drawn as `head` draws itself: nothing is shared with other stages' heads."""
+    def open(self, stage: int, head: nn.Module, outputs: int | None = None, given: bool = False) -> None:
+        """A head for a stage, drawn as `head` draws itself: nothing is shared with other stages' heads.
+
+        Args:
+            head: the net's. outputs: of the stage, where the net's head has another number. given: the stage is answered by the
+                net's head as it came.
+        """
         if not self.parts:
             return
-        head.reset_parameters()
+        self.fresh = not given
+        if not given:
+            head.reset_parameters()
+        if outputs is not None and len(head.weight) != outputs:
+            head = type(head)(head.in_features, outputs, bias="bias" in self.parts, device=head.weight.device)
         for part in self.parts:
             self.kept.put(f"{stage}/{part}", head.get_parameter(part))
 
@@ -46,6 +56,10 @@ class PrivateHeads(nn.Module):
         """Keep a stage's head no longer."""
         for part in self.parts:
             self.kept.drop(f"{stage}/{part}")
+
+    def bytes_of(self, stage: int) -> int:
+        """Bytes of a stage's own head."""
+        return sum(p.numel() * p.element_size() for p in self.of(stage).values())
 
     def __contains__(self, stage: int) -> bool:
         return bool(self.parts) and f"{stage}/{self.parts[0]}" in self.kept

@@ -226,7 +226,6 @@ def _listed(names: Iterable[str], before: str) -> str:
 # ---- taking them
 
 
-@torch.no_grad()
 def start(net: nn.Module, path: Path, *, head: Literal["auto", "fresh", "load"] = "auto", key: str = "") -> dict[str, Any]:
     """Let a net start from a file: every tensor before the head, and the head where it has as many classes.
 
@@ -241,7 +240,20 @@ def start(net: nn.Module, path: Path, *, head: Literal["auto", "fresh", "load"] 
         Misfit: it is another net's.
     """
     key = key or f"backbone.init={given.FILE}{path}"
-    tensors = read(path, key)
+    source = {"source": f"{given.FILE}{path}", "sha256": given.of_file(path), "bytes": path.stat().st_size}
+    return fill(net, read(path, key), source, head=head, key=key)
+
+
+@torch.no_grad()
+def fill(
+    net: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: Mapping[str, Any],
+    *,
+    head: Literal["auto", "fresh", "load"] = "auto",
+    key: str = "backbone.init",
+) -> dict[str, Any]:
+    """`start` from tensors by name; `source` is what the record says of where they came from."""
     found, own = match(net, tensors), net.state_dict()
     if not found.fits:
         lacking = [f"{name}{_shapes(found.taken.get(name), own[name])}" for name in found.lacking]
@@ -257,15 +269,19 @@ def start(net: nn.Module, path: Path, *, head: Literal["auto", "fresh", "load"] 
     for name, value in used.items():
         own[name].copy_(value)
     net.given = {
-        "source": f"{given.FILE}{path}",
-        "sha256": given.sha256(f"{given.FILE}{path}"),
-        "bytes": path.stat().st_size,
+        **source,
+        "arch": getattr(net, "arch", type(net).__name__),
         "mapped": len(used),
         "missing": [name for name in own if name not in used and not in_head(name)],
         "unexpected": found.unexpected,
         "head": f"fresh: {why}" if why else f"loaded{_listed(found.left, ' without its ')}",
     }
     return net.given
+
+
+def head_of(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The output layer among the tensors of a file, by the net's names, whatever its number of classes."""
+    return {name: value for name, value in match(net, tensors).taken.items() if in_head(name)}
 
 
 def _shapes(theirs: Tensor | None, ours: Tensor) -> str:

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.backbones import superposed
 from maskbench.cli.command_line import choices, one_line
-from maskbench.common import given, identity, knobs, signatures
+from maskbench.common import every_method, given, identity, knobs, signatures
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import WeightsFile
 from maskbench.data.streams import plan
@@ -24,7 +24,7 @@ PARTS = ("method", "data", "backbone", "optimizer", "schedule", "loss", "task", 
 TRAINER = "pytorch_lightning.trainer.trainer.Trainer"  # a long file: read where a key of it was set, and only then
 BUILT_IN = {"max_epochs", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"}
 HANDED = knobs.HANDED_OVER | {"method": {"net"}, "backbone": {"shape"}, "trainer": BUILT_IN}  # what no config may set
-OWN = {"trainer": {"memory_format"}}  # keys of a part that are not for what it configures (schema.py has their values)
+OWN = {"trainer": {"memory_format"}, "method": set(every_method.OWN)}  # keys of a part that are not for what it configures
 OF_CLASSES = ("snip", "grad", "grasp", "grasp_magnitude")  # criteria that, at initialisation, take so many images a class
 LATER = {"optimizer", "schedule", "loss"}  # called in training: partial until then
 COMPLETE = {"method", "data", "backbone", "task"} | LATER  # whose arguments without a default must all be there
@@ -86,6 +86,8 @@ def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:
     for name in [name for name in node if name in handed - WORDS]:
         yield f"{part}.{name} is set by the program itself; leave it out."
         del node[name]
+    if part == "method":
+        yield from every_method.mistakes(node)
     yield from knobs.mistakes(part, node, WORDS | OWN.get(part, set()))
     if part == "optimizer":
         yield from (f"optimizer.{name}={node[name]} is not taken: {UNTAKEN}; leave it out." for name in GRAPHS if node.get(name))
@@ -134,6 +136,8 @@ def kinds(cfg: DictConfig, part: str) -> dict[str | None, Any]:
     taken = {knob.name: knob for knob in (knobs.read(str(target)) if target else None) or ()}
     if part == "backbone":
         taken = given.described(taken)
+    if part == "method":
+        taken = every_method.OWN | taken
     return {name: knob.kind for name, knob in taken.items() if knob.kind is not Any}
 
 
@@ -149,6 +153,7 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
     yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [loss_mistake(plain(cfg, "loss"), data), given_mistake(method, plain(cfg, "backbone"))])
+    yield from filter(None, [recipe_mistake(data, plain(cfg, "backbone"), folders)])
     yield from filter(None, [schedule_mistake(cfg.budget.steps, method), images_mistake(method, data)])
     yield from filter(None, [alone_mistake(plain(cfg, "task"), cfg.budget)])
     yield from filter(None, [outputs_mistake(method, data)])
@@ -319,7 +324,7 @@ def given_mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str
     that mean a drawn net -> the one to take instead.
     """
     init = backbone.get("init")
-    if not given.is_file(init):
+    if not given.gives(init):
         return None
     if str(method.get("init")).startswith("ticket:"):
         return f"init={method['init']} and backbone.init={init} both give the first weights: set one of them."
@@ -335,6 +340,20 @@ def given_mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str
                 f"method.{knob}={value} is a net as a rule draws it, and backbone.init={init} gives its weights: "
                 f"take method.{knob}={told[value]}."
             )
+    return None
+
+
+def recipe_mistake(data: Mapping[str, Any], backbone: Mapping[str, Any], folders: Sequence[Path]) -> str | None:
+    """Why a net cannot start from a recipe, or inputs be scaled by one."""
+    init = backbone.get("init")
+    if init != given.IMAGENET and data.get("normalize") == "net":
+        return (
+            f"data.normalize=net is for backbone.init=imagenet, whose recipe scales inputs; with backbone.init={init} take unit."
+        )
+    if init == given.IMAGENET and not backbone.get("recipe"):
+        files = choices(list(folders), "backbone")
+        able = [name for name in files if own(files, name, "backbone").get("recipe")]
+        return f"backbone={backbone.get('name')} has no weights of ImageNet for backbone.init=imagenet; {', '.join(able)} have."
     return None
 
 

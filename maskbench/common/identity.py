@@ -21,7 +21,7 @@ from maskbench.common.errors import UsageError
 
 ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer"}  # not part of the question
 CALLED = {"maskbench.methods.uncertainty.overlap.width_factor"}  # functions that `${mb_call:...}` knows
-WORDS = {"about", "tasks", "needs", "gives", "workers"}  # descriptions, contracts, and who reads files: not knobs
+WORDS = {"about", "tasks", "needs", "gives", "recipe", "workers"}  # descriptions, contracts, and who reads files: not knobs
 
 
 def conf_dir() -> Path:
@@ -94,7 +94,7 @@ def run_dir(cfg: DictConfig) -> Path:
 
 def register() -> None:
     """Make `${mb_key:}`, `${mb_data_dir:}`, `${mb_for:...}`, `${mb_by:...}`, `${mb_unless:...}`, `${mb_call:...}`,
-    `${mb_given:...}`, `${mb_norms:...}` and `${mb_init_sha256:}` known to every config."""
+    `${mb_given:...}`, `${mb_norms:...}`, `${mb_recipe:...}` and `${mb_init_sha256:}` known to every config."""
     OmegaConf.register_new_resolver("mb_key", lambda *, _root_: key(_root_), replace=True)
     OmegaConf.register_new_resolver("mb_data_dir", data_dir, replace=True)
     OmegaConf.register_new_resolver("mb_call", _call, replace=True)
@@ -103,7 +103,8 @@ def register() -> None:
     OmegaConf.register_new_resolver("mb_unless", _unless, replace=True)
     OmegaConf.register_new_resolver("mb_given", _given, replace=True)
     OmegaConf.register_new_resolver("mb_norms", _norms, replace=True)
-    OmegaConf.register_new_resolver("mb_init_sha256", lambda *, _root_: given.sha256(_init(_root_)), replace=True)
+    OmegaConf.register_new_resolver("mb_recipe", _recipe, replace=True)
+    OmegaConf.register_new_resolver("mb_init_sha256", _init_sha256, replace=True)
 
 
 def _for(task: str, value: object, *, _root_: DictConfig) -> object:
@@ -128,8 +129,19 @@ def _by(name: str, values: Mapping[str, object]) -> object:
 
 
 def _given(value: object, otherwise: object, *, _root_: DictConfig) -> object:
-    """`${mb_given:A,B}`: A where a file gives the backbone's weights, B where a rule draws them."""
-    return value if given.is_file(_init(_root_)) else otherwise
+    """`${mb_given:A,B}`: A where the backbone's weights are given, B where a rule draws them."""
+    return value if given.gives(_init(_root_)) else otherwise
+
+
+def _recipe(value: object, otherwise: object, *, _root_: DictConfig) -> object:
+    """`${mb_recipe:A,B}`: A where the backbone's weights come with a recipe for its inputs, B elsewhere."""
+    return value if _init(_root_) == given.IMAGENET else otherwise
+
+
+def _init_sha256(*, _root_: DictConfig) -> str | None:
+    """Of the file whose content `backbone.init` stands for."""
+    parts = {name: OmegaConf.select(_root_, f"backbone.{name}", throw_on_missing=False) for name in ("init", "recipe", "arch")}
+    return given.sha256(parts)
 
 
 def _norms(value: object, otherwise: object, *, _root_: DictConfig) -> object:

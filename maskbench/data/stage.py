@@ -217,6 +217,12 @@ class Stage:
         return self.index if self.repeats is None else self.repeats
 
     @property
+    def own_head(self) -> dict[str, Any]:
+        """What a head of the stage's own is opened with (backbones/per_stage.py): nets are made for the outputs of the first."""
+        first = (*self.earlier, self)[0].outputs
+        return {"outputs": None if self.outputs == first else self.outputs, "given": self.given}
+
+    @property
     def regression(self) -> bool:
         """Whether targets are reals; classes otherwise."""
         return self.train.y.is_floating_point()

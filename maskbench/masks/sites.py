@@ -1,12 +1,16 @@
-"""Where masks stand: the maskable weights of a net, by name."""
+"""Where masks stand: the maskable weights of a net, by name; and which of them a run leaves dense (`method.sites`)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
 from maskbench.common.errors import UsageError, did_you_mean
+from maskbench.common.knobs import Layers
 
+Choice = Literal["auto", "all"] | Layers
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # with one weight [outputs, inputs, *kernel] and one bias
+CONVOLUTIONS = LAYERS[1:]
 MATRICES = {  # torch's layers with matrix weights -> how the names of these begin
     (*LAYERS, nn.Bilinear, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d): ("weight",),
     (nn.MultiheadAttention,): ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),  # out_proj is a Linear
@@ -16,8 +20,9 @@ DENSE = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)  # tables of v
 
 
 def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
-    """Names of the maskable tensors: every matrix weight of torch's layers, in the order of the forward pass; biases, norms
-    and embeddings never. A weight that several layers share is one, under the name that `named_parameters` has for it.
+    """Names of the maskable tensors: the matrix weights of torch's layers that the net's choice (`choose`) takes, in the order
+    of the forward pass; biases, norms and embeddings never. A weight that several layers share is one, under the name that
+    `named_parameters` has for it.
 
     `skip` names modules left out (`["head"]`), with all that is in them.
 
@@ -29,15 +34,17 @@ def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
     modules = dict(net.named_modules())
     owners = [name for name, module in modules.items() if patterns(module)]
     names = {id(weight): name for name, weight in net.named_parameters()}
-    inside = [module for name in skip for module in modules[name].modules()]
-    seen = {id(weight) for module in inside for weight in module.parameters(recurse=False)}
+    dense = [module for name in skip for module in modules[name].modules()] + [modules[name] for name in left_out(net)]
+    seen = {id(weight) for module in dense for weight in module.parameters(recurse=False)}
     places = []
     for name in owners:
-        if modules[name] not in inside:
+        if modules[name] not in dense:
             refuse_computed(net, name)
             fresh = [w for part, w in weights(modules[name]) if id(w) not in seen]
             seen |= {id(w) for w in fresh}
             places += [names[id(w)] for w in fresh]
+    if not places and choice_of(net) != "auto":
+        raise UsageError(f"method.sites={choice_of(net)} leaves this method no weight to mask: name other layers, or take all.")
     if not places:
         raise UsageError(
             f"{type(net).__name__} has no layer whose weights this method could mask: take another backbone, such as "
@@ -45,6 +52,51 @@ def sites(net: nn.Module, skip: Iterable[str] = ()) -> list[str]:
         )
     refuse_silently_dense(net, seen)
     return places
+
+
+# ---- which of them
+
+
+def choose(net: nn.Module, choice: Choice | None) -> None:
+    """Let masks stand on the weights of `net` that a choice takes: `auto` (None: auto), all but depthwise convolutions and, in
+    nets that have such, the first convolution; `all`; or those in the layers that are named.
+
+    Raises:
+        UsageError: the net has no layer of a name.
+    """
+    if choice not in (None, "auto", "all"):
+        require_layers(net, choice, "method.sites")
+    net.sites = choice
+
+
+def choice_of(net: nn.Module) -> Choice:
+    return getattr(net, "sites", None) or "auto"
+
+
+def left_out(net: nn.Module) -> list[str]:
+    """Names of the layers whose weights stay dense by the net's choice."""
+    choice = choice_of(net)
+    layers = {name: module for name, module in net.named_modules() if patterns(module)}
+    if choice == "all":
+        return []
+    if choice != "auto":
+        return [name for name in layers if not inside(name, choice)]
+    deep = [name for name, module in layers.items() if depthwise(module)]
+    stem = next((name for name, module in layers.items() if isinstance(module, CONVOLUTIONS)), None)
+    return [name for name in layers if name in deep or (deep and name == stem)]
+
+
+def inside(name: str, modules: Sequence[str]) -> bool:
+    """Whether a layer is one of these modules, or in one."""
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def depthwise(layer: nn.Module) -> bool:
+    """Whether it is a convolution of each channel by itself."""
+    return isinstance(layer, CONVOLUTIONS) and layer.groups == layer.in_channels > 1
+
+
+# ---- the weights there are
 
 
 def maskable(net: nn.Module) -> list[str]:

@@ -14,11 +14,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
-from torch import nn
 
 from maskbench import masks
-from maskbench.backbones import memory_format, pretrained
-from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.backbones import memory_format
 from maskbench.common import closure, given, identity, provenance
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
@@ -26,11 +24,12 @@ from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage, in_order
 from maskbench.data.streams import plan
 from maskbench.report import figures
-from maskbench.runs import early, fitting, machine
-from maskbench.runs.build import each_logger, make, make_net
+from maskbench.runs import early, machine, source_run, starting
+from maskbench.runs.build import each_logger, make
 from maskbench.runs.console import Console
 from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
 from maskbench.runs.loggers import FailSafeLogger, Loggers, no_logger
+from maskbench.runs.nets import make_method, make_net
 from maskbench.runs.record import History, Record
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
@@ -116,57 +115,39 @@ class Run:
             raise UsageError(wrong)
         if self.cfg.objective == VALIDATION and not all(stage.holds_out for stage in stages):
             raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")
-        return in_order(stages)
+        return in_order(starting.first_given(self.cfg, stages))
 
     def method(self, stages: list[Stage], filled: bool = False) -> Method:
-        """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init"), or those of
-        the file that `backbone.init` names.
+        """The method over a fresh backbone that fits the stages, its weights drawn from the stream (seed, "init"), or those that
+        `backbone.init` names.
 
-        filled: that file is left alone: all values come from elsewhere later.
+        filled: those are left alone: all values come from elsewhere later.
         """
         outputs = self.cfg.backbone.get("outputs") or stages[0].outputs
         if outputs < stages[0].outputs:
             raise UsageError(f"backbone.outputs={outputs} is too few: the data has {stages[0].outputs} classes a stage")
         machine.prepare(self.cfg.loop.threads)
+        starts = not filled and given.gives(self.cfg.backbone.get("init"))
         with seeded(self.cfg.seed, "init"):
-            net = make_net(self.cfg.backbone, stages[0].shape, outputs)
-            file = None if filled else given.path(self.cfg.backbone.get("init"))
-            if file is not None:
-                self.take(net, file, stages[0].shape, outputs)
+            net = make_net(self.cfg.backbone, stages[0].shape, outputs, self.cfg.data.get("normalize"))
+            if starts:
+                starting.take(self.cfg, net, stages[0].shape, outputs, self.source)
             memory_format.arrange(net, OmegaConf.select(self.cfg, "trainer.memory_format"))  # an older record has none
-            method = make(self.cfg.method, net=net)
-        if file is not None:
-            self.tell_head(net, method)
+            method = make_method(self.cfg.method, net)
+        if starts:
+            starting.tell_head(self.cfg, method, stages)
+            self.given = net.given
         return method
 
-    def take(self, net: nn.Module, file: Path, shape: tuple[int, ...], outputs: int) -> None:
-        """Let the net start from a file.
+    def source(self, folder: Path, stage: int | str | None) -> source_run.Tensors:
+        """What the net of a finished run computes with, for a run that starts from it."""
 
-        Raises:
-            UsageError: the file is of no use; of another net's, with the backbone that would fit.
-        """
-        if wrong := given.start_mistake(OmegaConf.to_container(self.cfg.backbone, resolve=True)):
-            raise UsageError(wrong)
-        try:
-            pretrained.start(net, file, head=self.cfg.backbone.get("init_head") or "auto")
-        except pretrained.Misfit as error:
-            keys = fitting.words(self.cfg, shape, outputs, error.tensors)
-            raise UsageError(f"{error}{f'; {keys} would fit' if keys else ''}.") from None
+        def untrained(cfg: DictConfig) -> tuple[Method, list[Stage]]:
+            run = Run(cfg, folder)
+            stages = run.stages()
+            return run.method(stages, filled=True), stages
 
-    def tell_head(self, net: nn.Module, method: Method) -> None:
-        """Say what became of the file's head, in one line.
-
-        Raises:
-            UsageError: it was to be loaded, and each stage has one of its own.
-        """
-        if any(isinstance(module, PrivateHeads) and module.parts for module in method.modules()):
-            if self.cfg.backbone.get("init_head") == "load":
-                raise UsageError(
-                    f"backbone.init_head=load: method={self.cfg.method.name} draws a head for each stage; leave init_head out."
-                )
-            net.given["head"] = "fresh: each stage has one of its own"
-        log.info("%s: %d tensors; head %s", self.cfg.backbone.init, net.given["mapped"], net.given["head"])
-        self.given = net.given
+        return source_run.tensors(folder, stage, untrained)
 
     def fit(self, journal: Journal, log: Callable, watch: Callable) -> Fit:
         """What trains a phase, with the optimiser, budget and trainer of the config."""
@@ -182,6 +163,7 @@ class Run:
             log=log,
             watch=watch,
             shared=self.shared(),
+            head_start=cfg.method.get("head_start"),
         )
 
     def shared(self) -> PhaseCache | None:

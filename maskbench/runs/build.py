@@ -9,11 +9,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from maskbench.common import given, knobs
+from maskbench.common import knobs
 from maskbench.common.errors import UsageError
 
 TARGETS = "targets"  # of the loggers: name -> `_target_` of each that is chosen, where `_target_` itself is the last one's
-WORDS = {"name", "about", "tasks", "needs", "gives"}  # for people, for the record, and for what fits together
+WORDS = {"name", "about", "tasks", "needs", "gives", "recipe"}  # for people, for the record, and for what fits together
 
 
 def each_logger(node: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -75,13 +75,3 @@ def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
     except TypeError as error:
         raise UsageError(f"{target} does not fit {node._get_full_key(None)}.KEY=VALUE of its config: {error}") from None
     return waiting(*args, **parts)
-
-
-def make_net(backbone: DictConfig, shape: tuple[int, ...], outputs: int) -> Any:
-    """The net of a config's backbone, its weights drawn by a rule; those that a file gives are not in it yet.
-
-    Raises:
-        UsageError: as of `make`.
-    """
-    node = given.drawn(OmegaConf.to_container(backbone, resolve=True))
-    return make(OmegaConf.create({"backbone": node}).backbone, shape=shape, outputs=outputs)

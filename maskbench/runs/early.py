@@ -18,7 +18,8 @@ from maskbench.common.named import takes
 from maskbench.common.streams import seeded
 from maskbench.data.sources.sets import SETS, SYNTHETIC
 from maskbench.masks.sites import require_layers
-from maskbench.runs.build import imported, make, make_net
+from maskbench.runs.build import imported
+from maskbench.runs.nets import make_method, make_net
 from maskbench.tasks.fulfilment import require
 
 PARTS = ("backbone", "method", "task", "data", "optimizer", "schedule", "loss", "logger")
@@ -44,8 +45,8 @@ def judge(cfg: DictConfig) -> None:
             raise UsageError(f"{key}={text} must be a function of one argument.")
     for key, text, _ in ruled(parts["method"], LayerName):
         require_layer(cfg, key, text)
-    if file := given.path(parts["backbone"].get("init")):
-        pretrained.read(file)
+    if file := given.path(parts["backbone"]):
+        pretrained.read(file, f"backbone.init={parts['backbone']['init']}")
     require_method(cfg)
 
 
@@ -77,7 +78,7 @@ def sketches(cfg: DictConfig) -> Iterator[nn.Module]:
     for shape in SHAPES:
         try:
             with seeded(cfg.seed, "sketch"), torch.device("meta"):
-                net = make_net(cfg.backbone, shape, cfg.backbone.get("outputs") or 10)
+                net = make_net(cfg.backbone, shape, cfg.backbone.get("outputs") or 10, cfg.data.get("normalize"))
         except Exception:  # it needs other inputs, or tensors with content: it is made again once the data are there
             continue
         yield net
@@ -96,12 +97,12 @@ def require_method(cfg: DictConfig) -> None:
     for shape, outputs in product([known] if known else SMALL, [told] if told else OUTPUTS):
         try:
             with seeded(cfg.seed, "sketch"):
-                net = make_net(cfg.backbone, shape, outputs)
+                net = make_net(cfg.backbone, shape, outputs, cfg.data.get("normalize"))
         except Exception:  # as in `sketches`
             continue
         try:
             with seeded(cfg.seed, "sketch"):
-                make(cfg.method, net=net)
+                make_method(cfg.method, net)
             return
         except UsageError as error:
             refused.append(str(error))

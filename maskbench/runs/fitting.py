@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskbench.backbones import pretrained
 from maskbench.common import given, identity, knobs
-from maskbench.runs.build import make_net
+from maskbench.runs.nets import make_net
 
 LEFT = {"init"}  # knobs that change no tensor's name or shape
 

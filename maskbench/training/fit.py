@@ -4,14 +4,18 @@ It describes the phase and has it trained (loop.py), unless an earlier attempt a
 result.
 """
 
+import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.data.stage import Feed, Split, Stage
+from maskbench.training.features import probe, untouched
 from maskbench.training.journal import Journal
+from maskbench.training.lightning import lean_trainer
 from maskbench.training.loop import Curve, Phase, Training
 from maskbench.training.method import Method
 from maskbench.training.phase_cache import PhaseCache
@@ -31,6 +35,7 @@ class Fit:
         log: called with (part of the run, phase, step of the phase, step of the run, values) for each row of the history.
         watch: called with (phase, step, total, values) after each block, for progress.
         shared: where phases that other runs have too are kept; None: every run trains its own.
+        head_start: what a stage's own head starts from: `random` (None), as it was drawn; `probe` (features.py).
     """
 
     def __init__(
@@ -46,10 +51,12 @@ class Fit:
         log: Callable[[str, str, int, int, dict[str, float]], None],
         watch: Callable[[str, int, int, dict[str, float]], None],
         shared: PhaseCache | None = None,
+        head_start: Literal["probe", "random"] | None = None,
     ) -> None:
         alone = (trainer.get("devices"), trainer.get("num_nodes")) == (1, 1)  # ranks would wait for one another
         self.shared = shared if alone else None
         self.optimizer, self.schedule, self.budget, self.trainer, self.loop = optimizer, schedule, budget, trainer, loop
+        self.head_start = head_start
         self.seed, self.journal, self.log, self.watch = seed, journal, log, watch
         self.curve: Curve = []  # of the last phase
         self.held: tuple[Split, torch.device, Feed] | None = None
@@ -104,6 +111,9 @@ class Fit:
                 in for it (phase_cache.py): the backbone, if what is minimised is the plain loss of its own output and the
                 method has no hooks; or the method. With `callbacks_at_steps` the method, what they remember being its state.
         """
+        if stage.given:
+            return []  # the net came trained on it
+        heads = untouched(method)
         stream = (self.seed, "train", self.journal.name, len(self.journal.phases))
         phase = Phase(
             method,
@@ -120,6 +130,8 @@ class Fit:
         )
         result, checkpoint = self.journal.resume(method)
         if result is None:
+            if self.head_start == "probe" and checkpoint is None:
+                self.probe(method, stage, heads)
             result = self.result(Training(self, phase), checkpoint)
             self.journal.end_phase(method, result)
         self.journal.tally["cpu_seconds"] += result["cpu_seconds"]
@@ -128,6 +140,14 @@ class Fit:
             self.journal.tally["shared"] = [*self.journal.tally.get("shared", []), result["shared"]]
         self.curve = result["curve"]
         return self.curve
+
+    def probe(self, method: Method, stage: Stage, heads: Sequence[PrivateHeads]) -> None:
+        """Let heads that no training has moved yet start from the stage's features."""
+        begun = time.process_time()
+        method.to(lean_trainer(self.trainer).strategy.root_device)
+        for one in heads:
+            probe(method, stage, one)
+        self.journal.tally["cpu_seconds"] += time.process_time() - begun
 
     def result(self, training: Training, checkpoint: dict | None) -> dict[str, Any]:
         """Trained here, from the checkpoint if there is one, or taken from another run."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator, seed_for, seeded
 from maskbench.data.stage import Feed, Split, Stage, batches
-from maskbench.training import evaluate
+from maskbench.training import evaluate, optimizers
 from maskbench.training.hooks import Hooks, WeightGradients
 from maskbench.training.journal import Journal, generator_states, set_generators, snapshot
 from maskbench.training.lightning import Learner, lean_trainer, on_signal, quiet, train
@@ -128,7 +128,7 @@ class Training:
             UsageError: torch refuses the settings, alone or together.
         """
         method = self.phase.method
-        groups = [{"name": name, "params": params} for name, params in method.groups().items()]
+        groups = [{"name": name, "params": params} for name, params in optimizers.groups(self.fit.optimizer, method).items()]
         for p in method.parameters():
             p.requires_grad_(False)
         for p in method.trainable_parameters():

@@ -26,11 +26,13 @@ the same bits at every block size and after an interruption.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from maskbench.backbones.norm import keep_still
+from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.common import knobs
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator
@@ -162,6 +164,13 @@ class Method(nn.Module):
 
     # ---- what every method has
 
+    def train(self, mode: bool = True) -> Self:
+        """Norms that stay as they came with the net's weights (backbone.init_norm=still) never are in training mode."""
+        super().train(mode)
+        if mode:
+            keep_still(self)
+        return self
+
     def logits(self, x: Tensor, stage: Stage) -> Tensor:
         """The backbone's output [batch, outputs] under the tensors of `stage`."""
         tensors = self.effective_weights(x, stage)
@@ -170,6 +179,15 @@ class Method(nn.Module):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """What is movable, by the name of the part that an optimiser may move by a rule of its own (optimizers.py)."""
         return {"": list(self.trainable_parameters())}
+
+    def head_apart(self) -> dict[str, list[nn.Parameter]]:
+        """What is movable in two groups: `head`, output layers, the net's own or a stage's, and `trunk`, all else."""
+        layers = [self.net.head] if hasattr(self.net, "head") else []
+        layers += [module for module in self.modules() if isinstance(module, PrivateHeads)]
+        heads = {id(p) for layer in layers for p in layer.parameters()}
+        moving = list(self.trainable_parameters())
+        parts = {"trunk": [p for p in moving if id(p) not in heads], "head": [p for p in moving if id(p) in heads]}
+        return {name: those for name, those in parts.items() if those}
 
     # ---- what a method may add to the record
 

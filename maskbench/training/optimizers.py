@@ -53,6 +53,14 @@ class ByGroup(torch.optim.Optimizer):
         self._share_groups()
 
 
+def groups(factory: Callable, method: Any) -> dict[str, list[nn.Parameter]]:
+    """A method's movable parameters by group: its own groups, or trunk and head, where the optimiser has recipes for these and
+    the method itself makes no difference."""
+    own = method.groups()
+    recipes = getattr(factory, "keywords", {}).get("recipes") or {}
+    return method.head_apart() if list(own) == [""] and {"trunk", "head"} <= recipes.keys() else own
+
+
 def state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Any]:
     """What the optimiser remembers of a parameter, by torch's names (`exp_avg`, `momentum_buffer`, `step`, ...), to be changed
     in place; empty before the parameter's first step and for optimisers without memory."""

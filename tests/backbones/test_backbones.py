@@ -18,7 +18,7 @@ from maskbench.backbones.mlp import MLP
 from maskbench.backbones.normed_mlp import NormedMLP
 from maskbench.common.errors import UsageError
 from maskbench.runs.assemble import Run
-from maskbench.runs.build import make_net
+from maskbench.runs.nets import make_net
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 COUNTS = {  # (weights without biases, with)

@@ -11,7 +11,7 @@ from maskbench import masks
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import fresh
 from maskbench.common.errors import UsageError
-from maskbench.runs.build import make_net
+from maskbench.runs.nets import make_net
 
 pytestmark = pytest.mark.full  # whole runs: make test-full
 

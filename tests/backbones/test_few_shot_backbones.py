@@ -14,7 +14,7 @@ from maskbench.backbones.batch_statistics import BatchStatistics, uses_batches
 from maskbench.common.errors import UsageError
 from maskbench.data.episodes.stages import Tasks
 from maskbench.methods.meta.episodic import Episodic
-from maskbench.runs.build import make_net
+from maskbench.runs.nets import make_net
 
 COUNTS = {  # of Linear and Conv weights, 5 outputs
     ("few_shot_mlp", (1, 28, 28)): 784 * 256 + 256 * 128 + 128 * 64 + 64 * 64 + 64 * 5,

@@ -63,7 +63,7 @@ def test_a_record_says_the_content_and_is_compared_by_it(weights: Path, tmp_path
     moved.write_bytes(weights.read_bytes())
     configs = [composed(*NO_NET.split(), f"backbone.init=file:{path}") for path in (weights, moved)]
     one, other = (json.loads(json.dumps(identity.plain(cfg, without={"hydra"}))) for cfg in configs)
-    assert one["backbone"]["init_sha256"] == other["backbone"]["init_sha256"] == given.sha256(f"file:{weights}")
+    assert one["backbone"]["init_sha256"] == other["backbone"]["init_sha256"] == given.of_file(weights)
     assert one["backbone"]["init"] != other["backbone"]["init"]
     assert identity.question(one) == identity.question(other)
 

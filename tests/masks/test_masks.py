@@ -173,7 +173,6 @@ def test_the_best_of_many_are_those_of_a_sort_whatever_share_is_alive(living, sh
     assert torch.equal(masks.keep_best(score, alive, keep), expected)
 
 
-
 def test_density_counts_over_all_masks_together() -> None:
     assert masks.density([torch.ones(3, dtype=torch.bool), torch.zeros(9, dtype=torch.bool)]) == 0.25
 

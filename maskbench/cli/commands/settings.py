@@ -13,12 +13,13 @@ from typing import Any
 from maskbench.cli import command_line, parts
 from maskbench.cli.commands import notes
 from maskbench.cli.overrides import shown
-from maskbench.common import given, knobs
+from maskbench.common import every_method, given, knobs
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.runs.build import TARGETS, WORDS
 from maskbench.tasks import fulfilment
 
 WIDTH, DEFAULT, GAP = 100, 24, 2  # of a line, of the column of defaults at most, between columns
+SHARED = {"backbone": given.OWN, "method": every_method.OWN}  # keys that config.yaml has for every choice
 ARRANGED = {"one": "one stage", "pair": "a source and a target", "stream": "stages one after another", "numbers": "real targets"}
 
 
@@ -93,6 +94,8 @@ def settings(group: str, node: dict[str, Any], text: str) -> Iterator[tuple[str,
     known = {knob.name: knob for knob in knobs.read(str(node.get("_target_", parts.TRAINER))) or ()}
     if group == "backbone":
         known = given.described(known)
+    if group == "method":
+        known |= every_method.OWN
     for name, value in node.items():
         if name in WORDS or name == TARGETS or name.startswith("_"):
             continue
@@ -102,7 +105,7 @@ def settings(group: str, node: dict[str, Any], text: str) -> Iterator[tuple[str,
     for name, knob in known.items():
         if name is not None and name not in node and name not in parts.HANDED.get(group, ()) and group != "trainer":
             default = "" if knob.default is knobs.NOTHING else shown(knob.default)
-            plus = "" if group == "backbone" and name in given.OWN else "+"  # config.yaml has it
+            plus = "" if name in SHARED.get(group, ()) else "+"
             yield f"{plus}{group}.{name}", default, taken(knob), knob.meaning
 
 

@@ -54,8 +54,8 @@ def permuted(
         stages: how many.
         legacy: the permutation of stage i is numpy's from seed i + `seed`, as in the released SupSup code.
         val: images that validate, the same in every stage.
-        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean
-            and deviation of ImageNet's, for nets that were trained so).
+        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1), `imagenet` (by the mean and
+            deviation of ImageNet's, for nets that were trained so) or `net` (0 to 1; the net's recipe does the rest).
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the permutations and the validation images.

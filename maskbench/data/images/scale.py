@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Normalize = Literal["standard", "unit", "imagenet"]
+Normalize = Literal["standard", "unit", "imagenet", "net"]  # net: 0 to 1, which the net scales by its own (backbones/inputs.py)
 
 
 class Scale(NamedTuple):

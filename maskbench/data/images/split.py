@@ -42,8 +42,8 @@ def split(
             head, as wide as the largest stage; `kept` leaves them as they are and asks for an output for each class of the
             data set.
         val: training images of all classes together that validate.
-        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean
-            and deviation of ImageNet's, for nets that were trained so).
+        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1), `imagenet` (by the mean and
+            deviation of ImageNet's, for nets that were trained so) or `net` (0 to 1; the net's recipe does the rest).
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the validation images and a random order.

@@ -215,8 +215,8 @@ def whole(
     Args:
         base: the data set, one that sources/sets.py knows.
         val: training images that validate.
-        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1) or `imagenet` (by the mean
-            and deviation of ImageNet's, for nets that were trained so).
+        normalize: `standard` (zero mean, unit deviation over the training images), `unit` (0 to 1), `imagenet` (by the mean and
+            deviation of ImageNet's, for nets that were trained so) or `net` (0 to 1; the net's recipe does the rest).
         source: where files may come from: one source, or `auto`, each in turn (sources/find.py).
         root: the data folder.
         seed: of the run, draws the validation images.

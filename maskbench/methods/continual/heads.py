@@ -13,6 +13,7 @@ from maskbench.backbones.norm import freeze_batchnorm
 from maskbench.backbones.per_stage import NormStatistics, PrivateHeads, in_head
 from maskbench.common.knobs import NonNegative
 from maskbench.data.stage import Stage
+from maskbench.training import features
 from maskbench.training.method import Method
 
 
@@ -48,12 +49,22 @@ class Heads(Method):
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.stage = stage.index
-        self.heads.open(stage.index, self.net.head)
+        self.heads.open(stage.index, self.net.head, **stage.own_head)
         if self.statistics:
             self.statistics.restart(self.net)
-        fit(self, stage, lr=1.0 if self.frozen else self.trunk_lr)
+        seen = features.cached(self, stage) if self.caches(stage) else stage
+        fit(self, seen, lr=1.0 if self.frozen else self.trunk_lr)
         if self.statistics:
             self.statistics.keep(self.net, stage.index)
+
+    def caches(self, stage: Stage) -> bool:
+        """Whether the stage's head trains on features that the trunk computes once; a drawn trunk is run at each step."""
+        return self.trunk == "given" and not self.statistics and features.can_cache(stage) and not stage.given
+
+    def logits(self, x: Tensor, stage: Stage) -> Tensor:
+        if isinstance(stage, features.Features) and stage.holds(x):
+            return features.answer(x, self.heads.of(stage.index))
+        return super().logits(x, stage)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         own = self.statistics.of(stage.index) if self.statistics and stage.index in self.statistics else {}

@@ -42,7 +42,7 @@ class PackNet(Method):
         retrain_share: share of the budget's steps, after pruning.
         retrain_lr: times the learning rate, after pruning.
         bias: `first`: learnt with the first stage and frozen; `per_stage`: a copy for each stage; `none`: never learnt.
-        norm: affine parameters and statistics, `first` or `per_stage`.
+        norm: affine parameters and statistics: `first` or `per_stage`; or `given`, they stay as they came with the net.
         freed: freed weights restart at `zero`, from a `kaiming` draw, or `keep` the value they were pruned at.
         head: `private` to each stage, or `packed` into the net like any layer (one output layer for all).
     """
@@ -55,7 +55,7 @@ class PackNet(Method):
         retrain_share: NonNegative = 0.5,
         retrain_lr: NonNegative = 0.1,
         bias: Literal["first", "per_stage", "none"] = "first",
-        norm: Literal["first", "per_stage"] = "first",
+        norm: Literal["first", "per_stage", "given"] = "first",
         freed: Literal["zero", "kaiming", "keep"] = "zero",
         head: Literal["private", "packed"] = "private",
     ) -> None:
@@ -76,7 +76,7 @@ class PackNet(Method):
         if stage.total > MOST:
             raise UsageError(f"data.stages={stage.total} is too many for PackNet: an owner is one byte, {MOST} stages at most")
         self.stage = stage.index
-        self.heads.open(stage.index, self.net.head)
+        self.heads.open(stage.index, self.net.head, **stage.own_head)
         if (left := self.ledger.share_free()) < 0.01:
             log.warning("PackNet: %.2f %% of the weights are left for stage %s", 100 * left, stage.name)
         self.ledger.open(self.trunk, stage.index, self.refill)  # 1 claim: every free weight
@@ -136,9 +136,9 @@ class PackNet(Method):
             self.net.state_dict()[name].copy_(self.copies[f"{last - 1}/{name}"])
 
     def train(self, mode: bool = True) -> Self:
-        """Frozen norms stay in evaluation mode after the first stage, so that their statistics are frozen too."""
+        """Frozen norms stay in evaluation mode, so that their statistics are frozen too."""
         super().train(mode)
-        if self.norm == "first" and self.stage > 0:
+        if self.norm == "given" or (self.norm == "first" and self.stage > 0):
             freeze_batchnorm(self.net)
         return self
 

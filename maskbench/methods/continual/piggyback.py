@@ -6,9 +6,9 @@ would be SupSup, which can then find the stage by itself.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from maskbench.backbones import pretrained
 from maskbench.backbones.norm import freeze_batchnorm
 from maskbench.backbones.per_stage import PrivateHeads, in_head
 from maskbench.common.errors import UsageError
-from maskbench.common.knobs import NonNegative, Positive, Weights
+from maskbench.common.knobs import Length, NonNegative, Positive, Weights
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import MaskBank
 from maskbench.training.method import Method
@@ -37,7 +37,9 @@ class Piggyback(Method):
             now. Biases and norms are frozen with them, statistics included.
         head: `private`, a trained one per stage; `masked`, one frozen head for all, masked like the other layers.
         tau: a weight is kept where its score is above it. Strictly, as in the authors' code: equality drops it (SupSup keeps it).
-        start: the score every weight starts a stage with; above tau, so that all weights are in.
+        start: the score every weight starts a stage with; above tau, so that all weights are in. Of two, [least, most], scores
+            are drawn evenly between them; null: [tau + 1e-5, 11 tau] over a given net, else 2 tau. Adam moves each score by
+            about the rate at each step, so equal scores reach tau together: none in a short training, or very many at once.
         ternary: masks are 1 above tau, -1 below zero, else 0; two bits a weight.
     """
 
@@ -50,21 +52,29 @@ class Piggyback(Method):
         backbone: Literal["first", "random", "given"] | Weights = "first",
         head: Literal["private", "masked"] = "private",
         tau: NonNegative = 5e-3,
-        start: Positive = 1e-2,
+        start: Positive | Annotated[Sequence[Positive], Length(least=2, most=2)] | None = 1e-2,
         ternary: bool = False,
     ) -> None:
         super().__init__(net)
-        if start <= tau:
-            raise UsageError(
-                f"method.start={start} must be above method.tau={tau}: else all weights are out and no mask can learn"
+        if start is None:
+            start = (
+                [tau + 1e-5, 11 * tau or 1e-2]
+                if hasattr(net, "given") or backbone not in ("first", "random")
+                else 2 * tau or 1e-2
             )
-        self.backbone, self.private, self.start, self.ternary = backbone, head == "private", start, ternary
+        self.least, self.most = start if isinstance(start, Sequence) else (start, start)
+        if not tau < self.least <= self.most:
+            raise UsageError(
+                f"method.start={start} must be above method.tau={tau}, its second value no less than the first: else all weights "
+                "are out and no mask can learn"
+            )
+        self.backbone, self.private, self.ternary = backbone, head == "private", ternary
         # [score > tau] is [score >= the next float32 above tau]
         self.tau = torch.nextafter(torch.tensor(tau), torch.tensor(torch.inf)).item()
         self.w = {name: net.get_parameter(name) for name in masks.sites(net, skip=["head"] if self.private else [])}
         if backbone not in ("first", "random", "given"):
             self.take(Path(backbone).expanduser())
-        self.scores = nn.ParameterDict({name.replace(".", "|"): torch.full_like(w, start) for name, w in self.w.items()})
+        self.scores = nn.ParameterDict({name.replace(".", "|"): torch.full_like(w, self.least) for name, w in self.w.items()})
         shapes = {name: w.shape for name, w in self.w.items()}
         self.book = MaskBank(shapes | ({f"{name}.negative": shape for name, shape in shapes.items()} if ternary else {}))
         self.heads = PrivateHeads(net.head if self.private else None)
@@ -74,18 +84,31 @@ class Piggyback(Method):
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.stage = stage.index
-        self.begin()
+        self.begin(stage)
         fit(self, stage, shared=self if self.trains_backbone else None)  # whatever masks it gets
         for score in self.scores.values():
             masks.ranked(score)
+        self.warn(stage)
         self.book.write(stage.index, self.signs())
 
     @torch.no_grad()
-    def begin(self) -> None:
+    def begin(self, stage: Stage) -> None:
         """Scores and head that a stage starts from: all weights in, and nothing of other stages."""
         for score in self.scores.values():
-            score.fill_(self.start)
-        self.heads.open(self.stage, self.net.head)
+            if self.least == self.most:
+                score.fill_(self.least)
+            else:
+                score.uniform_(self.least, self.most)
+        self.heads.open(self.stage, self.net.head, **stage.own_head)
+
+    def warn(self, stage: Stage) -> None:
+        """Say so where no score reached tau: steps times rate are too few for where they start."""
+        if not (self.trains_backbone or stage.given) and all(bool(mask.all()) for mask in self.signs().values()):
+            log.warning(
+                "Piggyback: no weight of stage %s is out: scores start at %g, and steps times rate could not bring one down to "
+                "tau=%g; take a higher optimizer.lr, more steps, or method.start=[%g,%g]",
+                stage.name, self.least, self.tau, self.tau + 1e-5, 11 * self.tau,
+            )  # fmt: skip
 
     @property
     def trains_backbone(self) -> bool:
