@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.backbones import superposed
+from maskbench.cli import clashes
 from maskbench.cli.command_line import choices, one_line
 from maskbench.common import every_method, given, identity, knobs, signatures
 from maskbench.common.errors import UsageError
@@ -25,7 +26,6 @@ TRAINER = "pytorch_lightning.trainer.trainer.Trainer"  # a long file: read where
 BUILT_IN = {"max_epochs", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"}
 HANDED = knobs.HANDED_OVER | {"method": {"net"}, "backbone": {"shape"}, "trainer": BUILT_IN}  # what no config may set
 OWN = {"trainer": {"memory_format"}, "method": set(every_method.OWN)}  # keys of a part that are not for what it configures
-OF_CLASSES = ("snip", "grad", "grasp", "grasp_magnitude")  # criteria that, at initialisation, take so many images a class
 LATER = {"optimizer", "schedule", "loss"}  # called in training: partial until then
 COMPLETE = {"method", "data", "backbone", "task"} | LATER  # whose arguments without a default must all be there
 GRAPHS = ("capturable", "differentiable")  # keys of torch's optimisers
@@ -154,9 +154,9 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [loss_mistake(plain(cfg, "loss"), data), given_mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [recipe_mistake(data, plain(cfg, "backbone"), folders)])
-    yield from filter(None, [schedule_mistake(cfg.budget.steps, method), images_mistake(method, data)])
-    yield from filter(None, [alone_mistake(plain(cfg, "task"), cfg.budget)])
-    yield from filter(None, [outputs_mistake(method, data)])
+    yield from filter(None, [clashes.schedule_mistake(cfg.budget.steps, method), clashes.images_mistake(method, data)])
+    yield from filter(None, [clashes.alone_mistake(plain(cfg, "task"), cfg.budget)])
+    yield from filter(None, [clashes.outputs_mistake(method, data)])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
@@ -173,47 +173,6 @@ def stream_mistakes(cfg: DictConfig) -> Iterator[str]:
     if not wrong and isinstance(epochs, ListConfig):
         _, stages = fulfilment.kinds(data) or (set(), None)
         yield from filter(None, [plan.epochs_mistake(list(epochs), stages)])
-
-
-def schedule_mistake(steps: object, method: Mapping[str, Any]) -> str | None:
-    """Why a mask that is to move `every` so many steps until the share `end` of a training would not."""
-    every, end = method.get("every"), method.get("end")
-    if not (isinstance(steps, int) and isinstance(every, int) and isinstance(end, int | float)) or every < end * steps:
-        return None
-    return (
-        f"method.every={every} and budget.steps={steps}: the mask would never move, since that ends at method.end={end:g} of the "
-        "steps; take a smaller method.every or a longer training."
-    )
-
-
-def alone_mistake(task: Mapping[str, Any], budget: Mapping[str, Any]) -> str | None:
-    """Why stages that are learnt alone, each as the first, would not get the epochs they have in the stream."""
-    if not task.get("alone") or budget.get("steps") or not isinstance(budget.get("epochs"), list | ListConfig):
-        return None
-    return "task.alone=true learns every stage as the first one, so that epochs cannot differ: take one number for budget.epochs."
-
-
-def images_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
-    """Why a criterion cannot have the images of each class that its gradient is taken on."""
-    criterion, gives = method.get("criterion"), data.get("gives")
-    if "per_class" not in method or criterion not in OF_CLASSES or "numbers" not in (gives or ()):
-        return None
-    return (
-        f"method.criterion={criterion} takes its gradient on images of each class, and the targets of this data are numbers; "
-        "take data of classes such as data=mnist, or method=lottery, whose criteria take any rows."
-    )
-
-
-def outputs_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
-    """Why a loss that sees the stage's own outputs alone has nothing to learn from a stage."""
-    groups = data.get("split") or []
-    alone = any(isinstance(own, list) and len(own) == 1 for own in groups) or 1 in (data.get("sizes") or [])
-    if method.get("outputs") != "stage" or not alone:
-        return None
-    return (
-        "method.outputs=stage: a stage of one class has loss 0 and accuracy 1 whatever is learnt; take method.outputs=seen, or "
-        "two classes a stage or more."
-    )
 
 
 def contract_mistake(task: Mapping[str, Any]) -> str | None:

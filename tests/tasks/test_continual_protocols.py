@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from maskbench.cli import parts, preflight
+from maskbench.cli import clashes, preflight
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.tasks import continual
@@ -122,9 +122,9 @@ def test_a_part_of_an_earlier_version_says_what_it_knows(build: Callable) -> Non
 
 
 def test_stages_alone_have_one_number_of_epochs() -> None:
-    assert "budget.epochs" in parts.alone_mistake({"alone": True}, {"steps": None, "epochs": [1, 2]})
+    assert "budget.epochs" in clashes.alone_mistake({"alone": True}, {"steps": None, "epochs": [1, 2]})
     for task, steps, epochs in (({"alone": None}, None, [1, 2]), ({"alone": True}, 30, [1, 2]), ({"alone": True}, None, 2)):
-        assert parts.alone_mistake(task, {"steps": steps, "epochs": epochs}) is None
+        assert clashes.alone_mistake(task, {"steps": steps, "epochs": epochs}) is None
 
 
 @pytest.mark.full

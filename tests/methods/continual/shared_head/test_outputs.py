@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskbench.cli import parts
+from maskbench.cli import clashes
 from maskbench.common.errors import UsageError
 from maskbench.methods.continual import outputs as over
 from maskbench.methods.dense import Dense
@@ -86,9 +86,11 @@ def test_such_data_are_refused_before_they_are_read(key: str) -> None:
     name, value = key.split("=")
     data = {"name": "splitmnist", name: eval(value)}
     method = {"name": "si", "outputs": "stage"}
-    assert "method.outputs=stage" in parts.outputs_mistake(method, data)
-    assert parts.outputs_mistake(method | {"outputs": "seen"}, data) is None
-    assert parts.outputs_mistake(method, {"name": "splitmnist"} | {name: [[0, 1], [2, 3]] if name == "split" else [5, 5]}) is None
+    assert "method.outputs=stage" in clashes.outputs_mistake(method, data)
+    assert clashes.outputs_mistake(method | {"outputs": "seen"}, data) is None
+    assert (
+        clashes.outputs_mistake(method, {"name": "splitmnist"} | {name: [[0, 1], [2, 3]] if name == "split" else [5, 5]}) is None
+    )
 
 
 # ---- the commands
