@@ -1,5 +1,5 @@
-"""One run read by every protocol (the specification of the continual family, sections 7 and 9b): what fine-tuning keeps of a stage
-that is named, and what of one that is not; what heads lose without the stage."""
+"""One run read by every protocol (specification of the continual family, sections 7 and 9b): what fine-tuning keeps of a stage
+that is named, and what of one that is not; what heads and masks lose without the stage."""
 
 import pytest
 
