@@ -126,11 +126,8 @@ class Tally:
         self.stage, self.labels, self.group, self.alone = stage, labels, group, alone
         self.first = alone and pooling == "first"
         self.surest = Least()  # over (stage, class): class-IL
-        self.image, self.named, self.pooled = (
-            Least(),
-            Least(),
-            Least(),
-        )  # over stages: from one image, by the protocol, from groups
+        self.image, self.pooled = Least(), Least()  # over stages: of one image, and of its whole group
+        self.named = Least()  # that of the group's first image, or of all of it
         self.accuracy: float | None = None
 
     def offer(self, asked: Stage, log_p: Tensor, y: Tensor) -> None:
