@@ -82,10 +82,8 @@ def row(
         return {"accuracy": spread(told, stages)}
     seen = [stage for stage in tested if stage.index <= learnt.index]
     tallies = {stage.index: Tally(stage, labels, group, pooling, alone=not uses_batches(method.net)) for stage in seen}
-    told = {s.index: evaluate.accuracy(method, s, s.test, group) for s in tested if s not in seen}
-    for asked in filter(
-        method.has_learned, stages[: learnt.index + 1]
-    ):  # all test sets under one stage's masks before the next one's
+    told = {s.index: evaluate.accuracy(method, s, s.test, group) for s in tested if s.index > learnt.index}
+    for asked in filter(method.has_learned, stages[: learnt.index + 1]):  # one stage's masks are at hand at a time
         for stage in seen:
             tallies[stage.index].offer(asked, *evaluate.log_mean(method, asked, stage.test, group))
     made = {index: tally.readings() for index, tally in tallies.items()}
@@ -128,11 +126,8 @@ class Tally:
         self.stage, self.labels, self.group, self.alone = stage, labels, group, alone
         self.first = alone and pooling == "first"
         self.surest = Least()  # over (stage, class): class-IL
-        self.image, self.named, self.pooled = (
-            Least(),
-            Least(),
-            Least(),
-        )  # over stages: from one image, by the protocol, from groups
+        self.image, self.pooled = Least(), Least()  # over stages: of one image, and of its whole group
+        self.named = Least()  # that of the group's first image, or of all of it
         self.accuracy: float | None = None
 
     def offer(self, asked: Stage, log_p: Tensor, y: Tensor) -> None:

@@ -1,5 +1,5 @@
-"""One run read by every protocol (the specification of the continual family, sections 7 and 9b): what fine-tuning keeps of a
-stage that is named, and what of one that is not; what heads lose without the stage."""
+"""One run read by every protocol (specification of the continual family, sections 7 and 9b): what fine-tuning keeps of a stage
+that is named, and what of one that is not; what heads and masks lose without the stage."""
 
 import pytest
 
@@ -11,7 +11,7 @@ PLAIN = ("data=splitmnist", "optimizer=adam", "backbone.init=torch")
 def test_fine_tuning_keeps_much_of_a_stage_that_is_named_and_nothing_of_one_that_is_not(runs) -> None:
     """The loss sees all outputs: earlier classes are never answered again, though they are still told apart among themselves."""
     done = runs("method=finetune", "data.labels=kept", *PLAIN)
-    assert all(0.6 <= value <= 0.78 for value in done.values("average_accuracy"))
+    assert all(0.6 <= value <= 0.85 for value in done.values("average_accuracy"))
     assert all(0.19 <= value <= 0.205 for value in done.values("average_accuracy_class_il"))
     assert all(value > 0.99 for value in done.values("forgetting_class_il"))
     assert all(value < 0.5 for value in done.values("forgetting"))
