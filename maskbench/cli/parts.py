@@ -148,7 +148,9 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     yield from wrong or filter(None, [data_mistake(task, data, folders)])
     yield from filter(None, [init_mistake(cfg, method, folders), superposed.mistake(method, plain(cfg, "backbone"))])
     yield from filter(None, [loss_mistake(plain(cfg, "loss"), data), given_mistake(method, plain(cfg, "backbone"))])
-    yield from filter(None, [schedule_mistake(cfg.budget.steps, method), images_mistake(method, data)])
+    yield from filter(
+        None, [schedule_mistake(cfg.budget.steps, method), images_mistake(method, data), stages_mistake(method, data)]
+    )
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (
@@ -177,6 +179,14 @@ def images_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | 
         f"method.criterion={criterion} takes its gradient on images of each class, and the targets of this data are numbers; "
         "take data of classes such as data=mnist, or method=lottery, whose criteria take any rows."
     )
+
+
+def stages_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
+    """Why a method whose class says how many stages it can learn (`most_stages`) cannot learn those of the data."""
+    most, stages = superposed.declared(method, "most_stages"), data.get("stages")
+    if not (isinstance(most, int) and isinstance(stages, int)) or stages <= most:
+        return None
+    return f"data.stages={stages}: method={method.get('name')} learns {most} stages at most; take fewer, or method=supsup"
 
 
 def contract_mistake(task: Mapping[str, Any]) -> str | None:
