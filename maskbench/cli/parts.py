@@ -157,6 +157,7 @@ def pair_mistakes(cfg: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
     yield from filter(None, [clashes.schedule_mistake(cfg.budget.steps, method), clashes.images_mistake(method, data)])
     yield from filter(None, [clashes.alone_mistake(plain(cfg, "task"), cfg.budget)])
     yield from filter(None, [clashes.outputs_mistake(method, data)])
+    yield from filter(None, [clashes.stages_mistake(method, data)])
     steps, rewind = cfg.budget.steps, method.get("rewind_step")
     if isinstance(steps, int) and isinstance(rewind, int) and rewind >= steps:
         yield (

@@ -4,16 +4,20 @@ that the masks take."""
 import torch
 
 from maskbench.masks.coding import MaskBytes, mask_bytes
+from maskbench.masks.pruning import density
 from maskbench.masks.stores import MaskBank
 
 
 def capacity(bank: MaskBank) -> dict[str, float]:
     """Of a bank's weights, by the names of the record: docs/metrics.md says what each is."""
-    used = {name: bank.store[f"count/{name}"] > 0 for name in bank.shapes}
-    units = torch.cat([m.flatten(1).any(1) for m in used.values()])
-    share = float(torch.cat([m.flatten() for m in used.values()]).double().mean())
-    numbers = {"used": share, "free": 1 - share, "reuse": reuse(bank), "dead_units": 1 - float(units.double().mean())}
+    units = torch.cat([(bank.store[f"count/{name}"] > 0).flatten(1).any(1) for name in bank.shapes])
+    numbers = {"used": used(bank), "free": 1 - used(bank), "reuse": reuse(bank), "dead_units": 1 - float(units.double().mean())}
     return numbers | {f"mask_bytes/{code}": float(size) for code, size in bytes_of(bank)._asdict().items()}
+
+
+def used(bank: MaskBank) -> float:
+    """The share of the weights that the mask of some stage uses."""
+    return density(bank.store[f"count/{name}"] > 0 for name in bank.shapes)
 
 
 def reuse(bank: MaskBank) -> float:

@@ -24,6 +24,7 @@ GOOD = [
     "",
     "method=lottery +task.branches={a:{mask:random_global},b:{mask:random_even},c:{mask:same_sign},d:{mask:diff_sign}}",
     "method=packnet data=permutedmnist seed=3",
+    "-m method=wsn,exssnet data=permutedmnist protocol=permuted_250",
     "optimizer.lr=1",  # a whole number where a real one stands
     "budget.steps=null budget.epochs=2",
     "budget.validate_every=10",  # null by default, an int by schema
@@ -160,6 +161,10 @@ BAD = {
     "method=finetune init=ticket:/does/not/exist": "method=finetune starts from no ticket",
     "method=dense init=ticket:/does/not/exist": "there is no file /does/not/exist;",
     "method=dense init=model.pt": "init=model.pt must be ticket:FILE",
+    "method=wsn data=permutedmnist data.stages=255": "data.stages=255: method=wsn learns 254 stages at most; take fewer",
+    "method=packnet data=permutedmnist data.stages=300": "data.stages=300: method=packnet learns 254 stages at most; take fewer",
+    "method=wsn method.keep=0": "method.keep=0 must be a number above 0 and at most 1",
+    "method=exssnet method.transfer=knn": "method.transfer=knn must be random or kkt",
     "method=maml data=mnist": "data=mnist: task=meta takes data that come as episodes; data=aircraft,",
     "method=dense data=glyph28": "takes no data that come as episodes",
     "method=pac_net data=mnist": "takes a source and a target, and this data has 1",

@@ -4,6 +4,7 @@ Each stage first learns a mask over fixed weights, as SupSup does, and then trai
 uses. Later masks may read what was trained and never change it. SSNeT trains all weights of its mask and forgets.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Literal, final
@@ -15,12 +16,14 @@ from maskbench import masks
 from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.knobs import Keep, NonNegative
 from maskbench.data.stage import Stage
-from maskbench.masks.capacity import capacity, stored_bytes
+from maskbench.masks.capacity import capacity, stored_bytes, used
 from maskbench.masks.stores import MaskBank, TensorStore
 from maskbench.training.method import Method
 from maskbench.training.stand_in import call
 
 IMAGES, FITTED, NEIGHBOURS = 1000, 0.66, 10  # of a new stage, the part that others are told by, and by how many
+
+log = logging.getLogger("maskbench")
 
 
 @final
@@ -70,6 +73,8 @@ class ExSSNeT(Method):
         self.begin(stage)
         fit(self, stage)  # 1 the mask, weights fixed
         if self.weights_share:
+            if self.exclusive and (left := 1 - used(self.bank)) < 0.01:
+                log.warning("ExSSNeT: %.2f %% of the weights are left for stage %s", 100 * left, stage.name)
             self.open()
             self.trains_weights = True
             fit(self, stage, name="weights", share=self.weights_share)  # 2 the weights, the mask fixed

@@ -5,9 +5,10 @@ may use these values and never change them, while all other weights go on moving
 what it and the stages before it own, so masks are no nested sets (PackNet's are), and a stage may leave out what others own.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from maskbench.masks.owners import MOST, WeightOwners
 from maskbench.masks.stores import MaskBank
 from maskbench.training.method import Method
 
+log = logging.getLogger("maskbench")
+
 
 @final
 class WSN(Method):
@@ -34,6 +37,8 @@ class WSN(Method):
         bias: `first`: learnt with the first stage and frozen; `per_stage`: a copy for each stage; `none`: never learnt.
         norm: affine parameters and statistics, `first` or `per_stage`; or `given`: never learnt, statistics included.
     """
+
+    most_stages: ClassVar = 254  # cli/parts.py
 
     def __init__(
         self,
@@ -64,6 +69,8 @@ class WSN(Method):
             raise UsageError(f"data.stages={stage.total} is too many for WSN: an owner is one byte, {MOST} stages at most")
         self.stage = stage.index
         self.heads.open(stage.index, self.net.head)
+        if (left := self.owners.share_free()) < 0.01:
+            log.warning("WSN: %.2f %% of the weights are left for stage %s", 100 * left, stage.name)
         if self.redraws and stage.index:
             self.draw()
         self.owners.open(self.trunk, stage.index, refill=lambda w: w)  # what is free goes on from where it is

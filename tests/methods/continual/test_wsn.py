@@ -11,6 +11,8 @@ from torch import Tensor
 from maskbench import masks
 from maskbench.backbones.mlp import MLP
 from maskbench.common.errors import UsageError
+from maskbench.masks.owners import MOST
+from maskbench.methods.continual.packnet import PackNet
 from maskbench.methods.continual.wsn import WSN
 from maskbench.training import evaluate
 
@@ -230,5 +232,6 @@ def test_unknown_values_are_refused(knobs: dict) -> None:
 
 
 def test_more_stages_than_owners_are_refused() -> None:
+    assert WSN.most_stages == PackNet.most_stages == MOST, "what the command line knows"
     with pytest.raises(UsageError, match="data.stages=255 is too many for WSN"):
         small().learn(at(0, total=255), lambda method, stage: None)
