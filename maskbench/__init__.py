@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 moved.keep_old_names()
 
 
-def load(run: str, *, data: str | None = None, trust: bool = False) -> "Saved":
+def load(run: str, *, data: str | None = None, trust: bool = False, weights: str | None = None) -> "Saved":
     """The trained method and the data of a finished run's directory (maskbench/runs/read_back.py)."""
     from maskbench.runs.read_back import load  # brings torch, which the command line does without
 
-    return load(run, data=data, trust=trust)
+    return load(run, data=data, trust=trust, weights=weights)

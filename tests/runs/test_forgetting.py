@@ -150,19 +150,17 @@ def test_forget_on_the_command_line(cli: Callable, tmp_path: Path) -> None:
     assert gone.returncode == 2 and "has no answer for stage 2 (4/5)" in gone.stderr and not (tmp_path / "two").exists()
 
 
-@pytest.mark.parametrize(
-    "words, said",
-    [
-        (("stage",), "'stage' must be stage=STAGE"),
-        (("2",), "'2' must be stage=STAGE"),
-        (("stage=7",), "it has no stage 7: name one by stage=: 0 (0/1)"),
-    ],
-)
-def test_a_stage_that_is_none_is_refused(words: tuple[str, ...], said: str, cli: Callable, tmp_path: Path) -> None:
-    assert cli("method=finetune", *SHORT, *TINY, "logger=none").returncode == 0
-    (run,) = (path.parent for path in tmp_path.glob("outputs/*/*/result.json"))
-    done = cli("forget", str(run), *words)
-    assert done.returncode == 2
-    if "=7" not in words[0]:
-        assert said in done.stderr
-    assert not (run / "forget").exists()
+def test_what_is_no_stage_or_no_method_for_it_is_refused(cli: Callable, tmp_path: Path) -> None:
+    for words in (("method=supsup",), ("method=finetune",)):
+        assert cli(*words, *SHORT, *TINY, "task.matrix=final", "logger=none").returncode == 0
+    runs = {path.parents[1].name.partition("-")[0]: path.parent for path in tmp_path.glob("outputs/*/*/result.json")}
+    said = {
+        ("supsup", "stage"): "'stage' must be stage=STAGE",
+        ("supsup", "2"): "'2' must be stage=STAGE",
+        ("supsup", "stage=7"): "it has no stage 7: name one by stage=: 0 (0/1)",
+        ("finetune", "stage=2"): "method=finetune cannot forget a stage; method=hat, packnet, piggyback",
+    }
+    for (method, word), text in said.items():
+        done = cli("forget", str(runs[method]), word)
+        assert done.returncode == 2 and text in done.stderr, done.stderr
+        assert not (runs[method] / "forget").exists()
