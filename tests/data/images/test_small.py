@@ -57,15 +57,14 @@ def test_every_class_has_as_many_rows_and_none_is_on_both_sides(stage):
 
 def test_the_seed_draws_the_rows_and_a_smaller_sample_is_part_of_a_larger(stage):
     assert stage().fingerprint == stage().fingerprint
-    few, many = stage(train=2, val=0.0), stage(train=7, val=0.0)
-    assert torch.equal(
-        few.test.tensors()[0][few.test.y.argsort(stable=True)], many.test.tensors()[0][many.test.y.argsort(stable=True)]
-    )
-    first = {x.mul(1000).round().int().numpy().tobytes() for x in stage(train=2, val=0.0, normalize="unit").train.tensors()[0]}
-    more = {x.mul(1000).round().int().numpy().tobytes() for x in stage(train=7, val=0.0, normalize="unit").train.tensors()[0]}
+    few, many = (stage(train=n, val=0.0, normalize="unit") for n in (2, 7))
+    tests = [made.test.tensors()[0][made.test.y.argsort(stable=True)] for made in (few, many)]
+    assert torch.equal(*tests), "what tests is drawn first"
+    first, more = ({x.numpy().tobytes() for x in made.train.tensors()[0]} for made in (few, many))
     assert first < more
-    other = stage(seed=1)
-    assert {x.numpy().tobytes() for x in other.test.tensors()[0]} != {x.numpy().tobytes() for x in stage().test.tensors()[0]}
+    other = stage(seed=1, normalize="unit").test.tensors()[0]
+    assert {x.numpy().tobytes() for x in other} != {x.numpy().tobytes() for x in few.test.tensors()[0]}
+    assert stage(seed=1).origin.checksums["rows"] != stage().origin.checksums["rows"] != few.origin.checksums["rows"]
 
 
 @given(st.integers(0, 50))
