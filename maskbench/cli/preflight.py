@@ -26,6 +26,7 @@ from maskbench.common.errors import UsageError, did_you_mean
 COMBINATIONS = 128  # group choices of a sweep that are composed here; what is beyond is checked as each job starts
 SHOWN = 6  # combinations that are named with a mistake they share
 CROSS = {"budget.steps", "budget.epochs", "trainer.strategy", "trainer.devices", "backbone.init"}  # keys that are judged together
+LENGTHS = {"budget.steps", "budget.epochs"}
 LEAVING = ("spawn", "fork", "notebook")  # of a strategy: its processes end with each phase of training
 
 
@@ -158,7 +159,9 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
         return
     bad = {o.input_line: list(key_mistakes(o, base, command.groups)) for o in keys}
     yield from itertools.chain(*bad.values())
-    keys = [o for o in keys if not bad[o.input_line]]
+    spoilt = {o.key_or_group for o in keys if bad[o.input_line]}
+    spoilt |= LENGTHS if spoilt & LENGTHS else set()  # without the one, the other would be null
+    keys = [o for o in keys if o.key_or_group not in spoilt]
     given = {o.key_or_group for o in command.overrides}
     for number, chosen_values in enumerate(itertools.islice(_cross_values(keys), COMBINATIONS)):
         cfg = copy.deepcopy(base)

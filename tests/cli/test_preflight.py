@@ -35,6 +35,11 @@ GOOD = [
     "data.source=folder",
     "data=mnist method=dense budget.steps=5",  # what the user gives wins over the data's epochs
     "budget.epochs=2",  # and over the data's steps
+    "budget.epochs=[1,2,3] data.sizes=[2,3,5]",
+    "data.order=[9,8,7,6,5,4,3,2,1,0]",  # dealt to five stages, as the data's file says
+    "data.split=[[0,1,2],[3],[4,5,6,7,8,9]]",  # in whose place stages and order give way
+    "data.split=[[0,1],[2,3]] data.rest=drop data.labels=kept data.blur=0.1 data.visits=2",
+    "data=stream data.sets=[mnist,fashion_mnist,animals,glyph28] data.size=28 data.visits=[0,1,2,3,0]",
     "logger=[wandb,csv] logger.mode=disabled logger.tags=[x]",
     "logger=[wandb,none]",
     "+optimizer.dampening=0.1 optimizer=sgd",  # an argument that the file leaves out
@@ -95,6 +100,20 @@ BAD = {
     "budget.batch_size=0": "budget.batch_size=0 must be at least 1.",
     "loop.block=0": "loop.block=0 must be at least 1.",
     "loop.progress=maybe": "loop.progress=maybe must be auto, true or false.",
+    "budget.epochs=[1,2]": "budget.epochs=[1,2] has 2 entries, and the data has 5 stages: give one for each",
+    "budget.epochs=[1,2,0,1,1]": "budget.epochs=[1, 2, 0, 1, 1] must be a whole number, at least 1, or a list of them",
+    "data=mnist method=dense budget.epochs=[1,1]": "has 2 entries, and the data has 1 stage",
+    "data.split=[[0,1],[1,2]]": "data.split names class 1 twice",
+    "data.split=[[0,1],[2,30]]": "data.split names class 30, and the data has the classes 0 to 9",
+    "data.split=[[0,1],[2,3,4,5,6,7,8]]": "data.split leaves out class 9: name it too, or drop it with data.rest=drop",
+    "data.split=[[0,1]] data.stages=2": "data.split lists the classes of each stage by itself: leave out data.stages",
+    "data.split=[[0,1]] data.order=random data.sizes=[2]": "leave out data.order and data.sizes",
+    "data.sizes=[2,3]": "data.sizes=[2,3] adds up to 5, and there are 10 classes",
+    "data.sizes=[5,5] data.stages=2": "both say how many stages there are",
+    "data.stages=3": "data.stages=3 does not divide the 10 classes evenly",
+    "data.blur=0.1": "take data.labels=kept",
+    "data.visits=[0,1]": "data.visits leaves out stage 2, 3 and 4",
+    "data=stream data.sets=[mnist,mnits]": "data.sets names 'mnits'",
     "budget.steps=null": "budget.steps and budget.epochs are both null",
     "budget.steps=5 budget.epochs=5": "are both set; set one of them to null",
     "data=mnist method=dense budget.steps=5 budget.epochs=3": "are both set; set one of them to null",

@@ -17,6 +17,7 @@ from maskbench.data.images.scale import Normalize
 from maskbench.data.images.shaping import measured, shaped
 from maskbench.data.images.whole_sets import Images, divide, scaled, stage_of, to_inputs
 from maskbench.data.sources import small_sets
+from maskbench.data.sources.folder import md5
 from maskbench.data.sources.sets import Raw
 from maskbench.data.sources.small_sets import Pool
 from maskbench.data.stage import Origin, Stage
@@ -64,7 +65,14 @@ def drawn(base: str, train: int | None, test: int, root: Path, source: str, seed
     """(images of a set that train and test, where they came from, names of the classes)."""
     pool, origin = pool_of(base, root.expanduser().absolute(), source)
     trained, tested = balanced(pool, train, test, np.random.default_rng([seed, NUMBER[base]]), NEAR.get(base))
-    return Raw(pool.x[trained], pool.y[trained], pool.x[tested], pool.y[tested]), origin, pool.classes
+    raw = Raw(pool.x[trained], pool.y[trained], pool.x[tested], pool.y[tested])
+    return raw, with_rows(origin, trained, tested), pool.classes
+
+
+def with_rows(origin: Origin, trained: np.ndarray, tested: np.ndarray) -> Origin:
+    """The origin that also tells which rows were drawn."""
+    rows = md5(np.concatenate([[len(trained)], trained, tested]).astype("<i8").tobytes())
+    return replace(origin, checksums=origin.checksums | {"rows": rows})
 
 
 @lru_cache(maxsize=3)

@@ -15,7 +15,7 @@ import numpy as np
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count
 from maskbench.data.images.scale import Normalize
-from maskbench.data.images.small import NUMBER, balanced, drawn, normalised, pool_of
+from maskbench.data.images.small import NUMBER, balanced, drawn, normalised, pool_of, with_rows
 from maskbench.data.images.whole_sets import divide, stage_of
 from maskbench.data.sources import find as sources
 from maskbench.data.sources.sets import Raw
@@ -87,4 +87,5 @@ def rows_of(name: str, root: Path, source: str, seed: int) -> tuple[Raw, Origin]
     draw, classes = np.random.default_rng([seed, NUMBER[name]]), tuple(map(str, range(10)))
     trained, _ = balanced(Pool(raw.train_x, raw.train_y, classes), train, 0, draw, None)
     tested, _ = balanced(Pool(raw.test_x, raw.test_y, classes), test, 0, draw, None)
-    return Raw(raw.train_x[trained], raw.train_y[trained], raw.test_x[tested], raw.test_y[tested]), origin
+    few = Raw(raw.train_x[trained], raw.train_y[trained], raw.test_x[tested], raw.test_y[tested])
+    return few, with_rows(origin, trained, tested)
