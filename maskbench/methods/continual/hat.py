@@ -164,8 +164,7 @@ class HAT(Method):
     @torch.no_grad()
     def forget(self, stage: Stage) -> None:
         """Drop the stage's gates, head and statistics, and the weights that it alone computes with."""
-        others = [other for other in range(int(self.owners.claimed)) if f"{other}/{next(iter(self.gates))}" in self.finished]
-        others.remove(stage.index)
+        others = [other for other in self.stages() if other != stage.index]
         for other in others:
             self.need_apart(stage, other)
         self.owners.release(self.trunk, stage.index)
@@ -215,7 +214,7 @@ class HAT(Method):
 
     def extra_metrics(self) -> dict[str, float]:
         """Gates left open, the last stage's that are on, units that no stage uses, weights that are kept and that are not."""
-        gates = torch.stack([self.of_stage(stage) for stage in range(int(self.owners.claimed))])  # [stages, units]
+        gates = torch.stack([self.of_stage(stage) for stage in self.stages()])  # [stages, units]
         most = gates.cummax(0).values
         free = self.owners.share_free()
         return {
@@ -225,6 +224,10 @@ class HAT(Method):
             "used": 1 - free,
             "free": free,
         }
+
+    def stages(self) -> list[int]:
+        """Indices of the finished stages."""
+        return sorted({int(name.partition("/")[0]) for name in self.finished.names()})
 
     def of_stage(self, stage: int) -> Tensor:
         """All gates of a finished stage, [units]."""
