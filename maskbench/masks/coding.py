@@ -35,10 +35,14 @@ class MaskBytes(NamedTuple):
 
 
 def mask_bytes(bits: Mapping[str, Tensor], weights: Mapping[str, int]) -> MaskBytes:
-    """Of masks packed as a bank has them: by layer, bits [stages, bytes], and how many weights the layer has."""
+    """Of masks packed as a bank has them: by layer, bits [stages, bytes], and how many weights the layer has.
+
+    Whole groups are counted from the last stage, since later masks tend to agree more.
+    """
     total = MaskBytes(0, 0, 0)
     for name, rows in bits.items():
-        for group in rows.split(GROUP) if len(rows) else ():
+        rest = len(rows) % GROUP
+        for group in filter(len, (rows[:rest], *rows[rest:].split(GROUP))):
             frequencies = np.bincount(symbols(group.cpu().numpy(), weights[name]), minlength=2 ** len(group))
             sizes = (group.numel(), huffman_bytes(frequencies, len(group)), entropy_bytes(frequencies))
             total = MaskBytes(*(a + b for a, b in zip(total, sizes, strict=True)))

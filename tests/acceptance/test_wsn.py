@@ -51,4 +51,7 @@ def test_ten_permutations(runs):
     metrics, accuracies = done["metrics"], [row["accuracy at the end"] for row in done["table"]]
     assert metrics["average_accuracy"] == pytest.approx(0.929, abs=0.005) and metrics["logit_drift"] == 0.0
     assert metrics["used"] == pytest.approx(0.916, abs=0.02) and metrics["mask_bytes/packed"] == 331_500
+    # all ten as one symbol (of two bytes) would take 253.8k and 247.2k
+    assert 253_800 < metrics["mask_bytes/huffman"] == pytest.approx(259_400, rel=0.02)
+    assert 247_200 < metrics["mask_bytes/entropy"] == pytest.approx(255_100, rel=0.02)
     assert accuracies[0] > accuracies[-1], "the last stage has the least left to itself"
