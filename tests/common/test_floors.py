@@ -48,6 +48,7 @@ LAZY = {
     ("cli.table_runs", "cli.preflight"): "hydra, which help and a list of the tables do without",
     ("data.sources.find", "data.stage"): "torch, which a list of the data sets does without",
     ("data.sources.find_tables", "data.stage"): "torch, which a list of the data sets does without",
+    ("data.sources.small_sets", "data.stage"): "torch, which a list of the data sets does without",
     ("report.figures", "report"): "each family of figures is found by its file, so that a new one changes no other",
 }
 

@@ -167,7 +167,7 @@ def mistake(data: Mapping[str, Any]) -> str | None:
     if {"stages", "sizes", "split"} <= data.keys():
         if wrong := Deal.of(data).mistake(CLASSES.get(str(data.get("base")))):
             return wrong
-    if "visits" in data and (wrong := sets_mistake(data.get("sets"))):
+    if "visits" in data and (wrong := sets_mistake(data.get("sets"))):  # the decathlon's sets are a matter of its signature
         return wrong
     if wrong := blur_mistake(data.get("blur"), data.get("labels")):
         return wrong

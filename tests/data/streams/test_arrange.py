@@ -151,3 +151,17 @@ def test_stages_in_a_row_share_outputs_or_have_their_own(labels, outputs, own):
     first, second = in_a_row([big, small], labels)
     assert (first.outputs, second.outputs) == (outputs, outputs) and (first.own, second.own) == ((0, 1, 2, 3), own)
     assert set(second.train.y.tolist()) == set(second.test.y.tolist()) == set(own) and (second.index, second.total) == (1, 2)
+
+
+# ---- a whole run
+
+WORDS = (
+    "method=packnet", "data=permutedmnist", "data.base=synthetic", "data.stages=2", "data.visits=[0,1,0]", "data.blur=0.2",
+    "backbone.widths=[12]", "budget.steps=8", "budget.epochs=null", "loop.block=2",
+)  # fmt: skip
+
+
+def test_an_interrupted_run_over_stages_that_mix_goes_on_bit_for_bit(build, relay, same):
+    whole, halted = build(*WORDS, folder="whole").go(), relay(*WORDS, folder="halted", halts=[3, 7])
+    same(whole, halted)
+    assert isinstance(whole.stages[0].train, Mixed) and whole.metrics["logit_drift"] == 0.0
