@@ -22,10 +22,12 @@ class PrivateHeads(nn.Module):
 
     Args:
         head: the backbone's layer; None: all stages share it, so that there is nothing to put in its place.
+        always: whether every stage has one; else those alone that need another number of outputs.
     """
 
-    def __init__(self, head: nn.Module | None) -> None:
+    def __init__(self, head: nn.Module | None, always: bool = True) -> None:
         super().__init__()
+        self.always = always
         self.parts = [] if head is None else [name for name, _ in head.named_parameters()]
         self.bytes = 0 if head is None else sum(p.numel() * p.element_size() for p in head.parameters())  # of the net's own
         self.kept = TensorStore(moving=True)
@@ -57,9 +59,10 @@ class PrivateHeads(nn.Module):
         for part in self.parts:
             self.kept.drop(f"{stage}/{part}")
 
-    def bytes_of(self, stage: int) -> int:
-        """Bytes of a stage's own head."""
-        return sum(p.numel() * p.element_size() for p in self.of(stage).values())
+    def bytes_upto(self, stage: int) -> int:
+        """Bytes of the heads that stages have of their own, up to and with this one."""
+        heads = [self.of(index) for index in range(stage + 1) if index in self]
+        return sum(p.numel() * p.element_size() for head in heads for p in head.values())
 
     def __contains__(self, stage: int) -> bool:
         return bool(self.parts) and f"{stage}/{self.parts[0]}" in self.kept

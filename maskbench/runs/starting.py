@@ -85,7 +85,7 @@ def tell_head(cfg: DictConfig, method: Method, stages: list[Stage]) -> None:
 
 def has_heads(method: Method) -> bool:
     """Whether each stage has a head of its own."""
-    return any(isinstance(module, PrivateHeads) and module.parts for module in method.modules())
+    return any(isinstance(module, PrivateHeads) and module.parts and module.always for module in method.modules())
 
 
 def first_given(cfg: DictConfig, stages: list[Stage]) -> list[Stage]:

@@ -97,7 +97,7 @@ def test_all_files_of_a_sweep_are_looked_at(weights: Path, tmp_path: Path) -> No
 
 REFUSED = {
     "backbone.init=file:net.bin": "backbone.init=file:net.bin must be one of glorot_normal,",
-    "backbone.init=kaiming": "or a word such as file:PATH, the path of a .safetensors, .pth, .pt or .th. Did you mean 'kaiming_",
+    "backbone.init=kaiming": "or a word such as imagenet, run:FOLDER of a finished run, or file:PATH, the path of a .safeten",
     "backbone.init_head=fresh": "backbone.init_head=fresh is about weights that a file gives, and here a rule draws them: leave",
     "backbone.init_sha256=ab": "backbone.init_sha256=ab is about weights that a file gives,",
     "backbone.init=file:FILE backbone.init_head=new": "backbone.init_head=new must be one of auto, fresh, load, or null.",

@@ -82,7 +82,7 @@ def test_a_head_has_as_many_outputs_as_its_stage_where_the_nets_has_others() -> 
     assert torch.equal(heads.of(0)["head.weight"], layer.weight) and not heads.fresh
     heads.open(1, head, 3)
     assert heads.of(1)["head.weight"].shape == (3, 4) and heads.fresh
-    assert heads.bytes_of(1) == 4 * (3 * 4 + 3) and heads.bytes == 4 * (10 * 4 + 10)
+    assert heads.bytes_upto(0) == heads.bytes == 4 * (10 * 4 + 10) and heads.bytes_upto(1) - heads.bytes == 4 * (3 * 4 + 3)
 
 
 def test_a_probe_starts_the_head_and_moves_nothing_else(over: Callable) -> None:

@@ -95,3 +95,8 @@ class Heads(Method):
         net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
         own = self.heads.bytes + (self.statistics.bytes if self.statistics else 0)
         return {"shared": 8 if self.trunk == "random" else net - own, "stage": own}
+
+    def memory_after(self, stage: Stage) -> int:
+        """Bytes once a stage is learnt: heads have as many outputs as their stage."""
+        statistics = self.statistics.bytes if self.statistics else 0
+        return self.memory()["shared"] + self.heads.bytes_upto(stage.index) + (stage.index + 1) * statistics

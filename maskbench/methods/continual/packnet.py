@@ -162,6 +162,12 @@ class PackNet(Method):
         owners = -(-weights * math.ceil(math.log2(int(self.ledger.claimed) + 1)) // 8)
         return {"shared": sum(size.values()) - own + owners, "stage": own}
 
+    def memory_after(self, stage: Stage) -> int:
+        """Bytes once a stage is learnt: heads have as many outputs as their stage."""
+        memory = self.memory()
+        copies = memory["stage"] - self.heads.bytes
+        return memory["shared"] + self.heads.bytes_upto(stage.index) + (stage.index + 1) * copies
+
     def extra_metrics(self) -> dict[str, float]:
         """The share of weights still free, and of hidden units that no stage's weights reach."""
         dead = [~(self.ledger.owner[name] > 0).flatten(1).any(1) for name in self.trunk]

@@ -204,6 +204,11 @@ class Piggyback(Method):
         net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
         return {"shared": 8 if self.backbone == "random" else net - head, "stage": self.book.bytes() + head}
 
+    def memory_after(self, stage: Stage) -> int:
+        """Bytes once a stage is learnt: heads have as many outputs as their stage; one that is given has no mask."""
+        masked = sum(not one.given for one in (*stage.earlier, stage))
+        return self.memory()["shared"] + self.heads.bytes_upto(stage.index) + masked * self.book.bytes()
+
     def extra_metrics(self) -> dict[str, float]:
         last = self.book.read(self.book.stages[-1])
         densities = {"density": masks.density(last[name] for name in self.w)}
