@@ -49,7 +49,7 @@ def hold_still(net: nn.Module) -> None:
 def keep_still(part: nn.Module) -> None:
     """Put the batch norms inside `part` that stay as they are in evaluation mode."""
     for module in part.modules():
-        if getattr(module, "still", False):
+        if isinstance(module, BATCH_NORMS) and getattr(module, "still", False):
             module.eval()
 
 

@@ -7,25 +7,16 @@ the class, read from its file before anything starts. Values are refused. A rule
 statistics, which are those of no net that was trained; where it is the one that counts, a warning says so. Imports no torch.
 """
 
-import ast
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from maskbench.common import knobs, signatures
+from maskbench.common.declared import declared, kept
 from maskbench.common.errors import UsageError
 
 Superposes = Mapping[str, Sequence[str] | Mapping[str, str | None]]
 BATCH_NO_STATS = "backbone.norm=batch_no_stats"
 log = logging.getLogger("maskbench")
-
-
-def kept(backbone: Mapping[str, Any]) -> str | None:
-    """By which of its settings a backbone keeps running statistics; None where it does not, or its file says nothing."""
-    keeps = declared(backbone, "keeps_statistics")
-    if keeps is None or any(setting(backbone, name) != value for name, value in keeps.items()):
-        return None
-    return ", ".join(f"backbone.{name}={value}" for name, value in keeps.items()) or f"backbone={backbone.get('name')}"
 
 
 def mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str | None:
@@ -82,19 +73,3 @@ def refusal(method: Mapping[str, Any], superposes: Superposes, net: str, instead
 
 def _list(values: Iterable[str]) -> str:
     return f"[{','.join(values)}]"
-
-
-def declared(node: Mapping[str, Any], name: str) -> Any:
-    """The literal that the class of a part writes under a name, or one that it is made from; None where there is none."""
-    for made, _ in signatures.ancestry(str(node.get("_target_", "")))[0]:
-        for line in made.body:
-            if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == name and line.value:
-                return ast.literal_eval(line.value)
-    return None
-
-
-def setting(node: Mapping[str, Any], name: str) -> Any:
-    """What a part's settings or its signature's default say of a knob."""
-    if name in node:
-        return node[name]
-    return next((knob.default for knob in knobs.read(str(node["_target_"])) or () if knob.name == name), None)

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import ListConfig
 
-from maskbench.backbones import superposed
+from maskbench.common import declared
 
 OF_CLASSES = ("snip", "grad", "grasp", "grasp_magnitude")  # criteria that, at initialisation, take so many images a class
 
@@ -53,7 +53,7 @@ def outputs_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str |
 
 def stages_mistake(method: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
     """Why a method whose class says how many stages it can learn (`most_stages`) cannot learn those of the data."""
-    most, stages = superposed.declared(method, "most_stages"), data.get("stages")
+    most, stages = declared.declared(method, "most_stages"), data.get("stages")
     if not (isinstance(most, int) and isinstance(stages, int)) or stages <= most:
         return None
     return f"data.stages={stages}: method={method.get('name')} learns {most} stages at most; take fewer, or method=supsup"

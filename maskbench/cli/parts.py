@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskbench.backbones import superposed
 from maskbench.cli import clashes
 from maskbench.cli.command_line import choices, one_line
-from maskbench.common import every_method, given, identity, knobs, signatures
+from maskbench.common import declared, every_method, given, identity, knobs, signatures
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import WeightsFile
 from maskbench.data.streams import plan
@@ -288,7 +288,7 @@ def given_mistake(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> str
         return None
     if str(method.get("init")).startswith("ticket:"):
         return f"init={method['init']} and backbone.init={init} both give the first weights: set one of them."
-    drawn = superposed.declared(method, "drawn_by_rule") or {}
+    drawn = declared.declared(method, "drawn_by_rule") or {}
     if isinstance(drawn, str):
         return f"method={method.get('name')}: {drawn}, and backbone.init={init} gives one: take a rule, as backbone.init=torch."
     for knob, told in drawn.items():

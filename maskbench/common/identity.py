@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from maskbench.common import given, moved
+from maskbench.common import declared, given, moved
 from maskbench.common.errors import UsageError
 
 ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer"}  # not part of the question
@@ -146,8 +146,7 @@ def _init_sha256(*, _root_: DictConfig) -> str | None:
 
 def _norms(value: object, otherwise: object, *, _root_: DictConfig) -> object:
     """`${mb_norms:A,B}`: A where the backbone's norms keep running statistics, B where it has none that do."""
-    superposed = import_module("maskbench.backbones.superposed")  # which imports no torch
-    return otherwise if superposed.kept(_root_.get("backbone") or {}) is None else value
+    return otherwise if declared.kept(_root_.get("backbone") or {}) is None else value
 
 
 def _init(cfg: DictConfig) -> object:

@@ -92,8 +92,8 @@ def inside(name: str, modules: Sequence[str]) -> bool:
 
 
 def depthwise(layer: nn.Module) -> bool:
-    """Whether it is a convolution of each channel by itself."""
-    return isinstance(layer, CONVOLUTIONS) and layer.groups == layer.in_channels > 1
+    """Whether it is a convolution of the places of each channel by itself."""
+    return isinstance(layer, CONVOLUTIONS) and layer.groups == layer.in_channels > 1 and max(layer.kernel_size) > 1
 
 
 # ---- the weights there are

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from safetensors.torch import save
 
 from maskbench import masks
@@ -111,7 +111,8 @@ class Run:
         stages = make(self.cfg.data, root=Path(self.cfg.paths.data).expanduser(), seed=self.cfg.seed)
         if OmegaConf.select(self.cfg, "loss"):  # an older record has none
             stages = [replaced(stage, criterion=make(self.cfg.loss)) for stage in stages]
-        if wrong := plan.epochs_mistake(OmegaConf.to_container(self.cfg.budget)["epochs"], len(stages)):
+        epochs = self.cfg.budget.epochs
+        if wrong := plan.epochs_mistake(list(epochs) if isinstance(epochs, ListConfig) else epochs, len(stages)):
             raise UsageError(wrong)
         if self.cfg.objective == VALIDATION and not all(stage.holds_out for stage in stages):
             raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")

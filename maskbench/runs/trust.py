@@ -19,7 +19,8 @@ from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 
 RESOLVERS = (
-    "mb_key", "mb_data_dir", "mb_for", "mb_by", "mb_unless", "mb_call", "mb_given", "mb_norms", "mb_recipe", "mb_init_sha256",
+    "oc.select", "mb_key", "mb_data_dir", "mb_for", "mb_by", "mb_unless", "mb_call", "mb_given", "mb_norms",
+    "mb_recipe", "mb_init_sha256",
 )  # fmt: skip
 CALLED = re.compile(r"[\s'\"]*([\w.]*)")  # behind `${mb_call:`; one that is computed the resolver itself refuses
 # ${name: and ${a.reference}; the name of a resolver may itself be computed, which fits neither

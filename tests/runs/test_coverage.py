@@ -51,6 +51,7 @@ class Stage:
 
     def __init__(self, index: int) -> None:
         self.index, self.last, self.name = index, index == 2, str(index)
+        self.given, self.own_head = False, {}
 
 
 def test_packnet_freezes_biases_after_the_first_stage_and_masks_all_matrices() -> None:

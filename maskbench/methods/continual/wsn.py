@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maskbench import masks
-from maskbench.backbones.per_stage import Biases, Norms, PrivateHeads, Unmasked
+from maskbench.backbones.per_stage import PrivateHeads, Unmasked
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Keep
 from maskbench.data.stage import Stage
@@ -46,8 +46,8 @@ class WSN(Method):
         *,
         keep: Keep = 0.5,
         scores: Literal["kept", "redrawn"] = "kept",
-        bias: Biases = "first",
-        norm: Norms = "first",
+        bias: Literal["first", "per_stage", "none"] = "first",
+        norm: Literal["first", "per_stage", "given"] = "first",
     ) -> None:
         super().__init__(net)
         self.redraws = scores == "redrawn"

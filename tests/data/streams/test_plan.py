@@ -108,8 +108,8 @@ def test_the_number_of_stages_is_known_by_the_settings(keys, count):
         ({"blur": 0.1}, "take data.labels=kept"),
         ({"visits": [0, 1, 2, 3, 4, 5]}, "names stage 5, and there are the stages 0 to 4"),
         ({"visits": [0, 1, 2]}, "leaves out stage 3 and 4"),
-        ({"sets": ["mnist", "mnits"]}, "Did you mean 'mnist'?"),
-        ({"sets": ["mnist", "svhn", "mnist"]}, "names mnist twice: .* data.visits"),
+        ({"visits": None, "sets": ["mnist", "mnits"]}, "Did you mean 'mnist'?"),
+        ({"visits": None, "sets": ["mnist", "svhn", "mnist"]}, "names mnist twice: .* data.visits"),
     ],
 )
 def test_what_is_no_stream_is_refused_by_its_key(keys, words):
