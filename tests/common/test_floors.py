@@ -35,7 +35,7 @@ LAZY = {
     ("cli.commands.data", "data"): "numpy and the readers of files, only once the arguments are right",
     ("cli.commands.export", "runs"): "torch, only once the arguments are right",
     ("cli.commands.figure", "report"): "matplotlib, only once the arguments are right",
-    ("cli.commands.forget", "cli.parts runs"): "hydra and torch, only once the arguments are right",
+    ("cli.commands.forget", "cli.parts runs tasks"): "hydra and torch, only once the arguments are right",
     ("cli.commands.list", "cli.command_line cli.commands.settings"): "hydra, which help does without",
     ("cli.commands.paired", "report"): "matplotlib, only once the arguments are right",
     ("cli.commands.report", "report"): "the page's template and drawings, only once the arguments are right",
