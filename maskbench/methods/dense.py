@@ -4,7 +4,7 @@ Started from a lottery ticket, the ticket's mask stays on: what it prunes is zer
 """
 
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class Dense(Method):
         init: null, or `ticket:FILE`, whose initial values and mask are taken: the ticket.safetensors in a finished run's
             directory, what `maskbench export` wrote with masks, or the state dict of a net that torch.nn.utils.prune has pruned.
     """
+
+    keeps_given_stage: ClassVar = True
 
     def __init__(self, net: nn.Module, *, init: str | None = None) -> None:
         super().__init__(net)

@@ -7,7 +7,7 @@ private head, and biases and norms move in the first stage only, as in the paper
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Literal, Self, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ class PackNet(Method):
         freed: freed weights restart at `zero`, from a `kaiming` draw, or `keep` the value they were pruned at.
         head: `private` to each stage, or `packed` into the net like any layer (one output layer for all).
     """
+
+    keeps_given_stage: ClassVar = True
 
     def __init__(
         self,
