@@ -4,7 +4,7 @@ Started from a lottery ticket, the ticket's mask stays on: what it prunes is zer
 """
 
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class Dense(Method):
         outputs: with stages one after another, which outputs of a head over all classes the loss sees: those of the classes
             `seen` so far, `all`, or the `stage`'s own; null: all that the data's labels ask for.
     """
+
+    keeps_given_stage: ClassVar = True
 
     def __init__(self, net: nn.Module, *, init: str | None = None, outputs: Outputs | None = None) -> None:
         super().__init__(net)

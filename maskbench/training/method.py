@@ -26,7 +26,7 @@ the same bits at every block size and after an interruption.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,13 @@ class Method(nn.Module):
     """Plain training of a dense net: the default of every verb; the module's docstring lists verbs and hooks.
 
     Subclasses are final: what two methods share is a function or a small object, never a parent.
+
+    Attributes:
+        keeps_given_stage: whether `learn` leaves a first stage that the net came trained on (Stage.given) answered by the net,
+            though nothing is trained on it.
     """
+
+    keeps_given_stage: ClassVar = False
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Let the constructor refuse knobs of a wrong type or outside their range (knobs.py).

@@ -71,6 +71,8 @@ def test_a_first_stage_without_a_net_or_without_its_head_is_refused(build: Calla
         build("method=packnet", *NET, "method.first=given")
     with pytest.raises(UsageError, match="answered by the head of .*, and that is fresh: as asked"):
         over("packnet", "method.first=given", "backbone.init_head=fresh")
+    with pytest.raises(UsageError, match="method=supsup would answer the first stage by a mask that nothing has trained"):
+        over("supsup", "method.first=given")
 
 
 # ---- heads

@@ -31,6 +31,7 @@ class Heads(Method):
             its data under a frozen trunk too (SupSup's code).
     """
 
+    keeps_given_stage: ClassVar = True
     drawn_by_rule: ClassVar = {"trunk": {"random": "given"}}  # cli/parts.py
 
     def __init__(

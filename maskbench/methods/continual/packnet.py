@@ -47,7 +47,8 @@ class PackNet(Method):
         head: `private` to each stage, or `packed` into the net like any layer (one output layer for all).
     """
 
-    most_stages: ClassVar = 254  # cli/parts.py
+    most_stages: ClassVar = 254  # cli/clashes.py
+    keeps_given_stage: ClassVar = True
 
     def __init__(
         self,

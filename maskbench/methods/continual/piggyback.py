@@ -43,6 +43,7 @@ class Piggyback(Method):
         ternary: masks are 1 above tau, -1 below zero, else 0; two bits a weight.
     """
 
+    keeps_given_stage: ClassVar = True
     drawn_by_rule: ClassVar = {"backbone": {"random": "given"}}  # cli/parts.py
 
     def __init__(

@@ -1,7 +1,7 @@
 """A net of its own for every stage: the upper bound of the continual family, at one net's memory per stage."""
 
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor, nn
 
@@ -15,6 +15,8 @@ from maskbench.training.method import Method
 class Separate(Method):
     """A net for each stage. Each trains from the same initial weights and leaves a copy of the result; a stage with another
     number of outputs than the net's has a head of its own."""
+
+    keeps_given_stage: ClassVar = True
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__(net)
