@@ -16,9 +16,9 @@ from maskbench.masks.kernels import BlockDiagonal, Pattern, SparseWeight
 from maskbench.training.optimizers import entrywise, state_of
 from maskbench.training.stand_in import call
 
-ELEMENTWISE = {  # optimisers that treat each entry by itself, so that vectors may be joined
-    torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adamax,
-    torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adadelta,
+ELEMENTWISE = {  # optimisers that treat each entry by itself, so that vectors may be joined, and leave zeros without a gradient be
+    torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam,
+    torch.optim.RAdam, torch.optim.Adadelta,
 }  # fmt: skip
 Values = dict[str, Tensor]
 Moments = dict[str, dict[str, Any]]  # by a parameter's name what the optimiser remembers of it
@@ -63,7 +63,7 @@ class Wide:
         for name, moments in parts[0].moments.items():
             of_all = [part.moments[name] for part in parts]
             whole = {
-                key: torch.cat([moments[key] for moments in of_all]) if entrywise(key, value, parts[0].values[name]) else value
+                key: torch.cat([one[key] for one in of_all]) if entrywise(key, value, parts[0].values[name]) else apart(value)
                 for key, value in moments.items()
             }
             if whole:
@@ -94,6 +94,11 @@ class Wide:
             for number, (_, moments) in enumerate(split):
                 moments[name] = {key: piece[number] for key, piece in pieces.items()}
         return split
+
+
+def apart(value: Any) -> Any:
+    """A count of steps and the like, which an optimiser changes in place, as a copy."""
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def each(criterion: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, y: Tensor) -> Tensor:
@@ -136,7 +141,7 @@ class Own:
         moments: Moments = {}
         for name, p in self.held.items():
             state = state_of(optimizer, p).items()
-            moments[name] = {key: self.gather(name, v) if entrywise(key, v, p) else v for key, v in state}
+            moments[name] = {key: self.gather(name, v) if entrywise(key, v, p) else apart(v) for key, v in state}
         return Part(
             {name: pattern.shape for name, pattern in self.patterns.items()},
             {name: pattern.flat for name, pattern in self.patterns.items()},
@@ -152,7 +157,7 @@ class Own:
             state = optimizer.state[p]
             for key, value in moments[name].items():
                 if not isinstance(value, Tensor) or value.shape != values[name].shape or key == "step":
-                    state[key] = value
+                    state[key] = apart(value)
                     continue
                 if key not in state:
                     state[key] = torch.zeros_like(p)
