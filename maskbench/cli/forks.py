@@ -74,7 +74,7 @@ def side_by_side(runs: int) -> Iterator[list[Connection]]:
 def able(words: Sequence[str]) -> bool:
     """Whether a run may be forked: the system can, and it starts no processes of its own by its command line."""
     return "forkserver" in multiprocessing.get_all_start_methods() and not any(
-        w.startswith(("trainer", "-m", "hydra", "sweep")) for w in words
+        w.lstrip("+~").startswith(("trainer", "-m", "hydra", "sweep")) for w in words
     )
 
 

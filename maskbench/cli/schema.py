@@ -151,7 +151,7 @@ RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is 
     "loop.log_every": _count,
     "loop.checkpoint_seconds": _some,
     "loop.progress": (lambda v: isinstance(v, bool) or v == "auto", "auto, true or false"),
-    "loop.side_by_side": (lambda v: isinstance(v, bool) or v == "auto", "auto, true or false"),
+    "loop.side_by_side": (lambda v: isinstance(v, bool) or v in ("auto", "off"), "auto, true or off"),
     "optimizer.lr": _positive,
     "optimizer.weight_decay": _some,
     "optimizer.momentum": _share,

@@ -5,7 +5,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from maskbench.backbones import superposed
 from maskbench.cli import command_line, forks, jobs, parts
@@ -18,12 +18,13 @@ from maskbench.tasks import fulfilment
 
 KEEP, PAYS = 0.05, 0.1  # share of the weights that stays: where nobody says, and up to which it pays
 ALONE = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": None}  # keys of the trainer
+OFF = (False, "off")
 CHECKS = ("deterministic", "detect_anomaly")  # others, which are off
 
 
 def group(cfg: DictConfig) -> str:
     """What is equal for runs that may train together: the question they ask, whatever the seed; "" for one that trains alone."""
-    return identity.key(cfg) if cfg.loop.side_by_side is not False and able(cfg) else ""
+    return identity.key(cfg) if cfg.loop.side_by_side not in OFF and able(cfg) else ""
 
 
 def able(cfg: DictConfig) -> bool:
@@ -32,18 +33,25 @@ def able(cfg: DictConfig) -> bool:
     """
     method, backbone, trainer = (parts.plain(cfg, part) for part in ("method", "backbone", "trainer"))
     on_cpu = all(trainer.get(key) == value for key, value in ALONE.items()) and not any(trainer.get(key) for key in CHECKS)
-    if not on_cpu or cfg.loop.threads != 1 or fulfilment.lacking(str(method.get("_target_")), ["fixed_masks"]):
+    if not (on_cpu and cfg.loop.threads == 1 and of_a_kind(cfg) and unitwise(backbone)):
         return False
-    if not unitwise(backbone) or superposed.setting(method, "kernel") not in ("auto", "csr"):
+    if superposed.setting(method, "kernel") not in ("auto", "csr"):
         return False
     return cfg.loop.side_by_side is True or share(method) <= PAYS
+
+
+def of_a_kind(cfg: DictConfig) -> bool:
+    """Whether the classes of method and backbone are of the kind, whatever their settings."""
+    target = str(OmegaConf.select(cfg, "method._target_"))
+    still = superposed.setting({"_target_": target}, "kernel") is not None and not fulfilment.lacking(target, ["fixed_masks"])
+    return still and superposed.declared(parts.plain(cfg, "backbone"), "unitwise") is not None
 
 
 def unitwise(backbone: Mapping[str, Any]) -> bool:
     """Whether a net is Linear layers with nothing between them but what acts on each unit by itself: its class says under which
     of its settings (`unitwise`)."""
-    needs = superposed.declared(backbone, "unitwise")
-    return needs is not None and all(superposed.setting(backbone, name) == value for name, value in needs.items())
+    needs = superposed.declared(backbone, "unitwise") or {}
+    return all(superposed.setting(backbone, name) == value for name, value in needs.items())
 
 
 def share(method: Mapping[str, Any]) -> float:
@@ -85,13 +93,20 @@ def groups(command: Command) -> list[list[Job]]:
         rest = tuple(word for word in words if not word.startswith("seed="))
         if seeds and seeds[-1].isdecimal():
             alike.setdefault(rest, []).append(int(seeds[-1]))
-    found = [members(command, list(words), seeds) for words, seeds in alike.items() if len(seeds) > 1]
+    found: list[list[Job]] = []
+    others: set[tuple[str, ...]] = set()  # choices under which none can: composing a config takes a twentieth of a second
+    for words, seeds in alike.items():
+        chosen = tuple(word for word in words if "." not in word.partition("=")[0])
+        if len(seeds) > 1 and chosen not in others:
+            cfg = command.compose([*words, f"seed={seeds[0]}"])
+            if not of_a_kind(cfg):
+                others.add(chosen)
+            found.append(members(command, cfg, list(words), seeds))
     return [made for made in found if len(made) > 1]
 
 
-def members(command: Command, words: list[str], seeds: list[int]) -> list[Job]:
-    """A job for each of these seeds that is to be done; none where they train alone."""
-    cfg = command.compose([*words, f"seed={seeds[0]}"])
+def members(command: Command, cfg: DictConfig, words: list[str], seeds: list[int]) -> list[Job]:
+    """A job for each of these seeds that is to be done; none where they train alone. `cfg`: of the first."""
     kinds = (cfg.hydra.sweeper.get("_target_"), cfg.hydra.launcher.get("_target_"))
     own = [word for word in words if word.lstrip("+").partition("=")[0] != command_line.SWEEP]
     if kinds != PLAIN or not forks.able(own) or not (name := group(cfg)):

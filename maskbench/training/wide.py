@@ -16,7 +16,7 @@ from maskbench.masks.kernels import BlockDiagonal, Pattern, SparseWeight
 from maskbench.training.optimizers import entrywise, state_of
 from maskbench.training.stand_in import call
 
-ELEMENTWISE = {  # optimisers that treat each entry by itself, so that vectors may be joined, and leave zeros without a gradient be
+ELEMENTWISE = {  # optimisers that treat each entry by itself, so that vectors may be joined, and leave a 0 without gradient be
     torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam,
     torch.optim.RAdam, torch.optim.Adadelta,
 }  # fmt: skip

@@ -137,12 +137,12 @@ def test_they_end_by_themselves_when_the_process_that_trains_dies(together: Call
         equal(ends[name], alone(*words))
 
 
-SNIP = ("method=snip", *SMALL[1:], "+task.branches={shuffle:{mask:shuffle}}")
+SNIP = ("method=snip", *SMALL[1:])  # with two controls
 
 
 def test_controls_and_layers_by_the_dense_kernel_train_together_too(together: Callable, alone: Callable) -> None:
     """With `auto` the small layers are w * m alone, and kept values side by side."""
-    words = (*SNIP, "method.kernel=auto", "backbone.widths=[60,20]", "optimizer=sgd", "optimizer.momentum=0.9")
+    words = (*SNIP, "method.keep=0.1", "method.kernel=auto", "backbone.widths=[60,20]", "optimizer=sgd", "optimizer.momentum=0.9")
     runs = {name: (*words, f"seed={seed}") for seed, name in enumerate(("a", "b"))}
     ends = together(runs)
     for name, words in runs.items():
@@ -155,15 +155,15 @@ def test_controls_and_layers_by_the_dense_kernel_train_together_too(together: Ca
     [
         ("method.kernel=dense",),  # no layer trains kept values
         ("method.scope=unit",),  # biases have masks, too
-        ("method=rigl", "method.every=10"),  # its mask moves
+        ("method=rigl", "method.every=1"),  # its mask moves
         ("backbone=conv2",),
-        ("backbone=lenet_300_100", "backbone.widths=[40,20]", "backbone.redundancy=2"),  # more between layers than units
+        ("+backbone.redundancy=2",),  # more between layers than units
     ],
 )
 def test_what_cannot_train_beside_others_trains_alone_with_its_own_bits(
     words: tuple, together: Callable, alone: Callable
 ) -> None:
-    words = (*SMALL, *words, "budget.steps=10", "budget.validate_every=null")
+    words = (*SMALL, *words, "budget.steps=3", "budget.validate_every=null")
     if "method=rigl" in words:
         words = words[1:]
     runs = {name: (*words, f"seed={seed}") for seed, name in enumerate(("a", "b"))}
