@@ -59,7 +59,7 @@ def forking() -> multiprocessing.context.ForkServerContext:
 def side_by_side(runs: int) -> Iterator[list[Connection]]:
     """A process that trains so many runs together, and the link for each of them; it ends when all have left."""
     pairs = [multiprocessing.Pipe() for _ in range(runs)]
-    process = forking().Process(target=trainer, args=([ours for ours, _ in pairs], os.getcwd()))
+    process = forking().Process(target=train_together, args=([ours for ours, _ in pairs], os.getcwd()))
     process.start()
     for ours, _ in pairs:
         ours.close()
@@ -84,7 +84,7 @@ def begin() -> None:
     forkserver.ensure_running()
 
 
-def trainer(links: list[Connection], folder: str) -> None:
+def train_together(links: list[Connection], folder: str) -> None:
     """In the fork: training for the runs at these links. What ends them by a signal ends this too, a moment later."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

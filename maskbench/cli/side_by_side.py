@@ -68,10 +68,13 @@ def share(method: Mapping[str, Any]) -> float:
 def run(command: Command) -> dict[str, Outcome | None]:
     """Do those runs of a sweep that train side by side, before the sweep itself, which finds them finished; by their directory
     what kept one from its end, if something did."""
-    made = [job for members in groups(command) for job in members]
-    if made:
-        jobs.run(made, 1)
-    return {str(job.folders[0]): outcome(job) for job in made}
+    done: list[Job] = []
+    for made in groups(command):
+        free = [job for job in made if not job.taken]  # those in other hands are left for the end of the sweep
+        if len(free) > 1:
+            jobs.run(free, 1)
+            done += free
+    return {str(job.folders[0]): outcome(job) for job in done}
 
 
 def outcome(job: Job) -> Outcome | None:

@@ -133,7 +133,11 @@ class Beside:
         if (answer := self.hear()) is None:
             return
         self.number, names = answer
-        self.x, self.y = self.link.recv()
+        try:
+            self.x, self.y = self.link.recv()
+        except (EOFError, OSError):
+            self.lose()
+            return
         self.together, self.companions = True, [name for name in names if name != self.name]
         log.debug("%s %s side by side with %s, %s", fit.journal.name, phase.name, ", ".join(self.companions), place)
 
@@ -243,10 +247,10 @@ def arrival(name: str, place: tuple[int, int], training: Training, net: Own) -> 
 
 def serve(links: Sequence[Connection]) -> None:
     """Train what the runs at these links bring, until all have left."""
-    Trainer(links).run()
+    Group(links).run()
 
 
-class Trainer:
+class Group:
     """The other side of it: of each run that is at work a link, and its arrival while it waits for an answer."""
 
     def __init__(self, links: Sequence[Connection]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from maskbench.training import side_by_side
-from maskbench.training.side_by_side import Beside, Trainer
+from maskbench.training.side_by_side import Beside, Group
 
 SMALL = ("method=static_sparse", "method.keep=0.2", "method.kernel=csr", "data.base=synthetic", "backbone.widths=[40,20]",
          "budget.epochs=null", "budget.steps=60", "budget.batch_size=32", "budget.validate_every=30", "loop.block=7",
@@ -24,16 +24,16 @@ def serve(links: list[Connection], others: list[Connection], blocks: int) -> Non
     """The process that trains; it ends by itself after so many blocks."""
     for link in others:
         link.close()
-    trainer, say, told = Trainer(links), Trainer.say, []
+    group, say, told = Group(links), Group.say, []
 
-    def counted(self: Trainer, link: Connection, message: object) -> None:
+    def counted(self: Group, link: Connection, message: object) -> None:
         told.append(isinstance(message, side_by_side.Done))
         if sum(told) > blocks * len(links):
             os._exit(1)
         say(self, link, message)
 
-    trainer.say = functools.partial(counted, trainer)
-    trainer.run()
+    group.say = functools.partial(counted, group)
+    group.run()
 
 
 def go(make: Callable, folder: Path, link: Connection, others: list[Connection], halt_at: int | None) -> None:
@@ -156,7 +156,7 @@ def test_controls_and_layers_by_the_dense_kernel_train_together_too(together: Ca
         ("method.kernel=dense",),  # no layer trains kept values
         ("method.scope=unit",),  # biases have masks, too
         ("method=rigl", "method.every=1"),  # its mask moves
-        ("backbone=conv2",),
+        ("backbone=lenet5",),
         ("+backbone.redundancy=2",),  # more between layers than units
     ],
 )
