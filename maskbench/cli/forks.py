@@ -90,7 +90,7 @@ def train_together(links: list[Connection], folder: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     sys.path.append(folder)  # nets of the user's own modules
     import_module("maskbench.runs.machine").prepare(1)
-    import_module("maskbench.training.side_by_side").serve(links)
+    import_module("maskbench.training.group").serve(links)
 
 
 def program(words: list[str], folder: str, log: str, link: Connection | None) -> None:

@@ -1,5 +1,5 @@
 """Runs side by side: phases of training of several runs, each a process of its own, whose steps one more process makes as one
-wide net (wide.py).
+wide net (wide.py, group.py).
 
 A run brings its net to each phase, waits until every run that is at work has come to one, and from then on hands over the
 batches of a block and gets values, moments and losses back; all else (data order, history, evaluations, checkpoints) is its own,
@@ -12,18 +12,14 @@ trains: a run holds its whole state after each block, and goes on alone where th
     Block: how many rows, rates       Done; None: somebody has left, arrive again
 """
 
-import contextlib
 import copy
+import io
 import logging
 import pickle
-import shutil
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 import torch
@@ -35,7 +31,6 @@ from maskbench.training.wide import ELEMENTWISE, Moments, Own, Part, Values, Wid
 
 log = logging.getLogger("maskbench")
 CLOSE = 1e-4  # of the nets' outputs in the trial, relative to the largest
-SHARED_MEMORY = Path("/dev/shm")
 link: Connection | None = None  # of this process, if it is a run beside others (cli/forks.py)
 
 
@@ -93,6 +88,22 @@ class Training(Protocol):
     rates: list[float]
     factors: list[float] | None
     take: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Packer(pickle.Pickler):
+    """Tensors by their numbers: torch's own way takes ten times as long for small ones, and keeps all that they are views of."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) in (Tensor, nn.Parameter) and value.device.type == "cpu":
+            return torch.from_numpy, (value.detach().contiguous().numpy(),)
+        return NotImplemented
+
+
+def packed(message: object) -> bytes:
+    """What the other end of a link unpickles."""
+    buffer = io.BytesIO()
+    Packer(buffer, pickle.HIGHEST_PROTOCOL).dump(message)
+    return buffer.getvalue()
 
 
 # ---- in a run
@@ -171,7 +182,7 @@ class Beside:
     def say(self, message: object) -> None:
         if self.link is not None:
             try:
-                self.link.send_bytes(pickle.dumps(message))
+                self.link.send_bytes(packed(message))
             except OSError:
                 self.lose()
 
@@ -240,102 +251,3 @@ def arrival(name: str, place: tuple[int, int], training: Training, net: Own) -> 
     return Arrival(
         name, place, repr(fits), outline, part, (type(optimizer), options), phase.stage.criterion, steps, inputs, targets
     )
-
-
-# ---- in the process that trains
-
-
-def serve(links: Sequence[Connection]) -> None:
-    """Train what the runs at these links bring, until all have left."""
-    Group(links).run()
-
-
-class Group:
-    """The other side of it: of each run that is at work a link, and its arrival while it waits for an answer."""
-
-    def __init__(self, links: Sequence[Connection]) -> None:
-        self.links, self.waiting = list(links), dict[Connection, Arrival]()
-
-    def run(self) -> None:
-        while self.links:
-            while absent := [link for link in self.links if link not in self.waiting]:
-                for link in wait(absent):
-                    if (message := self.hear(link)) is not None:
-                        self.waiting[link] = message
-            if self.waiting:
-                self.answer()
-
-    def answer(self) -> None:
-        """Of the runs that are least far, those that fit each other train together now, the others by themselves."""
-        first = min(arrival.place for arrival in self.waiting.values())
-        here = {link: self.waiting.pop(link) for link, arrival in list(self.waiting.items()) if arrival.place == first}
-        able = {link: arrival for link, arrival in here.items() if arrival.fits is not None}
-        kinds = Counter(arrival.fits for arrival in able.values())
-        common = max(kinds, key=lambda kind: (kinds[kind], kind), default=None)
-        group = {link: arrival for link, arrival in able.items() if arrival.fits == common and roomy(arrival, kinds[common])}
-        if len(group) < 2:
-            group = {}
-        for link in able:
-            if link not in group:
-                self.say(link, None)
-        if group:
-            self.train(dict(sorted(group.items(), key=lambda entry: entry[1].name)))
-
-    def train(self, group: dict[Connection, Arrival]) -> None:
-        """Make the steps of a phase, block by block, until it is over or one of the runs has left."""
-        one, names = next(iter(group.values())), [arrival.name for arrival in group.values()]
-        kind, options = one.optimizer
-        begun = time.process_time()
-        wide = Wide(one.net, [arrival.part for arrival in group.values()], lambda params: kind(params, **options))
-        step, total = one.steps
-        block, rows, inputs = one.inputs
-        rest, dtype = one.targets
-        x = torch.zeros(block, len(group), inputs, rows).share_memory_()
-        y = torch.zeros(block, rows, len(group), *rest, dtype=dtype).share_memory_()
-        for number, link in enumerate(group):
-            self.say(link, (number, names))
-            with contextlib.suppress(OSError):
-                link.send((x, y))
-        while step < total:
-            heard = {link: self.hear(link) for link in group}
-            if None in heard.values():
-                for link in heard:
-                    self.say(link, None)
-                return
-            blocks: list[Block] = list(heard.values())
-            losses = torch.zeros(len(group))
-            for number, (size, rate) in enumerate(zip(blocks[0].rows, blocks[0].rates, strict=True)):
-                side = x[number, :, :, :size].reshape(-1, size).t()
-                losses += wide.step(side, y[number, :size], one.criterion, rate)
-            step += len(blocks[0].rows)
-            now, due = time.process_time(), any(told.due for told in blocks)
-            each, begun = (now - begun) / len(group), now
-            for link, loss, (values, moments) in zip(group, losses, wide.parts(), strict=True):
-                self.say(link, Done(loss.clone(), compact(values), {n: compact(m) for n, m in moments.items()}, each, due))
-
-    def say(self, link: Connection, message: object) -> None:
-        if link in self.links:
-            with contextlib.suppress(OSError):  # that it has left is heard at the next word of it
-                link.send_bytes(pickle.dumps(message))
-
-    def hear(self, link: Connection) -> Any:
-        """What a run says; None: it has left."""
-        if link in self.links:
-            try:
-                return pickle.loads(link.recv_bytes())
-            except (EOFError, OSError):
-                self.links.remove(link)
-                self.waiting.pop(link, None)
-        return None
-
-
-def compact(tensors: dict[str, Any]) -> dict[str, Any]:
-    """The same without the rest of the memory that views are of, which would be sent with them."""
-    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in tensors.items()}
-
-
-def roomy(arrival: Arrival, nets: int) -> bool:
-    """Whether the shared memory holds the batches of a block."""
-    if not SHARED_MEMORY.is_dir():
-        return True  # no file system with a limit of its own
-    return 4 * nets * prod(arrival.inputs) < shutil.disk_usage(SHARED_MEMORY).free / 2

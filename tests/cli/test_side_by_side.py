@@ -135,14 +135,13 @@ def test_a_sweep_whose_runs_trained_side_by_side(interpreter: Callable, build: C
 @pytest.mark.full
 def test_one_that_is_refused_ends_no_other(interpreter: Callable, tmp_path: Path) -> None:
     words = ("-m", *SMALL, "seed=0,1,2", "method.keep=0.05")
-    (tmp_path / "outputs").mkdir()
-    first = interpreter(*words, "budget.steps=5")
-    assert first.returncode == 0, first.stderr
-    (run,) = (path for seed, path in runs(tmp_path / "outputs").items() if seed == 1)
-    (run / "result.json").unlink()
-    (run / "run.json").write_text("[]")  # no record
-    done = interpreter(*words, "budget.steps=5", "force=true")
-    assert done.returncode == 2 and "1 job of the sweep failed" in done.stderr
+    (group,) = side_by_side.groups(command_line.parse(list(words)))
+    (state,) = (folder / "state" for folder in group[1].folders)
+    state.mkdir(parents=True)
+    (state / "checkpoint.pt").write_bytes(b"of something else")
+    done = interpreter(*words)
+    assert done.returncode == 2 and done.stderr.count("1 job of the sweep failed") == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("  method=snip data.base=synthetic") and "damaged" in done.stderr
     assert [(path / "result.json").exists() for path in runs(tmp_path / "outputs").values()] == [True, False, True]
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from maskbench.training import side_by_side
-from maskbench.training.side_by_side import Beside, Group
+from maskbench.training.group import Group
+from maskbench.training.side_by_side import Beside
 
 SMALL = ("method=static_sparse", "method.keep=0.2", "method.kernel=csr", "data.base=synthetic", "backbone.widths=[40,20]",
          "budget.epochs=null", "budget.steps=60", "budget.batch_size=32", "budget.validate_every=30", "loop.block=7",
