@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ class MLP(nn.Module):
         activation: of the hidden layers (activations.py).
         redundancy: links in the place of each weight (redundant.py); null: plain layers. between: a ReLU behind the links.
     """
+
+    unitwise: ClassVar = {"redundancy": None}  # its settings under which nets of it may train as one (cli/side_by_side.py)
 
     def __init__(
         self,

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from rich.console import Console as Terminal
@@ -32,6 +34,7 @@ from maskbench.report import durations
 from maskbench.report.runs import state
 
 SHOWN = 24  # jobs of a live table; the others are counted
+MOST = 5  # runs that train side by side: more share little more of a step's cost, and each holds its own data
 GRACE = 3.0  # seconds for processes to stop by themselves
 PATIENCE = 2.0  # seconds between two checks of a run that another process is at work on
 PERIOD = 120.0  # seconds between two lines about what is under way, on no terminal
@@ -61,6 +64,7 @@ class Job:
     folders: Sequence[Path]
     fresh: bool = False  # do it anew although it is finished
     warm: bool = False  # fork it from a process that has the imports done
+    group: str = ""  # of runs that train side by side, where they are begun together
     status: str = "waiting"
     note: str = ""
     turn: int = 0  # those of a lower one are begun first
@@ -71,6 +75,7 @@ class Job:
     started: float = 0.0
     seconds: float = 0.0
     process: "subprocess.Popen | forks.Forked | None" = field(default=None, repr=False)
+    link: Connection | None = field(default=None, repr=False)  # to those beside it
 
     @property
     def done(self) -> bool:
@@ -117,7 +122,7 @@ def run(jobs: Sequence[Job], parallel: int, times: Estimates | None = None) -> l
         os.environ.update(threads())
         forks.begin()
     with shown(jobs, parallel, times or Estimates({})) as tell, terminable(), ThreadPoolExecutor(max(1, parallel)) as pool:
-        futures = [pool.submit(_do, job, stop, tell) for job in todo]
+        futures = [pool.submit(_do_together, group, stop, tell) for group in grouped(todo, parallel)]
         try:
             while not all(future.done() for future in futures):
                 time.sleep(0.25)
@@ -128,6 +133,20 @@ def run(jobs: Sequence[Job], parallel: int, times: Estimates | None = None) -> l
         for future in futures:
             future.result()
     return [job for job in jobs if job.status in ("failed", "interrupted")]
+
+
+def grouped(jobs: Sequence[Job], parallel: int) -> list[list[Job]]:
+    """The jobs in turn, those that train side by side together: as few at once as leave work for every process."""
+    most = min(MOST, -(-len(jobs) // max(1, parallel)))
+    groups: dict[object, list[list[Job]]] = {}
+    made: list[list[Job]] = []
+    for job in jobs:
+        mine = groups.setdefault(job.group if job.warm and job.group else id(job), [])
+        if not mine or len(mine[-1]) >= most:
+            mine.append([])
+            made.append(mine[-1])
+        mine[-1].append(job)
+    return made
 
 
 def settle(jobs: Sequence[Job]) -> None:
@@ -151,6 +170,19 @@ def end(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if job.process.poll() is None:
             job.process.send_signal(signal.SIGTERM)
+
+
+def _do_together(group: Sequence[Job], stop: threading.Event, tell: "Progress") -> None:
+    """Do the jobs of a group at once, so that they train side by side; those in other hands after them."""
+    free = [job for job in group if not (job.taken or job.done)] if len(group) > 1 else []
+    if len(free) > 1 and not stop.is_set():
+        with forks.side_by_side(len(free)) as links, ThreadPoolExecutor(len(free)) as pool:
+            for job, link in zip(free, links, strict=True):
+                job.link = link
+            list(pool.map(partial(_do, stop=stop, tell=tell), free))
+        group = [job for job in group if job not in free]
+    for job in group:
+        _do(job, stop, tell)
 
 
 def _do(job: Job, stop: threading.Event, tell: "Progress") -> None:
@@ -183,7 +215,7 @@ def _follow(job: Job) -> str:
     with tempfile.TemporaryDirectory(prefix="maskbench-") as folder:
         log = Path(folder) / "log"
         log.touch()
-        job.process = forks.start(job.words, log) if job.warm else _start(job.words, log)
+        job.process = forks.start(job.words, log, job.link) if job.warm else _start(job.words, log)
         with open(log, errors="replace") as output:
             ended, rest = False, ""
             while not ended:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -61,17 +61,26 @@ class JobFailed(Exception):
 
 _outcomes: list[Outcome] = []
 _over: set[str] = set()  # run directories that this sweep has dealt with
+_together: set[str] = set()  # those that were done side by side before it
 _elsewhere: set[str] = set()  # and those it met in the hands of another process, and left for later
 _main_process: int | None = None  # id of the process that entered `launch`; a worker's own import leaves it None
 
 
-def launch(argv: list[str], sweep: bool) -> int:
-    """Hand a judged command line to Hydra and return the exit status of what it ran."""
+def launch(argv: list[str], sweep: bool, before: Mapping[str, Outcome | None] | None = None) -> int:
+    """Hand a judged command line to Hydra and return the exit status of what it ran.
+
+    Args:
+        before: runs of the sweep that were done side by side already (side_by_side.py), by their directory: what kept one from
+            its end, None for one that is finished. They are told, those that failed too.
+    """
     global _main_process
     import hydra
 
-    for memory in (_outcomes, _over, _elsewhere):
+    for memory in (_outcomes, _over, _together, _elsewhere):
         memory.clear()
+    for folder, outcome in (before or {}).items():
+        (_over if outcome else _together).add(folder)
+        _outcomes.extend([outcome] if outcome else [])
     _main_process = os.getpid()
     logging.raiseExceptions = False  # a log that cannot be written is not worth a traceback on the terminal
     app = hydra.main(version_base="1.3", config_path=str(identity.conf_dir()), config_name="config")(job)
@@ -145,7 +154,7 @@ def job(cfg: DictConfig) -> float | None:
         from maskbench.runs.record import Busy
 
         preflight.check_config(cfg, given=[text.lstrip("+").partition("=")[0] for text in overrides])
-        if (known := earlier(cfg)) is not None:
+        if (known := earlier(cfg, together=folder in _together)) is not None:
             return known
         try:
             objective = importlib.import_module("maskbench.runs.assemble").run(cfg)

@@ -71,10 +71,10 @@ def _dispatch(argv: list[str]) -> int:
     elif any(word in ("--shell-completion", "-sc") for word in argv):
         return launch(argv, sweep=False)
     else:
-        from maskbench.cli import command_line, preflight
+        from maskbench.cli import command_line, preflight, side_by_side
 
         command = preflight.check(argv)
-        return launch(command_line.handed_over(command), sweep=command.multirun)
+        return launch(command_line.handed_over(command), sweep=command.multirun, before=side_by_side.run(command))
     return DONE
 
 

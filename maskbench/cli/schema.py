@@ -28,6 +28,7 @@ class Loop:
     log_every: int = 50
     checkpoint_seconds: float = 20.0
     progress: Any = "auto"
+    side_by_side: Any = "auto"
 
 
 @dataclass
@@ -156,6 +157,7 @@ RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is 
     "loop.log_every": _count,
     "loop.checkpoint_seconds": _some,
     "loop.progress": (lambda v: isinstance(v, bool) or v == "auto", "auto, true or false"),
+    "loop.side_by_side": (lambda v: isinstance(v, bool) or v in ("auto", "off"), "auto, true or off"),
     "optimizer.lr": _positive,
     "optimizer.weight_decay": _some,
     "optimizer.momentum": _share,

@@ -120,6 +120,7 @@ class Plan:
         self.folders: dict[str, dict[int, Path]] = {}
         self.told: dict[Path, float | None] = {}  # question -> seconds a run takes by its preset
         self.steps: dict[str, int | None] = {}  # of a phase
+        self.groups: dict[str, str] = {}  # of runs that train side by side
         self.commit = provenance.committed(provenance.collect(), provenance.diff()) if order.mixed == "redo" else ""
         for name, specs in table.runs.items():
             if order.budget in specs:
@@ -127,7 +128,7 @@ class Plan:
 
     def add(self, name: str, words: Sequence[str]) -> None:
         """One of the table's sets of runs: its words, and the directories of its seeds."""
-        from maskbench.cli import preflight
+        from maskbench.cli import preflight, side_by_side
 
         words = list({key(word): word for word in words}.values())  # the last of two for one key stands
         command = preflight.check([*self.order.flags, *words, f"seed={self.seeds[0]}"])
@@ -141,6 +142,7 @@ class Plan:
         quiet = [] if any(key(word) == "logger" for word in words) else ["logger=none"]
         self.words[name] = [*self.order.flags, *words, *quiet]
         self.steps[name] = cfg.budget.steps
+        self.groups[name] = side_by_side.group(cfg)
         self.told[question(self.folders[name][self.seeds[0]])] = told(cfg.experiment or {}, words)
 
     def jobs(self, seeds: Sequence[int]) -> list[Job]:
@@ -161,7 +163,9 @@ class Plan:
         old = any(self.old(records.load(place)) for place in places)
         words = [*words, *(["force=true"] if old and not forced else [])]
         label = f"{self.table.name}/{name} {which}"
-        return Job(label, words, places, forced or old, warm=warm.able(words), turn=turn, steps=self.steps[name])
+        return Job(
+            label, words, places, forced or old, warm=warm.able(words), group=self.groups[name], turn=turn, steps=self.steps[name]
+        )
 
     def old(self, run: records.Run) -> bool:
         """Whether a run is done anew although it is finished; an older record names its commit only."""

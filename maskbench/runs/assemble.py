@@ -32,7 +32,7 @@ from maskbench.runs.loggers import FailSafeLogger, Loggers, no_logger
 from maskbench.runs.nets import make_method, make_net
 from maskbench.runs.record import History, Record
 from maskbench.tasks.outcome import Outcome
-from maskbench.training import evaluate
+from maskbench.training import evaluate, side_by_side
 from maskbench.training.fit import Fit
 from maskbench.training.journal import Journal, snapshot
 from maskbench.training.lightning import check_trainer
@@ -57,6 +57,7 @@ class Run:
         self.title, self.main = title(cfg), main_process()
         self.record = Record(folder)
         self.given: dict[str, Any] | None = None  # what a file gave the net
+        self.beside = side_by_side.here(folder.name)
 
     def go(self) -> float:
         """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
@@ -165,6 +166,7 @@ class Run:
             watch=watch,
             shared=self.shared(),
             head_start=cfg.method.get("head_start"),
+            beside=self.beside,
         )
 
     def shared(self) -> PhaseCache | None:
@@ -218,8 +220,11 @@ class Run:
             outcome = make(cfg.task, method, stages, fit, journal)
         finally:
             history.close()
-        if self.main and "shared" in journal.tally:
-            self.record.add(shared=journal.tally["shared"])
+            self.record.elsewhere = self.beside.seconds if self.beside is not None else 0.0
+        if self.main and (
+            with_others := {name: journal.tally[name] for name in ("shared", "side_by_side") if name in journal.tally}
+        ):
+            self.record.add(**with_others)
         return outcome
 
     def finish(

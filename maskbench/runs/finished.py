@@ -67,8 +67,11 @@ def standing(cfg: DictConfig, folder: Path) -> Standing:
     return Standing(result, code, place, begun, attempt)
 
 
-def earlier(cfg: DictConfig) -> float | None:
+def earlier(cfg: DictConfig, together: bool = False) -> float | None:
     """The objective of the run that `cfg` asks for, told again if it is finished; None if it is to be done.
+
+    Args:
+        together: this very command did it, side by side with others.
 
     Raises:
         UsageError: the run was interrupted, and its code has changed since.
@@ -76,6 +79,8 @@ def earlier(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     Record(folder).settle()
     there = standing(cfg, folder)
+    if there.result is not None and together:
+        return tell(there.result, f"{title(cfg)}, side by side", folder)
     if there.result is not None and not cfg.force:
         if not there.code.old:
             return tell(there.result, f"{title(cfg)}: finished earlier (force=true redoes it)", folder)

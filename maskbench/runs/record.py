@@ -120,6 +120,7 @@ class Record:
         self.folder = folder  # where this attempt writes: the run directory, or its folder for a redo
         self.lock = FileLock(folder / ".lock", timeout=0.5)  # longer than a look at it takes (report/runs.py, state)
         self.about: dict[str, Any] = {}
+        self.elsewhere = 0.0  # CPU seconds of this attempt in another process
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -257,7 +258,9 @@ class Record:
 
     def _close(self, status: str) -> None:
         self.about["status"] = self.about["attempts"][-1]["status"] = status
-        self.about["attempts"][-1] |= {"ended": now(), "cost": provenance.cost(since=self.begun)}
+        cost = provenance.cost(since=self.begun)
+        cost["cpu_seconds"] += self.elsewhere
+        self.about["attempts"][-1] |= {"ended": now(), "cost": cost}
         self.about["cost"] = total(attempt["cost"] for attempt in self.about["attempts"] if "cost" in attempt)
         self._write()
 

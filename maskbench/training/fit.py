@@ -19,6 +19,7 @@ from maskbench.training.lightning import lean_trainer
 from maskbench.training.loop import Curve, Phase, Training
 from maskbench.training.method import Method
 from maskbench.training.phase_cache import PhaseCache
+from maskbench.training.side_by_side import Beside
 
 
 class Fit:
@@ -36,6 +37,7 @@ class Fit:
         watch: called with (phase, step, total, values) after each block, for progress.
         shared: where phases that other runs have too are kept; None: every run trains its own.
         head_start: what a stage's own head starts from: `random` (None), as it was drawn; `probe` (features.py).
+        beside: other runs at work now, whose nets may train together with this one's.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class Fit:
         watch: Callable[[str, int, int, dict[str, float]], None],
         shared: PhaseCache | None = None,
         head_start: Literal["probe", "random"] | None = None,
+        beside: Beside | None = None,
     ) -> None:
         alone = (trainer.get("devices"), trainer.get("num_nodes")) == (1, 1)  # ranks would wait for one another
         self.shared = shared if alone else None
         self.optimizer, self.schedule, self.budget, self.trainer, self.loop = optimizer, schedule, budget, trainer, loop
         self.head_start = head_start
-        self.seed, self.journal, self.log, self.watch = seed, journal, log, watch
+        self.seed, self.journal, self.log, self.watch, self.beside = seed, journal, log, watch, beside
         self.curve: Curve = []  # of the last phase
         self.held: tuple[Split, torch.device, Feed] | None = None
 
@@ -138,6 +141,8 @@ class Fit:
         self.journal.tally["steps"] += result["steps"]
         if "shared" in result:
             self.journal.tally["shared"] = [*self.journal.tally.get("shared", []), result["shared"]]
+        if "side_by_side" in result:
+            self.journal.tally["side_by_side"] = sorted({*self.journal.tally.get("side_by_side", []), *result["side_by_side"]})
         self.curve = result["curve"]
         return self.curve
 

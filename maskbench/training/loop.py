@@ -23,6 +23,7 @@ from maskbench.training.hooks import Hooks, WeightGradients
 from maskbench.training.journal import Journal, generator_states, set_generators, snapshot
 from maskbench.training.lightning import Learner, lean_trainer, on_signal, quiet, train
 from maskbench.training.method import Method, Progress
+from maskbench.training.side_by_side import Beside
 
 Curve = list[dict[str, float]]  # evaluations on the validation split: step, val_loss, ...
 
@@ -69,6 +70,7 @@ class Setup(Protocol):
     loop: dict[str, Any]
     seed: int
     journal: Journal
+    beside: Beside | None  # other runs, whose nets train with this one's
     log: Callable[[str, str, int, int, dict[str, float]], None]
     watch: Callable[[str, int, int, dict[str, float]], None]
 
@@ -86,7 +88,8 @@ class Training:
         self.counted = 0  # steps in that sum
         self.curve: Curve = []
         self.rows: list[tuple[int, dict[str, float]]] = []  # of the history, by this attempt: (step, values)
-        self.earlier = 0.0  # CPU seconds of attempts before this one
+        self.earlier = 0.0  # CPU seconds of attempts before this one, and of another process for this one
+        self.companions: set[str] = set()  # runs that trained side by side with this one
 
     # ---- from the first step to the last
 
@@ -105,6 +108,8 @@ class Training:
         self.take = feed.take
         self.learner = Learner(method, self.optimizer, start=lambda: self.set_generators(checkpoint), block=self.block)
         if self.step < phase.total:
+            if fit.beside is not None:
+                fit.beside.join(self)
             with seeded(*phase.stream):
                 with on_signal(self.stop), quiet():
                     train(self.trainer, self.learner, feed.loader(self.blocks()), self.stop)
@@ -119,7 +124,8 @@ class Training:
         del self.take, self.learner, self.trainer  # Lightning's reference cycles outlive the phase; the data must not
         method.to(device)  # Lightning leaves it on the CPU
         self.optimizer.zero_grad(set_to_none=True)
-        return {"curve": self.curve, "steps": phase.total - phase.begin, "cpu_seconds": self.seconds()}
+        beside = {"side_by_side": sorted(self.companions)} if self.companions else {}
+        return {"curve": self.curve, "steps": phase.total - phase.begin, "cpu_seconds": self.seconds()} | beside
 
     def make_optimizer(self) -> tuple[torch.optim.Optimizer, list[float]]:
         """A fresh optimiser over what may move, and the rate of each of its groups; nothing else gets a gradient.
@@ -166,6 +172,25 @@ class Training:
         """The optimiser steps on these batches, and what falls due after them."""
         if self.stop.is_set():
             return
+        if not self.trained_beside(batches):
+            self.steps(batches)
+        self.counted += len(batches)
+        with self.learner.full_precision():
+            self.after_block()
+
+    def trained_beside(self, batches: list[Tensor]) -> bool:
+        """Have the steps made where this net trains together with those of other runs; False: it trains alone now."""
+        beside = self.fit.beside
+        if beside is None or (done := beside.steps(self, batches)) is None:
+            return False
+        self.losses = done.losses if self.losses is None else self.losses + done.losses
+        self.step += len(batches)
+        self.earlier += done.seconds
+        self.companions.update(beside.companions)
+        return True
+
+    def steps(self, batches: list[Tensor]) -> None:
+        """The optimiser steps on these batches."""
         phase, hooks, learner, optimizer, take = self.phase, self.hooks, self.learner, self.optimizer, self.take
         method, stage, factors = phase.method, phase.stage, self.factors
         plain, rank, world = learner.plain, learner.rank, learner.world
@@ -201,9 +226,6 @@ class Training:
             losses = loss.detach() if losses is None else losses + loss.detach()
             step += 1
         self.losses, self.step = losses, step
-        self.counted += len(batches)
-        with learner.full_precision():
-            self.after_block()
 
     def set_rates(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -226,7 +248,7 @@ class Training:
             self.rows.append((step, values))
             self.write(step, values)
         fit.watch(phase.name, step, phase.total, values)
-        if fit.journal.due():
+        if fit.journal.due() or (fit.beside is not None and fit.beside.due):
             fit.journal.save(self.checkpoint())
 
     def row_due(self, step: int) -> bool:
@@ -274,6 +296,7 @@ class Training:
             "losses": None if self.losses is None else self.losses.cpu(),
             "counted": self.counted,
             "cpu_seconds": self.seconds(),
+            "side_by_side": sorted(self.companions),
         }
 
     def restore(self, checkpoint: dict, device: torch.device) -> None:
@@ -283,6 +306,7 @@ class Training:
         if checkpoint.get("scaler"):  # 16-mixed precision has one
             self.trainer.precision_plugin.load_state_dict(checkpoint["scaler"])
         self.curve, self.earlier = checkpoint["curve"], checkpoint["cpu_seconds"]
+        self.companions.update(checkpoint.get("side_by_side", ()))
         if checkpoint["losses"] is not None:
             self.losses, self.counted = checkpoint["losses"].to(device), checkpoint["counted"]
 

@@ -45,6 +45,7 @@ if __name__ == "__main__":
     [
         (["method=supsup", "seed=0"], True),
         (["method=supsup", "trainer=ddp"], False),
+        (["method=supsup", "+trainer.num_nodes=2"], False),
         (["method=supsup", "trainer.strategy=ddp_spawn"], False),
         (["-m", "method=supsup", "hydra/launcher=joblib"], False),
     ],

@@ -102,6 +102,10 @@ class AtInit(Method):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         return self.sparse.trainable_parameters(self.net)
 
+    def fixed_masks(self) -> dict[str, Tensor]:
+        """For training side by side with other runs: what stands still while a phase trains."""
+        return self.sparse.kept()
+
     def learn(self, stage: Stage, fit: Callable) -> None:
         """Draw the mask, if no control has set one, and train what it keeps; dead weights have no gradient and stay 0."""
         if not self.drawn:

@@ -67,6 +67,10 @@ class StaticSparse(Method):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         return self.sparse.trainable_parameters(self.net)
 
+    def fixed_masks(self) -> dict[str, Tensor]:
+        """For training side by side with other runs: what stands still while a phase trains."""
+        return self.sparse.kept()
+
     def learn(self, stage: Stage, fit: Callable) -> None:
         with self.sparse.compact(self.net):
             fit(self, stage)
