@@ -70,14 +70,14 @@ def tell_head(cfg: DictConfig, method: Method, stages: list[Stage]) -> None:
     """
     net = method.net
     loaded, own = net.given["head"].startswith("loaded"), has_heads(method)
-    if stages[0].given and not loaded:
-        raise UsageError(
-            f"the first stage is answered by the head of backbone.init={cfg.backbone.init}, and that is {net.given['head']}."
-        )
     if stages[0].given and not method.keeps_given_stage:
         raise UsageError(
             f"method={cfg.method.name} would answer the first stage by a mask that nothing has trained: packnet, piggyback, "
             "heads, separate and finetune leave a stage that the net came trained on to the net."
+        )
+    if stages[0].given and not loaded:
+        raise UsageError(
+            f"the first stage is answered by the head of backbone.init={cfg.backbone.init}, and that is {net.given['head']}."
         )
     if own and not stages[0].given:
         if cfg.backbone.get("init_head") == "load":
