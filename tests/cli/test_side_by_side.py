@@ -146,13 +146,13 @@ def test_one_that_is_refused_ends_no_other(interpreter: Callable, tmp_path: Path
 
 
 @pytest.mark.full
-def test_killed_at_any_moment_all_go_on_to_the_same_bits(program: Callable, interpreter: Callable, tmp_path: Path) -> None:
+def test_killed_in_the_middle_all_go_on_to_the_same_end(program: Callable, interpreter: Callable, tmp_path: Path) -> None:
     """The whole group by SIGKILL, then the same command."""
-    words = ("-m", *SMALL, "seed=0,1,2", "budget.steps=400")
+    words = ("-m", *SMALL, "seed=0,1", "budget.steps=150")
     whole = interpreter(*words, "paths.output=whole")
     assert whole.returncode == 0, whole.stderr
     process = program(*words)
-    while not len([*tmp_path.glob("outputs/*/s*/state/checkpoint.pt")]) == 3:
+    while not len([*tmp_path.glob("outputs/*/s*/state/checkpoint.pt")]) == 2:
         assert process.is_alive()
         time.sleep(0.01)
     for about in tmp_path.glob("outputs/*/s*/run.json"):
