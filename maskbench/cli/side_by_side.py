@@ -7,12 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from maskbench.backbones import superposed
 from maskbench.cli import command_line, forks, jobs, parts
 from maskbench.cli.command_line import Command
 from maskbench.cli.jobs import Job
 from maskbench.cli.launch import FAILED, INTERRUPTED, USER, Outcome
-from maskbench.common import identity
+from maskbench.common import declared, identity
 from maskbench.runs.finished import PLAIN, title
 from maskbench.tasks import fulfilment
 
@@ -35,7 +34,7 @@ def able(cfg: DictConfig) -> bool:
     on_cpu = all(trainer.get(key) == value for key, value in ALONE.items()) and not any(trainer.get(key) for key in CHECKS)
     if not (on_cpu and cfg.loop.threads == 1 and of_a_kind(cfg) and unitwise(backbone)):
         return False
-    if superposed.setting(method, "kernel") not in ("auto", "csr"):
+    if declared.setting(method, "kernel") not in ("auto", "csr"):
         return False
     return cfg.loop.side_by_side is True or share(method) <= PAYS
 
@@ -43,22 +42,22 @@ def able(cfg: DictConfig) -> bool:
 def of_a_kind(cfg: DictConfig) -> bool:
     """Whether the classes of method and backbone are of the kind, whatever their settings."""
     target = str(OmegaConf.select(cfg, "method._target_"))
-    still = superposed.setting({"_target_": target}, "kernel") is not None and not fulfilment.lacking(target, ["fixed_masks"])
-    return still and superposed.declared(parts.plain(cfg, "backbone"), "unitwise") is not None
+    still = declared.setting({"_target_": target}, "kernel") is not None and not fulfilment.lacking(target, ["fixed_masks"])
+    return still and declared.declared(parts.plain(cfg, "backbone"), "unitwise") is not None
 
 
 def unitwise(backbone: Mapping[str, Any]) -> bool:
     """Whether a net is Linear layers with nothing between them but what acts on each unit by itself: its class says under which
     of its settings (`unitwise`)."""
-    needs = superposed.declared(backbone, "unitwise") or {}
-    return all(superposed.setting(backbone, name) == value for name, value in needs.items())
+    needs = declared.declared(backbone, "unitwise") or {}
+    return all(declared.setting(backbone, name) == value for name, value in needs.items())
 
 
 def share(method: Mapping[str, Any]) -> float:
     """Of a method's maskable weights, those that stay; 1 where that is not one number."""
-    keep = superposed.setting(method, "keep")
+    keep = declared.setting(method, "keep")
     if keep is None:
-        return 1.0 if ":" in str(superposed.setting(method, "scope")) else KEEP
+        return 1.0 if ":" in str(declared.setting(method, "scope")) else KEEP
     return float(keep) if isinstance(keep, int | float) else 1.0
 
 
