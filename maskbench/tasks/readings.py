@@ -134,13 +134,13 @@ class Tally:
         """Log-probabilities [images, outputs] under the masks of `asked`, and the targets."""
         own = log_p[:, torch.tensor(asked.own, device=y.device)]
         label = evaluate.chosen(log_p, asked.own)
-        right, here = label == y, asked.index == self.stage.index
-        if here:
+        right = label == y
+        if asked.index == self.stage.index:
             self.accuracy = evaluate.share(right)
-        whole = right if self.labels.distinct or here else torch.zeros_like(right)
+        whole = right if self.labels.distinct or asked.first_visit == self.stage.first_visit else torch.zeros_like(right)
         self.surest.offer(-own.amax(-1), right=right, whole=whole)
         doubt = torch.special.entr(log_p.exp()).sum(-1)
-        found = {"stage": torch.full_like(y, asked.index), "right": right}
+        found = {"stage": torch.full_like(y, asked.first_visit), "right": right}
         pooled = of_groups(doubt, self.group)
         self.image.offer(doubt, **found)
         self.pooled.offer(pooled, **found)
@@ -156,15 +156,15 @@ class Tally:
 
     def inferred(self) -> dict[str, Any]:
         """As of continual.infer: accuracy where a group under a wrong stage is wrong, and of the class alone; how often the
-        stage is found, and which one instead."""
-        found = {name: one["stage"] == self.stage.index for name, one in (("image", self.image), ("pooled", self.pooled))}
+        stage is found, and which one instead. Any visit of the same images is the right stage."""
+        found = {name: one["stage"] == self.stage.first_visit for name, one in (("image", self.image), ("pooled", self.pooled))}
         rows = len(found["image"])
         whole = rows // self.group * self.group or rows
         rates = {f"{RULE}_1": evaluate.share(found["image"])} if self.alone else {}
         rates[f"{RULE}_{min(self.group, rows)}"] = evaluate.share(found["pooled"][:whole])
         counted = self.image["stage"] if self.first else self.pooled["stage"][: whole : self.group]
         return {
-            "unshared": evaluate.share(self.named["right"] & (self.named["stage"] == self.stage.index)),
+            "unshared": evaluate.share(self.named["right"] & (self.named["stage"] == self.stage.first_visit)),
             "shared": evaluate.share(self.named["right"]),
             "rates": rates,
             "images": 1 if self.first else min(self.group, rows),

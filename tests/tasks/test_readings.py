@@ -187,6 +187,16 @@ def test_stages_that_are_not_learnt_yet_are_not_asked() -> None:
     assert method.asked == {(asked, test): 1 for asked in range(2) for test in range(2)}
 
 
+def test_any_visit_of_the_same_images_is_the_right_stage() -> None:
+    first, other, again = stages_of([(0, 1), (2, 3), (0, 1)], [(0, 1)] * 3, 2)
+    stages = in_order([first, other, replace(again, test=first.test, val=first.test, repeats=0)])
+    table = torch.zeros(3, 3 * ROWS, 2)
+    table[2, :ROWS, 0] = 9.0  # the last visit's masks are the surest of these images
+    found = row(Told(table), stages, 2)
+    assert found["class_il"][0] == found["inferred"][0]["unshared"] == 0.5, "half of them are of class 0"
+    assert found["inferred"][0]["rates"]["brute_force_H_1"] == 1.0 and found["inferred"][2]["confusion"] == [ROWS, 0, 0]
+
+
 def test_answers_that_float32_rounds_to_certainty_are_told_apart() -> None:
     """Two masks whose softmax is 1 in float32: the surer one counts, not the first."""
     stages = stages_of(SPLIT, SHARED, 2)
