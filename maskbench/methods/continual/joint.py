@@ -37,8 +37,8 @@ class Joint(Method):
             value.copy_(self.start[name])
         stages = (*stage.earlier, stage)
         train = joined([one.train for one in stages])
-        budgets = sum(fit.length(len(one.train), 1.0) for one in stages)
-        fit(self, replace(stage, train=train), share=budgets / fit.length(len(train), 1.0))
+        budgets = sum(fit.length(len(one.train), 1.0, one.index) for one in stages)
+        fit(self, replace(stage, train=train), share=budgets / fit.length(len(train), 1.0, stage.index))
         self.images.fill_(len(train) * (4 * torch.Size(stage.shape).numel() + 8))
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:

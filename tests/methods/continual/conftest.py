@@ -41,7 +41,7 @@ class HandFit:
         self.steps, self.size, self.optimizer = steps, size, optimizer
         self.phases: list[SimpleNamespace] = []  # stage and number of steps of each
 
-    def length(self, rows: int, share: float) -> int:
+    def length(self, rows: int, share: float, stage: int = 0) -> int:
         return round(share * self.steps)
 
     def __call__(self, method: Method, stage: Stage, *, name: str = "train", share: float = 1.0) -> None:
