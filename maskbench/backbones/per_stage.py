@@ -159,3 +159,16 @@ class Unmasked(TensorStore):
     def of(self, stage: int) -> dict[str, Tensor]:
         """Those kept for a stage, by the backbone's names."""
         return {name: self[f"{stage}/{name}"] for name in self.copied}
+
+    def forget(self, net: nn.Module, stage: int, others: Sequence[int]) -> None:
+        """Drop those of a stage; the net's present ones, which may be its own, are those of the last of the others then."""
+        state = net.state_dict()
+        for name in self.copied:
+            self.drop(f"{stage}/{name}")
+            if others:
+                state[name].copy_(self[f"{others[-1]}/{name}"])
+
+    @property
+    def shares_first(self) -> bool:
+        """Whether there are biases or norms that the first stage learns for all."""
+        return bool((self.bias == "first" and self.biases) or (self.norm == "first" and self.norms))

@@ -159,11 +159,12 @@ def infer(method: Method, stages: list[Stage], stage: Stage, trials: int, group:
     whole = len(x) // group * group
     groups = x[:whole].reshape(-1, group, *x.shape[1:]) if whole else x[None]
     first, *_ = method.inference_rules
+    visits = torch.tensor([other.first_visit for other in stages], device=x.device)  # any visit of the same images is right
     rates, found = {}, {}
     for rule in method.inference_rules:
         for images, kind in ((singles, "first"), (groups, "all")):
             answers = method.infer(images, rule)
-            rates[f"{rule}_{images.shape[1]}"] = (answers == stage.index).double().mean().item()
+            rates[f"{rule}_{images.shape[1]}"] = (visits[answers] == stage.first_visit).double().mean().item()
             found.setdefault(kind, answers)  # by the first rule
     if pooling == "first":
         named = method.infer(x[::group, None], first)
@@ -180,7 +181,7 @@ def infer(method: Method, stages: list[Stage], stage: Stage, trials: int, group:
             answers = evaluate.answers(method, partial(method.predict, stage=stages[other]), x[rows].split(size), group)
             right[rows] = evaluate.chosen(torch.cat([p.mean(0) for p in answers]), stages[other].own) == y[rows]
     return {
-        "unshared": (right & (answered == stage.index)).double().mean().item(),
+        "unshared": (right & (visits[answered] == stage.first_visit)).double().mean().item(),
         "shared": right.double().mean().item(),
         "rates": rates,
         "images": 1 if pooling == "first" else groups.shape[1],

@@ -232,7 +232,12 @@ def test_the_help_names_every_command(capsys) -> None:
 LISTED = {  # what one choice's listing has on one line, words in this order
     "method edge_popup": [["method.keep", "0.5", "a number"], ["does task=prune, task=uncertainty"], ["share"]],
     "method lottery": [["+method.gradient_batch", "128", "a whole number"], ["method.rate", "0.2"]],
-    "data splitmnist": [["gives stages one after another, classes"], ["data.val", "5000", "a whole number"]],
+    "data splitmnist": [
+        ["gives stages one after another, classes"],
+        ["data.val", "5000", "a whole number"],
+        ["data.stages  ", " 5  ", "a whole number"],
+        ["data.labels", " shifted  ", "shifted or kept"],
+    ],
     "backbone conv2": [["backbone.widths", "[256,256]", "a list"], ["multiplies every one of them"]],
     "task prune": [["task.levels", "0", "a whole number at least 0"], ["task.levels asks of it shrink"], ["takes one stage"]],
     "task meta": [["asks of a method after"]],
@@ -254,7 +259,7 @@ def test_the_columns_of_a_choice_stay_within_a_line(words: str, capsys) -> None:
     _, out, _ = call(f"list {words}", capsys)
     assert max(map(len, out.splitlines())) <= 100
     if words == "method supsup":  # a long default is broken at its commas
-        assert any(line.split() == ["binary_H,binary_G,"] for line in out.splitlines())
+        assert any(line.split()[:1] == ["binary_H,binary_G,"] for line in out.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,13 @@ CAN = {  # words -> stages that can be forgotten
     "packnet": (("method=packnet", *SHORT), [4]),
     "packnet-per-stage": (("method=packnet", "method.bias=per_stage", *SHORT), [4]),
     "hat": (("method=hat", "method.binary=true"), [4]),
+    "wsn": (("method=wsn", *SHORT), [4]),
+    "wsn-per-stage": (("method=wsn", "method.bias=per_stage", "method.scores=redrawn", *SHORT), [4]),
+    "exssnet": (("method=exssnet", *SHORT), [4]),
+    "exssnet-masks": (("method=exssnet", "method.weights_share=0", "method.transfer=kkt", *SHORT), [0, 2, 4]),
+    "ssnet": (("method=exssnet", "method.exclusive=false", "method.weights_share=0", *SHORT), [1]),
 }
-OFTEN = ("supsup", "packnet", "hat")
+OFTEN = ("supsup", "piggyback", "packnet", "hat", "wsn", "exssnet")
 
 
 def trained(build: Callable, *words: str) -> Saved:
@@ -67,7 +72,7 @@ def test_all_other_answers_stay_to_the_last_bit_and_nothing_of_the_stage_is_left
         assert proof["state_bytes"]["after"] < proof["state_bytes"]["before"] or "packnet" in name
 
 
-@pytest.mark.parametrize("words", [CAN["packnet"][0], CAN["hat"][0]], ids=["packnet", "hat"])
+@pytest.mark.parametrize("words", [CAN[name][0] for name in ("packnet", "hat", "wsn")], ids=["packnet", "hat", "wsn"])
 def test_what_the_stage_alone_computed_with_is_zero(words: tuple[str, ...], build: Callable) -> None:
     """As kept values, and as the optimiser left it."""
     saved = trained(build, *words)
@@ -92,6 +97,10 @@ REFUSED = [
     (("method=supsup", "method.transfer=mean_masks", *SHORT), 4, "method.transfer=random"),
     (("method=hat", "method.binary=true"), 0, r"stage \d computes with [\d,]+ weights that 0/1 has learnt"),
     (("method=hat", "method.smax=10"), 4, "has open gates"),
+    (("method=wsn", "backbone.bias=true", *SHORT), 0, "all stages compute with the biases and norms that 0/1 has learnt"),
+    (("method=wsn", *SHORT), 1, r"stage \d computes with [\d,]+ weights 2/3 has learnt"),
+    (("method=exssnet", *SHORT), 0, r"stage \d computes with [\d,]+ weights 0/1 has trained"),
+    (("method=exssnet", "method.exclusive=false", *SHORT), 4, r"stage \d computes with [\d,]+ weights 8/9 has trained"),
     (("method=heads", *SHORT), 1, "cannot forget a stage: what it has learnt is not apart by stages"),
 ]
 
@@ -158,7 +167,7 @@ def test_what_is_no_stage_or_no_method_for_it_is_refused(cli: Callable, tmp_path
         ("supsup", "stage"): "'stage' must be stage=STAGE",
         ("supsup", "2"): "'2' must be stage=STAGE",
         ("supsup", "stage=7"): "it has no stage 7: name one by stage=: 0 (0/1)",
-        ("finetune", "stage=2"): "method=finetune cannot forget a stage; method=hat, packnet, piggyback",
+        ("finetune", "stage=2"): "method=finetune cannot forget a stage; method=exssnet, hat, packnet",
     }
     for (method, word), text in said.items():
         done = cli("forget", str(runs[method]), word)

@@ -63,7 +63,7 @@ def test_packnet_prunes_the_given_stage_and_later_ones_have_what_it_left(over: C
         bench.method.learn(stage, bench.fit)
         owned.append(1 - bench.method.ledger.share_free())
     assert owned == pytest.approx([0.75, 0.8125, 0.859375], abs=1e-3)
-    assert set(bench.method.norms) == set() and bench.method.masked_weights() == ["hidden.0.weight", "hidden.1.weight"]
+    assert bench.method.copies.norms == set() and bench.method.masked_weights() == ["hidden.0.weight", "hidden.1.weight"]
 
 
 def test_a_first_stage_without_a_net_or_without_its_head_is_refused(build: Callable, over: Callable) -> None:

@@ -1,6 +1,7 @@
 """The stage of test images that are not named: from the first image of a group or from all of it, groups of a stated size."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,15 @@ def test_one_image_speaks_for_its_group_or_all_of_it_do() -> None:
     assert pooled["unshared"] == pooled["rates"]["mean_8"] == 1 and pooled["images"] == 8
     assert pooled["confusion"] == [0, 2], "whole groups are counted"
     assert pooled["rates"]["mean_1"] == alone["rates"]["mean_1"] == pytest.approx(0.75)
+
+
+def test_another_visit_of_the_same_images_is_the_right_stage() -> None:
+    x = torch.ones(ROWS)  # taken for stage 1
+    first, again = stages(x)
+    again = replace(again, repeats=0)
+    found = continual.infer(Guesses(), [first, again], first, 4, 8, "all")
+    assert found["rates"] == {"mean_1": 1, "mean_8": 1} and found["unshared"] == found["shared"] == 1
+    assert continual.infer(Guesses(), stages(x), first, 4, 8, "all")["unshared"] == 0, "another stage is not"
 
 
 def test_the_last_group_is_filled_up_from_the_start() -> None:

@@ -15,7 +15,8 @@ must answer alike to the last bit, else nothing is written. forgotten.json holds
     maskbench forget RUN stage=2                                       by index (from 0) or name, as stage=4/5
     maskbench export RUN --weights RUN/forget/stage-2/weights.safetensors --stage 1
 
-What later stages learnt when this one was there is left as it is: with supsup, piggyback and packnet nothing of it is in them."""
+What later stages learnt when this one was there is left as it is: with supsup, piggyback, packnet
+and exssnet nothing of it is in them."""
 
 
 def main(argv: list[str]) -> int:

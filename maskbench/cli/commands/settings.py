@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from maskbench.cli import command_line, parts
 from maskbench.cli.commands import notes
 from maskbench.cli.overrides import shown
-from maskbench.common import every_method, given, knobs
+from maskbench.common import every_method, given, identity, knobs
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.runs.build import TARGETS, WORDS
 from maskbench.tasks import fulfilment
@@ -96,7 +99,7 @@ def settings(group: str, node: dict[str, Any], text: str) -> Iterator[tuple[str,
         known = given.described(known)
     if group == "method":
         known |= every_method.OWN
-    for name, value in node.items():
+    for name, value in alone(group, node).items():
         if name in WORDS or name == TARGETS or name.startswith("_"):
             continue
         knob = known.get(name)
@@ -107,6 +110,19 @@ def settings(group: str, node: dict[str, Any], text: str) -> Iterator[tuple[str,
             default = "" if knob.default is knobs.NOTHING else shown(knob.default)
             plus = "" if name in SHARED.get(group, ()) else "+"
             yield f"{plus}{group}.{name}", default, taken(knob), knob.meaning
+
+
+def alone(group: str, node: dict[str, Any]) -> dict[str, Any]:
+    """A choice's keys as they are where nothing else is chosen: what follows from other groups stays as the file has it."""
+    identity.register()
+    config = OmegaConf.create({group: node})
+    values = {}
+    for name, value in node.items():
+        try:
+            values[name] = OmegaConf.to_container(OmegaConf.create([config[group][name]]), resolve=True)[0]
+        except (OmegaConfBaseException, UsageError):
+            values[name] = value
+    return values
 
 
 def taken(knob: knobs.Knob) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from maskbench import masks
 from maskbench.backbones.per_stage import NormStatistics
+from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Keep, NonNegative
 from maskbench.data.stage import Stage
 from maskbench.masks.capacity import capacity, stored_bytes, used
@@ -121,6 +122,36 @@ class ExSSNeT(Method):
         """What the stage trained goes into the net."""
         for name, w in self.w.items():
             w.copy_(torch.where(self.alive[name].bool(), self.moving[name], w))
+
+    # ---- forgetting a stage
+
+    @torch.no_grad()
+    def forget(self, stage: Stage) -> None:
+        """Drop the stage's mask, scores and statistics, and the weights that it has trained."""
+        trained = self.trained_by(stage.index)
+        for other in self.bank.stages:
+            shared = sum(int((m & trained[name]).sum()) for name, m in self.bank.read(other).items())
+            if other != stage.index and shared:
+                raise UsageError(f"stage {other} computes with {shared:,} weights {stage.name} has trained, so that it stays.")
+        for name, w in self.w.items():
+            w.masked_fill_(trained[name], 0)
+            for store in (self.moving, self.alive, self.fixed):  # of the stage trained last
+                store[name].zero_()
+            self.score(name).zero_()
+            if self.transfer == "kkt":
+                self.learnt_scores.drop(f"{stage.index}/{name}")
+        self.bank.drop(stage.index)
+        self.statistics.drop(self.net, stage.index)
+
+    def trained_by(self, stage: int) -> dict[str, Tensor]:
+        """The weights that a finished stage has trained, bool: of its mask, and with `exclusive` of no earlier one."""
+        if not self.weights_share:
+            return {name: torch.zeros_like(w, dtype=torch.bool) for name, w in self.w.items()}
+        trained = self.bank.read(stage)
+        for earlier in self.bank.stages[: self.bank.stages.index(stage)] if self.exclusive else ():
+            used = self.bank.read(earlier)
+            trained = {name: m & ~used[name] for name, m in trained.items()}
+        return trained
 
     # ---- where the scores start (KKT)
 

@@ -7,7 +7,7 @@ used for good a weight is kept. Gates that end between 0 and 1 are `open`, and t
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class HAT(Method):
         binary: a finished stage answers with gates [e > 0], and what it uses is 0 or 1.
     """
 
+    most_stages: ClassVar = 254  # cli/clashes.py
+
     def __init__(
         self, net: nn.Module, *, smax: Annotated[float, Within(above=1)] = 400.0, lam: NonNegative = 0.75, binary: bool = False
     ) -> None:
@@ -66,7 +68,7 @@ class HAT(Method):
         if stage.total > MOST:
             raise UsageError(f"data.stages={stage.total} is too many for HAT: an owner is one byte, {MOST} stages at most")
         self.stage = stage.index
-        self.heads.open(stage.index, self.net.head)
+        self.heads.open(stage.index, self.net.head, **stage.own_head)
         self.statistics.restart(self.net)
         for name in self.gates:
             nn.init.normal_(self.embeddings[name])
@@ -211,6 +213,12 @@ class HAT(Method):
         gates = -(-sum(units) // 8) if self.binary else 4 * sum(units)
         shared = sum(w.numel() * w.element_size() for w in self.trunk.values())
         return {"shared": shared, "stage": self.heads.bytes + gates + self.statistics.bytes}
+
+    def memory_after(self, stage: Stage) -> int:
+        """Bytes once a stage is learnt: heads have as many outputs as their stage."""
+        now = self.memory()
+        own = self.heads.bytes_upto(stage.index) + (stage.index + 1) * (now["stage"] - self.heads.bytes)
+        return now["shared"] + own
 
     def extra_metrics(self) -> dict[str, float]:
         """Gates left open, the last stage's that are on, units that no stage uses, weights that are kept and that are not."""

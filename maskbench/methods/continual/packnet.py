@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from maskbench import masks
-from maskbench.backbones.norm import BATCH_NORMS, freeze_batchnorm
-from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.backbones.per_stage import PrivateHeads, Unmasked
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Length, NonNegative, Share
 from maskbench.data.stage import Stage
 from maskbench.masks.owners import MOST, WeightOwners
-from maskbench.masks.stores import TensorStore
 from maskbench.training.method import Method
 
 log = logging.getLogger("maskbench")
@@ -64,15 +62,13 @@ class PackNet(Method):
     ) -> None:
         super().__init__(net)
         self.prune, self.retrain_share, self.retrain_lr = prune, retrain_share, retrain_lr
-        self.bias, self.norm, self.refill = bias, norm, REFILLS[freed]
+        self.refill = REFILLS[freed]
         private = head == "private"
         self.trunk = {name: net.get_parameter(name) for name in masks.sites(net, skip=["head"] if private else [])}
         self.ledger = WeightOwners(self.trunk)
         self.heads = PrivateHeads(net.head if private else None)
         self.head = [f"head.{part}" for part in self.heads.parts]
-        self.norms = {f"{n}.{k}" for n, m in net.named_modules() if isinstance(m, BATCH_NORMS) for k in m.state_dict()}
-        self.biases = [n for n, _ in net.named_parameters() if n not in {*self.trunk, *self.head, *self.norms}]
-        self.copies = TensorStore()  # biases and norms of finished stages, where each has its own
+        self.copies = Unmasked(net, [*self.trunk, *self.head], bias=bias, norm=norm)
         self.stage = 0  # in training; follows from the stage that learns
 
     def learn(self, stage: Stage, fit: Callable) -> None:
@@ -91,12 +87,7 @@ class PackNet(Method):
                 alive.copy_(masks.prune(w, alive.bool(), share))
             fit(self, stage, name="retrain", share=self.retrain_share, lr=self.retrain_lr)  # 4
         self.ledger.claim(self.trunk, stage.index)  # 5 freeze
-        for name in self.copied():
-            self.copies.put(f"{stage.index}/{name}", self.net.state_dict()[name])
-
-    def copied(self) -> list[str]:
-        """Names of the backbone's tensors that each stage has a copy of."""
-        return [*(self.biases if self.bias == "per_stage" else []), *(sorted(self.norms) if self.norm == "per_stage" else [])]
+        self.copies.keep(self.net, stage.index)
 
     def share(self, stage: Stage) -> float:
         """The part of its own weights that `stage` gives back; the last stage gives nothing."""
@@ -108,18 +99,15 @@ class PackNet(Method):
         return self.prune[min(stage.index, len(self.prune) - 1)]
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        tensors = self.ledger.finished(stage.index) if self.has_learned(stage) else self.ledger.present(self.trunk)
+        head = self.heads.of(stage.index)
         if self.has_learned(stage):
-            tensors |= {name: self.copies[f"{stage.index}/{name}"] for name in self.copied()}
-        return tensors | self.heads.of(stage.index)
+            return self.ledger.finished(stage.index) | self.copies.of(stage.index) | head
+        return self.ledger.present(self.trunk) | head
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.trunk.values()
         yield from self.heads.of(self.stage).values()
-        for name, p in self.net.named_parameters():
-            policy = self.norm if name in self.norms else self.bias
-            if name not in {*self.trunk, *self.head} and (policy == "per_stage" or (policy == "first" and self.stage == 0)):
-                yield p
+        yield from self.copies.trainable(self.net, self.stage)
 
     @torch.no_grad()
     def forget(self, stage: Stage) -> None:
@@ -134,15 +122,11 @@ class PackNet(Method):
         self.ledger.release(self.trunk, last)
         self.ledger.claimed.fill_(last)
         self.heads.drop(last)
-        for name in self.copied():
-            self.copies.drop(f"{last}/{name}")
-            self.net.state_dict()[name].copy_(self.copies[f"{last - 1}/{name}"])
+        self.copies.forget(self.net, last, range(last))
 
     def train(self, mode: bool = True) -> Self:
-        """Frozen norms stay in evaluation mode, so that their statistics are frozen too."""
         super().train(mode)
-        if self.norm == "given" or (self.norm == "first" and self.stage > 0):
-            freeze_batchnorm(self.net)
+        self.copies.freeze(self.net, self.stage)
         return self
 
     def has_learned(self, stage: Stage) -> bool:
@@ -158,16 +142,14 @@ class PackNet(Method):
         """One net, one packed owner map of ceil(log2(T + 1)) bits a weight, and per stage a head and its copies."""
         state = self.net.state_dict()
         size = {name: value.numel() * value.element_size() for name, value in state.items()}
-        own = sum(size[name] for name in {*self.head, *self.copied()})
+        own = sum(size[name] for name in {*self.head, *self.copies.copied})
         weights = sum(w.numel() for w in self.trunk.values())
         owners = -(-weights * math.ceil(math.log2(int(self.ledger.claimed) + 1)) // 8)
         return {"shared": sum(size.values()) - own + owners, "stage": own}
 
     def memory_after(self, stage: Stage) -> int:
         """Bytes once a stage is learnt: heads have as many outputs as their stage."""
-        memory = self.memory()
-        copies = memory["stage"] - self.heads.bytes
-        return memory["shared"] + self.heads.bytes_upto(stage.index) + (stage.index + 1) * copies
+        return self.memory()["shared"] + self.heads.bytes_upto(stage.index) + (stage.index + 1) * self.copies.bytes
 
     def extra_metrics(self) -> dict[str, float]:
         """The share of weights still free, and of hidden units that no stage's weights reach."""

@@ -165,7 +165,7 @@ class Piggyback(Method):
         self.book.drop(stage.index)
         self.heads.drop(stage.index)
         for score in self.scores.values():  # of the stage trained last
-            score.fill_(self.start)
+            score.zero_()
 
     # ---- the backbone
 

@@ -38,7 +38,7 @@ class WSN(Method):
         norm: affine parameters and statistics, `first` or `per_stage`; or `given`: never learnt, statistics included.
     """
 
-    most_stages: ClassVar = 254  # cli/parts.py
+    most_stages: ClassVar = 254  # cli/clashes.py
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class WSN(Method):
         if stage.total > MOST:
             raise UsageError(f"data.stages={stage.total} is too many for WSN: an owner is one byte, {MOST} stages at most")
         self.stage = stage.index
-        self.heads.open(stage.index, self.net.head)
+        self.heads.open(stage.index, self.net.head, **stage.own_head)
         if (left := self.owners.share_free()) < 0.01:
             log.warning("WSN: %.2f %% of the weights are left for stage %s", 100 * left, stage.name)
         if self.redraws and stage.index:
@@ -102,6 +102,25 @@ class WSN(Method):
         self.owners.claim(self.trunk, self.stage)
         self.bank.write(self.stage, drawn)
         self.unmasked.keep(self.net, self.stage)
+
+    # ---- forgetting a stage
+
+    @torch.no_grad()
+    def forget(self, stage: Stage) -> None:
+        """Drop the stage's mask, its head and the weights that it alone computes with."""
+        if self.unmasked.shares_first and stage.index == 0 and len(self.bank.stages) > 1:
+            raise UsageError(f"all stages compute with the biases and norms that {stage.name} has learnt, so that it stays.")
+        for other in self.bank.stages:
+            read = self.bank.read(other)
+            shared = sum(int((m & (self.owners.owner[name] == stage.index + 1)).sum()) for name, m in read.items())
+            if other != stage.index and shared:
+                raise UsageError(f"stage {other} computes with {shared:,} weights {stage.name} has learnt, so that it stays.")
+        self.owners.release(self.trunk, stage.index)
+        self.bank.drop(stage.index)
+        self.heads.drop(stage.index)
+        self.unmasked.forget(self.net, stage.index, self.bank.stages)
+        for score in self.scores.values():  # of the stage trained last
+            score.zero_()
 
     # ---- its parts
 
@@ -141,8 +160,8 @@ class WSN(Method):
 
     def memory_after(self, stage: Stage) -> int:
         """As `memory`, the masks by the shorter of their codes (masks/coding.py)."""
-        now = self.memory()
-        return now["shared"] + (stage.index + 1) * (now["stage"] - self.bank.bytes()) + stored_bytes(self.bank)
+        own = self.heads.bytes_upto(stage.index) + (stage.index + 1) * self.unmasked.bytes
+        return self.memory()["shared"] + own + stored_bytes(self.bank)
 
     def extra_metrics(self) -> dict[str, float]:
         return capacity(self.bank)

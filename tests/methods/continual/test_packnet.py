@@ -202,7 +202,7 @@ def test_no_policy_moves_a_finished_logit(build: Callable, policy: str) -> None:
 
 
 def biases(bench) -> list[torch.Tensor]:
-    return [bench.method.net.get_parameter(name).detach().clone() for name in bench.method.biases]
+    return [bench.method.net.get_parameter(name).detach().clone() for name in bench.method.copies.biases]
 
 
 @pytest.mark.parametrize("bias, moved", [("none", 0), ("first", 1), ("per_stage", 5)])

@@ -12,6 +12,7 @@ from maskbench import masks
 from maskbench.backbones.mlp import MLP
 from maskbench.common.errors import UsageError
 from maskbench.masks.owners import MOST
+from maskbench.methods.continual.hat import HAT
 from maskbench.methods.continual.packnet import PackNet
 from maskbench.methods.continual.wsn import WSN
 from maskbench.training import evaluate
@@ -61,7 +62,8 @@ def small(**knobs) -> WSN:
 
 
 def at(index: int, total: int = 3) -> SimpleNamespace:
-    return SimpleNamespace(index=index, total=total, criterion=F.cross_entropy, name=str(index))
+    own_head = {"outputs": None, "given": False}
+    return SimpleNamespace(index=index, total=total, criterion=F.cross_entropy, name=str(index), own_head=own_head)
 
 
 NAME = "hidden.0.weight"
@@ -232,6 +234,6 @@ def test_unknown_values_are_refused(knobs: dict) -> None:
 
 
 def test_more_stages_than_owners_are_refused() -> None:
-    assert WSN.most_stages == PackNet.most_stages == MOST, "what the command line knows"
+    assert WSN.most_stages == PackNet.most_stages == HAT.most_stages == MOST, "what the command line knows"
     with pytest.raises(UsageError, match="data.stages=255 is too many for WSN"):
         small().learn(at(0, total=255), lambda method, stage: None)
