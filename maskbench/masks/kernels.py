@@ -13,11 +13,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 from torch.nn.functional import linear as torch_linear
 from torch.utils._pytree import tree_map
+
+from maskbench.masks.pruning import places
 
 TYPES = (torch.float32, torch.float64)
 OVERHEAD, PER_ONE = 12_000, 5  # of a step by kept values, in entries of a dense one: measured, see `pays`
@@ -48,7 +51,7 @@ class Pattern:
         outputs, inputs = self.shape
         row, column = flat // inputs, flat % inputs
         self.column, self.starts = column.int(), starts(row, outputs)
-        order = (column * outputs + row).argsort()  # the kept values column by column
+        order = by_columns(column, inputs)
         self.order, self.row, self.column_starts = order.int(), row[order].int(), starts(column, inputs)
         self.empty = torch.empty(1, device=flat.device).expand(self.shape)
         self._sampler: dict[torch.dtype, Tensor] = {}
@@ -56,7 +59,7 @@ class Pattern:
     @classmethod
     def of(cls, mask: Tensor) -> "Pattern":
         """That of a mask, bool [outputs, inputs]."""
-        return cls(mask.detach().flatten().nonzero().squeeze(1), mask.shape)
+        return cls(places(mask.detach()), mask.shape)
 
     def __deepcopy__(self, memo: dict) -> "Pattern":
         return self
@@ -96,6 +99,13 @@ class Pattern:
                 zeros = torch.zeros(self.count, dtype=dtype)
                 self._sampler[dtype] = torch.sparse_csr_tensor(self.starts, self.column, zeros, self.shape)
         return self._sampler[dtype]
+
+
+def by_columns(column: Tensor, inputs: int) -> Tensor:
+    """The order that takes kept values column by column, and within one row by row, as they come."""
+    if column.device.type == "cpu" and inputs < 1 << 15:  # numpy sorts numbers of two bytes ten times as fast
+        return torch.from_numpy(column.numpy().astype(np.int16).argsort(kind="stable"))
+    return column.argsort(stable=True)
 
 
 def starts(rows: Tensor, count: int) -> Tensor:

@@ -46,6 +46,16 @@ def imported(key: str, path: str) -> Any:
         raise UsageError(f"{key}={path} cannot be imported: {reason}") from error
 
 
+def bare(value: Any) -> Any:
+    """A plain partial of one that Hydra made, and of those that it holds: Hydra's judges its target anew at every call, which
+    costs a tenth of a small net's step where it is a schedule or a loss. The target was judged when it was made."""
+    if isinstance(value, partial):
+        return partial(value.func, *map(bare, value.args), **{name: bare(inner) for name, inner in value.keywords.items()})
+    if isinstance(value, dict):
+        return {name: bare(inner) for name, inner in value.items()}
+    return [bare(inner) for inner in value] if isinstance(value, list) else value
+
+
 def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
     """Make the part that a config node describes: its `_target_`, called with its keys and with `args` and `parts`.
 
@@ -61,7 +71,7 @@ def make(node: DictConfig, *args: Any, **parts: Any) -> Any:
         raise UsageError("\n".join(wrong))
     target = plain.get("_target_", "nothing: the config has no _target_")
     try:
-        waiting = instantiate(plain | {"_partial_": True, "_convert_": "all"})
+        waiting = bare(instantiate(plain | {"_partial_": True, "_convert_": "all"}))
     except InstantiationException as error:
         raise UsageError(f"{node._get_full_key('_target_')}={target} cannot be made: {str(error).splitlines()[0]}") from error
     if plain.get("_partial_"):

@@ -124,7 +124,7 @@ class Stage:
 def test_biases_of_packnet_and_pac_net_are_vectors() -> None:
     packed = PackNet(Attention(), prune=[0.5])
     assert "attention.in_proj_weight" in packed.trunk
-    assert all(packed.net.get_parameter(name).ndim < 2 or "norm" in name for name in packed.biases)
+    assert all(packed.net.get_parameter(name).ndim < 2 or "norm" in name for name in packed.copies.biases)
     pac = PacNet(Attention(), prune={"ratio": 0.5, "scope": "global", "criterion": "magnitude"}, allocate={"share": 0.0},
                  calibrate={"lam": 0.0, "reset": "zero"})  # fmt: skip
     assert list(pac.trunk) == masks.sites(pac.net)

@@ -304,7 +304,7 @@ class Moves(nn.Module):
 
     def due(self, done: int, every: int, total: int) -> bool:
         """Whether the mask moves when so many steps of the training are done."""
-        return 0 < done < Fraction(str(self.end)) * total and done % every == 0
+        return done % every == 0 and 0 < done < Fraction(str(self.end)) * total
 
     def share(self, done: int, total: int) -> float | Fraction:
         """The share of a layer's weights that is exchanged."""
@@ -326,7 +326,7 @@ class Moves(nn.Module):
         ones among them, which if they grow again have lost nothing."""
         share, before = self.share(done, progress.total), sparse.kept()
         counts = {name: self.exchanged(share, mask) for name, mask in before.items()}
-        left = {name: int(mask.sum()) - counts[name] for name, mask in before.items()}
+        left = {name: int(mask.count_nonzero()) - counts[name] for name, mask in before.items()}
         with seeded(*progress.stream, "hook", progress.step, "ties"):
             stay = scopes.best({name: net.get_parameter(name).abs() for name in before}, before, self.within, left)
             free = {name: ~mask for name, mask in stay.items()}
@@ -342,7 +342,7 @@ class Moves(nn.Module):
     def exchanged(self, share: float | Fraction, mask: Tensor) -> int:
         """How many weights of a layer go: the same number in each row, where these are alike."""
         groups = len(mask) if self.within == "row" else 1
-        return groups * math.floor(share * (int(mask.sum()) // groups))
+        return groups * math.floor(share * (int(mask.count_nonzero()) // groups))
 
     def replaced(self, sparse: SparseNet) -> float:
         """The share of the first mask that is gone."""

@@ -76,18 +76,21 @@ class SparseNet(nn.Module):
     def put(self, net: nn.Module, kept: Mapping[str, Tensor], optimizer: torch.optim.Optimizer | None = None) -> None:
         """Set the masks that are given (bool). What they drop is 0 in the net and forgotten by the optimiser; what they add
         is born at 0, without a past."""
-        self.bury(net, optimizer)
+        before = {name: self[name] for name in self.alive.names()}
         for name, mask in kept.items():
             self.alive[name].copy_(mask)
         for name, living in self.units.masks(self.kept()).items() if self.units else ():
             self.alive[name].copy_(living)
-        self.bury(net, optimizer)
+        self.bury(net, optimizer, before)
 
     @torch.no_grad()
-    def bury(self, net: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Weights and the optimiser's moments exactly 0 (+0) wherever a mask is 0."""
+    def bury(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer | None = None, before: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Weights and the optimiser's moments exactly 0 (+0) wherever a mask is 0, or the one `before` it was."""
         for name in self.alive.names():
-            w, dead = net.get_parameter(name), ~self[name]
+            w, living = net.get_parameter(name), self[name]
+            dead = ~(living if before is None else living & before[name])
             w.masked_fill_(dead, 0.0)
             for moment in moments(optimizer, w) if optimizer is not None else ():
                 moment.masked_fill_(dead, 0.0)
