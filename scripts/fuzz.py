@@ -92,7 +92,7 @@ def run(words: list[str], log: Path) -> str:
 
 def limited(words: list[str], folder: str, log: str) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 2))
-    forks.program(words, folder, log)
+    forks.program(words, folder, log, link=None)
 
 
 def _to_files(log: Path) -> None:
