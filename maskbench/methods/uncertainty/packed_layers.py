@@ -95,7 +95,7 @@ class PackedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu":
-            (x,) = channels_last(self, (x,))
+            x = x.to(memory_format=torch.channels_last)  # also of one channel, whose order torch would else not see
         if self.execution == "grouped":
             return self._conv_forward(x, self.weight, self.bias)
         return functional.conv2d(x, self.dense(), self.bias, self.stride, self.padding, self.dilation)
@@ -141,7 +141,7 @@ def refuse_others(net: nn.Module, layers: dict[str, nn.Module]) -> None:
         raise UsageError(f"method=packed_ensembles needs a hidden layer or more and then `head`, and {kind} has not: {TAKE}")
     for name, module in net.named_modules():
         odd = isinstance(module, nn.Conv2d) and (module.groups > 1 or module.padding_mode != "zeros")
-        strange = name not in layers and not isinstance(module, BATCH_NORMS) and any(module.parameters(recurse=False))
+        strange = name not in layers and not isinstance(module, BATCH_NORMS) and len([*module.parameters(recurse=False)]) > 0
         if odd or strange or isinstance(module, OTHER_NORMS):
             place = f"{kind}.{name}".removesuffix(".")
             raise UsageError(f"method=packed_ensembles cannot cut {place} ({type(module).__name__}) among members: {TAKE}")
