@@ -35,6 +35,7 @@ MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the
     "masks drawn by probability": ["supermask"],
     "units drawn at every forward": ["mc_dropout"],
     "fixed masks of units": ["masksembles"],
+    "draws around the weights on the way": ["swag"],
     "thin nets in one, grouped": ["packed_ensembles"],
     "several nets": ["deep_ensembles", "mc_dropout_ensemble", "masksembles_ensemble"],
     "two loops": ["maml", "anil", "boil", "fomaml", "pretrained"],
