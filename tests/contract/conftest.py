@@ -36,6 +36,7 @@ MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the
     "units drawn at every forward": ["mc_dropout"],
     "fixed masks of units": ["masksembles"],
     "draws around the weights on the way": ["swag"],
+    "draws of the last layer": ["laplace"],
     "thin nets in one, grouped": ["packed_ensembles"],
     "several nets": ["deep_ensembles", "mc_dropout_ensemble", "masksembles_ensemble"],
     "two loops": ["maml", "anil", "boil", "fomaml", "pretrained"],
