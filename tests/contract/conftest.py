@@ -37,6 +37,7 @@ MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the
     "fixed masks of units": ["masksembles"],
     "draws around the weights on the way": ["swag"],
     "draws of the last layer": ["laplace"],
+    "several inputs at once": ["mimo"],
     "thin nets in one, grouped": ["packed_ensembles"],
     "several nets": ["deep_ensembles", "mc_dropout_ensemble", "masksembles_ensemble"],
     "two loops": ["maml", "anil", "boil", "fomaml", "pretrained"],

@@ -15,6 +15,7 @@ from maskbench.methods.uncertainty.deep_ensembles import DeepEnsembles
 from maskbench.methods.uncertainty.laplace import Laplace
 from maskbench.methods.uncertainty.masksembles import Masksembles
 from maskbench.methods.uncertainty.mc_dropout import MCDropout
+from maskbench.methods.uncertainty.mimo import MIMO
 from maskbench.methods.uncertainty.packed_ensembles import PackedEnsembles, macs
 from maskbench.methods.uncertainty.swag import SWAG
 from maskbench.training.method import Method
@@ -34,6 +35,7 @@ METHODS = {  # in the table: how it is made, passes of its net in training and f
     "masksembles method.width=capacity_matched": (Masksembles, {"width": "capacity_matched"}, 1, 4),
     "mc_dropout": (MCDropout, {"drop": 0.2, "passes": 4}, 1, 4),
     "batch_ensemble_members": (BatchEnsembleMembers, {}, 1, 4),
+    "mimo method.members=4": (MIMO, {"members": 4}, 1, 1),
     "swag": (SWAG, {"members": 4}, 1, 4),
     "laplace": (Laplace, {"members": 4}, 1, 1 + 3 * 840 / 416_520),  # the head alone four times
 }
