@@ -5,8 +5,9 @@ python scripts/bench.py [--rounds 7] [--steps 1000] [--output outputs/bench.json
 
 All rows and the bare loop run in one process on one thread, interleaved, in reversed order every other round; a row's
 figure is the median over rounds of the ratio within the round. CPU time, so that a busy machine matters little.
-LeNet-300-100, batch 128, fused Adam for every row: what differs is the mask. One row is an outer step of second-order MAML
-on 25 sine waves, as a ratio to the same written by hand, task after task.
+LeNet-300-100, batch 128, fused Adam for every row: what differs is the mask. One row is Packed-Ensembles of LeNet-5, as a ratio
+to a single LeNet-5; another an outer step of second-order MAML on 25 sine waves, as a ratio to the same written by hand, task
+after task.
 """
 
 import argparse
@@ -57,6 +58,10 @@ ROWS = {
     "mc_dropout": ["method=mc_dropout", "backbone=lenet_300_100"],
     "deep_ensembles, together": ["method=deep_ensembles", "backbone.widths=[24,12]", "method.together=true"],
     APART: ["method=deep_ensembles", "backbone.widths=[24,12]", "method.together=false"],
+}
+IN_ONE = {  # an ensemble in one net beside a single one
+    "LeNet-5, dense": ["method=finetune", "backbone=lenet5"],
+    "packed_ensembles, LeNet-5": ["method=packed_ensembles", "backbone=lenet5", "method.members=4", "method.alpha=2"],
 }
 LATER = {  # methods that ask more of a step once there are earlier stages
     "ewc": ["method=ewc"],
@@ -288,8 +293,10 @@ def main() -> None:
     slow = config(ROWS["edge_popup"])
     loops["edge_popup, full sort"] = through_the_loop(slow, stage, few, FullSort)
     assert_equal_masks(runs["edge_popup"].method([stage]))
-    times = dict.fromkeys(loops, args.steps) | {"edge_popup, full sort": few, BOTH: 2 * args.steps}
-    against = {name: "bare" if name.startswith("dense") else "dense" for name in loops if name not in ("bare", APART)}
+    loops |= {name: through_the_loop(config(words), stage, few) for name, words in IN_ONE.items()}
+    times = dict.fromkeys(loops, args.steps) | {"edge_popup, full sort": few, BOTH: 2 * args.steps} | dict.fromkeys(IN_ONE, few)
+    against = {name: "bare" if name.startswith("dense") else "dense" for name in loops if name not in ("bare", APART, *IN_ONE)}
+    against["packed_ensembles, LeNet-5"] = "LeNet-5, dense"
     against["deep_ensembles, together"] = APART
     against[HOOKED] = "dense"
     infer, reference = finding_the_stage(runs["supsup"], stage, 250, 10)

@@ -115,12 +115,16 @@ class Block(nn.Module):
 
 
 class Pad(nn.Module):
-    """Every `stride`-th pixel, and `more` channels of zeros, as many before as after."""
+    """Every `stride`-th pixel, and `more` channels of zeros, as many before as after; or so many for each of `parts` of channels,
+    which stay apart (of nets that lie side by side)."""
 
     def __init__(self, more: int, stride: int) -> None:
         super().__init__()
-        self.more, self.stride = more, stride
+        self.more, self.stride, self.parts = more, stride, 1
 
     def forward(self, x: Tensor) -> Tensor:
-        first = self.more // 2
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, first, self.more - first))
+        first, x = self.more // 2, x[:, :, :: self.stride, :: self.stride]
+        if self.parts > 1:
+            x = x.unflatten(1, (self.parts, -1))
+        x = F.pad(x, (0, 0, 0, 0, first, self.more - first))
+        return x.flatten(1, 2) if self.parts > 1 else x
