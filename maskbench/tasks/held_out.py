@@ -1,5 +1,7 @@
-"""What task=uncertainty makes of validation rows: conformal sets, and maps that recalibrate. One half of the rows chooses, the other
-calibrates; test rows do neither."""
+"""What task=uncertainty makes of validation rows: conformal sets, and maps that recalibrate.
+
+One half of the rows chooses, the other calibrates; test rows do neither.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -52,8 +52,8 @@ def run(
 
     Args:
         bins: of the calibration errors: equal width (ece) and equal count (ece_adaptive).
-        recalibrate: maps that are fitted on one half of the validation rows, whose scores stand beside those without: temperature,
-            vector, platt for classes, isotonic for reals.
+        recalibrate: maps that are fitted on one half of the validation rows, whose scores stand beside those without:
+            temperature, vector, platt for classes, isotonic for reals.
         draws: of the bootstrap over test inputs, for 95 % intervals; 0: none.
 
     Raises:

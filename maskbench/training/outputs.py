@@ -1,7 +1,7 @@
 """What members compute on the way to their answers, in one pass: logits, log-probabilities, and what the last layer is given.
 
-A method's `predict` applies `stage.link` to each member's outputs, so under a link that leaves them they are logits. A method that
-makes its answer in another way has none: which it is, is told by its first rows, asked once more for log-probabilities.
+A method's `predict` applies `stage.link` to each member's outputs, so under a link that leaves them they are logits. A method
+that makes its answer in another way has none: which it is, is told by its first rows, asked once more for log-probabilities.
 """
 
 import math

@@ -1,12 +1,12 @@
-"""Calibration and selective prediction of classes as functions of how often each test input counts, so that they can be drawn anew.
+"""Calibration and selective prediction of classes as functions of how often each test input counts, to be drawn anew.
 
 `errors(...)` sorts and bins once; what it returns gives every score under any counts [n, draws]. Counts of 1 give the scores
 themselves: those of metrics/uncertainty.py to rounding, whose rules on ties and edges hold here too.
 
 - `ece`, `ece_adaptive`: as there, in bins of equal width and of equal count.
-- `ece_debiased`: the root of the squared error of calibration without its bias, sum over bins of equal count of their share times
-  (confidence - accuracy)^2 - accuracy (1 - accuracy) / (count - 1), 0 where that is negative (Kumar et al. 2019, arXiv 1909.10155,
-  definition 5.2). Rows of equal confidence are in one bin.
+- `ece_debiased`: the root of the squared error of calibration without its bias, sum over bins of equal count of their share
+  times (confidence - accuracy)^2 - accuracy (1 - accuracy) / (count - 1), 0 where that is negative (Kumar et al. 2019, arXiv
+  1909.10155, definition 5.2). Rows of equal confidence are in one bin.
 - `ece_classwise`: the mean over classes of the gap between a class's probability and its frequency in bins of equal width (Kull
   et al. 2019, arXiv 1910.12656; Nixon et al. 2019 call it SCE).
 - `ks_error`: the largest gap between summed confidences and summed hits over the inputs in the order of confidence, over n (Gupta

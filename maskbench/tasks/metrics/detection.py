@@ -4,17 +4,19 @@
   2022, arXiv 1911.11132). Of several members the mean of their scores.
 - `knn`: distance to the K-th nearest training row in what the last layer is given, scaled to length 1 (Sun et al. 2022, arXiv
   2204.06507). Of several members the root of the mean of their squared distances.
-- `mahalanobis`: squared distance to the nearest class mean there, by the covariance around class means that all classes share (Lee
-  et al. 2018, arXiv 1807.03888, the last layer alone, inputs not moved). Members' features stand side by side.
+- `mahalanobis`: squared distance to the nearest class mean there, by the covariance around class means that all classes share
+  (Lee et al. 2018, arXiv 1807.03888, the last layer alone, inputs not moved). Members' features stand side by side.
 
 Both keep ROWS training rows. `curve` judges a score as metrics/uncertainty.py does, under any counts of the inputs.
 """
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from maskbench.tasks.metrics.uncertainty import DETECTION
 from maskbench.training.outputs import Outputs, side_by_side
 
 ROWS = 5000  # training rows that features are compared with: the first ones
@@ -94,32 +96,30 @@ class Mahalanobis:
 
 def curve(known: Tensor, unknown: Tensor) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
     """`auroc`, `aupr`, `aupr_in`, `fpr95` of a score (metrics/uncertainty.py) under counts of the known inputs [known, draws] and
-    of the unknown [unknown, draws]: [draws] each. Inputs of equal score are one threshold.
+    of the unknown [unknown, draws]: [draws] each, float64. Inputs of equal score are one threshold.
 
-    In float32, for intervals: counts are exact to 16 million, what is made of them to about 1e-6.
+    Each draw is counted by itself, so that what it needs stays in a processor's cache: ten times faster than all at once.
     """
-    _, level = torch.cat([known, unknown]).cpu().unique(return_inverse=True)
-    order = level.argsort(descending=True, stable=True)
-    is_unknown = (order >= len(known)).float()[:, None]
-    ends = torch.bincount(level).flip(0).cumsum(0) - 1  # of the levels, among the rows in order
-    tied = len(ends) < len(order)
+    ours, theirs = (-score.double().cpu().numpy() for score in (known, unknown))
+    order, other = ours.argsort(kind="stable"), theirs.argsort(kind="stable")
+    ours, theirs = ours[order], theirs[other]
+    above, at_least = (ours.searchsorted(theirs, side) for side in ("left", "right"))  # known inputs above each unknown one
+    found_at = theirs.searchsorted(theirs, "right")
+    over, found_over = ours.searchsorted(ours), theirs.searchsorted(ours)  # inputs above each known one
 
-    def at(running: Tensor) -> Tensor:
-        return running.diff(dim=0, prepend=torch.zeros_like(running[:1]))
+    def one(k: np.ndarray, u: np.ndarray) -> tuple[float, float, float, float]:
+        k, u = k[order], u[other]
+        known, unknown = (np.concatenate([[0.0], part.cumsum()]) for part in (k, u))
+        n, m = known[-1], unknown[-1]
+        taken, found = known[at_least], unknown[found_at]  # of at least the score of each unknown input
+        left, missed = n - known[over], m - unknown[found_over]  # of at most the score of each known input
+        auroc = 1 - (u * (known[above] + taken)).sum() / (2 * n * m)  # sums, not products of BLAS, which start threads
+        aupr = (u * found / np.maximum(found + taken, 1)).sum() / m
+        aupr_in = (k * left / np.maximum(left + missed, 1)).sum() / n
+        return auroc, aupr, aupr_in, taken[(20 * found).searchsorted(19 * m)] / n
 
-    def score(ours: Tensor, theirs: Tensor) -> dict[str, Tensor]:
-        counts = torch.cat([ours, theirs]).float().index_select(0, order)
-        every, found = counts.cumsum(0), counts.mul(is_unknown).cumsum(0)  # of at least the score
-        every, found = (every[ends], found[ends]) if tied else (every, found)
-        taken = every - found  # known inputs that are taken for unknown
-        n, m, here, found_here = taken[-1], found[-1], at(taken), at(found)
-        left, all_left = n - taken + here, (n + m) - every + here + found_here  # of at most the score
-        first = (20 * found < 19 * m).sum(0, keepdim=True)  # the highest threshold that finds 95 %
-        return {
-            "auroc": 1 - (found_here * (taken - here / 2)).sum(0) / (n * m),
-            "aupr": (found_here * found / every.clamp_min(1)).sum(0) / m,
-            "aupr_in": (here * left / all_left.clamp_min(1)).sum(0) / n,
-            "fpr95": taken.gather(0, first)[0] / n,
-        }
+    def score(counts: Tensor, others: Tensor) -> dict[str, Tensor]:
+        draws = [one(k, u) for k, u in zip(*(part.T.contiguous().numpy() for part in (counts, others)), strict=True)]
+        return dict(zip(DETECTION, torch.tensor(np.array(draws)).T, strict=True))
 
     return score
