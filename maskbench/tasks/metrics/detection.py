@@ -19,7 +19,7 @@ from torch import Tensor
 from maskbench.tasks.metrics.uncertainty import DETECTION
 from maskbench.training.outputs import Outputs, side_by_side
 
-ROWS = 5000  # training rows that features are compared with: the first ones
+ROWS = 3000  # training rows that features are compared with: the first ones
 K = 10  # of the nearest of them
 AT_ONCE = 1000  # rows whose distances to all are held at a time
 NAMES = ("energy", "maxlogit", "knn", "mahalanobis")
