@@ -62,7 +62,7 @@ def test_the_bound_is_the_score_of_that_rank_or_infinite(n: int, level: int, see
 @pytest.mark.parametrize("level", conformal.LEVELS)
 @pytest.mark.parametrize("kind", ["lac", "aps", "raps", "absolute", "scaled"])
 def test_coverage_over_500_draws_lies_in_its_beta_binomial_band(kind: str, level: int) -> None:
-    """Of continuous scores the truths inside, of m test rows, are beta-binomial: m, k, n + 1 - k; whatever the predictions are."""
+    """Of continuous scores the truths inside, of m test rows, are beta-binomial (m, k, n + 1 - k), whatever is predicted."""
     n, m, draws = 60, 50, 500
     g = torch.Generator().manual_seed(level)
     k = -(-(n + 1) * level // 100)
@@ -112,7 +112,9 @@ def test_numbers_of_classes_are_those_of_their_sets() -> None:
         shares = [numbers[f"conformal_coverage_{name}/{c}"] for c in range(6)]
         assert shares == row["coverage_by_class"] and min(shares) == numbers[f"conformal_least_{name}"]
         counts = torch.bincount(y[600:], minlength=6).tolist()
-        assert sum(s * c for s, c in zip(shares, counts, strict=True)) / 300 == pytest.approx(numbers[f"conformal_coverage_{name}"])
+        assert sum(s * c for s, c in zip(shares, counts, strict=True)) / 300 == pytest.approx(
+            numbers[f"conformal_coverage_{name}"]
+        )
 
 
 def test_too_few_rows_bound_nothing() -> None:

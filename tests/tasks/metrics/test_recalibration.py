@@ -31,9 +31,9 @@ def test_vector_scaling_is_where_scipy_finds_the_least_nll() -> None:
     mapped = recalibration.vector(log_p, y)(log_p)
     expected = special.log_softmax(best.x[:4] * z + best.x[4:], 1)
     np.testing.assert_allclose(mapped.numpy(), expected, atol=1e-4)
-    assert uncertainty.nll(mapped, y) <= uncertainty.nll(recalibration.temperature(log_p, y)(log_p), y) < uncertainty.nll(log_p, y)
-
-
+    assert (
+        uncertainty.nll(mapped, y) <= uncertainty.nll(recalibration.temperature(log_p, y)(log_p), y) < uncertainty.nll(log_p, y)
+    )
 
 
 def test_platt_scaling_is_scikit_learns() -> None:
@@ -77,7 +77,7 @@ def test_maps_give_distributions_that_are_better_calibrated(kind: str) -> None:
 
 def test_there_is_no_best_map_where_all_is_right() -> None:
     y = torch.arange(3).repeat(20)
-    log_p = (4.0 * torch.nn.functional.one_hot(y) + 0.1 * torch.rand(60, 3, generator=torch.Generator().manual_seed(0)))
+    log_p = 4.0 * torch.nn.functional.one_hot(y) + 0.1 * torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
     log_p = log_p.double().log_softmax(-1)
     assert recalibration.temperature(log_p, y) is None and recalibration.vector(log_p, y) is None
     assert recalibration.platt(log_p, y) is not None, "its targets are inside 0 and 1"
