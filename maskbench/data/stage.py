@@ -166,6 +166,7 @@ class Stage:
         criterion: the loss, (net output, target) -> scalar.
         link: net output -> prediction: softmax for classes, identity for reals.
         ood: out-of-distribution test inputs of unknown classes, by the name of their data set; no class is a known one.
+        ood_groups: names of these sets by group (near, far), whose scores are averaged.
         shifted: the test split under a corruption, by `<type>/<level>`, each computed when it is used.
         folds: train/test divisions of one table that run side by side, for backbones that hold a net for each: inputs
             [rows, folds, ...] and targets [rows, folds, values] where there are more than one.
@@ -192,6 +193,7 @@ class Stage:
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     link: Callable[[Tensor], Tensor] = probabilities
     ood: Mapping[str, Split] = field(default_factory=dict)
+    ood_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shifted: Mapping[str, Callable[[], Split]] = field(default_factory=dict)
     folds: int = 1
     units: tuple[Tensor, Tensor] | None = None

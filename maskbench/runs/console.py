@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from maskbench.common.foreign import printable, printable_lines
+from maskbench.report.interval_ends import ends, is_end
 
 log = logging.getLogger("maskbench")
 
@@ -73,8 +74,7 @@ class Console(logging.Handler):
         """
         if self.mute:
             return
-        plain = [{"metric": name, "value": value} for name, value in metrics.items() if name.count("/") < 2]
-        for rows, heading in ((table, title), (plain, None)):
+        for rows, heading in ((table, title), (beside_intervals(metrics), None)):
             if not rows:
                 continue
             grid = Table(title=heading and escape(printable(heading)), title_justify="left", title_style="bold")
@@ -85,6 +85,17 @@ class Console(logging.Handler):
             self.out.print(grid)
         for note in notes:
             self.out.print(printable_lines(f"Note: {note}"), markup=False)
+
+
+def beside_intervals(metrics: dict[str, float | None]) -> list[dict[str, Any]]:
+    """A row for each metric but those of one cell; where there are intervals, their ends stand beside what they are of."""
+    shown = {name: value for name, value in metrics.items() if name.count("/") < 2 and not is_end(name, metrics)}
+    rows: list[dict[str, Any]] = [{"metric": name, "value": value} for name, value in shown.items()]
+    if len(shown) < sum(name.count("/") < 2 for name in metrics):
+        for row in rows:
+            low, high = (metrics.get(end) for end in ends(row["metric"]))
+            row["95 % interval"] = "" if low is None else f"{cell(low)} to {cell(high)}"
+    return rows
 
 
 def cell(value: Any) -> str:

@@ -1,23 +1,26 @@
 """One data set, learnt once; what all members predict is judged: how right, how sure, how calibrated, and beyond the data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from maskbench.common.knobs import Count
+from maskbench.common.knobs import Count, Whole
 from maskbench.data import gaussian
 from maskbench.data.stage import Split, Stage
+from maskbench.tasks import held_out, unknown_classes
 from maskbench.tasks.contracts import Predicts
-from maskbench.tasks.metrics import uncertainty
+from maskbench.tasks.metrics import bootstrap, calibration_errors, detection, recalibration, uncertainty
 from maskbench.tasks.needs import need
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate
 from maskbench.training.journal import Journal
 from maskbench.training.method import Method
+from maskbench.training.outputs import Outputs, outputs
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of confidence (1612.01474, figure 6)
 QUANTILES = tuple(i / 20 for i in range(1, 20))
@@ -31,18 +34,38 @@ Numbers = dict[str, float | None]
 Rows = list[dict[str, Any]]
 
 
-def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *, bins: Count) -> Outcome:
+@dataclass(frozen=True)
+class How:
+    """How predictions are judged: the keys of the task."""
+
+    bins: int
+    recalibrate: Sequence[str]
+    draws: int
+
+
+def run(
+    method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
+    bins: Count, recalibrate: Sequence[Literal["temperature", "vector", "platt", "isotonic"]] | None = None, draws: Whole = 1000,
+) -> Outcome:  # fmt: skip
     """Predictive uncertainty: learn the one stage, then judge the predictions on its test split, on unknown classes and on
-    shifted test splits.
+    shifted test splits; validation rows calibrate conformal sets.
 
     Args:
         bins: of the calibration errors: equal width (ece) and equal count (ece_adaptive).
+        recalibrate: maps that are fitted on one half of the validation rows, whose scores stand beside those without:
+            temperature, vector, platt for classes, isotonic for reals.
+        draws: of the bootstrap over test inputs, for 95 % intervals; 0: none.
+
+    Raises:
+        UsageError: a map is for targets of the other kind.
     """
     need("uncertainty", Predicts, method, stages, instead="data=mnist")
     (stage,) = stages
+    how = How(bins, tuple(dict.fromkeys(recalibrate or ())), draws)
+    recalibration.check(how.recalibrate, stage.regression)
     kinds = [(kind, list(names)) for kind, names in groupby(stage.shifted, lambda name: name.rsplit("/", 1)[0])]
     journal.expected = 1 + len(kinds)
-    learnt = journal.part(stage.name, partial(learn, method, stage, fit, bins))
+    learnt = journal.part(stage.name, partial(learn, method, stage, fit, how))
     for kind, names in kinds:
         rows = journal.part(f"shifted {kind}", partial(shift, method, stage, names, bins))["rows"]
         learnt["curves"] += rows
@@ -59,19 +82,20 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
 def notes(stage: Stage, numbers: Numbers) -> list[str]:
     """What a reader of the numbers has to be told."""
     if stage.regression or not len(stage.val) or numbers["temperature"] is not None:
-        return []
+        return held_out.note(stage)
     hottest = f"{uncertainty.HOTTEST:g}"
     return [
         f"No temperature: NLL on the validation rows has no minimum between 1/{hottest} and {hottest}, as where all of them are "
-        "right, or answers are worse than even ones."
+        "right, or answers are worse than even ones.",
+        *held_out.note(stage),
     ]
 
 
-def learn(method: Method, stage: Stage, fit: Callable, bins: int) -> dict[str, Any]:
+def learn(method: Method, stage: Stage, fit: Callable, how: How) -> dict[str, Any]:
     seconds = fit.cpu_seconds
     method.learn(stage, fit)
     seconds = fit.cpu_seconds - seconds
-    numbers, curves, table = regress(method, stage) if stage.regression else classify(method, stage, bins)
+    numbers, curves, table = (regress if stage.regression else classify)(method, stage, how)
     headline = {name: numbers[name] for name in (("rmse", "log_likelihood") if stage.regression else ("accuracy", "nll"))}
     scores = {"metrics": numbers, "curves": curves, "table": table, "headline": headline}
     return scores | {"cpu_seconds": seconds, "extra_metrics": method.extra_metrics()}
@@ -84,21 +108,36 @@ def predictions(method: Method, stage: Stage, split: Split, mode: str = "") -> t
         FloatingPointError: the predictions are no numbers, so that scores of them would mean nothing.
     """
     members, y = (evaluate.members if stage.regression else evaluate.log_members)(method, stage, split, mode=mode)
+    return finite(members), y
+
+
+def finite(members: torch.Tensor) -> torch.Tensor:
+    """The predictions, or a refusal (as above)."""
     if not members.isfinite().all():
         raise FloatingPointError("training diverged, predictions are not finite; try a smaller optimizer.lr")
-    return members, y
+    return members
+
+
+def whole(method: Method, stage: Stage, split: Split, first: int | None = None) -> Outputs:
+    """What members compute, to be judged (as above)."""
+    made = outputs(method, stage, split, first)
+    finite(made.log_p)
+    return made
 
 
 # ---- classes
 
 
-def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Rows]:
-    members, y = predictions(method, stage, stage.test)
-    sure, guess = uncertainty.confidence(uncertainty.mixture(members))
+def classify(method: Method, stage: Stage, how: How) -> tuple[Numbers, Rows, Rows]:
+    made, bins = whole(method, stage, stage.test), how.bins
+    members, y = made.log_p, made.y
+    mean_of = uncertainty.mixture(members)
+    sure, guess = uncertainty.confidence(mean_of)
     right = guess == y
     calibration = uncertainty.calibration(members, y, bins)
     numbers: Numbers = calibration | uncertainty.selective(sure, right) | uncertainty.diversity(members, y)
-    numbers |= tempered(method, stage, members, y, bins)
+    held = validated(method, stage)
+    numbers |= tempered(held, mean_of, y, bins)
     for mode in method.prediction_modes():
         if mode:
             scores = uncertainty.calibration(*predictions(method, stage, stage.test, mode), bins)
@@ -107,9 +146,18 @@ def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Ro
     curves += named("reliability", uncertainty.reliability(sure, right, bins))
     curves += named("confidence", uncertainty.by_confidence(sure, right, THRESHOLDS), data=stage.name)
     curves += [histogram(members, stage.name)]
+    for part in (intervals(mean_of, y, how), held_out.classes(stage, held, (mean_of, y), how.recalibrate, bins)):
+        numbers, curves = part[0] | numbers, curves + part[1]
+    table = [{"data": stage.name} | calibration, *part[2]]
+    if stage.ood:
+        scorer = detection.Scorer(whole(method, stage, stage.train, detection.ROWS))
+        known = unknown_classes.scores(made, scorer)
     for name, split in stage.ood.items():
-        theirs, _ = predictions(method, stage, split)
+        seen = whole(method, stage, split)
+        theirs = seen.log_p
         numbers |= {f"{what}/{name}": value for what, value in uncertainty.outside(members, theirs).items()}
+        more, drawn = unknown_classes.judge(known, unknown_classes.scores(seen, scorer), name, how.draws)
+        numbers, curves = numbers | more, curves + drawn
         mixed = torch.cat([sure, uncertainty.confidence(uncertainty.mixture(theirs))[0]])
         hits = torch.cat([right, right.new_zeros(theirs.shape[1])])  # of an unknown class nothing is right
         curves += named("confidence", uncertainty.by_confidence(mixed, hits, THRESHOLDS), data=f"{stage.name} + {name}")
@@ -117,19 +165,33 @@ def classify(method: Method, stage: Stage, bins: int) -> tuple[Numbers, Rows, Ro
         for row in [row for row in curves if row["kind"] == "members"]:
             few = (uncertainty.scores(part[: row["members"]])["entropy"] for part in (members, theirs))
             row[f"auroc_entropy/{name}"] = uncertainty.detection(*few)["auroc"]
-    return numbers, curves, [{"data": stage.name} | calibration]
+    return numbers | unknown_classes.grouped(numbers, stage.ood_groups), curves, table
 
 
-def tempered(method: Method, stage: Stage, members: torch.Tensor, y: torch.Tensor, bins: int) -> Numbers:
+def intervals(log_p: torch.Tensor, y: torch.Tensor, how: How) -> tuple[Numbers, Rows]:
+    """(the calibration errors, each score's interval over test inputs; the draws, as curves) of mean predictions."""
+    errors = calibration_errors.errors(log_p, y, how.bins)
+    numbers: Numbers = {name: value.item() for name, value in errors(torch.ones(len(y), 1, dtype=torch.float64)).items()}
+    numbers |= {"ece_classwise": calibration_errors.classwise(log_p, y, how.bins)}
+    drawn = bootstrap.drawn(errors, bootstrap.counts(len(y), how.draws, "test"))
+    return numbers | bootstrap.ends(drawn), [bootstrap.row(name, values) for name, values in drawn.items()]
+
+
+def validated(method: Method, stage: Stage) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """(log of the mean prediction [rows, classes], labels [rows]) of the validation split; None where it has no rows."""
+    if not len(stage.val):
+        return None
+    members, y = predictions(method, stage, stage.val)
+    return uncertainty.mixture(members), y
+
+
+def tempered(held: tuple[torch.Tensor, torch.Tensor] | None, log_p: torch.Tensor, y: torch.Tensor, bins: int) -> Numbers:
     """Calibration of the mean prediction after temperature scaling, the temperature fitted on the validation split; all
     None where that has no rows or no best temperature."""
-    t = None
-    if len(stage.val):
-        theirs, truth = predictions(method, stage, stage.val)
-        t = uncertainty.temperature(uncertainty.mixture(theirs), truth)
+    t = uncertainty.temperature(*held) if held is not None else None
     if t is None:
         return dict.fromkeys(("temperature", "nll_temperature", "ece_temperature"))
-    scores = uncertainty.calibration(uncertainty.tempered(uncertainty.mixture(members), t)[None], y, bins)
+    scores = uncertainty.calibration(uncertainty.tempered(log_p, t)[None], y, bins)
     return {"temperature": t, "nll_temperature": scores["nll"], "ece_temperature": scores["ece"]}
 
 
@@ -169,12 +231,14 @@ def named(kind: str, rows: Rows, **more: Any) -> Rows:
 # ---- reals
 
 
-def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
+def regress(method: Method, stage: Stage, how: How) -> tuple[Numbers, Rows, Rows]:
     """Scores in original units, fold by fold: their mean over folds, and its spread as `<name>_sd` and `<name>_se`."""
     members, y = predictions(method, stage, stage.test)
     members = full(members, y)
     by_fold = gaussian.scores(members, y, stage.units)
     numbers = over_folds(by_fold)
+    held = moments(stage, *predictions(method, stage, stage.val)) if stage.holds_out else None
+    numbers |= held_out.reals(stage, held, moments(stage, members, y), how.recalibrate)
     for mode in method.prediction_modes():
         if mode:
             theirs, _ = predictions(method, stage, stage.test, mode)
@@ -198,6 +262,12 @@ def regress(method: Method, stage: Stage) -> tuple[Numbers, Rows, Rows]:
         line, ratio = picture(method, stage)
         curves, numbers = curves + line, numbers | {"sd_ends_over_inside": ratio}
     return numbers, curves, table
+
+
+def moments(stage: Stage, members: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(mean, variance, target) of the prediction of all members, each [rows, folds, values], in original units."""
+    mean_of, variance, y = gaussian.in_units(full(members, y), y, stage.units)
+    return *gaussian.mixture_moments(mean_of, variance), y
 
 
 def full(members: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from maskbench.data.images import letters
 from maskbench.data.sources.known_copies import CIFAR10, CIFAR100
+from maskbench.data.sources.small_sets import ANIMALS
 
 DIGITS = tuple(f"digit {i}" for i in range(10))
 NAMES: dict[str, tuple[str, ...]] = {
@@ -9,6 +10,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "svhn": DIGITS,
     letters.NAME: tuple(f"letter {letter}" for letter in letters.LETTERS),
     "fashion_mnist": ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    "animals": ANIMALS,
     "cifar10": CIFAR10.classes,
     "cifar100": CIFAR100.classes,
 }

@@ -20,6 +20,7 @@ from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.data.images import letters
 from maskbench.data.images.labels import names
 from maskbench.data.sources import find as sources
+from maskbench.data.sources import small_sets
 from maskbench.data.sources.copies import LOSSY
 from maskbench.data.sources.sets import SETS, SYNTHETIC, shape_of
 from maskbench.data.stage import Split
@@ -33,6 +34,14 @@ PARTNERS = {  # what `auto` takes: sets of the same shape that can be had withou
     "synthetic_other": ("synthetic",),
     "synthetic_cifar10": ("synthetic_cifar100",),
     "synthetic_cifar100": ("synthetic_cifar10",),
+}
+NOISE = "noise"  # pixels of all grey levels alike, each by itself: images of no class at all
+ANIMALS = "animals"  # silhouettes, 28 x 28
+NEAR_FAR = "near_far"
+GROUPS = {  # what `near_far` takes, after OpenOOD (Yang et al. 2022, arXiv 2210.07242): near sets look alike, far ones do not
+    "mnist": {"near": ("fashion_mnist", letters.NAME), "far": (ANIMALS, NOISE)},
+    "fashion_mnist": {"near": ("mnist", letters.NAME), "far": (ANIMALS, NOISE)},
+    "synthetic": {"near": ("synthetic_other",), "far": (NOISE,)},
 }
 SHARED = 1e-3  # of a set may be images of the known one, which are left out: two photographs are in CIFAR-10 and in CIFAR-100
 UNKNOWN = -1  # the label of every image of an unknown class
@@ -48,15 +57,20 @@ def requested(ood: bool | str | Sequence[str] | None, base: str) -> tuple[str, .
         return ()
     if ood == "auto":
         return PARTNERS.get(base, ())
+    if ood == NEAR_FAR:
+        if base not in GROUPS:
+            raise UsageError(f"data.ood={NEAR_FAR} is for {' and '.join(list(GROUPS)[:2])}, not for {base}: take a list of sets.")
+        return tuple(name for group in GROUPS[base].values() for name in group)
     listed = [ood] if isinstance(ood, str) else list(ood)
     for name in listed:
-        choices = [letters.NAME, *SETS, *SYNTHETIC]
+        choices = [letters.NAME, ANIMALS, NOISE, *SETS, *SYNTHETIC]
         if name not in choices:
             hint = did_you_mean(name, choices)
-            raise UsageError(f"data.ood names '{name}': take auto or a list of {', '.join(choices)}.{hint}")
+            raise UsageError(f"data.ood names '{name}': take auto, {NEAR_FAR} or a list of {', '.join(choices)}.{hint}")
         if name == base:
             raise UsageError(f"data.ood names {name}, which is what is learnt here: its classes are known, so take another set.")
-        shape, theirs = shape_of(base), letters.SHAPE if name == letters.NAME else shape_of(name)
+        shape = shape_of(base)
+        theirs = shape if name == NOISE else letters.SHAPE if name in (letters.NAME, ANIMALS) else shape_of(name)
         if theirs != shape:
             sizes = " and not ".join(" x ".join(map(str, pixels)) for pixels in (theirs, shape))
             raise UsageError(f"data.ood names {name}, whose images are {sizes}: take a set of the shape of {base}.")
@@ -65,6 +79,11 @@ def requested(ood: bool | str | Sequence[str] | None, base: str) -> tuple[str, .
                 f"data.ood names {name}, which shares {shared[0]} and others with {base}: take a set of other classes."
             )
     return tuple(dict.fromkeys(listed))
+
+
+def groups(ood: bool | str | Sequence[str] | None, base: str) -> dict[str, tuple[str, ...]]:
+    """The sets of `near` and of `far`, where that is what `data.ood` asks for."""
+    return GROUPS.get(base, {}) if ood == NEAR_FAR else {}
 
 
 def unknown(
@@ -104,6 +123,12 @@ def test_images(name: str, base: str, root: Path, source: str, of: str = "") -> 
     if name == letters.NAME:
         x, _, sums = letters.glyphs(root)
         return x, sums
+    if name == NOISE:
+        draw = np.random.RandomState(letters.SEED)  # its stream is frozen across versions of numpy
+        return draw.randint(0, 256, (letters.COUNT, *shape_of(base)), np.uint8), {}
+    if name == ANIMALS:
+        pool, origin = small_sets.find(ANIMALS, root, "folder" if source == "folder" else "auto")
+        return pool.x, origin.checksums
     try:
         raw, origin = sources.find(name, root, "folder" if source == "folder" else "auto")
     except UsageError as error:

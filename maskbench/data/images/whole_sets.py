@@ -221,7 +221,7 @@ def whole(
         root: the data folder.
         seed: of the run, draws the validation images.
         augment: training images are cropped and mirrored at random.
-        ood: sets whose test images are unknown classes (ood.py); `auto`: those that go with `base`.
+        ood: sets whose test images are unknown classes (ood.py); `auto`: those that go with `base`; `near_far`: and far ones.
         shifted: corruptions of the test images (shift.py): true (every type), a type, a list of them, or a folder.
         shifted_images: how many of the test images are corrupted, drawn by the seed; None: all.
     """
@@ -237,4 +237,5 @@ def whole(
         )  # fmt: skip
         sums |= theirs
     origin = replace(stage.origin, checksums=stage.origin.checksums | sums)
-    return [replace(stage, ood=unknown, shifted=corrupted, origin=origin)]
+    groups = unknowns.groups(ood, base)
+    return [replace(stage, ood=unknown, ood_groups=groups, shifted=corrupted, origin=origin)]

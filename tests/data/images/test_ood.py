@@ -227,3 +227,29 @@ def test_letters_are_listed_and_fetched(tmp_path, capsys):
     (file,) = (tmp_path / letters.NAME).iterdir()
     file.write_bytes(b"short")
     assert " no " in listed() and not letters.status(tmp_path)[0]["present"] and letters.status(tmp_path)[0]["damaged"]
+
+
+# ---- near and far
+
+
+def test_near_far_takes_the_sets_of_both_groups_and_noise_is_of_all_grey_levels():
+    stage = build(ood="near_far")
+    assert list(stage.ood) == ["synthetic_other", "noise"] and build(ood=["noise"]).ood_groups == {}
+    assert stage.ood_groups == {"near": ("synthetic_other",), "far": ("noise",)}
+    x, y = stage.ood["noise"].tensors()
+    scale = images.STANDARD["synthetic"]
+    grey = (x.double() * scale.deviation[0] + scale.mean[0]) * 255
+    assert x.shape == (500, *stage.shape) and set(y.tolist()) == {ood.UNKNOWN}
+    assert grey.min().round() == 0 and grey.max().round() == 255 and grey.mean() == pytest.approx(127.5, abs=1)
+
+
+def test_near_far_of_mnist_and_fashion_mnist_are_of_one_shape():
+    assert ood.requested("near_far", "mnist") == ("fashion_mnist", "glyphs_aj", "animals", "noise")
+    assert ood.requested("near_far", "fashion_mnist") == ("mnist", "glyphs_aj", "animals", "noise")
+    for base, by_group in ood.GROUPS.items():
+        assert ood.requested([name for group in by_group.values() for name in group], base), "as a list they are taken too"
+    with pytest.raises(UsageError, match="near_far is for mnist and fashion_mnist, not for cifar10") as error:
+        ood.requested("near_far", "cifar10")
+    one_sentence(error)
+    with pytest.raises(UsageError, match="28 x 28 and not 3 x 32 x 32"):
+        ood.requested(["animals"], "cifar10")
