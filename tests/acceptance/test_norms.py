@@ -16,7 +16,14 @@ from maskbench.training import evaluate
 pytestmark = pytest.mark.slow
 
 DATA = ("data=rotatedmnist", "data.base=synthetic", "data.stages=3")
-NET = ("backbone=resnet20", "backbone.base=8", "backbone.bias=false", "budget.steps=80", "budget.batch_size=64", "optimizer.lr=1e-3")
+NET = (
+    "backbone=resnet20",
+    "backbone.base=8",
+    "backbone.bias=false",
+    "budget.steps=80",
+    "budget.batch_size=64",
+    "optimizer.lr=1e-3",
+)
 WORDS = ("method=supsup", *DATA, *NET, "task.pooling=all", "task.trials=20")
 
 
