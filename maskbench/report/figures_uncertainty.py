@@ -85,8 +85,8 @@ def reliability(runs: Group, title: str) -> "Figure":
     _, confidence = series(runs, "reliability", "bin", "confidence")
     line_style = {"color": style.COLOURS[0]}
     upper.plot([0, 100], [0, 100], color=GREY, linewidth=0.6, linestyle="--", label="perfectly calibrated")
-    for number, (x, y) in enumerate(zip(100 * confidence, 100 * accuracy, strict=True)):
-        upper.plot(x, y, marker="o", label="mean prediction" if number == 0 else "_", **line_style)
+    for number, columns in enumerate(zip(confidence, accuracy, counts, strict=True)):
+        calibrated(upper, *columns, marker="o", label="mean prediction" if number == 0 else "_", **line_style)
     upper.set_ylabel("accuracy (%)")
     centres = 100 * (bins + 0.5) / len(bins)
     lower.bar(centres, counts.mean(0), width=90 / len(bins), **line_style)
@@ -95,6 +95,15 @@ def reliability(runs: Group, title: str) -> "Figure":
     lower.set_xlabel("confidence, largest probability (%)")
     legend(figure, [upper], 1, entry=1.6)
     return figure
+
+
+def calibrated(panel: "Axes", confidence: np.ndarray, accuracy: np.ndarray, counts: np.ndarray, **line_style: Any) -> None:
+    """Accuracy against confidence in bins, each with its 95 % interval (Wilson 1927), in %."""
+    z, n = 1.96, np.maximum(counts, 1)
+    centre = (accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2))
+    panel.plot(100 * confidence, 100 * accuracy, **line_style)
+    panel.vlines(100 * confidence, 100 * (centre - half), 100 * (centre + half), color=line_style["color"], linewidth=0.6)
 
 
 def confidence(runs: Group, title: str) -> "Figure":
