@@ -78,7 +78,8 @@ class Plain:
 
 @torch.no_grad()
 def plain(method: Method, stage: Stage, *, member: int | None = None, mode: str = "", name: str = "") -> Plain:
-    """The net that answers a stage, held to the method's `predict`.
+    """The net that answers a stage, held to the method's `predict`: the backbone as the method holds it, or where that is no
+    plain net the one of a member (`member_net`).
 
     Args:
         member: which one, of a method that answers by several. mode: one of its prediction modes. name: of the method, for

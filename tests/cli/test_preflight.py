@@ -146,6 +146,13 @@ BAD = {
     "method=masksembles_ensemble method.of._target_=maskbench.methods.uncertainty.masksembles.Mask": "there is no such class",
     "schedule._partial_=false": "schedule._partial_ is true: the program says when a part is made; leave it out.",
     # types and allowed values, by the signature of what is configured
+    "method=packed_ensembles method.members=0": "method.members=0 must be a whole number at least 1.",
+    "method=packed_ensembles method.alpha=0": "method.alpha=0 must be a number above 0.",
+    "method=packed_ensembles method.gamma=0": "method.gamma=0 must be a whole number at least 1.",
+    "method=packed_ensembles backbone.init=file:w.pth": "its members are thin nets, each drawn anew",
+    "method=swag method.start=1": "method.start=1 must be a number at least 0 and below 1.",
+    "method=laplace method.structure=diag": "method.structure=diag must be kron or full.",
+    "method=laplace data=boston": "there is no value here for 'table', only for images.",
     "backbone.outputs=1e3": "backbone.outputs=1000.0 must be a whole number",
     "backbone.init=[]": "backbone.init=[] must be ",
     "backbone.widths=auto": "backbone.widths=auto must be a list",
