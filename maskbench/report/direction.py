@@ -2,7 +2,7 @@
 
 LESS = frozenset(  # words in the name of a metric
     "rmse mse error loss nll brier ece aurc risk fpr95 forgetting intransigence drift certificate attained seconds bytes".split()
-    + "cost macs collapsed".split()
+    + "cost macs collapsed size".split()
 )
 
 

@@ -29,7 +29,7 @@ class Outputs:
     Attributes:
         log_p: members' log-probabilities [members, n, classes], float64: those of `evaluate.log_members`, to the bit.
         y: targets [n].
-        logits: members' outputs [members, n, classes], float64; None where a method's answers are not made of any.
+        logits: members' outputs [members, n, classes], as the net gives them; None where a method's answers are not made of any.
         features: what the net's last layer is given [members, n, features], of the FIRST members of its own; None where the net
             has no layer `head`, answers rows in groups, or is run inside a transform that hides them.
     """
@@ -62,7 +62,7 @@ def outputs(method: Method, stage: Stage, split: Split, first: int | None = None
         with at_head(method.net) as given:
             made = predict(x, plain) if made_of_logits else evaluate.logs(predict, x, stage)
         seen.append(by_member(given, len(x)))
-        return made.double()
+        return made
 
     parts, y = evaluate.pieces(method, answer, stage, split, first)
     made = torch.cat(parts, 1)

@@ -42,8 +42,8 @@ class Scorer:
         """Each score [n], by name; None where there are no logits, or no features."""
         scores: dict[str, Tensor | None] = dict.fromkeys(NAMES)
         if made.logits is not None:
-            scores["energy"] = -made.logits.logsumexp(-1).mean(0)
-            scores["maxlogit"] = -made.logits.amax(-1).mean(0)
+            scores["energy"] = -torch.stack([member.double().logsumexp(-1) for member in made.logits]).mean(0)
+            scores["maxlogit"] = -made.logits.amax(-1).double().mean(0)
         if made.features is not None and self.known is not None:
             scores["knn"] = kth_distance(directions(made.features), self.known, K)
             scores["mahalanobis"] = self.near(side_by_side(made.features))
