@@ -68,7 +68,7 @@ def test_settings_are_apart_and_the_best_comes_first(output: Path) -> None:
     [("target_rmse", True), ("source_rmse/train", True), ("negative_target_rmse", False), ("target_accuracy", False),
      ("source_forgetting", True), ("target_rollout_mse", True), ("target_energy_error", True), ("density", False),
      ("ece_temperature", True), ("member_nll", True), ("brier/shifted", True), ("fpr95", True), ("aurc", True), ("auroc", False),
-     ("log_likelihood", False)],
+     ("log_likelihood", False), ("ks_error", True), ("e_aurc", True), ("auarc", False), ("conformal_size_90/lac", True)],
 )  # fmt: skip
 def test_what_is_better(metric: str, less: bool) -> None:
     assert lower(metric) == less

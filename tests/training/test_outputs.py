@@ -59,3 +59,15 @@ def test_squared_distances_side_by_side_are_the_mean_over_members() -> None:
     flat = side_by_side(x)
     assert flat.shape == (5, 12)
     torch.testing.assert_close((flat[0] - flat[1]).square().sum(), (x[:, 0] - x[:, 1]).square().sum(-1).mean())
+
+
+def test_nets_that_are_answered_in_groups_have_logits_and_no_features(build: Callable) -> None:
+    bench = build("method=dense", "task=uncertainty", "data.base=synthetic", "backbone=resnet18", "backbone.norm=batch_no_stats",
+                  "backbone.base=4", "task.draws=0", "budget.steps=2", "budget.epochs=null")  # fmt: skip
+    bench.go()
+    stage = bench.stages[0]
+    made = outputs(bench.method, stage, stage.test)
+    log_p, y = evaluate.log_members(bench.method, stage, stage.test)
+    assert torch.equal(made.log_p, log_p) and torch.equal(made.y, y)
+    assert made.logits is not None and made.features is None
+    assert bench.metrics["auroc_knn/synthetic_other"] is None and bench.metrics["auroc_energy/synthetic_other"] is not None
