@@ -26,6 +26,7 @@ THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of confidence
 QUANTILES = tuple(i / 20 for i in range(1, 20))
 CELLS = 40  # of an entropy histogram
 SINGLES = 50  # members whose own scores are averaged, at most
+DRAWS = 1000  # of the bootstrap
 GRID = 200  # places at which a curve is drawn
 TABLE = ("rmse", "log_likelihood", "nll")  # of each fold, for people
 CURVE = (*TABLE, "nll_mixture")  # of the first 1, 2, ... members
@@ -45,7 +46,8 @@ class How:
 
 def run(
     method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
-    bins: Count, recalibrate: Sequence[Literal["temperature", "vector", "platt", "isotonic"]] | None = None, draws: Whole = 1000,
+    bins: Count, recalibrate: Sequence[Literal["temperature", "vector", "platt", "isotonic"]] | None = None,
+    draws: Whole | None = None,
 ) -> Outcome:  # fmt: skip
     """Predictive uncertainty: learn the one stage, then judge the predictions on its test split, on unknown classes and on
     shifted test splits; validation rows calibrate conformal sets.
@@ -54,14 +56,14 @@ def run(
         bins: of the calibration errors: equal width (ece) and equal count (ece_adaptive).
         recalibrate: maps that are fitted on one half of the validation rows, whose scores stand beside those without:
             temperature, vector, platt for classes, isotonic for reals.
-        draws: of the bootstrap over test inputs, for 95 % intervals; 0: none.
+        draws: of the bootstrap over test inputs, for 95 % intervals; null: 1,000; 0: none.
 
     Raises:
         UsageError: a map is for targets of the other kind.
     """
     need("uncertainty", Predicts, method, stages, instead="data=mnist")
     (stage,) = stages
-    how = How(bins, tuple(dict.fromkeys(recalibrate or ())), draws)
+    how = How(bins, tuple(dict.fromkeys(recalibrate or ())), DRAWS if draws is None else draws)
     recalibration.check(how.recalibrate, stage.regression)
     kinds = [(kind, list(names)) for kind, names in groupby(stage.shifted, lambda name: name.rsplit("/", 1)[0])]
     journal.expected = 1 + len(kinds)
