@@ -24,6 +24,7 @@ def stage() -> Callable[..., SimpleNamespace]:
 
     def make(**changes: object) -> SimpleNamespace:
         plain = {"index": 0, "total": 1, "last": True, "outputs": 3, "label_space": 0, "regression": False}
+        plain |= {"own_head": {"outputs": None, "given": False}}
         return SimpleNamespace(**(plain | {"criterion": F.cross_entropy, "link": lambda y: y.softmax(-1)} | changes))
 
     return make

@@ -1,4 +1,5 @@
-"""HAT against its authors' training: 60 steps over 2 stages on the same tensors and batches, bit for bit."""
+"""HAT against its authors' training: 60 steps over 2 stages on the same tensors and batches. On the kind of processor that the
+tensors were frozen on (AMD with AVX-512) all bits are equal; another one sums in another order, within ROUNDING of it."""
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from maskbench.methods.continual.hat import HAT
 from maskbench.training.method import Progress
 
 BATCH, RATE, SMAX = 8, 0.05, 30.0
+ROUNDING = 1e-7  # of values up to 6; an Intel Xeon came to 1.5e-8
 THEIRS = {f"hidden.{i}.{part}": f"fc{i + 1}.{part}" for i in range(2) for part in ("weight", "bias")}
 
 
@@ -55,6 +57,10 @@ def in_their_order(frozen: dict[str, Tensor]):
     return fit
 
 
+def same(ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours.detach(), theirs, rtol=0, atol=ROUNDING)
+
+
 def test_sixty_steps_are_those_of_the_authors_loop(frozen) -> None:
     method, stages = begun(frozen), stages_of(frozen)
     fit, steps = in_their_order(frozen), sum(len(frozen[f"order{t}"].split(BATCH)) for t in range(2))
@@ -63,16 +69,16 @@ def test_sixty_steps_are_those_of_the_authors_loop(frozen) -> None:
         t = stage.index
         method.learn(stage, fit)
         for ours, theirs in THEIRS.items():
-            assert torch.equal(method.owners.present(method.trunk)[ours], frozen[f"end{t}/{theirs}"]), (t, ours)
+            same(method.owners.present(method.trunk)[ours], frozen[f"end{t}/{theirs}"])
         for i, name in enumerate(method.gates):
-            assert torch.equal(method.embeddings[name], frozen[f"end{t}/efc{i + 1}.weight"][t])
-            assert torch.equal(method.used[name], frozen[f"used{t}/{i}"])
+            same(method.embeddings[name], frozen[f"end{t}/efc{i + 1}.weight"][t])
+            same(method.used[name], frozen[f"used{t}/{i}"])
         for part in ("weight", "bias"):
-            assert torch.equal(method.heads.of(t)[f"head.{part}"], frozen[f"end{t}/last.{t}.{part}"])
+            same(method.heads.of(t)[f"head.{part}"], frozen[f"end{t}/last.{t}.{part}"])
         method.eval()
         for known in stages[: t + 1]:
             x, _ = known.test.tensors(first=20)
-            assert torch.equal(method.logits(x, known), frozen[f"answers{t}/{known.index}"])
+            same(method.logits(x, known), frozen[f"answers{t}/{known.index}"])
 
 
 def test_the_fixture_has_gates_of_every_kind(frozen) -> None:
