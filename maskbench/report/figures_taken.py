@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from maskbench.report.finished import Finished
 
 MOST = 40  # stages up to which columns are told apart
+FAR = 5  # times its least, from which on colours are logarithmic
 PANELS = {"in the stage's mask": "Computes with", "in no mask before": "Took, as no stage before"}
 
 
@@ -48,13 +49,15 @@ def maps(layers: Sequence[str], stages: Sequence[str], percent: np.ndarray, titl
     figure, panels = canvas(title, columns=2, width=PAGE, height=min(9.0, 1.9 + 0.11 * len(layers)), sharey=True)
     named = every(len(layers), 64)
     for panel, (label, heading), values in zip(panels, PANELS.items(), percent, strict=True):
-        image = panel.imshow(values, aspect="auto", cmap=style.SHADES, interpolation="none")
+        shown = np.ma.masked_where(~(values > 0), values)  # nothing is blank
+        far = shown.count() and shown.max() > FAR * shown.min()
+        image = panel.imshow(shown, norm="log" if far else None, aspect="auto", cmap=style.SHADES, interpolation="none")
         columns(panel, stages)
         panel.set_yticks(named, [layers[i] for i in named], fontsize=max(4.0, min(7, 360 / len(layers))))
         panel.set_title(heading, loc="left", pad=3)
         panel.grid(False)
         text = f"{label} (% of the layer{f', mean of {seeds} seeds' if seeds > 1 else ''})"
-        bar = figure.colorbar(image, ax=panel, label=text, location="bottom")
+        bar = figure.colorbar(image, ax=panel, label=text, location="bottom", format="%g" if far else None)
         bar.outline.set_visible(False)
     return figure
 

@@ -273,6 +273,8 @@ def report(
         "train_cpu_seconds_per_stage": _mean([lesson["cpu_seconds"] for lesson in lessons]),
     }
     numbers |= lessons[-1]["extra_metrics"] | told
+    if len({len(stage.own) for stage in stages}) > 1:  # an average over unlike problems does not say it all
+        numbers |= {f"stage_accuracy/{stage.name}": matrices["accuracy"][-1][i] for i, stage in enumerate(stages)}
     if finds:
         rates = _rates(asked[-1]) | _rates(finds)
         images = max(row.get("images", 1) for row in finds)  # a part of before does not say it
