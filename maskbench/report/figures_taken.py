@@ -45,10 +45,13 @@ def shares(found: capacity.Masks, layers: Sequence[str]) -> np.ndarray:
 
 
 def maps(layers: Sequence[str], stages: Sequence[str], percent: np.ndarray, title: str, seeds: int) -> "Figure":
-    """percent [2, layers, stages] as colours, a panel each with a scale of its own."""
-    figure, panels = canvas(title, columns=2, width=PAGE, height=min(9.0, 1.9 + 0.11 * len(layers)), sharey=True)
+    """percent [2, layers, stages] as colours, a panel each with a scale of its own; without the second, where the first stage
+    has all there is."""
+    shown_of = list(zip(PANELS.items(), percent, strict=True))[: 2 if percent[1, :, 1:].any() else 1]
+    size = {"width": PAGE if len(shown_of) > 1 else 0.62 * PAGE, "height": min(9.0, 1.9 + 0.11 * len(layers))}
+    figure, panels = canvas(title, columns=len(shown_of), **size, sharey=True)
     named = every(len(layers), 64)
-    for panel, (label, heading), values in zip(panels, PANELS.items(), percent, strict=True):
+    for panel, ((label, heading), values) in zip(panels, shown_of, strict=True):
         shown = np.ma.masked_where(~(values > 0), values)  # nothing is blank
         far = shown.count() and shown.max() > FAR * shown.min()
         image = panel.imshow(shown, norm="log" if far else None, aspect="auto", cmap=style.SHADES, interpolation="none")

@@ -67,3 +67,9 @@ def test_cells_are_means_over_seeds(tmp_path: Path) -> None:
 
 def test_there_is_none_without_a_mask_a_stage(tmp_path: Path) -> None:
     assert "taken" not in figures.draw([run(tmp_path, nested(range(1, 3)), 3)])
+
+
+def test_there_is_one_panel_where_the_first_stage_has_all_there_is(tmp_path: Path) -> None:
+    whole = {f"0/{name}": torch.ones(shape, dtype=torch.bool) for name, shape in LAYERS.items()}
+    figure = figures.draw([run(tmp_path, nested(range(1, 3)) | whole, 2, **{"given_net/same": 1.0})])["taken"]
+    assert [panel.get_title(loc="left") for panel in figure.axes if panel.get_images()] == ["Computes with"]
