@@ -43,10 +43,10 @@ class PrivateHeads(nn.Module):
         if not self.parts:
             return
         self.fresh = not given
-        if not given:
-            head.reset_parameters()
-        if outputs is not None and len(head.weight) != outputs:
+        if outputs is not None and len(head.weight) != outputs:  # drawn as it is made; the net's own stays
             head = type(head)(head.in_features, outputs, bias="bias" in self.parts, device=head.weight.device)
+        elif not given:
+            head.reset_parameters()
         for part in self.parts:
             self.kept.put(f"{stage}/{part}", head.get_parameter(part))
 

@@ -204,6 +204,12 @@ class Stage:
     repeats: int | None = None
 
     @property
+    def samples(self) -> bool:
+        """Whether its images are samples of what a given net was trained on, and no test set: they tell whether its answers stay
+        as they were, and no accuracy is stated of them."""
+        return self.given and not len(self.train)
+
+    @property
     def own(self) -> tuple[int, ...]:
         """The outputs that are this stage's own: what it is judged by where the stage is known."""
         return self.labels or tuple(range(self.outputs))

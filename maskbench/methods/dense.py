@@ -3,6 +3,7 @@
 Started from a lottery ticket, the ticket's mask stays on: what it prunes is zero throughout.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, final
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskbench.backbones import pretrained
+from maskbench.backbones.per_stage import PrivateHeads, in_head
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
 from maskbench.masks import densities
@@ -21,7 +23,8 @@ from maskbench.training.method import Method
 
 @final
 class Dense(Method):
-    """A dense net trained plainly, or under the fixed mask of a lottery ticket.
+    """A dense net trained plainly, or under the fixed mask of a lottery ticket. A stage with another number of outputs than the
+    net's has a head of its own.
 
     Args:
         net: any backbone.
@@ -38,19 +41,45 @@ class Dense(Method):
         self.outputs = outputs
         self.mask = TensorStore()
         self.masked = init is not None
+        self.heads = PrivateHeads(getattr(net, "head", None), always=False)
+        self.stage = 0  # in training; follows from the stage that learns
         if init is not None:
             self.start(init)
 
+    def learn(self, stage: Stage, fit: Callable) -> None:
+        self.stage = stage.index
+        if stage.own_head["outputs"] is not None:
+            self.heads.open(stage.index, self.net.head, **stage.own_head)
+        fit(self, stage)
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        if self.stage not in self.heads:
+            yield from self.net.parameters()
+            return
+        yield from self.heads.of(self.stage).values()
+        yield from (p for name, p in self.net.named_parameters() if not in_head(name))
+
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        if not self.masked:
-            return {}
-        return {name: self.net.get_parameter(name) * self.mask[name] for name in self.mask.names()}
+        head = self.heads.of(stage.index) if stage.index in self.heads else {}
+        return {name: self.net.get_parameter(name) * self.mask[name] for name in self.mask.names() if name not in head} | head
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         if self.outputs is None:
             return super().loss(batch, stage)
         x, y = batch
         return over.loss(self.logits(x, stage), y, stage, self.outputs)
+
+    def has_learned(self, stage: Stage) -> bool:
+        """A stage with a head of its own has no answer before it."""
+        return stage.own_head["outputs"] is None or stage.index in self.heads
+
+    def memory(self) -> dict[str, int]:
+        """One net, norm statistics too; heads that stages have of their own come with them (`memory_after`)."""
+        return {"shared": sum(value.numel() * value.element_size() for value in self.net.state_dict().values()), "stage": 0}
+
+    def memory_after(self, stage: Stage) -> int:
+        """Bytes once a stage is learnt: the net, and heads that stages have of their own."""
+        return self.memory()["shared"] + self.heads.bytes_upto(stage.index)
 
     def masked_weights(self) -> list[str]:
         return self.mask.names()

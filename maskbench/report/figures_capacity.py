@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SIGNS = ".negative"  # beside a mask of three values: which of its weights change sign
 GAIN = ".gain"  # ends the names of masks over units
+GIVEN = "given_net/same"  # of runs over a net that came trained on a stage of its own
 USED, DEAD = "used so far", "dead units"
 
 
@@ -61,8 +62,26 @@ def compare(groups: Sequence[Sequence["Finished"]], title: str) -> dict[str, "Fi
 # ---- numbers out of the masks
 
 
+class Masks(NamedTuple):
+    """A mask for each of several stages, packed.
+
+    Attributes:
+        stages: their names. layers: by name [stages][bytes]. shapes: of a mask of each layer.
+    """
+
+    stages: list[str]
+    layers: dict[str, list[np.ndarray]]
+    shapes: dict[str, tuple[int, ...]]
+
+
 def filling(run: "Finished") -> Filling | None:
     """Counted from a run's masks; None where it has not one mask a stage."""
+    found = read(run)
+    return None if found is None else counted(found.layers, found.shapes)
+
+
+def read(run: "Finished") -> Masks | None:
+    """A run's masks; None where it has not one a stage. A stage that the net came trained on may have one, too."""
     matrix = (run.result.get("matrices") or {}).get("accuracy")
     path = run.folder / "masks.safetensors"
     if not matrix or len(matrix) < 2 or not path.exists():
@@ -72,14 +91,18 @@ def filling(run: "Finished") -> Filling | None:
     except (OSError, ValueError) as error:
         foreign.say(f"{path} is left out: {error}")
         return None
-    stages = [str(stage) for stage in range(len(matrix))]
+    names = [str(row.get("stage")) for row in run.result["table"]]
+    if GIVEN in run.result["metrics"]:
+        names = ["given net", *names]
+    stages = {str(i): name for i, name in enumerate(names) if any(key.startswith(f"{i}/") for key in masks)}
+    if len(stages) < len(matrix):
+        return None
     shapes = {name.partition("/")[2]: shape for name, (_, shape) in masks.items() if not name.endswith(SIGNS)}
     if masks.keys() - {f"{stage}/{layer}{end}" for stage in stages for layer in shapes for end in ("", SIGNS)}:
         return None
     if any(f"{stage}/{layer}" not in masks for stage in stages for layer in shapes):
         return None
-    layers = {layer: [masks[f"{stage}/{layer}"][0] for stage in stages] for layer in shapes}
-    return counted(layers, shapes)
+    return Masks([*stages.values()], {layer: [masks[f"{s}/{layer}"][0] for s in stages] for layer in shapes}, shapes)
 
 
 def counted(layers: dict[str, list[np.ndarray]], shapes: dict[str, tuple[int, ...]]) -> Filling:

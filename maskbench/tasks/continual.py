@@ -1,7 +1,7 @@
 """Continual learning: stages one after another, old ones tested again after each and never trained again."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import torch
 from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
-from maskbench.tasks import readings
+from maskbench.tasks import readings, samples
 from maskbench.tasks.contracts import Continual, InfersStage, Recalls
 from maskbench.tasks.metrics import continual as metrics
 from maskbench.tasks.needs import need
@@ -71,7 +71,7 @@ def run(
         journal.part(f"alone {stage.name}", partial(learn_alone, method, stage, fit, group))["accuracy"] if alone else None
         for stage in stages
     ]
-    test = partial(readings.row, method, stages, labels=readings.labels_of(stages), group=group, pooling=pooling)
+    test = partial(readings.row, method, stages, labels=readings.labels_of(judged(stages)), group=group, pooling=pooling)
     lessons: list[dict[str, Any]] = []
     for stage in stages:
         asks = unknown == "seen" or (unknown == "final" and stage.last)
@@ -92,6 +92,11 @@ def run(
     return outcome
 
 
+def judged(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages of which an accuracy is stated: those with a test set."""
+    return [stage for stage in stages if not stage.samples]
+
+
 def rules_of(method: Method) -> tuple[str, ...]:
     """The rules by which a method finds the stage of unlabelled inputs, the one that counts first; none: it has to be told."""
     return method.inference_rules if isinstance(method, InfersStage) else ()
@@ -100,11 +105,14 @@ def rules_of(method: Method) -> tuple[str, ...]:
 def untrained(method: Method, stages: list[Stage], group: int) -> dict[str, Any]:
     """Test accuracy on each stage before anything is learnt: what forward transfer compares with. None where the method
     has no answer yet."""
-    return {"accuracy": [evaluate.accuracy(method, s, s.test, group) if method.has_learned(s) else None for s in stages]}
+    known = [method.has_learned(stage) and not stage.samples for stage in stages]
+    return {"accuracy": [evaluate.accuracy(method, s, s.test, group) if k else None for s, k in zip(stages, known, strict=True)]}
 
 
 def learn_alone(method: Method, stage: Stage, fit: Callable, group: int) -> dict[str, Any]:
     """Test accuracy of a copy of the untrained method that learns this stage and no other."""
+    if stage.samples:
+        return {"accuracy": None}
     twin, only = copy.deepcopy(method), replace(stage, index=0, total=1, earlier=())
     twin.learn(only, fit)
     accuracy = evaluate.accuracy(twin, only, only.test, group)
@@ -125,25 +133,36 @@ def learn(
     """One lesson: learn the stage, then test it and the others: the row R[stage, :] of every reading, the largest logit
     change so far, and the bytes that must be stored now."""
     seconds = fit.cpu_seconds
+    came = samples.as_it_came(method, stage) if stage.samples else None
     method.learn(stage, fit)
-    drift = 0.0
-    tested = []
+    drift, kept, tested = 0.0, {}, []
+
+    def outputs(one: Stage) -> torch.Tensor:
+        return evaluate.logits(method, one, one.test, None if one.samples else probe, group).cpu()
+
     for other in stages:
         seen = other.index <= stage.index
         wanted = {"seen": seen, "full": True, "final": stage.last or other is stage}[matrix]
         if wanted and method.has_learned(other):
             tested.append(other)
             if other.index < stage.index:
-                now = evaluate.logits(method, other, other.test, probe, group)
-                drift = max(drift, (now.cpu() - before[other.index]["logits"]).abs().max().item())
-    rows = test(stage, tested)
+                now, then = outputs(other), before[other.index]
+                drift = max(drift, (now - then["logits"]).abs().max().item())
+                if other.samples:
+                    kept[other.index] = samples.reading(other, then["came"], then["logits"], now)
+    rows, logits = test(stage, judged(tested)), outputs(stage)
+    headline = {"accuracy": rows["accuracy"][stage.index]}
+    if came is not None:
+        rows, kept[stage.index] = rows | {"came": came}, samples.reading(stage, came, logits, logits)
+        headline = {"answers as the net came": kept[stage.index]["same"]}
     return rows | {
         "drift": drift,
-        "logits": evaluate.logits(method, stage, stage.test, probe, group).cpu(),
+        "samples": kept,
+        "logits": logits,
         "extra_metrics": method.extra_metrics(),
         "memory": method.memory_after(stage),
         "cpu_seconds": fit.cpu_seconds - seconds,
-        "headline": {"accuracy": rows["accuracy"][stage.index]},
+        "headline": headline,
     }
 
 
@@ -222,40 +241,49 @@ def report(
     start: list[float | None],
     by_itself: list[float | None],
 ) -> Outcome:
+    told, notes = samples.numbers(stages, lessons), samples.note(stages, lessons)
+    drifts = [lesson["drift"] for lesson in lessons]
+    stages, lessons = judged(stages), [lessons[stage.index] for stage in judged(stages)]
+
+    def own(row: list) -> list:
+        """Of a row over all stages the entries of those with a test set."""
+        return [row[stage.index] for stage in stages]
+
     untold: list[float | None] = [None] * len(stages)
-    asked = [lesson.get("inferred") or untold for lesson in lessons]  # by the rule that every net with masks or heads has
+    # by the rule that every net with masks or heads has
+    asked = [own(lesson["inferred"]) if lesson.get("inferred") else untold for lesson in lessons]
     finds, rule = inferred, next(iter(rules_of(method)), readings.RULE)
     if not inferred and None not in asked[-1]:
         finds = asked[-1]
     matrices = {
-        "accuracy": [lesson["accuracy"] for lesson in lessons],
-        "accuracy_class_il": [lesson.get("class_il") or untold for lesson in lessons],
-        "accuracy_domain_il": [lesson.get("domain_il") or untold for lesson in lessons],
-        "accuracy_inferred": [[one and one["unshared"] for one in row] for row in asked],
+        name: [own(lesson[key]) if lesson.get(key) else untold for lesson in lessons]
+        for name, key in (("accuracy", "accuracy"), ("accuracy_class_il", "class_il"), ("accuracy_domain_il", "domain_il"))
     }
+    matrices["accuracy_inferred"] = [[one and one["unshared"] for one in row] for row in asked]
     if inferred:
         matrices["accuracy_inferred"] = [*[untold] * (len(stages) - 1), [row["unshared"] for row in inferred]]
-    numbers = protocols(matrices, [len(stage.test) for stage in stages], start, by_itself)
+    numbers = protocols(matrices, [len(stage.test) for stage in stages], own(start), own(by_itself))
     memory, stored = method.memory(), [lesson.get("memory") for lesson in lessons]  # a part of before does not say it
     numbers |= {
         "task_inference_accuracy": None,
         "intransigence": None,  # takes a run of joint training: tables state the difference in learning_accuracy
-        "logit_drift": max(lesson["drift"] for lesson in lessons) if len(lessons) > 1 else None,
+        "logit_drift": max(drifts) if len(drifts) > 1 else None,
         "memory_bytes": memory["shared"] + len(stages) * memory["stage"] if stored[-1] is None else stored[-1],
         "memory_bytes_shared": memory["shared"],
         "memory_bytes_per_stage": memory["stage"],
         "train_cpu_seconds_per_stage": _mean([lesson["cpu_seconds"] for lesson in lessons]),
     }
-    numbers |= lessons[-1]["extra_metrics"]
-    notes = []
+    numbers |= lessons[-1]["extra_metrics"] | told
+    if len({len(stage.own) for stage in stages}) > 1:  # an average over unlike problems does not say it all
+        numbers |= {f"stage_accuracy/{stage.name}": matrices["accuracy"][-1][i] for i, stage in enumerate(stages)}
     if finds:
         rates = _rates(asked[-1]) | _rates(finds)
-        images = finds[0].get("images", 1)  # a part of before does not say it
-        first = rates[f"{rule}_{images}"]
+        images = max(row.get("images", 1) for row in finds)  # a part of before does not say it
+        first = _mean([row["rates"][f"{rule}_{row.get('images', 1)}"] for row in finds])
         numbers["average_accuracy_inferred_shared"] = _mean([row["shared"] for row in finds])
         numbers["task_inference_accuracy"] = first
         numbers |= {f"task_inference_accuracy/{rule}": rate for rule, rate in rates.items()}
-        matrices["stages_inferred"] = [row["confusion"] for row in finds]  # counts of images or groups, [true, inferred]
+        matrices["stages_inferred"] = [own(row["confusion"]) for row in finds]  # counts of images or groups, [true, inferred]
         if first < 0.9:
             notes.append(
                 f"The stage is found from {'one image' if images == 1 else f'{images} images'} in {first:.1%} of trials "
@@ -282,9 +310,7 @@ def report(
         "bits off": [r["curve"][-1] for r in recalled],
         "bytes stored": stored if None not in stored else None,
     }
-    table = [
-        {"stage": stage.name} | {name: values[stage.index] for name, values in columns.items() if values} for stage in stages
-    ]
+    table = [{"stage": stage.name} | {n: values[i] for n, values in columns.items() if values} for i, stage in enumerate(stages)]
     return Outcome(numbers, "average_accuracy", table, matrices, notes)
 
 
@@ -302,9 +328,9 @@ def protocols(matrices: dict[str, list], sizes: list[int], start: list, by_itsel
 
 
 def _rates(found: list[dict | None]) -> dict[str, float]:
-    """How often each rule finds the stage, over all stages."""
+    """How often each rule finds the stage, over all stages; of groups of a size, over those with as many test images."""
     rows = [row["rates"] for row in found if row]
-    return {rule: _mean([row[rule] for row in rows]) for rule in (rows[0] if rows else {})}
+    return {rule: _mean([row[rule] for row in rows if rule in row]) for rule in dict.fromkeys(r for row in rows for r in row)}
 
 
 def _mean(values: list[float]) -> float:

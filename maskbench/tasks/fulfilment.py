@@ -148,6 +148,10 @@ def mismatch(takes: Sequence[str], gives: set[str], stages: int | None) -> str |
         return "takes data that come as episodes"
     if "episodes" in gives and "episodes" not in takes:
         return "takes no data that come as episodes, which only task=meta learns from"
+    if "samples" in missing:
+        return "compares the answers of a given net with its own, on samples of what it was trained on"
+    if "samples" in gives and "samples" not in takes:
+        return "takes data with a test set, and these are a few samples for task=agreement"
     for kind in missing:
         if kind in AMOUNTS:
             return f"takes {AMOUNTS[kind]}, and this data has {stages or 'more than that'}"

@@ -52,7 +52,7 @@ def labels_of(stages: Sequence[Stage]) -> Labels:
 
 def by_stage(method: Method, stages: Sequence[Stage], group: int) -> bool:
     """Whether the answer to an image depends on which stage is named: on masks, a head or norms of its own."""
-    known = [stage for stage in stages if method.has_learned(stage)]
+    known = [stage for stage in stages if method.has_learned(stage) and not stage.samples]
     if len(known) == 1 < len(stages):
         return True  # other stages have no answer yet, so there is something of their own to come
     first, last = (evaluate.members(method, stage, known[0].test, PROBED, group=group)[0] for stage in (known[0], known[-1]))
@@ -75,6 +75,8 @@ def row(
     labels: of these stages. group, pooling: how many images share one inference of their stage, and which of them say it.
     unknown: whether a net that answers by stage is also asked without it, that is under every stage's masks.
     """
+    if not tested:  # of samples no reading is taken
+        return {"accuracy": spread({}, stages)}
     if not by_stage(method, stages, group):
         return one_answer(method, stages, learnt, tested, labels, group)
     if not unknown:
@@ -83,7 +85,8 @@ def row(
     seen = [stage for stage in tested if stage.index <= learnt.index]
     tallies = {stage.index: Tally(stage, labels, group, pooling, alone=not uses_batches(method.net)) for stage in seen}
     told = {s.index: evaluate.accuracy(method, s, s.test, group) for s in tested if s.index > learnt.index}
-    for asked in filter(method.has_learned, stages[: learnt.index + 1]):  # one stage's masks are at hand at a time
+    known = [one for one in stages[: learnt.index + 1] if method.has_learned(one) and not one.samples]
+    for asked in known:  # one stage's masks are at hand at a time
         for stage in seen:
             tallies[stage.index].offer(asked, *evaluate.log_mean(method, asked, stage.test, group))
     made = {index: tally.readings() for index, tally in tallies.items()}
@@ -109,7 +112,7 @@ def one_answer(
 
 def seen(stages: Sequence[Stage], learnt: Stage) -> list[int]:
     """The outputs of `learnt` and all stages before it, ascending."""
-    return sorted({output for stage in stages[: learnt.index + 1] for output in stage.own})
+    return sorted({output for stage in stages[: learnt.index + 1] if not stage.samples for output in stage.own})
 
 
 def spread(values: dict[int, Any], stages: Sequence[Stage]) -> list[Any]:

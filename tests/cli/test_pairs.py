@@ -82,3 +82,16 @@ def test_a_protocol_that_has_nothing_for_a_table_says_for_which_it_has() -> None
 def test_a_budget_that_follows_from_the_data_reaches_training_as_a_number(build: Callable) -> None:
     bench = build("experiment=mc_dropout/uci_400", "data=boston", "method.passes=2")
     assert bench.fit.length(455, 1.0) == 400 * 15  # batches of 32, the last one short
+
+
+@pytest.mark.parametrize("method", ["packnet", "piggyback", "heads", "frozen_heads", "separate", "finetune"])
+def test_the_decathlon_brings_the_net_that_comes_trained_and_how_it_is_trained(method: str) -> None:
+    cfg = composed(f"method={method}", "data=decathlon5")
+    assert (cfg.backbone.name, cfg.backbone.init, cfg.data.normalize) == ("efficientnet_lite0", "imagenet", "net")
+    assert (cfg.method.head_start, cfg.trainer.memory_format) == ("probe", "channels_last")
+    assert cfg.schedule._target_.endswith("cosine") and cfg.budget.batch_size == 32
+    assert method == "piggyback" or cfg.optimizer.recipes.trunk.lr == 3e-4
+    assert method != "packnet" or cfg.method.prune == [0.25, 0.75]
+    assert method not in ("heads", "frozen_heads") or cfg.method.trunk == "given"
+    plain = composed(f"method={method}")
+    assert (plain.backbone.name, plain.backbone.init == "imagenet", plain.method.head_start) == ("lenet_300_100", False, None)

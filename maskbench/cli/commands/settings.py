@@ -23,7 +23,8 @@ from maskbench.tasks import fulfilment
 
 WIDTH, DEFAULT, GAP = 100, 24, 2  # of a line, of the column of defaults at most, between columns
 SHARED = {"backbone": given.OWN, "method": every_method.OWN}  # keys that config.yaml has for every choice
-ARRANGED = {"one": "one stage", "pair": "a source and a target", "stream": "stages one after another", "numbers": "real targets"}
+ARRANGED = {"one": "one stage", "pair": "a source and a target", "stream": "stages one after another", "numbers": "real targets",
+            "samples": "samples of what a net was trained on"}  # fmt: skip
 
 
 def show(group: str, name: str, folders: Sequence[Path]) -> None:

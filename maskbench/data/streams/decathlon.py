@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count
@@ -76,6 +77,31 @@ def probe(normalize: Normalize, root: Path, source: str, count: int) -> Stage:
         index=0, total=count, name="imagenet", train=none, val=none, test=tested, outputs=IMAGENET,
         classes=tuple(f"imagenet {c}" for c in pool.classes), shape=images.shape, origin=images.origin, given=True,
     )  # fmt: skip
+
+
+def imagenet_samples(
+    *,
+    held_out: bool,
+    normalize: Normalize,
+    source: Literal["auto", "folder", "package"],
+    root: Path,
+    seed: int,
+) -> list[Stage]:
+    """The samples of ImageNet as the one stage of a net that is given: what a method may look at, and what its answers are
+    compared on. Nothing trains.
+
+    Args:
+        held_out: half of them, drawn by the seed, is looked at and the other half compared; else all are both, which flatters.
+        normalize, source, root, seed: as of `decathlon5`.
+    """
+    stage = probe(normalize, Path(root).expanduser().absolute(), source, 1)
+    split = stage.test
+    if not held_out:
+        return [replace(stage, train=split, val=split)]
+    order = np.random.default_rng(seed).permutation(len(split))
+    seen, compared = (torch.from_numpy(np.sort(rows)) for rows in np.array_split(order, 2))
+    seen, compared = (replace(split, y=split.y[rows], rows=rows) for rows in (seen, compared))
+    return [replace(stage, train=seen, val=seen, test=compared)]
 
 
 def rows_of(name: str, root: Path, source: str, seed: int) -> tuple[Raw, Origin]:

@@ -6,7 +6,7 @@ Fine-tuning starts from the *trained* values; to go back to the first ones is an
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class OneShot(Method):
         kernel: how masked Linear layers are computed in fine-tuning: `dense`, as w * m; `csr`, by the kept values alone; `auto`,
             so where that is cheaper.
     """
+
+    keeps_given_stage: ClassVar = True
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from maskbench.common.errors import UsageError
 from maskbench.data.images import small
@@ -69,3 +70,14 @@ def test_sets_may_be_left_out_and_the_given_stage_too():
     for bad in ([], ["mnist", "mnist"]):
         with pytest.raises(UsageError, match="each once"):
             made(sets=bad)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_samples_are_looked_at_and_compared_apart_unless_one_says(seed):
+    keys = {"normalize": "unit", "source": "auto", "root": "nowhere", "seed": seed}
+    (apart,), (both,) = (decathlon.imagenet_samples(held_out=held, **keys) for held in (True, False))
+    assert both.train is both.test and len(both.test) == 20
+    assert len(apart.train) == len(apart.test) == 10 and apart.given and not apart.samples
+    seen, compared = set(apart.train.rows.tolist()), set(apart.test.rows.tolist())
+    assert seen | compared == set(range(20))
+    assert torch.equal(apart.test.y, both.test.y[apart.test.rows]) and apart.test.tensors()[0].shape == (10, 3, 32, 32)
