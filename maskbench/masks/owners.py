@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from maskbench.masks.stores import TensorStore
+from maskbench.masks.stores import TensorStore, number
 
 MOST = 254  # owners are bytes: 0 is free, 1 .. 254 are stages
 
@@ -31,6 +31,11 @@ class WeightOwners(nn.Module):
             self.owner.put(name, torch.zeros_like(w, dtype=torch.uint8))
             self.kept.put(name, torch.zeros_like(w))
             self.alive.put(name, torch.ones_like(w))
+
+    @property
+    def stages(self) -> int:
+        """How many stages are finished."""
+        return number(self, "claimed")
 
     def free(self, name: str) -> Tensor:
         """Weights of `name` that nobody owns, bool."""
@@ -55,7 +60,7 @@ class WeightOwners(nn.Module):
 
     def masks(self) -> dict[str, Tensor]:
         """The weights that each finished stage computes with, bool, named `<stage>/<weight>`."""
-        return {f"{stage}/{name}": self.mask(name, stage) for stage in range(int(self.claimed)) for name in self.names}
+        return {f"{stage}/{name}": self.mask(name, stage) for stage in range(self.stages) for name in self.names}
 
     @torch.no_grad()
     def open(self, moving: dict[str, Tensor], stage: int, refill: Callable[[Tensor], object] = torch.Tensor.zero_) -> None:

@@ -4,10 +4,27 @@ A plain module refuses a state dict with names it has not met. These take what t
 over ten stages is restored in a new process by `load_state_dict` alone.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from maskbench.masks import packing
+
+
+def number(module: nn.Module, name: str) -> Any:
+    """What a buffer of a module holds, as Python numbers. It is asked for when it has changed and not again: on an accelerator
+    each question waits until all that was asked of it before is done."""
+    tensor, known = module.get_buffer(name), module.__dict__.setdefault("_numbers", {})
+    if name not in known or known[name][0] is not tensor or known[name][1] != tensor._version:
+        known[name] = tensor, tensor._version, tensor.tolist()
+    return known[name][2]
+
+
+def set_number(module: nn.Module, name: str, value: float) -> None:
+    """Put a number into a buffer [] of a module, which then need not be asked for it."""
+    tensor = module.get_buffer(name).fill_(value)
+    module.__dict__.setdefault("_numbers", {})[name] = tensor, tensor._version, value
 
 
 class TensorStore(nn.Module):
@@ -77,7 +94,7 @@ class MaskBank(nn.Module):
     @property
     def stages(self) -> list[int]:
         """Indices of the stages whose masks are here, in the order they were written."""
-        return self.store["stages"].tolist()
+        return list(number(self.store, "stages"))
 
     def __contains__(self, stage: int) -> bool:
         return stage in self.stages

@@ -19,7 +19,7 @@ from maskbench.backbones.batch_statistics import answers_in_groups
 from maskbench.backbones.per_stage import NormStatistics
 from maskbench.common.knobs import NonNegative
 from maskbench.data.stage import Stage
-from maskbench.masks.stores import TensorStore
+from maskbench.masks.stores import TensorStore, number
 from maskbench.training.method import Method
 
 Rule = Literal["lowest_entropy", "highest_probability", "one_shot_H"]
@@ -93,7 +93,7 @@ class BatchEnsemble(Method):
         """W * outer(s, t) of a stage, for a convolution at every place of its kernel; a finished one's norm statistics."""
         factors = {name: (self.factor("s", stage, name), self.factor("t", stage, name)) for name in self.w}
         weights = {name: w * spread(torch.outer(*factors[name]), w) for name, w in self.w.items()}
-        return weights | (self.statistics.of(stage) if stage < int(self.learnt) else {})
+        return weights | (self.statistics.of(stage) if stage < number(self, "learnt") else {})
 
     def factor(self, kind: str, stage: int, name: str) -> Tensor:
         return self.factors[f"{stage}/{kind}/{name}"]
@@ -115,7 +115,7 @@ class BatchEnsemble(Method):
     def all_answer(self, groups: Tensor, doubt: Callable[[Tensor], Tensor]) -> Tensor:
         """`doubt` (logits [images, outputs] -> [images]) under each stage, mean over a group; one forward a stage."""
         scores = []
-        for stage in range(int(self.learnt)):
+        for stage in range(number(self, "learnt")):
             tensors = self.answering(stage)
             together = groups if answers_in_groups(self.net) else groups.flatten(0, 1).split(CHUNK)
             values = [doubt(functional_call(self.net, tensors, (x,))) for x in together]
@@ -127,7 +127,7 @@ class BatchEnsemble(Method):
 
         By the chain rule it is sum over layers of s_i^T (d entropy / d W_eff * W) t_i: one forward and one backward a group.
         """
-        k, slopes = int(self.learnt), []
+        k, slopes = number(self, "learnt"), []
         weights, norms = {}, self.statistics.mean(range(k))
         s, t = ({n: torch.stack([self.factor(kind, i, n) for i in range(k)]) for n in self.w} for kind in "st")
         for name, w in self.w.items():
@@ -146,7 +146,7 @@ class BatchEnsemble(Method):
     # ---- for the record
 
     def has_learned(self, stage: Stage) -> bool:
-        return stage.index < int(self.learnt)
+        return stage.index < number(self, "learnt")
 
     def memory(self) -> dict[str, int]:
         """One net (a random one is a seed); a stage is outputs + inputs floats a layer and its norm statistics."""

@@ -61,4 +61,5 @@ def tables(sets: Together, outputs: int, device: torch.device) -> tuple[Tensor, 
         columns[members, : len(own)] = members
         place[members] = torch.arange(len(own))
         beyond[members] = torch.arange(most) >= len(own)
-    return columns.to(device), place.to(device), beyond.to(device) if beyond.any() else None
+    ragged = min(map(len, sets)) < most
+    return columns.to(device), place.to(device), beyond.to(device) if ragged else None

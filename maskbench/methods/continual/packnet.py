@@ -112,7 +112,7 @@ class PackNet(Method):
     @torch.no_grad()
     def forget(self, stage: Stage) -> None:
         """Drop the last stage's weights, head and copies; any other's weights are those that later stages compute with."""
-        last = int(self.ledger.claimed) - 1
+        last = self.ledger.stages - 1
         if stage.index != last:
             raise UsageError(
                 f"stages after {stage.name} compute with its weights: of PackNet only the last stage can be forgotten."
@@ -130,7 +130,7 @@ class PackNet(Method):
         return self
 
     def has_learned(self, stage: Stage) -> bool:
-        return stage.index < int(self.ledger.claimed)
+        return stage.index < self.ledger.stages
 
     def masked_weights(self) -> list[str]:
         return list(self.trunk)
@@ -144,7 +144,7 @@ class PackNet(Method):
         size = {name: value.numel() * value.element_size() for name, value in state.items()}
         own = sum(size[name] for name in {*self.head, *self.copies.copied})
         weights = sum(w.numel() for w in self.trunk.values())
-        owners = -(-weights * math.ceil(math.log2(int(self.ledger.claimed) + 1)) // 8)
+        owners = -(-weights * math.ceil(math.log2(self.ledger.stages + 1)) // 8)
         return {"shared": sum(size.values()) - own + owners, "stage": own}
 
     def memory_after(self, stage: Stage) -> int:

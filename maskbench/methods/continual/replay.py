@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
-from maskbench.masks.stores import TensorStore
+from maskbench.masks.stores import TensorStore, number, set_number
 from maskbench.methods.continual import outputs as over
 from maskbench.methods.continual.outputs import Outputs
 from maskbench.training import devices
@@ -46,7 +46,7 @@ class Replay(Method):
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         """The mean over the batch and as many rows of the memory, drawn with replacement; the first step has none."""
         x, y = self.batch = batch
-        full = min(int(self.offered), self.slots)
+        full = min(number(self, "offered"), self.slots)
         if full and self.draws is not None:
             rows = torch.randint(full, (len(y),), generator=self.draws).to(y.device)
             x, y = torch.cat([x, self.kept["images"][rows].to(x.dtype)]), torch.cat([y, self.kept["labels"][rows]])
@@ -65,11 +65,11 @@ class Replay(Method):
     def offer(self, x: Tensor, y: Tensor, draws: torch.Generator) -> None:
         """Reservoir sampling: the n-th image of all goes to slot n while there are free ones, then to one of U{0 .. n - 1} if
         there is such a slot. So each image so far is kept with the same probability."""
-        before = torch.arange(len(y)) + int(self.offered)
+        before = torch.arange(len(y)) + number(self, "offered")
         lots = (torch.rand(len(y), dtype=torch.float64, generator=draws) * (before + 1)).long()
         slots = torch.where(before < self.slots, before, lots)
         taken = {slot: row for row, slot in enumerate(slots.tolist()) if slot < self.slots}  # the last one stays
-        self.offered += len(y)
+        set_number(self, "offered", number(self, "offered") + len(y))
         if taken:
             to, rows = (torch.tensor(list(part), device=y.device) for part in (taken.keys(), taken.values()))
             self.kept["images"].index_copy_(0, to, x[rows].to(self.kept["images"].dtype))

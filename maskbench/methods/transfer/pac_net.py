@@ -126,7 +126,7 @@ class PacNet(Method):
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         if stage.index == 0 and self.has_learned(stage):  # the target unloaded
             return self.ledger.finished(0) | {name: self.rest[name] for name in self.rest.names()}
-        if self.dense and not self.ledger.claimed:
+        if self.dense and not self.ledger.stages:
             return {}
         tensors = self.ledger.finished(stage.index) if self.has_learned(stage) else self.ledger.present(self.trunk)
         if self.fresh(stage):
@@ -160,7 +160,7 @@ class PacNet(Method):
         return self
 
     def has_learned(self, stage: Stage) -> bool:
-        return stage.index < int(self.ledger.claimed)
+        return stage.index < self.ledger.stages
 
     def masked_weights(self) -> list[str]:
         return list(self.trunk)
