@@ -52,6 +52,11 @@ class Dense(Method):
         x, y = batch
         return over.loss(self.logits(x, stage), y, stage, self.outputs)
 
+    def predict(self, x: Tensor, stage: Stage) -> Tensor:
+        """One member's; of a net that answers for several itself (backbones/foreign.py), theirs: [members, batch, classes]."""
+        answer = stage.link(self.logits(x, stage))
+        return answer if answer.ndim == 3 and not stage.regression else answer[None]
+
     def masked_weights(self) -> list[str]:
         return self.mask.names()
 
