@@ -1,4 +1,4 @@
-"""A net of the user's own: any torch module from inputs [batch, ...] to outputs [batch, classes], or [members, batch, classes]."""
+"""A net of the user's own: any torch module from inputs [batch, ...] to outputs [batch, classes] or [members, batch, classes]."""
 
 import importlib
 import inspect
