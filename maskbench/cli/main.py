@@ -7,6 +7,7 @@ import sys
 from maskbench import __version__
 from maskbench.cli.interrupts import terminable
 from maskbench.cli.launch import DONE, INTERRUPTED, USER, complain, judge_outside, launch
+from maskbench.cli.start import start
 from maskbench.common import identity
 from maskbench.common.errors import UsageError, did_you_mean
 
@@ -74,18 +75,6 @@ def _dispatch(argv: list[str]) -> int:
     else:
         return start(argv)
     return DONE
-
-
-def start(argv: list[str]) -> int:
-    """Do the runs of a line of overrides; the exit status.
-
-    Raises:
-        UsageError: nothing was started, for what the line says.
-    """
-    from maskbench.cli import command_line, preflight, side_by_side
-
-    command = preflight.check(argv)
-    return launch(command_line.handed_over(command), sweep=command.multirun, before=side_by_side.run(command))
 
 
 def _usage() -> str:

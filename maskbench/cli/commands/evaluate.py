@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from maskbench.cli.start import start
 from maskbench.common.errors import UsageError
 from maskbench.common.given import FILE, RUN, gives
 
@@ -24,8 +25,6 @@ FIXED = {"method": "dense", "task": "uncertainty"}
 
 
 def main(argv: list[str]) -> int:
-    from maskbench.cli.main import start
-
     if not argv or any(word in ("--help", "-h") for word in argv):
         print(HELP)
         return 0
