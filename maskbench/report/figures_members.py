@@ -25,7 +25,7 @@ Group = Sequence["Finished"]
 LEVEL = 90  # percent, of the sets that are drawn
 SCORE = "lac"
 ACROSS = 4  # images beside each other
-LEAST = 1e-3  # percent, the end of an axis of risks
+LEAST = 0.1  # percent, below which an axis of risks is even
 
 
 def draw(runs: Group, title: str) -> dict[str, "Figure"]:
@@ -92,8 +92,9 @@ def risks(groups: Sequence[Group], title: str) -> "Figure":
     figure, (panel,) = canvas(title, width=PAGE, height=3.2)
     for group, (name, line_style) in zip(groups, line_styles(names(groups)).items(), strict=True):
         x, y = series(group, "risk", "coverage", "risk")
-        band(panel, 100 * x, 100 * np.maximum(y, LEAST / 100), label=name, markevery=20, **line_style)
-    panel.set_yscale("log")
+        band(panel, 100 * x, 100 * y, label=name, markevery=20, **line_style)
+    panel.set_yscale("symlog", linthresh=LEAST)
+    panel.set_ylim(bottom=0)
     panel.set_xlabel("answered, the surest first (%)")
     panel.set_ylabel("error (%)")
     legend(figure, [panel], most_seeds(groups), entry=1.8)
@@ -166,6 +167,7 @@ def shown(row: dict[str, Any], image: "Axes", answers: "Axes") -> None:
     image.set_xticks([])
     image.set_yticks([])
     image.grid(False)
+    image.spines[:].set_visible(False)
     p = np.array(row["members"], dtype=float)
     answers.imshow(p, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     answers.axvspan(row["label"] - 0.5, row["label"] + 0.5, fill=False, edgecolor=style.COLOURS[1], linewidth=1)
