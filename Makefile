@@ -30,8 +30,8 @@ acceptance: .venv/ready  ## real training held to the specifications' tolerances
 lint: .venv/ready  ## style of the code
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: .venv/ready  ## what a training step costs, as a ratio to a bare PyTorch loop
-	@$(BIN)/python scripts/bench.py && $(BIN)/python scripts/bench_convolutions.py && $(BIN)/python scripts/bench_ranking.py && $(BIN)/python scripts/bench_sparse.py
+bench: .venv/ready  ## what a training step costs, as a ratio to a bare PyTorch loop, and an answer
+	@$(BIN)/python scripts/bench.py && $(BIN)/python scripts/bench_convolutions.py && $(BIN)/python scripts/bench_ranking.py && $(BIN)/python scripts/bench_sparse.py && $(BIN)/python scripts/bench_answers.py
 
 clean:  ## remove the environment
 	rm -rf .venv

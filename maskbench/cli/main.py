@@ -7,6 +7,7 @@ import sys
 from maskbench import __version__
 from maskbench.cli.interrupts import terminable
 from maskbench.cli.launch import DONE, INTERRUPTED, USER, complain, judge_outside, launch
+from maskbench.cli.start import start
 from maskbench.common import identity
 from maskbench.common.errors import UsageError, did_you_mean
 
@@ -22,6 +23,7 @@ COMMANDS = {
     "figure": "figures of a run, or of its seeds together",
     "report": "one HTML page of all runs: sortable tables, plots, masks, where each number came from",
     "export": "the trained net of a run as a file: safetensors, torch, onnx, torch-pruned or 24",
+    "evaluate": "a net that is there already, judged without training: calibration, conformal sets, unknown classes",
     "compact": "the trained net of a run as a smaller dense one, without the units that do nothing",
     "forget": "a run's state without one of its stages, every other answering as before, with the proof",
     "verify": "whether every file of runs is what they wrote",
@@ -71,10 +73,7 @@ def _dispatch(argv: list[str]) -> int:
     elif any(word in ("--shell-completion", "-sc") for word in argv):
         return launch(argv, sweep=False)
     else:
-        from maskbench.cli import command_line, preflight, side_by_side
-
-        command = preflight.check(argv)
-        return launch(command_line.handed_over(command), sweep=command.multirun, before=side_by_side.run(command))
+        return start(argv)
     return DONE
 
 

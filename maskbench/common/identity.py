@@ -124,7 +124,7 @@ def _by(name: str, values: Mapping[str, object]) -> object:
         UsageError: neither is there.
     """
     if name not in values and "_" not in values:
-        raise UsageError(f"there is no value here for '{name}', only for {', '.join(values)}.")
+        raise UsageError(f"there is no value here for '{name}', only for {', '.join(values)}: take other data (data=NAME).")
     return values.get(name, values.get("_"))
 
 

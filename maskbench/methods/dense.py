@@ -81,6 +81,11 @@ class Dense(Method):
         """Bytes once a stage is learnt: the net, and heads that stages have of their own."""
         return self.memory()["shared"] + self.heads.bytes_upto(stage.index)
 
+    def predict(self, x: Tensor, stage: Stage) -> Tensor:
+        """One member's; of a net that answers for several itself (backbones/foreign.py), theirs: [members, batch, classes]."""
+        answer = stage.link(self.logits(x, stage))
+        return answer if answer.ndim == 3 and not stage.regression else answer[None]
+
     def masked_weights(self) -> list[str]:
         return self.mask.names()
 

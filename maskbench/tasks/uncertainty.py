@@ -1,7 +1,8 @@
 """One data set, learnt once; what all members predict is judged: how right, how sure, how calibrated, and beyond the data."""
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from statistics import mean
@@ -12,7 +13,7 @@ import torch
 from maskbench.common.knobs import Count, Whole
 from maskbench.data import gaussian
 from maskbench.data.stage import Split, Stage
-from maskbench.tasks import held_out, unknown_classes
+from maskbench.tasks import answering, held_out, pictures, unknown_classes
 from maskbench.tasks.contracts import Predicts
 from maskbench.tasks.metrics import bootstrap, calibration_errors, detection, recalibration, uncertainty
 from maskbench.tasks.needs import need
@@ -29,6 +30,10 @@ SINGLES = 50  # members whose own scores are averaged, at most
 DRAWS = 1000  # of the bootstrap
 GRID = 200  # places at which a curve is drawn
 TABLE = ("rmse", "log_likelihood", "nll")  # of each fold, for people
+GIVEN = (
+    "The net came trained, and nothing was trained here. Rows that it was trained on may be among the validation rows, which "
+    "calibrate, and among the test rows: it is judged too well then."
+)
 CURVE = (*TABLE, "nll_mixture")  # of the first 1, 2, ... members
 
 Numbers = dict[str, float | None]
@@ -83,6 +88,8 @@ def run(
 
 def notes(stage: Stage, numbers: Numbers) -> list[str]:
     """What a reader of the numbers has to be told."""
+    if stage.given:
+        return [GIVEN, *notes(replace(stage, given=False), numbers)]
     if stage.regression or not len(stage.val) or numbers["temperature"] is not None:
         return held_out.note(stage)
     hottest = f"{uncertainty.HOTTEST:g}"
@@ -98,6 +105,7 @@ def learn(method: Method, stage: Stage, fit: Callable, how: How) -> dict[str, An
     method.learn(stage, fit)
     seconds = fit.cpu_seconds - seconds
     numbers, curves, table = (regress if stage.regression else classify)(method, stage, how)
+    numbers |= answering.cost(method, stage)
     headline = {name: numbers[name] for name in (("rmse", "log_likelihood") if stage.regression else ("accuracy", "nll"))}
     scores = {"metrics": numbers, "curves": curves, "table": table, "headline": headline}
     return scores | {"cpu_seconds": seconds, "extra_metrics": method.extra_metrics()}
@@ -131,7 +139,9 @@ def whole(method: Method, stage: Stage, split: Split, first: int | None = None) 
 
 
 def classify(method: Method, stage: Stage, how: How) -> tuple[Numbers, Rows, Rows]:
+    begun = time.process_time()
     made, bins = whole(method, stage, stage.test), how.bins
+    spent = {"answer_cpu_seconds": time.process_time() - begun}
     members, y = made.log_p, made.y
     mean_of = uncertainty.mixture(members)
     sure, guess = uncertainty.confidence(mean_of)
@@ -148,6 +158,7 @@ def classify(method: Method, stage: Stage, how: How) -> tuple[Numbers, Rows, Row
     curves += named("reliability", uncertainty.reliability(sure, right, bins))
     curves += named("confidence", uncertainty.by_confidence(sure, right, THRESHOLDS), data=stage.name)
     curves += [histogram(members, stage.name)]
+    curves += named("risk", pictures.risk(sure, right)) + named("disputed", pictures.disputed(stage, members))
     for part in (intervals(mean_of, y, how), held_out.classes(stage, held, (mean_of, y), how.recalibrate, bins)):
         numbers, curves = part[0] | numbers, curves + part[1]
     table = [{"data": stage.name} | calibration, *part[2]]
@@ -167,7 +178,7 @@ def classify(method: Method, stage: Stage, how: How) -> tuple[Numbers, Rows, Row
         for row in [row for row in curves if row["kind"] == "members"]:
             few = (uncertainty.scores(part[: row["members"]])["entropy"] for part in (members, theirs))
             row[f"auroc_entropy/{name}"] = uncertainty.detection(*few)["auroc"]
-    return numbers | unknown_classes.grouped(numbers, stage.ood_groups), curves, table
+    return numbers | unknown_classes.grouped(numbers, stage.ood_groups) | spent, curves, table
 
 
 def intervals(log_p: torch.Tensor, y: torch.Tensor, how: How) -> tuple[Numbers, Rows]:
@@ -235,10 +246,12 @@ def named(kind: str, rows: Rows, **more: Any) -> Rows:
 
 def regress(method: Method, stage: Stage, how: How) -> tuple[Numbers, Rows, Rows]:
     """Scores in original units, fold by fold: their mean over folds, and its spread as `<name>_sd` and `<name>_se`."""
+    begun = time.process_time()
     members, y = predictions(method, stage, stage.test)
+    spent = {"answer_cpu_seconds": time.process_time() - begun}
     members = full(members, y)
     by_fold = gaussian.scores(members, y, stage.units)
-    numbers = over_folds(by_fold)
+    numbers = over_folds(by_fold) | spent
     held = moments(stage, *predictions(method, stage, stage.val)) if stage.holds_out else None
     numbers |= held_out.reals(stage, held, moments(stage, members, y), how.recalibrate)
     for mode in method.prediction_modes():

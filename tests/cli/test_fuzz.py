@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from maskbench.cli import main as program
+from maskbench.cli import start
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -24,7 +25,7 @@ def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_generated_lines_are_accepted_or_refused_by_key(fuzz: ModuleType, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(program, "launch", lambda *_, **__: fuzz.ACCEPTED)
+    monkeypatch.setattr(start, "launch", lambda *_, **__: fuzz.ACCEPTED)
     kinds = []
     for words in fuzz.fuzz_lines.lines(20, 2):
         status = program.main(words)
