@@ -60,7 +60,8 @@ class Dense(Method):
         yield from (p for name, p in self.net.named_parameters() if not in_head(name))
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
-        head = self.heads.of(stage.index) if stage.index in self.heads else {}
+        own = self.heads.kept.names() and stage.index in self.heads  # most nets have none, and answer alike for any stage
+        head = self.heads.of(stage.index) if own else {}
         return {name: self.net.get_parameter(name) * self.mask[name] for name in self.mask.names() if name not in head} | head
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:

@@ -152,7 +152,7 @@ BAD = {
     "method=packed_ensembles backbone.init=file:w.pth": "its members are thin nets, each drawn anew",
     "method=swag method.start=1": "method.start=1 must be a number at least 0 and below 1.",
     "method=laplace method.structure=diag": "method.structure=diag must be kron or full.",
-    "method=laplace data=boston": "there is no value here for 'table', only for images.",
+    "method=laplace data=boston": "there is no value here for 'table', only for images: take other data (data=NAME).",
     "backbone.outputs=1e3": "backbone.outputs=1000.0 must be a whole number",
     "backbone.init=[]": "backbone.init=[] must be ",
     "backbone.widths=auto": "backbone.widths=auto must be a list",
