@@ -19,7 +19,7 @@ from maskbench.backbones.per_stage import in_head
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, NonNegative
 from maskbench.data.stage import Stage
-from maskbench.masks.stores import TensorStore
+from maskbench.masks.stores import TensorStore, number
 from maskbench.methods.transfer import penalties
 from maskbench.training.method import Method
 
@@ -165,11 +165,11 @@ class FineTuning(Method):
 
     def fresh(self, stage: Stage) -> bool:
         """Whether the stage's head is not the source's."""
-        return stage.index > 0 and int(self.asked) != stage.label_space
+        return stage.index > 0 and number(self, "asked") != stage.label_space
 
     def has_learned(self, stage: Stage) -> bool:
         """There is one net: it answers the source until the target puts another head on it."""
-        return int(self.answers) in (0, stage.label_space)
+        return number(self, "answers") in (0, stage.label_space)
 
     def train(self, mode: bool = True) -> Self:
         """What does not move keeps its statistics too; the source's net only answers."""

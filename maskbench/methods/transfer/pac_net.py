@@ -20,7 +20,7 @@ from maskbench.common.errors import UsageError
 from maskbench.common.knobs import NonNegative, Share, mistake
 from maskbench.data.stage import Stage
 from maskbench.masks.owners import WeightOwners
-from maskbench.masks.stores import TensorStore
+from maskbench.masks.stores import TensorStore, number
 from maskbench.methods.transfer import penalties
 from maskbench.training.method import Method
 
@@ -143,7 +143,7 @@ class PacNet(Method):
 
     def fresh(self, stage: Stage) -> bool:
         """Whether the stage has a head of its own."""
-        return stage.index > 0 and int(self.asked) != stage.label_space
+        return stage.index > 0 and number(self, "asked") != stage.label_space
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         for name, p in self.net.named_parameters():
