@@ -28,6 +28,7 @@ SMALL = {  # data set -> the words that make a run on it cheap
     "friedman1_transfer": ("data.n_source=50", "data.n_target=20", "data.val=10", "data.test=20", "task.probe=5"),
     "mnist2fashion": (*IMAGES, "data.target_base=synthetic_other", "data.n_target=2", "task.probe=5"),
     "ball": (TINY_NET, "task.starts=2", "task.ascent=2", "task.samples=20"),
+    "imagenet_samples": (),
 }
 SMALL_NETS = {"lenet_300_100", "mlp", "mlp_100x3", "few_shot_mlp", "sinusoid_mlp", "fold_mlp"}
 DATA = {  # task -> data that are cheap for it
@@ -37,6 +38,7 @@ DATA = {  # task -> data that are cheap for it
     "meta": ("sinusoid", "glyph28"),
     "transfer": ("friedman1_transfer", "mnist2fashion"),
     "theory": ("ball",),
+    "agreement": ("imagenet_samples",),  # of a net that is given, which no line has
 }
 FEW = {"members": "2", "nets": "2", "passes": "2", "levels": "1", "every": "1"}  # by which a run would be long, or idle
 ALWAYS = ("budget.steps=2", "logger=none", "loop.progress=false")

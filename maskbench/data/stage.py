@@ -176,6 +176,8 @@ class Stage:
         labels: which of the outputs are this stage's own; empty: all of them.
         earlier: the stages of the run before this one.
         given: whether the net comes trained on it (backbone.init): its own head answers, and nothing is trained.
+        samples: whether its test images are a few samples of what a given net was trained on, and no test set: they tell
+            whether its answers stay as they were, and no accuracy is stated of them.
         repeats: the index of the stage whose images come again in this one, further training images of the same classes; None:
             of none.
     """
@@ -201,13 +203,8 @@ class Stage:
     labels: tuple[int, ...] = ()
     earlier: "tuple[Stage, ...]" = field(default=(), repr=False)
     given: bool = False
+    samples: bool = False
     repeats: int | None = None
-
-    @property
-    def samples(self) -> bool:
-        """Whether its images are samples of what a given net was trained on, and no test set: they tell whether its answers stay
-        as they were, and no accuracy is stated of them."""
-        return self.given and not len(self.train)
 
     @property
     def own(self) -> tuple[int, ...]:

@@ -30,7 +30,9 @@ def cut(build: Callable, tmp_path: Path) -> Callable:
         )  # fmt: skip
         (stage,) = bench.stages
         x, y = stage.test.tensors(first=12)
-        bench.stages[:] = in_order([replace(stage, train=Split(x, y), val=Split(x, y), test=Split(x, y), given=True)])
+        bench.stages[:] = in_order(
+            [replace(stage, train=Split(x, y), val=Split(x, y), test=Split(x, y), given=True, samples=True)]
+        )
         return bench.go()
 
     return make

@@ -31,7 +31,7 @@ def over(build: Callable, tmp_path: Path) -> Callable:
         first, *others = bench.stages
         x, y = first.test.tensors(first=12)
         none = Split(x[:0], y[:0])
-        first = replace(first, train=none, val=none, test=Split(x, y), outputs=10, name="samples")
+        first = replace(first, train=none, val=none, test=Split(x, y), outputs=10, name="samples", samples=True)
         bench.stages[:] = in_order([first, *others])
         return bench
 

@@ -76,6 +76,7 @@ def probe(normalize: Normalize, root: Path, source: str, count: int) -> Stage:
     return Stage(
         index=0, total=count, name="imagenet", train=none, val=none, test=tested, outputs=IMAGENET,
         classes=tuple(f"imagenet {c}" for c in pool.classes), shape=images.shape, origin=images.origin, given=True,
+        samples=True,
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_samples_are_looked_at_and_compared_apart_unless_one_says(seed):
     keys = {"normalize": "unit", "source": "auto", "root": "nowhere", "seed": seed}
     (apart,), (both,) = (decathlon.imagenet_samples(held_out=held, **keys) for held in (True, False))
     assert both.train is both.test and len(both.test) == 20
-    assert len(apart.train) == len(apart.test) == 10 and apart.given and not apart.samples
+    assert len(apart.train) == len(apart.test) == 10 and apart.given and apart.samples
     seen, compared = set(apart.train.rows.tolist()), set(apart.test.rows.tolist())
     assert seen | compared == set(range(20))
     assert torch.equal(apart.test.y, both.test.y[apart.test.rows]) and apart.test.tensors()[0].shape == (10, 3, 32, 32)
