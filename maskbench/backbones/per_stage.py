@@ -54,6 +54,14 @@ class PrivateHeads(nn.Module):
         """A stage's head, by the backbone's names; empty where heads are shared."""
         return {f"head.{part}": self.kept[f"{stage}/{part}"] for part in self.parts}
 
+    def trainable(self, net: nn.Module, stage: int) -> Iterator[nn.Parameter]:
+        """All of the net's parameters, with the stage's head in the place of the net's where it has one."""
+        if stage not in self:
+            yield from net.parameters()
+            return
+        yield from self.of(stage).values()
+        yield from (p for name, p in net.named_parameters() if not in_head(name))
+
     def drop(self, stage: int) -> None:
         """Keep a stage's head no longer."""
         for part in self.parts:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskbench.backbones import pretrained
-from maskbench.backbones.per_stage import PrivateHeads, in_head
+from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
 from maskbench.masks import densities
@@ -53,11 +53,7 @@ class Dense(Method):
         fit(self, stage)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        if self.stage not in self.heads:
-            yield from self.net.parameters()
-            return
-        yield from self.heads.of(self.stage).values()
-        yield from (p for name, p in self.net.named_parameters() if not in_head(name))
+        return self.heads.trainable(self.net, self.stage)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         own = self.heads.kept.names() and stage.index in self.heads  # most nets have none, and answer alike for any stage

@@ -4,7 +4,7 @@ before and after recalibration, AUROC of every score with its interval.
 Drawn from curves.json and result.json; of several seeds the means, and of intervals those of the first seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from maskbench.report.interval_ends import ends
 from maskbench.report.style import COLUMN, GREY, PAGE, canvas, legend, line_styles
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from maskbench.report.finished import Finished
@@ -40,17 +41,24 @@ def draw(runs: Group, title: str) -> dict[str, "Figure"]:
 def conformal(runs: Group, title: str) -> "Figure":
     """How many classes are in the sets of LEVEL percent, and how often a class is in its own, by score."""
     figure, (left, right) = canvas(f"{title}; sets of {LEVEL} %", 2, width=PAGE, height=2.7)
-    chosen = [[row for row in rows(run, "conformal") if row["level"] == LEVEL] for run in runs]
-    scores = [row["score"] for row in chosen[0]]
-    for number, (score, line_style) in enumerate(line_styles(scores).items()):
-        own = [next(row for row in of_run if row["score"] == score) for of_run in chosen]
+    chosen = [row for run in runs for row in rows(run, "conformal") if row["level"] == LEVEL]
+    scores = dict.fromkeys(row["score"] for row in chosen)
+    in_sets(left, right, {score: [row for row in chosen if row["score"] == score] for score in scores})
+    legend(figure, [left, right], len(runs), entry=1.1)
+    return figure
+
+
+def in_sets(left: "Axes", right: "Axes", chosen: Mapping[str, list[dict]]) -> None:
+    """Shares of inputs by the size of their conformal set, and coverage by class: by name, the means of rows of curves.json."""
+    last = max(np.flatnonzero(np.array(row["sizes"]) > 0).max() for own in chosen.values() for row in own) + 1
+    for number, (name, line_style) in enumerate(line_styles(list(chosen)).items()):
+        own = chosen[name]
         sizes = np.array([row["sizes"] for row in own], dtype=float)
-        shares = (100 * sizes / sizes.sum(1, keepdims=True)).mean(0)
-        last = max(np.flatnonzero(np.array(one["sizes"]) > 0).max() for of_run in chosen for one in of_run) + 1
-        places = np.arange(last) + 0.8 * ((number + 0.5) / len(scores) - 0.5)
-        left.bar(places, shares[:last], width=0.8 / len(scores), color=line_style["color"], label=score)
+        shares = (100 * sizes / sizes.sum(1, keepdims=True)).mean(0)[:last]
+        places = np.arange(last) + 0.8 * ((number + 0.5) / len(chosen) - 0.5)
+        left.bar(places, shares, width=0.8 / len(chosen), color=line_style["color"], label=name)
         by_class = np.array([row["coverage_by_class"] for row in own], dtype=float)  # null, of a class that is not there, is nan
-        right.plot(np.arange(by_class.shape[1]), 100 * by_class.mean(0), label=score, **(line_style | {"linestyle": ""}))
+        right.plot(np.arange(by_class.shape[1]), 100 * by_class.mean(0), label=name, **(line_style | {"linestyle": ""}))
     right.axhline(LEVEL, color=GREY, linewidth=0.6, linestyle="--", label="asked")
     left.set_xlabel("classes in a set")
     left.set_ylabel("share of inputs (%)")
@@ -58,8 +66,6 @@ def conformal(runs: Group, title: str) -> "Figure":
     right.set_ylabel("coverage (%)")
     for panel in (left, right):
         panel.xaxis.get_major_locator().set_params(integer=True)
-    legend(figure, [left, right], len(runs), entry=1.1)
-    return figure
 
 
 def recalibrated(runs: Group, title: str) -> "Figure":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskbench.report import style
+from maskbench.report.figures_held_out import LEVEL, in_sets
 from maskbench.report.figures_methods import most_seeds, names
 from maskbench.report.figures_uncertainty import calibrated, grid, rows, series, sets
 from maskbench.report.style import GREY, PAGE, band, canvas, legend, line_styles
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from maskbench.report.finished import Finished
 
 Group = Sequence["Finished"]
-LEVEL = 90  # percent, of the sets that are drawn
 SCORE = "lac"
 ACROSS = 4  # images beside each other
 LEAST = 0.1  # percent, below which an axis of risks is even
@@ -106,21 +106,7 @@ def set_sizes(groups: Sequence[Group], title: str) -> "Figure":
     figure, (left, right) = canvas(f"{title}; {SCORE} sets of {LEVEL} %", 2, width=PAGE, height=3.0)
     chosen = [[row for run in group for row in rows(run, "conformal") if (row["level"], row["score"]) == (LEVEL, SCORE)]
               for group in groups]  # fmt: skip
-    last = max(np.flatnonzero(np.array(row["sizes"]) > 0).max() for of_group in chosen for row in of_group) + 1
-    for number, (own, (name, line_style)) in enumerate(zip(chosen, line_styles(names(groups)).items(), strict=True)):
-        sizes = np.array([row["sizes"] for row in own], dtype=float)
-        shares = (100 * sizes / sizes.sum(1, keepdims=True)).mean(0)[:last]
-        places = np.arange(last) + 0.8 * ((number + 0.5) / len(groups) - 0.5)
-        left.bar(places, shares, width=0.8 / len(groups), color=line_style["color"], label=name)
-        by_class = np.array([row["coverage_by_class"] for row in own], dtype=float)
-        right.plot(np.arange(by_class.shape[1]), 100 * by_class.mean(0), label=name, **(line_style | {"linestyle": ""}))
-    right.axhline(LEVEL, color=GREY, linewidth=0.6, linestyle="--")
-    left.set_xlabel("classes in a set")
-    left.set_ylabel("share of inputs (%)")
-    right.set_xlabel("class")
-    right.set_ylabel("coverage (%)")
-    for panel in (left, right):
-        panel.xaxis.get_major_locator().set_params(integer=True)
+    in_sets(left, right, dict(zip(names(groups), chosen, strict=True)))
     legend(figure, [left], 1, entry=1.8)
     return figure
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from maskbench.backbones import initial
-from maskbench.backbones.mlp import MLP
 from maskbench.backbones.resnet import ResNet
 from maskbench.cli.commands import show
 from maskbench.common.errors import UsageError
@@ -18,14 +16,6 @@ from maskbench.common.errors import UsageError
 WIDTHS = "backbone.widths=[24,12]"
 SPLIT = ("data=splitmnist", "data.base=synthetic", "data.stages=5", "budget.steps=4", "budget.batch_size=32", WIDTHS)
 WHOLE = ("data=mnist", "data.base=synthetic", "budget.steps=4", "budget.batch_size=32", WIDTHS)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    torch.manual_seed(3)
-    path = tmp_path / "net.safetensors"
-    save_file(MLP((1, 28, 28), 10, widths=[24, 12]).state_dict(), path)
-    return path
 
 
 def values(path: Path) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from maskbench.backbones.mlp import MLP
 from maskbench.backbones.per_stage import PrivateHeads
@@ -17,14 +17,6 @@ from maskbench.training import evaluate, features
 
 NET = ("data=splitmnist", "data.base=synthetic", "data.labels=kept", "budget.steps=6", "budget.batch_size=32", "task.probe=50",
        "backbone.widths=[24,12]")  # fmt: skip
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    torch.manual_seed(3)
-    path = tmp_path / "net.safetensors"
-    save_file(MLP((1, 28, 28), 10, widths=[24, 12]).state_dict(), path)
-    return path
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from maskbench.backbones.mlp import MLP
 
@@ -32,14 +32,6 @@ OF_IMAGENET = {
     "mc_dropout": ("data=cifar10",),
     "pac_net": ("data=mnist2rotated", "data.base=synthetic", "data.val=50", "data.n_target=5"),
 }
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    torch.manual_seed(3)
-    path = tmp_path / "net.safetensors"
-    save_file(MLP((1, 28, 28), 10, widths=[24, 12]).state_dict(), path)
-    return path
 
 
 def trunk(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

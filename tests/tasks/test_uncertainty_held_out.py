@@ -17,18 +17,6 @@ CURVE = ("data=cubic", "backbone=fold_mlp", "backbone.widths=[20]", "budget.step
 MAPS = "task.recalibrate=[temperature,vector,platt]"
 
 
-@pytest.fixture
-def judged(build: Callable) -> Callable:
-    """`judged(*overrides, **parts)`: a finished run whose stage has these parts in the place of its own."""
-
-    def go(*overrides: str, **parts: object):
-        bench = build(*overrides, folder="-".join(sorted(parts)) or "run")
-        bench.stages = [replace(bench.stages[0], **parts)]
-        return bench.go()
-
-    return go
-
-
 def test_sets_and_maps_are_those_of_the_halves_of_validation(judged: Callable) -> None:
     bench = judged("method=masksembles", MAPS, "task.draws=20", *IMAGES)
     stage = bench.stages[0]

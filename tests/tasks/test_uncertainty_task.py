@@ -16,18 +16,6 @@ IMAGES = ("data.base=synthetic", "backbone=lenet_300_100", "backbone.widths=[16]
 CURVE = ("data=cubic", "backbone=fold_mlp", "backbone.widths=[20]", "budget.steps=40", "budget.epochs=null", "optimizer.lr=0.01")
 
 
-@pytest.fixture
-def judged(build: Callable) -> Callable:
-    """`judged(*overrides, **parts)`: a finished run whose stage has these parts in the place of its own."""
-
-    def go(*overrides: str, **parts: object):
-        bench = build(*overrides, folder="-".join(sorted(parts)) or "run")
-        bench.stages = [replace(bench.stages[0], **parts)]
-        return bench.go()
-
-    return go
-
-
 # ---- classes
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 from torch import Tensor, nn
 
-from maskbench.backbones.per_stage import PrivateHeads, in_head
+from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
 from maskbench.training.method import Method
@@ -33,11 +33,7 @@ class Separate(Method):
         return {name: self.nets[f"{stage.index}/{name}"] for name in self.start.names() if name not in head} | head
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        if self.stage not in self.heads:
-            yield from self.net.parameters()
-            return
-        yield from self.heads.of(self.stage).values()
-        yield from (p for name, p in self.net.named_parameters() if not in_head(name))
+        return self.heads.trainable(self.net, self.stage)
 
     def learn(self, stage: Stage, fit: Callable) -> None:
         self.stage = stage.index
