@@ -5,6 +5,7 @@ BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -rs
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
+unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes: none compiles the package anew
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-full test-rest acceptance lint bench clean

@@ -88,12 +88,11 @@ def _usage() -> str:
 
 def _help() -> str:
     """The text of conf/hydra/help/maskbench.yaml; composing a config only to print it would take longer."""
-    import yaml
-
     from maskbench.cli import command_line
+    from maskbench.common import yamls
 
     folder = identity.conf_dir()
-    text = yaml.safe_load((folder / "hydra" / "help" / "maskbench.yaml").read_text())
+    text = yamls.parse((folder / "hydra" / "help" / "maskbench.yaml").read_text())
     rows = [(group, command_line.choices([folder], group)) for group in command_line.groups([folder])]
     listing = "".join(f"  {group:<12}{', '.join(names)}\n" for group, names in rows)
     parts = {"${hydra.help.header}": text["header"], "${hydra.help.footer}": text["footer"]}

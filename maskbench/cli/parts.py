@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.backbones import superposed
 from maskbench.cli import clashes
 from maskbench.cli.command_line import choices, one_line
-from maskbench.common import declared, every_method, given, identity, knobs, signatures
+from maskbench.common import declared, every_method, given, identity, knobs, signatures, yamls
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import WeightsFile
 from maskbench.data.streams import plan
@@ -31,7 +30,6 @@ COMPLETE = {"method", "data", "backbone", "task"} | LATER  # whose arguments wit
 GRAPHS = ("capturable", "differentiable")  # keys of torch's optimisers
 UNTAKEN = "the loop's steps are neither differentiated nor captured in a CUDA graph"
 SHOWN = 8  # choices that would do
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def plain(cfg: DictConfig, part: str) -> dict[str, Any]:
@@ -236,7 +234,7 @@ def methods(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 def own(files: Mapping[str, Path], name: str, group: str) -> dict[str, Any]:
     """The settings of one choice of a group, unresolved: its file's, over those of the choices its defaults list names."""
-    content = yaml.load(files[name].read_text(), Loader=LOADER) or {}
+    content = yamls.parse(files[name].read_text()) or {}
     below = [entry for entry in content.get("defaults", ()) if isinstance(entry, str) and entry in files and entry != name]
     settings = {key: value for entry in below for key, value in own(files, entry, group).items()}
     return settings | {key: value for key, value in (content.get(group, content) or {}).items() if key != "defaults"}

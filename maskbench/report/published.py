@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from maskbench.common import yamls
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.identity import spelling
 from maskbench.report.runs import Run
@@ -42,7 +43,7 @@ KINDS = {"stages": ((), "a whole number"), "budget": (Mapping, "keys of a budget
 MOST = 15  # words
 
 
-class Decimals(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the former is ten times faster, where libyaml is
+class Decimals(yamls.LOADER):
     """YAML whose numbers keep the decimals they are written with."""
 
 

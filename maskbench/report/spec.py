@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from maskbench.common import yamls
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.report import published as records
 from maskbench.report.published import Record
@@ -156,7 +157,7 @@ def load(name: str, folders: Sequence[Path], published: Mapping[str, Record] | N
     if name not in files:
         raise UsageError(f"no table '{name}'.{did_you_mean(name, files)} Tables: {', '.join(sorted(files)) or 'none'}, or all.")
     try:
-        content = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+        content = yamls.parse(files[name].read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{files[name]} is no YAML: {' '.join(str(error).split())}") from None
     reader = Reader(files[name], records.load(folders) if published is None else published)

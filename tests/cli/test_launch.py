@@ -45,11 +45,13 @@ def test_a_run_gets_its_config_and_directory(runs, capsys: pytest.CaptureFixture
     ("error", "status", "sentence"),
     [
         (UsageError("do it so."), 2, "maskbench: do it so."),
-        (wrapped(UsageError("do it so.")), 2, "maskbench: do it so."),
+        pytest.param(wrapped(UsageError("do it so.")), 2, "maskbench: do it so.", marks=pytest.mark.full),
         (OSError(errno.ENOSPC, "No space left on device", "w.bin"), 2, "(w.bin): no space left"),
-        (OSError(errno.EROFS, "Read-only", "w.bin"), 2, "(w.bin): read-only file system"),
+        pytest.param(OSError(errno.EROFS, "Read-only", "w.bin"), 2, "(w.bin): read-only file system", marks=pytest.mark.full),
         (RuntimeError("shapes differ\nmore"), 1, "maskbench: RuntimeError: shapes differ (traceback in "),
-        (OSError(errno.EIO, "I/O error"), 1, "maskbench: OSError: [Errno 5] I/O error (traceback in "),
+        pytest.param(
+            OSError(errno.EIO, "I/O error"), 1, "maskbench: OSError: [Errno 5] I/O error (traceback in ", marks=pytest.mark.full
+        ),
         (SystemExit(3), 1, "maskbench: SystemExit: 3 (traceback in "),
         (KeyboardInterrupt(), 130, "maskbench: interrupted"),
     ],

@@ -53,14 +53,15 @@ def test_there_are_few_enough_to_read() -> None:
     assert len(PRESETS) <= 110
 
 
-@pytest.mark.parametrize("paper", PAPERS)
-def test_presets_are_ready_to_run(paper: str, composed) -> None:
-    for preset in (name for name in PRESETS if name.startswith(f"{paper}/")):
-        cfg = composed(f"experiment={preset}")
-        preflight.check_config(cfg)
-        assert (cfg.budget.steps is None) != (cfg.budget.epochs is None), preset
-        alone = OmegaConf.merge(schema.Experiment(), note(preset))
-        assert cfg.experiment == alone, f"{preset} says of itself what its base says"
+FIRST = {next(name for name in PRESETS if name.startswith(f"{paper}/")) for paper in PAPERS}
+
+
+@pytest.mark.parametrize("preset", [pytest.param(name, marks=() if name in FIRST else pytest.mark.full) for name in PRESETS])
+def test_a_preset_is_ready_to_run(preset: str, composed) -> None:
+    cfg = composed(f"experiment={preset}")
+    preflight.check_config(cfg)
+    assert (cfg.budget.steps is None) != (cfg.budget.epochs is None)
+    assert cfg.experiment == OmegaConf.merge(schema.Experiment(), note(preset)), "it says of itself what its base says"
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -121,6 +122,7 @@ def test_variants_of_a_preset_compose(paper: str, composed) -> None:
             assert identity.key(composed(f"experiment={preset} {words}"))
 
 
+@pytest.mark.full
 def test_the_first_job_of_each_command_composes(composed) -> None:
     lines = [shlex.split(line) for preset in PRESETS for line in note(preset).get("commands") or []]
     assert len(lines) > 20 and {words[0] for words in lines} == {"maskbench"}

@@ -107,6 +107,7 @@ def test_a_table_runs_what_is_missing_and_shows_ours(started: list, capsys) -> N
     assert {name: (Path("outputs/tables/tiny") / name).read_bytes() for name in written} == before
 
 
+@pytest.mark.full
 def test_a_table_names_figures_of_all_its_experiments(started: list, capsys) -> None:
     told = TINY | {"figures": ["methods_bytes"]}
     assert table("tiny jobs=1", capsys, told=told)[0] == 0

@@ -1,5 +1,6 @@
 """SHA-256 of what runs leave: one flipped bit in any file is found, and nothing that is read goes unchecked."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,11 +31,20 @@ def flip(path: Path, at: float = 0.5) -> bytes:
     return whole
 
 
+_outputs: list[Path] = []
+
+
 @pytest.fixture
-def run(program: Callable, tmp_path: Path) -> Path:
-    process = program(*WORDS)
-    process.join()
-    assert process.exitcode == 0, (tmp_path / "stderr").read_text()
+def run(program: Callable, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in the test's own folder: trained once, copied for each."""
+    if not _outputs:
+        process = program(*WORDS)
+        process.join()
+        assert process.exitcode == 0, (tmp_path / "stderr").read_text()
+        kept = tmp_path_factory.mktemp("kept") / "outputs"
+        shutil.move(tmp_path / "outputs", kept)
+        _outputs.append(kept)
+    shutil.copytree(_outputs[0], tmp_path / "outputs")
     (place,) = (tmp_path / "outputs").glob("*/s*")
     return place
 

@@ -119,7 +119,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", [pytest.param(one, marks=pytest.mark.full if at else ()) for at, one in enumerate(SETTINGS)])
 def test_block_size_leaves_the_bits_alone(method: type[Method], setting: str, build: Callable, same: Callable) -> None:
     words = (*SMALL, *SETTINGS[setting])
     single, *others = (build(*words, f"loop.block={n}", method=method, folder=str(n)).go() for n in (1, 7, 25))
@@ -130,7 +130,9 @@ def test_block_size_leaves_the_bits_alone(method: type[Method], setting: str, bu
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("every", [0, 1e9], ids=["saved-always", "saved-never"])
+@pytest.mark.parametrize(
+    "every", [pytest.param(0, id="saved-always"), pytest.param(1e9, id="saved-never", marks=pytest.mark.full)]
+)
 def test_an_interrupted_run_goes_on_bit_for_bit(
     method: type[Method], every: float, build: Callable, relay: Callable, same: Callable
 ) -> None:

@@ -37,10 +37,11 @@ MODULES = {
         ),
         pytest.param(["method.mask1=gone.score"], "method.mask1=gone.score cannot be imported", marks=pytest.mark.full),
         pytest.param(["schedule._target_=gone.rate"], "schedule._target_=gone.rate cannot be imported", marks=pytest.mark.full),
-        (
+        pytest.param(
             ["backbone=conv2", "method.scope=2:4"],
             "method.scope=2:4 takes each 4 inputs together, which does not divide those of every masked layer (convs.0 has 1): "
             "leave such a layer dense, method.dense=[convs.0]",
+            marks=pytest.mark.full,
         ),
         pytest.param(
             ["method.scope=unit", "backbone=resnet20"],

@@ -72,7 +72,10 @@ def test_all_other_answers_stay_to_the_last_bit_and_nothing_of_the_stage_is_left
         assert proof["state_bytes"]["after"] < proof["state_bytes"]["before"] or "packnet" in name
 
 
-@pytest.mark.parametrize("words", [CAN[name][0] for name in ("packnet", "hat", "wsn")], ids=["packnet", "hat", "wsn"])
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(CAN[name][0], id=name, marks=pytest.mark.full if name == "hat" else ()) for name in ("packnet", "hat", "wsn")],
+)
 def test_what_the_stage_alone_computed_with_is_zero(words: tuple[str, ...], build: Callable) -> None:
     """As kept values, and as the optimiser left it."""
     saved = trained(build, *words)
@@ -159,6 +162,7 @@ def test_forget_on_the_command_line(cli: Callable, tmp_path: Path) -> None:
     assert gone.returncode == 2 and "has no answer for stage 2 (4/5)" in gone.stderr and not (tmp_path / "two").exists()
 
 
+@pytest.mark.full
 def test_what_is_no_stage_or_no_method_for_it_is_refused(cli: Callable, tmp_path: Path) -> None:
     for words in (("method=supsup",), ("method=finetune",)):
         assert cli(*words, *SHORT, *TINY, "task.matrix=final", "logger=none").returncode == 0

@@ -93,7 +93,7 @@ METHODS = {
         "task.curve=0", "budget.batch_size=2",
     ),
 }  # fmt: skip
-STANDING = ("edge_popup", "mc_dropout", "maml")  # for the others in `make test`
+STANDING = ("edge_popup", "mc_dropout")  # for the others in `make test`
 CASES = [pytest.param(name, marks=() if name in STANDING else pytest.mark.full) for name in METHODS]
 
 

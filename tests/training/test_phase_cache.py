@@ -29,7 +29,9 @@ def found(bench) -> list[bool]:
     return [line["trained_by"] is not None for line in bench.journal.tally["shared"]]
 
 
-@pytest.mark.parametrize("method", ["pac_net", "transfer_l2_sp", "transfer_delta", "transfer_scratch"])
+@pytest.mark.parametrize(
+    "method", ["pac_net", *(pytest.param(f"transfer_{one}", marks=pytest.mark.full) for one in ("l2_sp", "delta", "scratch"))]
+)
 def test_a_run_that_finds_the_source_has_the_bits_of_one_that_trains_it(method: str, build: Callable, same: Callable) -> None:
     words = (f"method={method}", *TINY)
     alone = build(*words, "paths.shared=null", folder="alone").go()
@@ -81,7 +83,7 @@ LEVELS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("rewound", ["method.rewind_step=0", "method.rewind_step=6"])
+@pytest.mark.parametrize("rewound", ["method.rewind_step=0", pytest.param("method.rewind_step=6", marks=pytest.mark.full)])
 def test_lotteries_that_differ_in_what_comes_later_share_the_dense_net(rewound: str, build: Callable, same: Callable) -> None:
     """With late rewinding also what is remembered on the way; a run that finds it has the bits of one that trains it."""
     alone = build(*LEVELS, rewound, "paths.shared=null", folder="alone").go()
@@ -115,7 +117,7 @@ def test_what_is_looked_at_in_the_middle_is_trained_by_each(build: Callable) -> 
         assert "shared" not in build(*LEVELS, "+method.mask_step=10", folder=folder).go().journal.tally
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+@pytest.mark.parametrize("damage", ["cut", *(pytest.param(one, marks=pytest.mark.full) for one in ("changed", "gone"))])
 def test_a_damaged_entry_is_trained_again(damage: str, build: Callable, same: Callable, caplog) -> None:
     first = build("method=transfer_finetune", *TINY, folder="a").go()
     (place,) = entries(first).values()

@@ -141,6 +141,7 @@ def test_they_end_by_themselves_when_the_process_that_trains_dies(together: Call
 SNIP = ("method=snip", *SMALL[1:])  # with two controls
 
 
+@pytest.mark.full
 def test_controls_and_layers_by_the_dense_kernel_train_together_too(together: Callable, alone: Callable) -> None:
     """With `auto` the small layers are w * m alone, and kept values side by side."""
     words = (*SNIP, "method.keep=0.1", "method.kernel=auto", "backbone.widths=[60,20]", "optimizer=sgd", "optimizer.momentum=0.9")
@@ -154,11 +155,11 @@ def test_controls_and_layers_by_the_dense_kernel_train_together_too(together: Ca
 @pytest.mark.parametrize(
     "words",
     [
-        ("method.kernel=dense",),  # no layer trains kept values
-        ("method.scope=unit",),  # biases have masks, too
+        pytest.param(("method.kernel=dense",), marks=pytest.mark.full),  # no layer trains kept values
+        pytest.param(("method.scope=unit",), marks=pytest.mark.full),  # biases have masks, too
         ("method=rigl", "method.every=1"),  # its mask moves
-        ("backbone=lenet5",),
-        ("+backbone.redundancy=2",),  # more between layers than units
+        pytest.param(("backbone=lenet5",), marks=pytest.mark.full),
+        pytest.param(("+backbone.redundancy=2",), marks=pytest.mark.full),  # more between layers than units
     ],
 )
 def test_what_cannot_train_beside_others_trains_alone_with_its_own_bits(

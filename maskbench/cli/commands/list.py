@@ -7,11 +7,9 @@ Presets have keys in the place of that comment; `maskbench list experiment` adds
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from maskbench.cli.commands import notes
 from maskbench.cli.commands.common import aligned, arguments
-from maskbench.common import identity
+from maskbench.common import identity, yamls
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.report import published, spec
 
@@ -73,7 +71,7 @@ def row(group: str, name: str, path: Path) -> list[str]:
         return [name, note.get("about", "")]
     if group != "method":
         return [name, notes.comment(content)]
-    method = (yaml.safe_load(content) or {}).get("method", {})
+    method = (yamls.parse(content) or {}).get("method", {})
     return [name, ", ".join(method.get("tasks") or ["any task"]), notes.comment(content) or method.get("about", "")]
 
 
@@ -87,4 +85,4 @@ def presets(files: dict[str, Path]) -> None:
 
 def note_of(content: str) -> dict:
     """What a preset says of itself; nothing where it has no such keys."""
-    return (yaml.safe_load(content) or {}).get("experiment") or {}
+    return (yamls.parse(content) or {}).get("experiment") or {}

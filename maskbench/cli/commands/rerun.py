@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskbench.cli import command_line, preflight
 from maskbench.cli.commands.common import arguments, run_dir
 from maskbench.cli.launch import launch
-from maskbench.common import foreign, identity
+from maskbench.common import foreign, identity, yamls
 from maskbench.common.errors import UsageError
 from maskbench.common.files import content, read_json
 from maskbench.common.foreign import printable
@@ -68,7 +68,7 @@ def recorded(run: Path) -> list[str]:
     file = run / ".hydra" / "overrides.yaml"
     try:
         text = content(file, OVERRIDES)
-        overrides = read_json(run / "run.json").get("overrides") if text is None else yaml.safe_load(text)
+        overrides = read_json(run / "run.json").get("overrides") if text is None else yamls.parse(text)
     except (ValueError, yaml.YAMLError, RecursionError):
         raise UsageError(f"{printable(file)} cannot be read; without it run.json says how the run was started.") from None
     if overrides is None:

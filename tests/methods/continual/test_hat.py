@@ -188,7 +188,7 @@ def test_weights_between_units_used_for_good_are_kept(build: Callable) -> None:
 
 
 @pytest.mark.parametrize("recipe", [DECAY, ADAM], ids=["momentum", "adam"])
-@pytest.mark.parametrize("net", [(), NORM_NET], ids=["mlp", "norms"])
+@pytest.mark.parametrize("net", [pytest.param((), id="mlp", marks=pytest.mark.full), pytest.param(NORM_NET, id="norms")])
 def test_with_binary_gates_no_logit_of_a_finished_stage_moves(build: Callable, net: tuple, recipe: tuple) -> None:
     words = [word for word in (*TINY, *net, *recipe) if not net or "widths" not in word]
     bench, heard = build(*words, "method.binary=true"), []

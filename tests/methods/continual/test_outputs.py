@@ -96,7 +96,10 @@ def test_such_data_are_refused_before_they_are_read(key: str) -> None:
 # ---- the commands
 
 
-@pytest.mark.parametrize("data", ["splitmnist", "splitfashion", "splitcifar100", "splitimagenet"])
+@pytest.mark.parametrize(
+    "data",
+    ["splitmnist", *(pytest.param(name, marks=pytest.mark.full) for name in ("splitfashion", "splitcifar100", "splitimagenet"))],
+)
 def test_every_class_has_an_output_where_a_loss_chooses_among_them(data: str, compose: Callable) -> None:
     assert {compose(f"method={name}", f"data={data}").data.labels for name in SHARED} == {"kept"}
     assert compose("method=finetune", f"data={data}").data.labels == "shifted"
@@ -111,7 +114,9 @@ def test_strengths_go_with_the_data(compose: Callable) -> None:
     assert list(found.values()) == [(1e4, 100), (1e4, 100), (100, 3), (100, 3)]
 
 
-@pytest.mark.parametrize("name", ["finetune", *SHARED])
+@pytest.mark.parametrize(
+    "name", ["finetune", *(pytest.param(name, marks=pytest.mark.full if at else ()) for at, name in enumerate(SHARED))]
+)
 def test_the_loss_of_each_method_sees_what_it_is_told(name: str, build: Callable) -> None:
     words = ("data.base=synthetic", "backbone.widths=[8]", "budget.steps=2", "budget.batch_size=16", "task.probe=5")
     heads = {}

@@ -309,6 +309,7 @@ def test_embedded_data_comes_back_as_it_was_and_cannot_leave_its_element(value: 
     assert json.loads(text) == value and not set("<>&") & set(text)
 
 
+@pytest.mark.full
 def test_equal_runs_give_equal_bytes_wherever_they_lie(hundred: Path, tmp_path: Path) -> None:
     shutil.copytree(hundred, tmp_path / "elsewhere" / "outputs")
     first, second = (page(records.read(root), "outputs") for root in (hundred, tmp_path / "elsewhere" / "outputs"))

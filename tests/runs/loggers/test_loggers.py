@@ -264,7 +264,7 @@ def test_an_unknown_mode_is_the_users_to_mend(tmp_path: Path, monkeypatch) -> No
 ONLINE = "s = logger('online')\ns.log({'x': 1.0}, 0)\ns.finish(0)\nprint(s.about['mode'])"
 
 
-@pytest.mark.parametrize("key", ["", "a" * 40], ids=["no key", "no server"])
+@pytest.mark.parametrize("key", [pytest.param("", id="no key"), pytest.param("a" * 40, id="no server", marks=pytest.mark.full)])
 def test_online_without_key_or_server_goes_offline_and_never_asks(scene: dict, key: str) -> None:
     env = scene["env"] | {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": key, "WANDB_HTTP_TIMEOUT": "2"}
     ours, theirs = pty.openpty()  # a terminal: where W&B would ask
