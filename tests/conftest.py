@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -43,6 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("default" if "not full" in config.option.markexpr else "full")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks decide
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked sample(n) only the first n cases are not `full`."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if mark := item.get_closest_marker("sample"):
+            test = item.nodeid.partition("[")[0]
+            seen[test] += 1
+            if seen[test] > mark.args[0]:
+                item.add_marker(pytest.mark.full)
+
+
 # ---- configs
 
 
@@ -53,16 +66,37 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
+def loader() -> Any:
+    """Hydra's loader of the packaged configs, which reads each file once."""
+    from maskbench.cli import command_line
+
+    made, files = command_line.parse([]).loader, {}
+    read = made.repository.load_config
+
+    def once(config_path: str) -> Any:
+        if config_path not in files:
+            files[config_path] = read(config_path)
+        return copy.deepcopy(files[config_path])  # composing changes it
+
+    made.repository.load_config = once
+    return made
+
+
+@cache
 def composed(overrides: tuple[str, ...]) -> Any:
-    from hydra import compose, initialize_config_dir
+    """The config of a command line, not to be changed."""
+    from hydra.types import RunMode
+    from omegaconf import open_dict
 
-    from maskbench.cli import schema
-    from maskbench.common import identity
+    cfg = loader().load_configuration("config", list(overrides), run_mode=RunMode.RUN)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
 
-    schema.register()
-    identity.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(identity.conf_dir())):
-        return compose("config", list(overrides))
+
+@pytest.fixture(scope="session")
+def hydra_loader() -> Any:
+    return loader()
 
 
 @pytest.fixture

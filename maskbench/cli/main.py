@@ -8,7 +8,7 @@ from maskbench import __version__
 from maskbench.cli.interrupts import terminable
 from maskbench.cli.launch import DONE, INTERRUPTED, USER, complain, judge_outside, launch
 from maskbench.cli.start import start
-from maskbench.common import identity
+from maskbench.common import identity, yamls
 from maskbench.common.errors import UsageError, did_you_mean
 
 COMMANDS = {
@@ -89,7 +89,6 @@ def _usage() -> str:
 def _help() -> str:
     """The text of conf/hydra/help/maskbench.yaml; composing a config only to print it would take longer."""
     from maskbench.cli import command_line
-    from maskbench.common import yamls
 
     folder = identity.conf_dir()
     text = yamls.parse((folder / "hydra" / "help" / "maskbench.yaml").read_text())

@@ -35,6 +35,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(maskbench.__file__).parents[1]))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_one_sentence_and_status_2(line: str, tmp_path: Path) -> None:
     done = run(*line.split(), cwd=tmp_path)

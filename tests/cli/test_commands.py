@@ -182,6 +182,7 @@ def test_rerun_of_a_preset_that_has_moved_is_the_same_run(runs, capsys) -> None:
     assert identity.run_dir(seen[0]).name == run.name
 
 
+@pytest.mark.full
 def test_rerun_replays_with_force(runs, capsys) -> None:
     runs(lambda cfg: 0.0)
     assert cli.main(["method=packnet", "seed=4", "optimizer.lr=0.5"]) == 0

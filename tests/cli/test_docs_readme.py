@@ -101,6 +101,7 @@ def test_the_scoreboard_sets_the_budgets_side_by_side_and_the_readme_begins_with
     assert [line.split(" | ")[0].removeprefix("| ") for line in first[2:]] == sorted(TABLES)
 
 
+@pytest.mark.full
 def test_the_budgets_come_to_the_scoreboard_one_by_one(tmp_path: Path) -> None:
     """Each from a folder of its own: the other's half stays."""
     (tmp_path / "docs").mkdir()

@@ -133,6 +133,7 @@ def test_a_net_that_answers_for_several_members(nets: Path, build: Callable) -> 
     assert len([row for row in bench.outcome.curves if row["kind"] == "members"]) == 3
 
 
+@pytest.mark.full
 def test_weights_of_another_net_are_refused(nets: Path, build: Callable) -> None:
     torch.save({"1.weight": torch.zeros(10, 7)}, nets / "other.pt")
     with pytest.raises(UsageError, match=r"it has no fitting 1\.weight \(\[10, 7\] for \[10, 784\]\), 1\.bias"):
@@ -175,5 +176,10 @@ def test_the_whole_command(nets: Path, cli: Callable) -> None:
     assert result["metrics"]["train_cpu_seconds_per_stage"] == 0
     assert torch.equal(load_file(folder / "weights.safetensors")["net.1.weight"], linear()[1].weight)
     assert "somebodys" in json.loads((folder / "run.json").read_text())["code"]["modules"]
+
+
+@pytest.mark.full
+def test_the_whole_command_refuses_weights_of_another_net(nets: Path, cli: Callable) -> None:
+    torch.save(linear().state_dict(), nets / "net.pt")
     wrong = cli("evaluate", "net=somebodys:wide", "weights=net.pt", *FAST, "logger=none")
     assert wrong.returncode == 2 and "[2, 12]" in wrong.stderr and "Traceback" not in wrong.stderr

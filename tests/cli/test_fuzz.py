@@ -27,7 +27,7 @@ def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_generated_lines_are_accepted_or_refused_by_key(fuzz: ModuleType, monkeypatch, capsys) -> None:
     monkeypatch.setattr(start, "launch", lambda *_, **__: fuzz.ACCEPTED)
     kinds = []
-    for words in fuzz.fuzz_lines.lines(20, 2):
+    for words in fuzz.fuzz_lines.lines(12, 2):
         status = program.main(words)
         text = capsys.readouterr().err
         kind = {0: "printed", fuzz.ACCEPTED: "accepted"}.get(status) or fuzz.refusal(status, text, words)

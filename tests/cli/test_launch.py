@@ -41,6 +41,7 @@ def test_a_run_gets_its_config_and_directory(runs, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("error", "status", "sentence"),
     [

@@ -1,6 +1,5 @@
 """Presets: each composes, passes preflight and says what it is; those of before are reached by other words, with equal keys."""
 
-import copy
 import json
 import shlex
 from functools import cache
@@ -31,18 +30,9 @@ WORDS_OF_TIME = ("minutes", "hours", "days")
 
 
 @pytest.fixture(scope="module")
-def composed() -> Any:
-    """`composed(words)`: the config of a command line, not to be changed; each is composed once and each file read once."""
-    loader, files = command_line.parse([]).loader, {}
-    read = loader.repository.load_config
-
-    def once(config_path: str) -> Any:
-        if config_path not in files:
-            files[config_path] = read(config_path)
-        return copy.deepcopy(files[config_path])  # composing changes it
-
-    loader.repository.load_config = once
-    return cache(lambda words: loader.load_configuration("config", shlex.split(words), run_mode=RunMode.RUN))
+def composed(hydra_loader) -> Any:
+    """`composed(words)`: the config of a command line, not to be changed; each is composed once."""
+    return cache(lambda words: hydra_loader.load_configuration("config", shlex.split(words), run_mode=RunMode.RUN))
 
 
 def note(preset: str) -> dict:

@@ -30,6 +30,7 @@ def test_runs_that_differ_in_the_seed_alone_are_a_group() -> None:
     assert both == [[f"{name} on fashion_mnist, seed {seed}" for seed in (3, 4)] for name in ("static_sparse", "snip")]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "words",
     [

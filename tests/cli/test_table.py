@@ -137,6 +137,7 @@ def test_a_crashed_run_is_reported_and_the_others_are_shown(started: list, capsy
     assert rows(out)["B"][1] == "2" and rows(out)["B"][-1] == "incomplete" and "seed 13: no finished run" in out
 
 
+@pytest.mark.full
 def test_a_run_that_is_damaged_is_not_one_that_is_missing(started: list, capsys) -> None:
     table("tiny seeds=0,1,2", capsys)
     (lost,) = Path("outputs").glob("packnet-*/s1-*")
@@ -146,6 +147,7 @@ def test_a_run_that_is_damaged_is_not_one_that_is_missing(started: list, capsys)
     assert f"{lost.name} is skipped: result.json cannot be read" in err and err.count("is skipped") == 1
 
 
+@pytest.mark.full
 def test_as_many_seeds_are_taken_as_fit_into_the_hours(started: list, capsys) -> None:
     """A run takes 25 minutes here: what nobody knows before the first seed is there."""
     told = TINY | {"hours": HOURS}

@@ -129,6 +129,7 @@ def test_block_size_leaves_the_bits_alone(method: type[Method], setting: str, bu
     assert any(not torch.equal(w, plain.state[name]) for name, w in single.state.items() if name in plain.state), "no effect"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "every", [pytest.param(0, id="saved-always"), pytest.param(1e9, id="saved-never", marks=pytest.mark.full)]

@@ -182,6 +182,7 @@ def test_curves_that_are_none_are_told_by_the_page_and_by_figures_alike(case: st
     assert status == 2 and f"curves.json {reason}" in err and err.count("\n") == 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("words", [("outputs",), ("outputs/*/*",)])
 def test_figures_of_a_folder_say_which_runs_are_left_out(words: tuple[str, ...], foreign: Path, call: Callable) -> None:
     status, _, err = call("figure", *words)

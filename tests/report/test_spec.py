@@ -18,7 +18,7 @@ NAMES = sorted(spec.names([FOLDER]))
 TABLES = {name: spec.load(name, [FOLDER]) for name in NAMES}
 PARTS = [part for table in TABLES.values() for part in table.parts]
 RUNS = sorted({words for part in PARTS for specs in part.runs.values() for words in specs.values()})
-FIRST = {next(iter(next(iter(part.runs.values())).values())) for part in PARTS}  # of each table
+FIRST = {next(iter(next(iter(table.parts[0].runs.values())).values())) for table in TABLES.values()}
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("words, index, said", REFUSED, ids=[" ".join(words[:2]) for words, *_ in REFUSED])
 def test_what_other_stages_compute_with_stays(words: tuple[str, ...], index: int, said: str, build: Callable) -> None:
     saved = trained(build, *words)

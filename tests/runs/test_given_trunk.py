@@ -99,6 +99,7 @@ def test_a_probe_starts_the_head_and_moves_nothing_else(over: Callable) -> None:
     assert over("packnet", folder="none").fit.head_start is None and bench.fit.head_start == "probe"
 
 
+@pytest.mark.full
 def test_a_probed_run_is_the_same_after_an_interruption(over: Callable, relay: Callable, same: Callable, file: Path) -> None:
     words = ("method=packnet", *NET, "backbone.bias=true", "method.head_start=probe", f"backbone.init=file:{file}",
              "loop.block=2", "loop.checkpoint_seconds=0")  # fmt: skip

@@ -21,6 +21,7 @@ ROWS = {  # multiples of one net's: multiply-adds, and bytes
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("row", ROWS)
 def test_an_answer_of_lenet(row: str, build: Callable) -> None:
     macs, kept = ROWS[row]

@@ -88,6 +88,7 @@ def test_of_more_than_so_many_stages_masks_are_asked_only_on_request(build: Call
     assert defined(free.metrics) == {"class_il"} and free.outcome.notes == [], "one answer for all stages costs nothing"
 
 
+@pytest.mark.full
 def test_each_stage_alone_leaves_the_stream_as_it_is_and_says_what_others_lent(build: Callable, relay: Callable) -> None:
     plain = build("method=packnet", *TINY, folder="plain").go()
     words = ("method=packnet", *TINY, "task.alone=true", "loop.checkpoint_seconds=0")

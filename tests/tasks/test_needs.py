@@ -9,6 +9,7 @@ from maskbench.common.errors import UsageError
 NUMBERS, EPISODES = "the targets of this data are numbers", "only task=meta learns from"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -38,6 +38,7 @@ def over(build: Callable, tmp_path: Path) -> Callable:
     return make
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("method", ["packnet", "piggyback", "frozen_heads", "separate"])
 def test_answers_that_stay_are_an_agreement_and_no_accuracy(method: str, over: Callable) -> None:
     words = ["method.prune=[0.9,0.5]"] if method == "packnet" else []

@@ -133,6 +133,7 @@ def test_shifted_test_sets_by_type_and_level(judged: Callable, build: Callable) 
 # ---- reals
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("method", ["dense", "deep_ensembles", "masksembles", "mc_dropout"])
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_every_method_answers_in_reals(method: str, outputs: int, judged: Callable) -> None:

@@ -126,6 +126,7 @@ class Scaled(Recording):
             self.gradients.append((self.weight_gradients[LAYER], self.net.get_parameter(LAYER).grad.clone()))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])  # a fused one takes the scaler's factor out by itself
 def test_gradients_of_scaled_losses_have_their_true_size(optimizer: str, build: Callable, same: Callable) -> None:
     benches = {}

@@ -238,6 +238,7 @@ def test_deleting_the_state_starts_the_run_anew(build: Callable, relay: Callable
 # ---- the history
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("every", [0, 1e9], ids=["saved-always", "saved-never"])
 def test_rows_after_the_open_point_are_taken_back(every: float, build: Callable, relay: Callable, same: Callable) -> None:
     calm = build(*PACKNET, folder="calm").go()

@@ -55,6 +55,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_training_gives_the_bits_of_a_plain_loop(name: str, schedule: str, build: Callable) -> None:
@@ -163,6 +164,7 @@ def test_a_method_that_draws_is_reproducible_and_undisturbed_by_looks(build: Cal
     assert all(torch.equal(w, looked.state[n]) for n, w in calm.state.items())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("every", [0, 1e9], ids=["saved-always", "saved-never"])
 def test_a_method_that_draws_resumes_bit_for_bit(every: float, build: Callable, relay: Callable, same: Callable) -> None:
     calm = build(*SMALL, method=Noisy, folder="calm").go()

@@ -11,6 +11,7 @@ from maskbench.training.outputs import FIRST, at_head, outputs, side_by_side
 IMAGES = ("data.base=synthetic", "backbone=lenet_300_100", "backbone.widths=[16]", "budget.steps=2", "budget.epochs=null")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("method", "members"),
     [("dense", 1), ("masksembles", 4), ("deep_ensembles", 5), ("mc_dropout", 4), ("masksembles_ensemble", 4),
@@ -61,6 +62,7 @@ def test_squared_distances_side_by_side_are_the_mean_over_members() -> None:
     torch.testing.assert_close((flat[0] - flat[1]).square().sum(), (x[:, 0] - x[:, 1]).square().sum(-1).mean())
 
 
+@pytest.mark.full
 def test_nets_that_are_answered_in_groups_have_logits_and_no_features(build: Callable) -> None:
     bench = build("method=dense", "task=uncertainty", "data.base=synthetic", "backbone=resnet18", "backbone.norm=batch_no_stats",
                   "backbone.base=4", "task.draws=0", "budget.steps=2", "budget.epochs=null")  # fmt: skip

@@ -101,6 +101,7 @@ def test_lotteries_that_differ_in_what_comes_later_share_the_dense_net(rewound: 
 FIRST = ("data.base=synthetic", "data.stages=2", "task.trials=5", "task.probe=20", *LEVELS[2:-1])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method, other", [("packnet", "method.prune=[0.7]"), ("piggyback", "method.tau=0.001")])
 def test_streams_that_differ_in_their_masks_share_the_first_training(
     method: str, other: str, build: Callable, same: Callable
@@ -155,6 +156,7 @@ def test_a_half_written_entry_is_none(build: Callable) -> None:
     assert found(build("method=transfer_finetune", *TINY, folder="b").go()) == [False]
 
 
+@pytest.mark.full
 def test_an_interrupted_run_goes_on_with_its_own(build: Callable, relay: Callable, same: Callable) -> None:
     """Halted inside the source, taken up again; and halted in the target after the source was found."""
     words = ("method=pac_net", *TINY, "loop.block=3", "loop.checkpoint_seconds=0")

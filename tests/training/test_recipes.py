@@ -43,6 +43,7 @@ RECIPES = {  # preset and its variant -> what its source says
 }  # fmt: skip
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("preset", RECIPES)
 def test_a_preset_has_the_recipe_of_its_source(preset: str, compose: Callable) -> None:
     from omegaconf import OmegaConf

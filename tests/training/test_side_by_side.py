@@ -122,6 +122,7 @@ def test_all_end_in_the_middle_and_go_on_together_with_the_same_bits(together: C
         assert all(torch.equal(value, state[key]) for key, value in ends[name]["state"].items())
 
 
+@pytest.mark.full
 def test_the_rest_goes_on_when_one_leaves_and_it_can_end_alone(together: Callable, alone: Callable, build: Callable) -> None:
     ends = together(SEEDS, halts={"s1": 3})
     assert ends["s1"] is None
@@ -132,6 +133,7 @@ def test_the_rest_goes_on_when_one_leaves_and_it_can_end_alone(together: Callabl
     assert late.journal.tally["side_by_side"] == ["s0", "s2"], "of before it was interrupted"
 
 
+@pytest.mark.full
 def test_they_end_by_themselves_when_the_process_that_trains_dies(together: Callable, alone: Callable) -> None:
     ends = together(SEEDS, blocks=3)
     for name, words in SEEDS.items():

@@ -187,6 +187,7 @@ def test_weights_between_units_used_for_good_are_kept(build: Callable) -> None:
     assert any(not torch.equal(now[n], bench.method.trunk[n]) for _, now in kept for n in now), "decay moved what is not read"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("recipe", [DECAY, ADAM], ids=["momentum", "adam"])
 @pytest.mark.parametrize("net", [pytest.param((), id="mlp", marks=pytest.mark.full), pytest.param(NORM_NET, id="norms")])
 def test_with_binary_gates_no_logit_of_a_finished_stage_moves(build: Callable, net: tuple, recipe: tuple) -> None:

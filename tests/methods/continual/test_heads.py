@@ -63,6 +63,7 @@ def test_a_trunk_trains_at_its_own_rate(build: Callable) -> None:
 NORMS = ("backbone=resnet20", "backbone.base=2", "backbone.blocks=[1,1]", "backbone.affine=false", "budget.steps=3")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["first", "random"])
 def test_statistics_may_be_of_each_stage_under_a_frozen_trunk(kind: str, build: Callable) -> None:
     """What training moves of a frozen trunk: norm statistics of the stage, by which it answers from then on."""

@@ -104,6 +104,7 @@ RUN = ("method=meta_ticket", "data.base=synthetic", "backbone.widths=[16,8]", "d
 AGAIN = (*RUN, "budget.steps=14", "method.redraw_every=4", "method.redraw_share=0.5")
 
 
+@pytest.mark.full
 def test_runs_with_new_draws_have_equal_bits_at_every_block_size(build: Callable, same: Callable) -> None:
     one, *others = (build(*AGAIN, f"loop.block={n}", folder=str(n)).go() for n in (1, 3, 14))
     for other in others:

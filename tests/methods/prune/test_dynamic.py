@@ -271,7 +271,8 @@ def test_set_as_published_moves_at_the_end_of_each_epoch(build: Callable) -> Non
 # ---- the same bits, whatever happens
 
 
-@pytest.mark.parametrize("name", ["rigl", *(pytest.param(name, marks=pytest.mark.full) for name in ("set", "gradual"))])
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["rigl", "set", "gradual"])
 def test_bits_do_not_hang_on_blocks_nor_on_interruptions_between_and_in_moves(
     name: str, build: Callable, relay: Callable, same: Callable
 ) -> None:
@@ -284,6 +285,7 @@ def test_bits_do_not_hang_on_blocks_nor_on_interruptions_between_and_in_moves(
         same(calm, relay(*halting, folder=f"resumed{every}", halts=halts))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("name", ["rigl", "set", "gradual"])
 def test_steps_that_a_scaler_skips_leave_the_counts_alone(name: str, optimizer: str, build: Callable) -> None:
@@ -363,6 +365,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("word", REFUSED)
 def test_wrong_knobs_are_one_sentence_before_anything_starts(word: str) -> None:
     with pytest.raises(UsageError, match="^[^\n]*$") as refused:
@@ -370,6 +373,7 @@ def test_wrong_knobs_are_one_sentence_before_anything_starts(word: str) -> None:
     assert REFUSED[word] in str(refused.value)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["rigl", "set", "gradual"])
 def test_a_mask_that_would_never_move_is_refused_with_the_mend(name: str, build: Callable) -> None:
     words = [f"method={name}", "budget.steps=100", "budget.epochs=null"]

@@ -51,6 +51,7 @@ def nested(seen: list[tuple[int, dict[str, Tensor]]]) -> bool:
 # ---- gradual
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("keep", "cost"), [(0.05, 0.246), (0.01, 0.214)])
 def test_masks_are_nested_along_the_cubic_and_exact_from_its_end(keep: float, cost: float) -> None:
     method = Gradual(lenet(), keep=keep)

@@ -120,9 +120,7 @@ def test_only_linear_layers_that_pay_are_compact() -> None:
     assert Kernel("auto").fingerprints(backbone, kept)["kernel"] == {"0.weight": "dense", "2.weight": "csr", "3.weight": "dense"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ("rigl", "lottery") else pytest.mark.full) for name in METHODS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "lottery" else pytest.mark.full) for name in METHODS])
 def test_a_run_is_that_of_the_dense_execution(name: str, build: Callable) -> None:
     """Equal masks and counts, weights to 1e-5; the record says which kernel ran."""
     words = (f"method={name}", *SMALL, *METHODS[name])

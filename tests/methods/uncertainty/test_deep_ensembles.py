@@ -72,6 +72,7 @@ def test_the_loss_together_has_the_gradients_of_each_apart() -> None:
             torch.testing.assert_close(one.w[name.replace(".", "|")].grad[m], grad)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("adversarial", ["none", "sign"])
 def test_together_and_apart_train_the_same_nets_on_the_same_batches(adversarial: str, build: Callable) -> None:
     more = ("method.members=3", f"method.adversarial={adversarial}")
@@ -220,6 +221,7 @@ def test_wrong_knobs_are_refused_in_words(knobs: dict, words: str) -> None:
 # ---- a run
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("together", [True, False])
 def test_an_interrupted_ensemble_goes_on_bit_for_bit(together: bool, build: Callable, relay: Callable, same: Callable) -> None:
     more = (*TINY, "method.members=3", f"method.together={together}", "loop.block=3", "loop.checkpoint_seconds=0")

@@ -64,6 +64,7 @@ def test_one_net_is_the_method_alone(build: Callable) -> None:
     assert all(torch.equal(value, held[name]) for name, value in snapshot(wrapped.method.each[0]).items())
 
 
+@pytest.mark.full
 def test_the_history_tells_nets_apart(build: Callable) -> None:
     rows = build("method=mc_dropout_ensemble", "method.nets=2", *FEW["mc_dropout_ensemble"], *TINY).go().rows
     assert b"net 0 train" in rows and b"net 1 train" in rows

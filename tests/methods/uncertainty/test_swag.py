@@ -69,6 +69,7 @@ def test_moments_are_those_of_the_weights_at_ends_of_parts_of_epochs(start: floa
         torch.testing.assert_close(spread, square - mean**2, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
 def test_draws_have_the_mean_and_the_scaled_variance(scale: float) -> None:
     method, seen = swag(scale=scale, members=2, start=0), []

@@ -334,6 +334,7 @@ def test_the_command_writes_the_page_and_filters(hundred: Path, tmp_path: Path, 
     assert "--runs" in capsys.readouterr().err and not (hundred / "report.html").exists()
 
 
+@pytest.mark.full
 def test_a_report_imports_neither_torch_nor_matplotlib(hundred: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from maskbench.cli.commands import report;"
