@@ -255,6 +255,7 @@ class Progress:
         self.jobs, self.live, self.parallel, self.times = jobs, live, parallel, times
         self.out = Terminal(stderr=True, highlight=False)
         self.begun = self.told = time.monotonic()
+        self.turn = threading.Lock()
 
     @property
     def over(self) -> str:
@@ -285,8 +286,9 @@ class Progress:
             "earlier": "finished by another process",
             "interrupted": "interrupted",
         }.get(job.status, f"failed: {job.note}")
-        left = "" if job.status != "finished" or not self.left else f"; {self.clock()}"
-        self.print(f"{self.over} {job.label}: {ending}{left}")
+        with self.turn:  # a later line never counts fewer
+            left = "" if job.status != "finished" or not self.left else f"; {self.clock()}"
+            self.print(f"{self.over} {job.label}: {ending}{left}")
 
     @property
     def under_way(self) -> list[Job]:

@@ -55,6 +55,7 @@ print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "line",
     [

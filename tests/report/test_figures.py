@@ -284,6 +284,7 @@ def test_seeds_of_a_continual_run(tmp_path: Path) -> None:
     assert "mean of 3 seeds" in texts(made["matrix"])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("rows", ["seen", "final"])
 @pytest.mark.parametrize("stages", [1, 5, *(pytest.param(n, marks=pytest.mark.full) for n in (2, 10, 36, 250))])
 def test_any_number_of_stages(tmp_path: Path, stages: int, rows: str) -> None:

@@ -68,6 +68,7 @@ def test_a_function_of_more_arguments_is_told_by_its_text(cli: Callable, tmp_pat
     assert cli(*NO_DATA, "method.criterion=mine.fine", "--cfg", "job").returncode == 0
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("backbone", ["lenet_300_100", "conv6", "resnet18_cifar", "vgg19", "fold_mlp", "few_shot_conv4"])
 def test_layers_are_known_without_data_and_have_no_content(backbone: str, compose: Callable) -> None:
     nets = list(early.sketches(compose("method=dense", "data=mnist", f"backbone={backbone}")))

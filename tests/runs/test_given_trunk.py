@@ -208,6 +208,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("words", REFUSED)
 def test_refused(words: str, file: Path) -> None:
     from maskbench.cli import preflight

@@ -35,6 +35,7 @@ def run(cli: Callable, tmp_path: Path) -> Path:
     return file.parent
 
 
+@pytest.mark.full
 def test_load_takes_it_up_with_trust_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=r"asks for _target_: stranger\.Mine, which is no part of maskbench: nothing was run"):

@@ -67,6 +67,7 @@ def test_permutations_under_masks_answer_all_protocols(build: Callable) -> None:
     assert found["average_accuracy_class_il"] <= found["average_accuracy_domain_il"]
 
 
+@pytest.mark.full
 def test_masks_are_asked_after_every_stage_or_never_where_that_is_said(build: Callable) -> None:
     seen = build("method=piggyback", *TINY, "task.unknown=seen", folder="seen").go()
     cells = seen.outcome.matrices["accuracy_class_il"]

@@ -101,6 +101,7 @@ def words(name: str) -> tuple[str, ...]:
     return (f"method={name}", *SMALL, *METHODS[name])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", CASES)
 def test_every_mechanism_trains_in_either_arithmetic(name: str, build: Callable) -> None:
     """Channels last the state is the same but for rounding; under bf16 it is another, of float32 numbers, and evaluated."""

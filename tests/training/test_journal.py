@@ -222,6 +222,7 @@ def test_a_state_of_another_version_is_named(tmp_path: Path) -> None:
         Journal(tmp_path, nn.Linear(2, 2), seed=0, every=0, history=Rows())
 
 
+@pytest.mark.full
 def test_deleting_the_state_starts_the_run_anew(build: Callable, relay: Callable, same: Callable) -> None:
     calm = build(*PACKNET, folder="calm").go()
     words = (*PACKNET, "loop.checkpoint_seconds=0")

@@ -178,6 +178,7 @@ def test_what_cannot_train_beside_others_trains_alone_with_its_own_bits(
         assert all(torch.equal(value, ends[name]["state"][key]) for key, value in bench.state.items())
 
 
+@pytest.mark.full
 def test_runs_of_other_lengths_wait_for_nobody(together: Callable, alone: Callable) -> None:
     runs = {"a": SEEDS["s0"], "b": SEEDS["s1"], "c": (*SEEDS["s2"], "budget.steps=40")}
     ends = together(runs)

@@ -103,6 +103,7 @@ def test_convolutions_under_random_masks(keep: float, seed: int, padding: int, p
     held(thin(conv(padding, pool), keep, seed), (2, 6, 6))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("keep", [0.02, 0.1, 0.4])
 @pytest.mark.parametrize(
     "make",

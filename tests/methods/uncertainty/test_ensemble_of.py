@@ -54,6 +54,7 @@ def test_masks_of_all_nets_are_numbered_through(build: Callable) -> None:
     assert not torch.equal(drawn[f"0/{gate}"], drawn[f"4/{gate}"])
 
 
+@pytest.mark.full
 def test_one_net_is_the_method_alone(build: Callable) -> None:
     """The same start, masks and order of data give the same net, wrapped or not."""
     wrapped = build("method=masksembles_ensemble", "method.nets=1", *TINY, folder="wrapped")
