@@ -1,9 +1,11 @@
-"""docs/scoreboard.md and the README's first table, made anew from what `maskbench table all` wrote for each budget.
+"""docs/scoreboard.md and the README's first table, made anew from what `maskbench table` wrote for each budget.
 
     python scripts/scoreboard.py [outputs/tables/all]
+    python scripts/scoreboard.py outputs/tables/NAME
 
-Of that folder the pages that are there (quick.md, hours.md) become docs/scoreboard_quick.md and docs/scoreboard_hours.md; a
-budget without one keeps the page it has in docs, so that budgets may be run on different days and machines.
+Of the first folder the pages that are there (quick.md, hours.md) become docs/scoreboard_quick.md and docs/scoreboard_hours.md; a
+budget without one keeps the page it has in docs, so that budgets may be run on different days and machines. Of a table's own
+folder its scoreboard becomes docs/scoreboard_quick_NAME.md: a table that is new, or whose rows are, need not wait for all.
 """
 
 import re
@@ -22,21 +24,26 @@ PLACE = re.compile(r"(<!-- scoreboard -->\n).*(<!-- /scoreboard -->)", re.DOTALL
 
 def main(made: Path, root: Path = ROOT) -> None:
     """Bring the pages of `made` to the docs below `root`, and what shows them side by side up to date."""
-    for budget, place in places(root).items():
-        if (new := made / f"{budget}.md").exists():
-            place.write_text(new.read_text())
+    for budget in BESIDE:
+        if (new := made / f"scoreboard-{budget}.md").exists():
+            (root / "docs" / f"scoreboard_{budget}_{made.name}.md").write_text(new.read_text())
+        elif (new := made / f"{budget}.md").exists():
+            for old in places(root, budget):
+                old.unlink()
+            (root / "docs" / f"scoreboard_{budget}.md").write_text(new.read_text())
     texts = {"docs/scoreboard.md": page(root), "README.md": readme(root)}
     for name, text in texts.items():
         (root / name).write_text(text)
 
 
-def places(root: Path) -> dict[str, Path]:
-    """Of each budget the page that has its rows."""
-    return {budget: root / "docs" / f"scoreboard_{budget}.md" for budget in BESIDE}
+def places(root: Path, budget: str) -> list[Path]:
+    """The pages that have a budget's rows: that of all tables, then those of single ones that were run since."""
+    docs = root / "docs"
+    return [*docs.glob(f"scoreboard_{budget}.md"), *sorted(docs.glob(f"scoreboard_{budget}_*.md"))]
 
 
-def pages(root: Path) -> dict[str, str]:
-    return {budget: place.read_text() for budget, place in places(root).items() if place.exists()}
+def pages(root: Path) -> dict[str, list[str]]:
+    return {budget: [place.read_text() for place in found] for budget in BESIDE if (found := places(root, budget))}
 
 
 def tables() -> list[spec.Table]:
@@ -48,10 +55,10 @@ def page(root: Path = ROOT) -> str:
     """docs/scoreboard.md."""
     there, notes = pages(root), []
     for budget, name in BESIDE.items():
-        file = places(root)[budget].name
-        where = f"every row, its rule and the runs behind it: [{file}]({file})"
+        links = ", ".join(f"[{place.name}]({place.name})" for place in places(root, budget))
         command = f"`python -m maskbench table all budget={budget}`"
-        notes.append(f"{name[0].upper()}{name[1:]}: {command}; {where if budget in there else NOT_RUN}.")
+        where = f"every row, its rule and the runs behind it: {links}" if links else NOT_RUN
+        notes.append(f"{name[0].upper()}{name[1:]}: {command}; {where}.")
     notes.append("This page is written by `python scripts/scoreboard.py`, after either.")
     return markdown(replace(overview(tables(), there), notes=notes))
 

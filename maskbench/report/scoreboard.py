@@ -84,10 +84,11 @@ def scores(page: str) -> dict[str, dict[str, str]]:
     return {row[head.index("table")]: dict(zip(head, row, strict=True)) for row in rows}
 
 
-def overview(tables: Sequence[Table], pages: Mapping[str, str]) -> Sheet:
-    """All tables, one line each, with what came out under each of the budgets; `pages`: by budget, of those that were run."""
+def overview(tables: Sequence[Table], pages: Mapping[str, Sequence[str]]) -> Sheet:
+    """All tables, one line each, with what came out under each of the budgets; `pages`: by budget, of those that were run,
+    a later one of which stands above those before it."""
     columns = ("rows that hold", "seeds", "verdict")
-    found = [scores(pages[budget]) if budget in pages else {} for budget in BESIDE]
+    found = [{name: line for one in pages.get(budget, ()) for name, line in scores(one).items()} for budget in BESIDE]
     rows = []
     for table in sorted(tables, key=lambda table: (table.system, table.name)):
         there = [one.get(table.name, {columns[0]: NOT_RUN}) for one in found]
@@ -96,7 +97,7 @@ def overview(tables: Sequence[Table], pages: Mapping[str, str]) -> Sheet:
     return Sheet("Scoreboard", ("system", "table", *head), rows, "ll" + "rrl" * len(BESIDE))
 
 
-def summary(tables: Sequence[Table], pages: Mapping[str, str]) -> Sheet:
+def summary(tables: Sequence[Table], pages: Mapping[str, Sequence[str]]) -> Sheet:
     """The overview in short: a line a table, a cell a budget."""
     rows = []
     for _, name, *cells in overview(tables, pages).rows:

@@ -26,7 +26,7 @@ PAGES = {
     for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md", "docs/data.md")
 }
 BOARD = runpy.run_path(str(ROOT / "scripts" / "scoreboard.py"))
-SCOREBOARD = (ROOT / "docs" / "scoreboard_quick.md").read_text()
+SCOREBOARD = "\n".join(page.read_text() for page in sorted((ROOT / "docs").glob("scoreboard_quick*.md"), reverse=True))
 EXAMPLES = sorted(
     set(re.findall(r"(?:^    |`)(?:python -m )?maskbench ([a-z-][^#`\n]*[^#`\s])", "\n".join(PAGES.values()), re.MULTILINE))
 )
@@ -118,10 +118,17 @@ def test_the_budgets_come_to_the_scoreboard_one_by_one(tmp_path: Path) -> None:
         line = f"| lottery | lottery | {other} | 6 of 9 | 3 | {verdicts['quick']} |\n"
         assert line in (tmp_path / "docs" / "scoreboard.md").read_text()
     assert (tmp_path / "docs" / "scoreboard_quick.md").read_text().startswith("# Scoreboard (quick budget)")
+    only = Sheet("Scoreboard (quick budget)", scoreboard.HEAD, [["maml", "maml", "1 of 2", "2 row", "3", "1 of 2 undecided"]])
+    (tmp_path / "maml").mkdir()
+    (tmp_path / "maml" / "scoreboard-quick.md").write_text(markdown(only))
+    BOARD["main"](tmp_path / "maml", tmp_path)
+    assert "[scoreboard_quick_maml.md](scoreboard_quick_maml.md)" in (tmp_path / "docs" / "scoreboard.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "former" not in readme
     lottery = "| lottery | 5 of 8 hold, 3 fail, 2 seeds | 6 of 9 hold, 2 fail, 1 undecided, 3 seeds |\n"
-    assert lottery + "| maml | not run | not run |\n" in readme
+    assert lottery + "| maml | not run | 1 of 2 hold, 1 undecided, 3 seeds |\n" in readme
+    BOARD["main"](tmp_path / "quick", tmp_path)
+    assert not (tmp_path / "docs" / "scoreboard_quick_maml.md").exists(), "the page of all has its rows again"
 
 
 @pytest.mark.parametrize("name", TABLES)

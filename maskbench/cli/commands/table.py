@@ -141,12 +141,13 @@ def say(text: str) -> None:
 
 
 def write(judged: Judged, folder: Path) -> list[Path]:
-    """BUDGET.md, .csv, .tex and the figures as .png and .svg into the table's folder."""
+    """BUDGET.md, .csv, .tex and the figures as .png and .svg into the table's folder; below its line, scoreboard-BUDGET.md."""
     from maskbench.report import dots, style
 
     whole, stem = sheet(judged), judged.budget
     texts = {".md": markdown(whole), ".csv": comma(judged), ".tex": latex(whole, f"{judged.table.name}-{stem}")}
     written = save(folder, {f"{stem}{suffix}": text for suffix, text in texts.items()})
+    save(folder, {f"scoreboard-{stem}.md": page(scoreboard([judged]), [judged])})
     if figure := dots.draw(judged):
         written += style.save({stem: figure}, folder, f"{judged.table.title}; {', '.join(run.name for run in judged.runs)}")
     return written + compared(judged, folder)
@@ -168,13 +169,20 @@ def compared(judged: Judged, folder: Path) -> list[Path]:
     return written
 
 
+def page(board: Sheet, all_judged: Sequence[Judged]) -> str:
+    return "\n".join([markdown(board), *(markdown(sheet(judged), level=2) for judged in all_judged)])
+
+
 def write_board(all_judged: Sequence[Judged], board: Sheet, folder: Path) -> list[Path]:
     """The scoreboard and below it all tables, BUDGET.md; the scoreboard alone as .csv and .tex."""
     from maskbench.report.writers import comma_separated
 
     stem = all_judged[0].budget
-    whole = "\n".join([markdown(board), *(markdown(sheet(judged), level=2) for judged in all_judged)])
-    texts = {".md": whole, ".csv": comma_separated(board.head, board.rows), ".tex": latex(board, f"scoreboard-{stem}")}
+    texts = {
+        ".md": page(board, all_judged),
+        ".csv": comma_separated(board.head, board.rows),
+        ".tex": latex(board, f"scoreboard-{stem}"),
+    }
     return save(folder, {f"{stem}{suffix}": text for suffix, text in texts.items()})
 
 
