@@ -40,7 +40,15 @@ TABLE = {
 def start(folder: Path, data_root: Path, *more: str, jobs: int = 2) -> subprocess.Popen:
     """`maskbench table tiny` in a process group of its own."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    words = ["table", "tiny", "--config-dir", "conf", f"jobs={jobs}", "mixed=allow", *more]  # whoever edits the checkout meanwhile
+    words = [
+        "table",
+        "tiny",
+        "--config-dir",
+        "conf",
+        f"jobs={jobs}",
+        "mixed=allow",
+        *more,
+    ]  # whoever edits the checkout meanwhile
     return subprocess.Popen(
         [sys.executable, "-m", "maskbench", *words],
         cwd=folder,
@@ -49,6 +57,7 @@ def start(folder: Path, data_root: Path, *more: str, jobs: int = 2) -> subproces
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it, and so do its own
     )
 
 
