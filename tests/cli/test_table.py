@@ -120,6 +120,15 @@ def test_a_table_names_figures_of_all_its_experiments(started: list, capsys) -> 
     assert table("tiny", capsys, told=told)[0] == 0
     drawn = {path.name for path in Path("outputs/tables/tiny").glob("*methods*")}
     assert drawn == {"quick-splitmnist-methods_bytes.png", "quick-splitmnist-methods_bytes.svg"}
+    for path in Path("outputs").glob("*-*/s0*/result.json"):  # one of the two experiments on three stages
+        result = json.loads(path.read_text())
+        result["matrices"] = {"accuracy": [[0.9, None, None], [0.9, 0.9, None], [0.9, 0.9, 0.9]]}
+        result["table"].append({"stage": "c"})
+        path.write_text(json.dumps(result))
+        break
+    assert table("tiny seeds=0", capsys, told=told)[0] == 0
+    drawn = {path.name for path in Path("outputs/tables/tiny").glob("*methods*.png")}
+    assert drawn >= {"quick-splitmnist2-methods_bytes.png", "quick-splitmnist3-methods_bytes.png"}
 
 
 def test_only_the_missing_seeds_are_run(started: list, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -154,15 +155,19 @@ def write(judged: Judged, folder: Path) -> list[Path]:
 
 
 def compared(judged: Judged, folder: Path) -> list[Path]:
-    """The figures that the table names, of all its experiments on a data set: BUDGET-DATA-FIGURE.png and .svg."""
+    """The figures that the table names, of all its experiments on the same stages of a data set: BUDGET-DATA-FIGURE.png and
+    .svg, with the number of stages behind the name of data that the table divides in several ways."""
     from maskbench.report import figures, style
 
-    sets: dict[str, list] = {}
+    sets: dict[tuple[str, int], list] = {}
     for by_seed in judged.found.values() if judged.table.figures else ():
         if runs := [figures.read(run.folder) for run in by_seed.values() if run]:
-            sets.setdefault(runs[0].result["data"], []).append(runs)
+            stages = len((runs[0].result.get("matrices") or {}).get("accuracy") or ())
+            sets.setdefault((runs[0].result["data"], stages), []).append(runs)
+    divided = Counter(data for data, _ in sets)
     written = []
-    for data, groups in sets.items():
+    for (data, stages), groups in sets.items():
+        data = data if divided[data] == 1 else f"{data}{stages}"
         drawn = {name: figure for name, figure in figures.compare(groups).items() if name in judged.table.figures}
         about = f"{judged.table.title}; {', '.join(run.name for group in groups for run in group)}"
         written += style.save({f"{judged.budget}-{data}-{name}": figure for name, figure in drawn.items()}, folder, about)
