@@ -36,8 +36,9 @@ def bounded(mean: np.ndarray | float, half: np.ndarray | float) -> tuple[np.ndar
     """
     mean = np.clip(np.asarray(mean, dtype=float), 0, 1)
     inside = mean * (1 - mean)
+    some = inside > 0
     with np.errstate(over="ignore", under="ignore"):  # beside 0 and 1 the ends are 0 and 1 themselves
-        odds = np.exp(-np.divide(half, inside, out=np.zeros_like(mean), where=inside > 0))  # what the odds are multiplied by
-        low = np.divide(mean * odds, 1 - mean + mean * odds, out=mean.copy(), where=inside > 0)
-        high = np.divide(mean, mean + (1 - mean) * odds, out=mean.copy(), where=inside > 0)
-    return np.minimum(low, mean), np.clip(np.maximum(high, mean), 0, 1)
+        odds = np.exp(-np.where(some, half, 0) / np.where(some, inside, 1))  # what the odds are multiplied or divided by
+        low = mean * odds / (1 - mean + mean * odds)
+        high = mean / (mean + (1 - mean) * odds + ~some)
+    return np.where(some, np.minimum(low, mean), mean), np.where(some, np.clip(np.maximum(high, mean), 0, 1), mean)
