@@ -1,7 +1,7 @@
 """How figures are asked to look: style, printed width, formats, intervals, words of one's own. Imports no matplotlib.
 
-A `Look` holds for all that is drawn inside `look.used()`; without one, figures are those a run leaves: PNG and SVG, each as wide
-as its content takes, several seeds as a mean and their range.
+A `Look` holds for all that is drawn inside `look.used()`; without one, figures are those a run leaves: PNG and SVG, each as
+wide as its content takes, several seeds as a mean and their range.
 """
 
 import re
@@ -140,7 +140,7 @@ class Look:
         for name in self.labels:
             if name not in names:
                 near = did_you_mean(name, sorted(names))
-                raise UsageError(f"--labels {name}=...: the runs have no config key, method, data set or branch '{name}'.{near}")
+                raise UsageError(f"--labels {name}=...: the runs have no key, method, data set or branch '{name}'.{near}")
 
 
 AS_RUNS_LEAVE_THEM = Look()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "COLUMN", "DASHES", "GREY", "INK", "MARKERS", "PAGE", "PALE", "SHADES", "across", "band", "bands", "canvas",
-           "error_bar", "label", "legend", "line_styles", "points", "save", "styled"]  # fmt: skip
+__all__ = ["COLOURS", "COLUMN", "DASHES", "GREY", "INK", "MARKERS", "PAGE", "PALE", "SHADES", "across", "band", "bands",
+           "canvas", "error_bar", "label", "legend", "line_styles", "points", "save", "styled"]  # fmt: skip
 
 COLUMN, PAGE = 3.5, 7.0  # inches: the width of a column and of a page of the usual two-column paper
 DPI = 200
@@ -119,8 +119,10 @@ def canvas(title: str, columns: int = 1, rows: int = 1, *, width: float, height:
     return figure, panels[: columns * rows]
 
 
-def band(axes: "Axes", x: np.ndarray, y: np.ndarray, *, fill: float = 0.18, most: float | None = None, **line_style: Any) -> None:
-    """The mean of y [seeds, points] as a line; with several seeds also what they spread over. `most`: of shares, what all is."""
+def band(
+    axes: "Axes", x: np.ndarray, y: np.ndarray, *, fill: float = 0.18, most: float | None = None, **line_style: Any
+) -> None:
+    """The mean of y [seeds, points] as a line; with several seeds also their spread. `most`: of shares, what all is."""
     axes.plot(x, y.mean(0), **line_style)
     if (ends := spread(y, most)) is not None:
         axes.fill_between(x, *ends, color=line_style["color"], alpha=fill, linewidth=0)

@@ -38,7 +38,7 @@ def accuracies(_: Path) -> Any:
     """A curve with a band near 100 % and a legend of long names."""
     figure, (panel,) = style.canvas("Tickets on MNIST\n3 seeds", width=style.COLUMN, height=2.9)
     y = 100 * np.array([[0.970, 0.985, 0.999, 1.0], [0.960, 0.990, 1.0, 1.0], [0.981, 0.981, 0.996, 1.0]])
-    for i, (name, kind) in enumerate(style.line_styles(["ticket", "reinit", "a_control_of_quite_a_long_name", "random"]).items()):
+    for i, (name, kind) in enumerate(style.line_styles(["ticket", "reinit", "a_control_of_quite_long_name", "random"]).items()):
         style.band(panel, np.arange(4), y - 0.1 * i * (y < 99), most=100, label=name, **kind)
     panel.set_ylabel("test accuracy (%)")
     panel.set_xlabel("a setting that is named at more length than a column is wide at this size")

@@ -94,7 +94,8 @@ CLOSE, FAR, BEST = [90.0, 91.5, 92.0], [80.0, 81.0, 82.0], [91.0, 91.4, 92.4]
 
 def comparison() -> tables.Judged:
     """Three rows of one question, and one with a record of its own."""
-    return judged(line("ours_1", BEST, published=RECORD, elsewhere=["net"]), line("theirs & more", CLOSE), line("[far] 5 %", FAR))
+    ours = line("ours_1", BEST, published=RECORD, elsewhere=["net"])
+    return judged(ours, line("theirs & more", CLOSE), line("[far] 5 %", FAR))
 
 
 def mixed() -> tables.Judged:
