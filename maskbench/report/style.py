@@ -119,9 +119,7 @@ def canvas(title: str, columns: int = 1, rows: int = 1, *, width: float, height:
     return figure, panels[: columns * rows]
 
 
-def band(
-    axes: "Axes", x: np.ndarray, y: np.ndarray, *, fill: float = 0.18, most: float | None = None, **line_style: Any
-) -> None:
+def band(axes: "Axes", x: np.ndarray, y: np.ndarray, *, fill: float = 0.18, most: float | None = None, **line_style: Any) -> None:
     """The mean of y [seeds, points] as a line; with several seeds also their spread. `most`: of shares, what all is."""
     axes.plot(x, y.mean(0), **line_style)
     if (ends := spread(y, most)) is not None:
