@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CELLS = 12  # stages up to which a heat map has room for numbers
 BARS = 40  # stages up to which bars are told apart
-WIDE = 17  # points of text in a row of cells for an inch of figure, up to which there is room for a decimal
+WIDE = 19  # points of text in a row of cells for an inch of figure, up to which there is room for a decimal
 NAMED = 12  # stages up to which their names have room
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 PERCENT = re.compile(r"\(%\)")  # in the label of an axis of shares
+BETWEEN = (2, 5)  # of a decade, what has a label
+MINOR_PAD = 5  # points; the labels of minor ticks, which are shorter, stand on one line with the others
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -100,10 +102,10 @@ def plain_powers(panel: "Axes") -> None:
     from matplotlib.ticker import Formatter, LogFormatter
 
     class Plain(Formatter):
-        """The same ticks have labels as with another formatter."""
+        """The same ticks have labels as with another formatter; of those between powers 2 and 5, where it has any."""
 
-        def __init__(self, other: LogFormatter) -> None:
-            self.other = other
+        def __init__(self, other: LogFormatter, between: bool) -> None:
+            self.other, self.between = other, between
 
         def set_axis(self, axis: Any) -> None:
             super().set_axis(axis)
@@ -114,13 +116,17 @@ def plain_powers(panel: "Axes") -> None:
             self.other.set_locs(locs)
 
         def __call__(self, x: float, pos: int | None = None) -> str:
-            return power(x) if self.other(x, pos) else ""
+            if not self.between:
+                return power(x) if self.other(x, pos) else ""
+            tens = 10 ** math.floor(math.log10(abs(x)) + 1e-9) if x else 1
+            return power(x) if round(abs(x) / tens) in BETWEEN and self.other(math.copysign(2 * tens, x), pos) else ""
 
     for axis in (panel.xaxis, panel.yaxis):
         if isinstance(axis.get_major_formatter(), LogFormatter):
-            axis.set_major_formatter(Plain(axis.get_major_formatter()))
+            axis.set_major_formatter(Plain(axis.get_major_formatter(), False))
         if isinstance(axis.get_minor_formatter(), LogFormatter):
-            axis.set_minor_formatter(Plain(axis.get_minor_formatter()))
+            axis.set_minor_formatter(Plain(axis.get_minor_formatter(), True))
+            axis.set_tick_params(which="minor", pad=MINOR_PAD)
 
 
 def power(value: float) -> str:

@@ -20,6 +20,7 @@ INTERVALS = {  # how a legend calls the band around a mean
 }
 INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72}
 NARROWEST, WIDEST = 1.5, 40.0  # inches that a figure may be wide
+BELOW = 0.8  # of its height a panel keeps that comes to stand below others
 PANEL = 2.1  # inches below which panels beside each other come to stand below each other
 FIXED = 0.5  # inches of a figure's height that do not grow with its panels: title and legend
 
@@ -123,7 +124,7 @@ class Look:
         has `across` of them in each of `rows` rows."""
         width, height = native
         ratio = self.inches(width) / across / (self.style.scale * width / panels)
-        factor = min(1.25, max(0.75, ratio**0.5))
+        factor = min(1.25, max(0.75, ratio**0.5)) * (BELOW if rows > 1 else 1)
         return (
             height * self.style.scale
             if (ratio, rows) == (1, 1)

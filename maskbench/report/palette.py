@@ -10,9 +10,10 @@ from zlib import crc32
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":")
+TURN = 3  # markers that the second seven are ahead of the first: dots without lines are told apart too
 KINDS = [
-    {"color": colour, "marker": marker, "linestyle": dash}
-    for dash, (colour, marker) in product(DASHES, zip(COLOURS, MARKERS, strict=True))
+    {"color": COLOURS[colour], "marker": MARKERS[(colour + TURN * dash) % len(MARKERS)], "linestyle": DASHES[dash]}
+    for dash, colour in product(range(len(DASHES)), range(len(COLOURS)))
 ]
 FAMILIES = (  # methods that papers compare with each other, and branches of a pruning run: the first seven by colour alone
     "supsup packnet piggyback separate heads finetune joint wsn hat exssnet ewc si lwf replay "
@@ -56,7 +57,10 @@ def _of_methods(names: Sequence[str], methods: Sequence[str]) -> dict[str, dict[
     for name, method in zip(names, methods, strict=True):
         dash, colour = divmod(given[method], len(COLOURS))
         again, seen[method] = seen[method], seen[method] + 1
-        other = {"marker": MARKERS[(colour + again) % len(MARKERS)], "linestyle": DASHES[(dash + again) % len(DASHES)]}
+        other = {
+            "marker": MARKERS[(colour + TURN * dash + again) % len(MARKERS)],
+            "linestyle": DASHES[(dash + again) % len(DASHES)],
+        }
         made[name] = {"color": COLOURS[colour]} | other
     return made
 

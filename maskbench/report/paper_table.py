@@ -154,7 +154,7 @@ def caption(judged: Judged, signs: dict[str, str]) -> Iterable[str]:
     several = any(line.mean and line.mean.low is not None for line in lines)
     yield f"Mean $\\pm$ half of the 95\\,\\% interval (Student's $t$) over {over}." if several else f"Values of {over}."
     if any("^{+" in cell(line, "") for line in lines):
-        yield r"Two widths: of the interval on the logit scale, where the other would go beyond 0 or 100\,\%."
+        yield r"Two widths: of the interval on the arcsine scale, where the other would go beyond 0 or 100\,\%."
     yield f"Data: {listed(judged, lambda run: f'{run.data} ({run.source})')}."
     yield f"Commit: {listed(judged, lambda run: run.commit)}."
     if "textbf" in signs.values():

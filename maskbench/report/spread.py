@@ -29,16 +29,14 @@ def spread(values: np.ndarray, most: float | None = None) -> tuple[np.ndarray, n
 
 
 def bounded(mean: np.ndarray | float, half: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high): an interval of shares around `mean`, `half` as wide to each side on the scale of logits.
+    """(low, high): an interval of shares around `mean`, `half` as wide to each side where shares spread alike: on the scale of
+    the arcsine of their root.
 
-    The half width is taken there to first order (the delta method), so the ends never leave 0 to 1, and single values may be 0
-    or 1; a mean of 0 or of 1 has no width.
+    The half width is taken there to first order (the delta method), so single values may be 0 or 1, and the ends reach 0 and 1
+    at most; a mean of 0 or of 1 has no width. (On logits the far end of three values near 1 would lie below all sense.)
     """
     mean = np.clip(np.asarray(mean, dtype=float), 0, 1)
-    inside = mean * (1 - mean)
-    some = inside > 0
-    with np.errstate(over="ignore", under="ignore"):  # beside 0 and 1 the ends are 0 and 1 themselves
-        odds = np.exp(-np.where(some, half, 0) / np.where(some, inside, 1))  # what the odds are multiplied or divided by
-        low = mean * odds / (1 - mean + mean * odds)
-        high = mean / (mean + (1 - mean) * odds + ~some)
-    return np.where(some, np.minimum(low, mean), mean), np.where(some, np.clip(np.maximum(high, mean), 0, 1), mean)
+    slope = 2 * np.sqrt(mean * (1 - mean))  # of shares against angles
+    angle, away = np.arcsin(np.sqrt(mean)), np.minimum(np.where(slope > 0, half, 0) / np.where(slope > 0, slope, 1), np.pi)
+    low, high = (np.sin(np.clip(angle + side, 0, np.pi / 2)) ** 2 for side in (-away, away))
+    return np.minimum(low, mean), np.clip(np.maximum(high, mean), 0, 1)

@@ -114,6 +114,9 @@ def canvas(title: str, columns: int = 1, rows: int = 1, *, width: float, height:
     if own.title:
         figure.suptitle("\n".join(broken), x=0.02, ha="left")
     panels = list(figure.subplots(below, beside, squeeze=False, **share).flat)
+    if beside < columns:
+        for panel in panels:
+            panel.tick_params(labelbottom=True, labelleft=True)  # also of those that share an axis
     for empty in panels[columns * rows :]:
         empty.remove()
     return figure, panels[: columns * rows]
