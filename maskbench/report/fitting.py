@@ -30,6 +30,7 @@ def fit(figure: "Figure", own: Look) -> None:
         return
     for panel in figure.axes:
         plain_powers(panel)
+        name_alone(panel)
     at_least(figure, own.style.least)
     figure.draw_without_rendering()  # places the panels
     for panel in figure.axes:
@@ -122,11 +123,12 @@ def plain_powers(panel: "Axes") -> None:
             return power(x) if round(abs(x) / tens) in BETWEEN and self.other(math.copysign(2 * tens, x), pos) else ""
 
     for axis in (panel.xaxis, panel.yaxis):
+        if axis.get_scale() != "linear":
+            axis.set_tick_params(which="minor", pad=MINOR_PAD)
         if isinstance(axis.get_major_formatter(), LogFormatter):
             axis.set_major_formatter(Plain(axis.get_major_formatter(), False))
         if isinstance(axis.get_minor_formatter(), LogFormatter):
             axis.set_minor_formatter(Plain(axis.get_minor_formatter(), True))
-            axis.set_tick_params(which="minor", pad=MINOR_PAD)
 
 
 def power(value: float) -> str:
@@ -140,6 +142,15 @@ def power(value: float) -> str:
     return f"{value / 10**exponent:.3g}e{exponent}"
 
 
+def name_alone(panel: "Axes") -> None:
+    """A panel that shares the axis of one beside it, and came to stand below it, has the label of that axis too."""
+    place = panel.get_subplotspec()
+    if place is None or place.colspan.start or panel.get_ylabel():
+        return
+    if name := _shared_label(panel, panel.yaxis):
+        panel.set_ylabel(name)
+
+
 def break_label(figure: "Figure", panel: "Axes") -> None:
     """Labels and titles that are longer than their panel has room are broken into lines."""
     place = panel.get_subplotspec()
@@ -151,7 +162,8 @@ def break_label(figure: "Figure", panel: "Axes") -> None:
     sizes = [(panel.xaxis.label, "width", wide), (panel.yaxis.label, "height", tall), *((one, "width", wide) for one in named)]
     for text, side, room in sizes:
         if text.get_text() and (length := getattr(text.get_window_extent(), side)) > room:
-            letters = max(10, int(len(text.get_text()) * room / length))
+            lines = math.ceil(length / room)
+            letters = max(10, math.ceil(len(text.get_text()) / lines) + 2)  # of about one length
             text.set_text("\n".join(textwrap.wrap(text.get_text(), letters)))
 
 

@@ -116,7 +116,7 @@ def canvas(title: str, columns: int = 1, rows: int = 1, *, width: float, height:
     panels = list(figure.subplots(below, beside, squeeze=False, **share).flat)
     if beside < columns:
         for panel in panels:
-            panel.tick_params(labelbottom=True, labelleft=True)  # also of those that share an axis
+            panel.tick_params(which="both", labelbottom=True, labelleft=True)  # also of those that share an axis
     for empty in panels[columns * rows :]:
         empty.remove()
     return figure, panels[: columns * rows]
@@ -148,7 +148,7 @@ def legend(figure: "Figure", axes: Sequence["Axes"], seeds: int, *, entry: float
         return
     scale = look.current().style.scale
     room = figure.get_figwidth() - 0.1
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / (entry * scale))))
+    columns = even(len(handles), max(1, int(figure.get_figwidth() / (entry * scale))))
     names = list(handles)
     while True:
         made = figure.legend(handles.values(), names, loc="outside lower center", ncols=columns, title=bands(seeds))
@@ -157,12 +157,17 @@ def legend(figure: "Figure", axes: Sequence["Axes"], seeds: int, *, entry: float
             break
         made.remove()
         if columns > 1:
-            columns -= 1
+            columns = even(len(handles), columns - 1)
         else:
             letters = max(8, int(max(map(len, names)) * room / wide) - 4)
             names = ["\n".join(textwrap.wrap(name, letters)) for name in names]
     lines = -(-sum(name.count("\n") + 1 for name in names) // columns)
     figure.set_figheight(figure.get_figheight() + LINE * scale * max(0, lines - LEGEND_LINES))
+
+
+def even(count: int, most: int) -> int:
+    """Columns, `most` at most, that take as many lines as that and are as full as can be."""
+    return -(-count // -(-count // most))
 
 
 def bands(seeds: int) -> str | None:
