@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-PERCENT = re.compile(r"\(%\)")  # in the label of an axis of shares
+PERCENT = re.compile(r"\(%\)|^%$")  # in the label of an axis of shares
 BETWEEN = (2, 5)  # of a decade, what has a label
 MINOR_PAD = 5  # points; the labels of minor ticks, which are shorter, stand on one line with the others
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))

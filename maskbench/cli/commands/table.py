@@ -74,14 +74,14 @@ def main(argv: list[str]) -> int:
     output = plans[0].output / "tables"
     all_judged = [plan.judged() for plan in plans]
     shown = [(sheet(judged, origin=False), write(judged, output / judged.table.name)) for judged in all_judged]
+    if len(all_judged) > 1:
+        board = scoreboard(all_judged)
+        shown.append((board, write_board(all_judged, board, output / "all") if order.all else []))
     if given.latex:
         print("\n".join(map(paper_table.latex, all_judged)), end="")
         for job in failed:
             say(f"failed: {job.label}: {job.note}")
         return 1 if failed else 0
-    if len(all_judged) > 1:
-        board = scoreboard(all_judged)
-        shown.append((board, write_board(all_judged, board, output / "all") if order.all else []))
     for one, written in shown:  # after all is written: a reader such as head may leave before the last
         show(one, written)
     for job in failed:
