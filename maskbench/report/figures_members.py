@@ -52,7 +52,7 @@ def reliabilities(groups: Sequence[Group], title: str) -> "Figure":
     """A panel for each method: accuracy against confidence in bins with its interval over all seeds' inputs, and below it how
     many inputs a bin holds."""
     most = min(len(groups), ACROSS)
-    across = style.across(most)
+    across = style.across(most, least=PAGE / ACROSS)
     down = -(-len(groups) // across)
     ratios = [3, 1] * down
     figure, panels = canvas(

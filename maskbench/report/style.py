@@ -30,6 +30,7 @@ __all__ = ["COLOURS", "COLUMN", "DASHES", "GREY", "INK", "MARKERS", "PAGE", "PAL
 COLUMN, PAGE = 3.5, 7.0  # inches: the width of a column and of a page of the usual two-column paper
 DPI = 200
 LETTER, LINE = 0.068, 0.13  # inches of a title: a letter of usual width, a line
+TIGHT = 0.6  # of what a legend's entry takes by itself, to begin with at a printed width
 LEGEND_LINES = 2  # for which figures have room
 INK, GREY, PALE = "#222222", "#888888", "#e4e4e4"
 SHADES = "viridis"  # of a heat map
@@ -90,9 +91,10 @@ def label(name: str) -> str:
     return look.current().label(name)
 
 
-def across(panels: int, native: float = PAGE) -> int:
-    """How many of so many panels have room beside each other in a figure that is `native` inches wide by itself."""
-    return look.current().across(panels, native)
+def across(panels: int, native: float = PAGE, least: float = look.PANEL) -> int:
+    """How many of so many panels, of `least` inches at least, have room beside each other in a figure that is `native` inches
+    wide by itself."""
+    return look.current().across(panels, native, least)
 
 
 def canvas(title: str, columns: int = 1, rows: int = 1, *, width: float, height: float, **share: Any) -> tuple:
@@ -147,6 +149,7 @@ def legend(figure: "Figure", axes: Sequence["Axes"], seeds: int, *, entry: float
     if not handles:
         return
     scale = look.current().style.scale
+    entry *= 1 if look.current().natural else TIGHT
     room = figure.get_figwidth() - 0.1
     columns = even(len(handles), max(1, int(figure.get_figwidth() / (entry * scale))))
     names = list(handles)
