@@ -161,6 +161,8 @@ def caption(judged: Judged, signs: dict[str, str]) -> Iterable[str]:
         yield "Bold: the best of the rows with one metric on the same data" + (
             r"; underlined: not told from it by a paired $t$ test over seeds (5\,\%)." if "underline" in signs.values() else "."
         )
+    if signs and any(line.mean and len(line.values) < 2 for line in lines):
+        yield "A value of one seed is not tested."
     if any(line.elsewhere for line in lines):
         yield r"$\dagger$: of another setting."
     if any(line.verdict == REFUSED for line in lines):

@@ -164,7 +164,7 @@ def test_one_seed_has_no_interval_and_no_test() -> None:
     one = judged(line("a", [91.234]), line("b", [91.1]))
     rows = parsed(paper_table.latex(one))
     assert [row[1] for row in rows[1:]] == [r"\textbf{91.23}", "91.10"] and "$t$" not in paper_table.latex(one)
-    assert "Values of $n = 1$ seed (" in paper_table.latex(one)
+    assert "Values of $n = 1$ seed (" in paper_table.latex(one) and "one seed is not tested" in paper_table.latex(one)
 
 
 def test_no_width_goes_beyond_a_share_and_digits_are_those_of_the_interval() -> None:
