@@ -8,13 +8,14 @@ what it draws.
 """
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import maskbench.report
+from maskbench.common.identity import leaves
 from maskbench.report import style
 from maskbench.report.finished import Finished, read
 
@@ -48,14 +49,15 @@ def families(verb: str) -> list[ModuleType]:
 
 
 def save(runs: Sequence[Finished], folder: Path) -> list[Path]:
-    """Draw into `folder`: NAME.png and NAME.svg for each figure, in order."""
-    return style.save(draw(runs), folder, f"{headline(runs)}; {', '.join(run.name for run in runs)}".replace("\n", "; "))
+    """Draw into `folder`: NAME.png and NAME.svg for each figure, or in the look's formats, in order."""
+    about = f"{headline(runs)}; {', '.join(run.name for run in runs)}"
+    return style.save(draw(runs), folder, about.replace("\n", "; "), keys([runs]))
 
 
 def save_comparison(groups: Sequence[Sequence[Finished]], folder: Path) -> list[Path]:
-    """Draw experiments side by side into `folder`: NAME.png and NAME.svg for each figure, in order."""
+    """Draw experiments side by side into `folder`, as `save` does."""
     about = f"{headline_of(groups)}; {', '.join(run.name for group in groups for run in group)}"
-    return style.save(compare(groups), folder, about.replace("\n", "; "))
+    return style.save(compare(groups), folder, about.replace("\n", "; "), keys(groups))
 
 
 def of_run(folder: Path, result: dict[str, Any]) -> dict[str, Path]:
@@ -63,13 +65,26 @@ def of_run(folder: Path, result: dict[str, Any]) -> dict[str, Path]:
     return {path.stem: path for path in save([read(folder, result)], folder) if path.suffix == ".png"}
 
 
+def keys(groups: Sequence[Sequence[Finished]]) -> list[str]:
+    """What finds the runs again: the key of each experiment."""
+    return list(dict.fromkeys(f"key {run.result['key']}" for group in groups for run in group))
+
+
+def names(runs: Sequence[Finished]) -> Iterator[str]:
+    """What figures of these runs may name: config keys, methods, data sets and branches."""
+    for run in runs:
+        yield from dict(leaves(run.config))
+        yield from (str(run.result[part]) for part in ("method", "data"))
+        yield from (str(row[part]) for row in run.curves for part in ("branch", "data", "construction") if part in row)
+
+
 def headline(runs: Sequence[Finished]) -> str:
-    """Two lines: method and data; seeds, where the data came from, and the key that finds the runs."""
+    """Two lines: method and data; seeds, and where the data came from."""
     first, seeds = runs[0].result, sorted(run.result["seed"] for run in runs)
     seeds_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
     if 1 < len(seeds) <= 5:
         seeds_text += f" ({', '.join(map(str, seeds))})"
-    return f"{first['method']} on {first['data']}\n{seeds_text}, data source {first['source']}, key {first['key']}"
+    return f"{style.label(first['method'])} on {style.label(first['data'])}\n{seeds_text}, data source {first['source']}"
 
 
 def headline_of(groups: Sequence[Sequence[Finished]]) -> str:
@@ -77,4 +92,4 @@ def headline_of(groups: Sequence[Sequence[Finished]]) -> str:
     first, counts = groups[0][0].result, sorted({len(group) for group in groups})
     seeds_text = " to ".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
     seeds_text += " seed each" if counts == [1] else " seeds each"
-    return f"{len(groups)} experiments on {first['data']}\n{seeds_text}, data source {first['source']}"
+    return f"{len(groups)} experiments on {style.label(first['data'])}\n{seeds_text}, data source {first['source']}"

@@ -56,7 +56,8 @@ def compare(groups: Sequence[Sequence["Finished"]], title: str) -> dict[str, "Fi
             found[name] = np.array([one.shares[USED] for one in own])
     if len(found) < 2 or len({used.shape[1] for used in found.values()}) > 1:
         return {}
-    return {"methods_capacity": of_methods(found, methods.most_seeds(groups), title)}
+    styles = {name: kind for name, kind in methods.styles(groups).items() if name in found}
+    return {"methods_capacity": of_methods(found, styles, methods.most_seeds(groups), title)}
 
 
 # ---- numbers out of the masks
@@ -143,10 +144,10 @@ def along(found: Sequence[Filling], title: str) -> "Figure":
     return figure
 
 
-def of_methods(found: dict[str, np.ndarray], seeds: int, title: str) -> "Figure":
+def of_methods(found: dict[str, np.ndarray], styles: dict[str, dict], seeds: int, title: str) -> "Figure":
     """What the stages so far use, a line for each experiment."""
     figure, (panel,) = canvas(title, width=PAGE, height=3.4)
-    for name, line_style in style.line_styles(list(found)).items():
+    for name, line_style in styles.items():
         lines(panel, found[name], name, line_style)
     finish(panel, next(iter(found.values())).shape[1], "weights or units used so far (%)")
     legend(figure, [panel], seeds, entry=1.7)
@@ -155,7 +156,7 @@ def of_methods(found: dict[str, np.ndarray], seeds: int, title: str) -> "Figure"
 
 def lines(panel: "Axes", values: np.ndarray, name: str, line_style: dict) -> None:
     few = {} if values.shape[1] <= BARS else {"marker": ""}
-    band(panel, np.arange(1, values.shape[1] + 1), values, label=name, **line_style | few)
+    band(panel, np.arange(1, values.shape[1] + 1), values, most=100, label=name, **line_style | few)
 
 
 def finish(panel: "Axes", count: int, label: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskbench.report import style
-from maskbench.report.style import COLUMN, GREY, INK, PAGE, band, canvas, legend
+from maskbench.report.style import COLUMN, GREY, INK, PAGE, band, canvas, error_bar, legend, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CELLS = 12  # stages up to which a heat map has room for numbers
 BARS = 40  # stages up to which bars are told apart
+WIDE = 19  # points of text in a row of cells for an inch of figure, up to which there is room for a decimal
 NAMED = 12  # stages up to which their names have room
 
 
@@ -108,8 +109,10 @@ def tiles(
     shown = np.ma.masked_invalid(mean)
     image = panel.imshow(shown, cmap=style.SHADES, vmin=low, vmax=100, aspect="equal", interpolation="none")
     if count <= CELLS:
+        size = points(min(7.0, 56 / count))
+        digits = digits if size * count <= WIDE * figure.get_figwidth() else 0
         for i, j in np.argwhere(np.isfinite(mean)):
-            line_style = {"color": "white" if mean[i, j] < (low + 100) / 2 else INK, "fontsize": min(7.0, 56 / count)}
+            line_style = {"color": "white" if mean[i, j] < (low + 100) / 2 else INK, "fontsize": size}
             panel.text(j, i, f"{mean[i, j]:.{digits}f}", ha="center", va="center", **line_style)
     ticks = stage_ticks(count)
     upright = max(len(stages[i]) for i in ticks) * len(ticks) > 40
@@ -137,16 +140,16 @@ def over_stages(r: np.ndarray, inferred: np.ndarray | None, title: str) -> "Figu
         line_style |= {"alpha": min(0.5, 12 / count), "rasterized": count > BARS}
         for j in range(count):
             panel.plot(x[j:], r[:, j:, j].mean(0), label=f"_stage {j + 1}", **line_style)
-        band(panel, x, seen, color=style.COLOURS[0], label="average of stages seen", zorder=3, **mark)
+        band(panel, x, seen, most=100, color=style.COLOURS[0], label="average of stages seen", zorder=3, **mark)
         panel.set_xlabel("stages learnt")
     else:
         diagonal = np.diagonal(r, axis1=1, axis2=2)
-        band(panel, x, running_mean(diagonal), color=style.COLOURS[2], label="tested when learnt", linestyle="--")
-        band(panel, x, running_mean(r[:, -1]), color=style.COLOURS[0], label="tested at the end", zorder=3, **mark)
+        band(panel, x, running_mean(diagonal), most=100, color=style.COLOURS[2], label="tested when learnt", linestyle="--")
+        band(panel, x, running_mean(r[:, -1]), most=100, color=style.COLOURS[0], label="tested at the end", zorder=3, **mark)
         panel.set_xlabel("first stages averaged")
     if inferred is not None and not whole(r):
-        line_style = {"marker": "s"} if count <= BARS else {}
-        band(panel, x, running_mean(inferred), color=style.COLOURS[1], label="tested at the end, inferred", **line_style)
+        line_style = {"color": style.COLOURS[1]} | ({"marker": "s"} if count <= BARS else {})
+        band(panel, x, running_mean(inferred), most=100, label="tested at the end, inferred", **line_style)
     panel.set_ylabel("test accuracy (%)")
     whole_numbers(panel, count)
     legend(figure, [panel], len(r), entry=1.6)
@@ -195,16 +198,16 @@ def recall(curves: Sequence[Sequence[Sequence[int]]], stages: Sequence[str], tit
 
 
 def marks(panel: "Axes", values: np.ndarray, k: int, label: str) -> None:
-    """values [runs, stages] as the k-th of two: bars from zero, or dots where bars would be threads; range over seeds."""
+    """values [runs, stages] in percent as the k-th of two: bars from zero, or dots where bars would be threads."""
     x, mean = np.arange(values.shape[1]), values.mean(0)
     colour = style.COLOURS[k]
-    spread = [mean - values.min(0), values.max(0) - mean] if len(values) > 1 else None
+    spread = error_bar(values, 100)
     if values.shape[1] <= BARS:
         error = {"elinewidth": 0.8, "ecolor": INK}
         panel.bar(x + 0.4 * (k - 0.5), mean, 0.38, color=colour, yerr=spread, error_kw=error, label=label)
         return
     if spread is not None:
-        panel.vlines(x, values.min(0), values.max(0), color=colour, alpha=0.3, linewidth=0.8)
+        panel.vlines(x, mean - spread[0], mean + spread[1], color=colour, alpha=0.3, linewidth=0.8)
     dot = {"marker": "o", "markersize": 3.2, "fillstyle": "none"} if k == 0 else {"marker": "s", "markersize": 1.4}
     panel.plot(x, mean, linestyle="", color=colour, label=label, **dot)  # one inside the other where they are equal
 

@@ -43,15 +43,17 @@ def conformal(runs: Group, title: str) -> "Figure":
     figure, (left, right) = canvas(f"{title}; sets of {LEVEL} %", 2, width=PAGE, height=2.7)
     chosen = [row for run in runs for row in rows(run, "conformal") if row["level"] == LEVEL]
     scores = dict.fromkeys(row["score"] for row in chosen)
-    in_sets(left, right, {score: [row for row in chosen if row["score"] == score] for score in scores})
+    by_score = {score: [row for row in chosen if row["score"] == score] for score in scores}
+    in_sets(left, right, by_score, line_styles(list(scores)))
     legend(figure, [left, right], len(runs), entry=1.1)
     return figure
 
 
-def in_sets(left: "Axes", right: "Axes", chosen: Mapping[str, list[dict]]) -> None:
-    """Shares of inputs by the size of their conformal set, and coverage by class: by name, the means of rows of curves.json."""
+def in_sets(left: "Axes", right: "Axes", chosen: Mapping[str, list[dict]], styles: Mapping[str, dict]) -> None:
+    """Shares of inputs by the size of their conformal set, and coverage by class: by name, the means of rows of curves.json and
+    how they are drawn."""
     last = max(np.flatnonzero(np.array(row["sizes"]) > 0).max() for own in chosen.values() for row in own) + 1
-    for number, (name, line_style) in enumerate(line_styles(list(chosen)).items()):
+    for number, (name, line_style) in enumerate(styles.items()):
         own = chosen[name]
         sizes = np.array([row["sizes"] for row in own], dtype=float)
         shares = (100 * sizes / sizes.sum(1, keepdims=True)).mean(0)[:last]

@@ -27,6 +27,7 @@ from maskbench.report.figures_prune import (
     some,
     word,
 )
+from maskbench.report.spread import share
 from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def layer_map(names: Sequence[str], x: np.ndarray, y: np.ndarray, title: str) ->
     norm = LogNorm(vmin=min(shown.min(), 99.0), vmax=100)
     image = panel.imshow(shown, aspect="auto", cmap=style.SHADES, norm=norm, interpolation="none")
     named = every(len(names), 64)
-    panel.set_yticks(named, [names[i] for i in named], fontsize=max(4.5, min(7, 360 / len(names))))
+    panel.set_yticks(named, [names[i] for i in named], fontsize=style.points(max(4.5, min(7, 360 / len(names)))))
     at = every(len(x), 7)
     panel.set_xticks(at, [percent(x[i]) for i in at])
     panel.set_xlabel("weights remaining in all layers (%)")
@@ -117,7 +118,8 @@ def layer_dots(names: Sequence[str], x: float, y: np.ndarray, title: str) -> "Fi
     figure, (panel,) = canvas(title, width=COLUMN, height=min(9.0, 1.3 + 0.16 * len(names)))
     panel.plot(y, range(len(names)), "o", color=style.COLOURS[0], label="layer")
     panel.axvline(x, color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, label=f"whole net ({percent(x)} %)")
-    panel.set_yticks(range(len(names)), names, fontsize=max(4.5, min(7, 360 / len(names))))
+    named = every(len(names), 90)
+    panel.set_yticks(named, [names[i] for i in named], fontsize=style.points(max(4.5, min(7, 360 / len(names)))))
     panel.set_ylim(len(names) - 0.4, -0.6)
     panel.set_xlim(0, 102)
     panel.set_xlabel(REMAINING)
@@ -142,7 +144,7 @@ def supermasks(runs: Sequence["Finished"], title: str) -> "Figure | None":
         return supermask_panels(accuracies, runs, title)
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
     for name, line_style in line_styles(list(accuracies)).items():
-        band(panel, *accuracies[name], label=word(name), **line_style)
+        band(panel, *accuracies[name], most=share(own.scale), label=word(name), **line_style)
     supermask_axes(panel, accuracies, most=100 if own is ACCURACY else None)
     panel.set_ylabel("test accuracy, untrained (%)" if own is ACCURACY else f"test {own.label}, untrained")
     legend(figure, [panel], len(runs), entry=1.5)
@@ -156,8 +158,9 @@ def supermask_panels(accuracies: dict[str, tuple], runs: Sequence["Finished"], t
         stem = name.removesuffix("_constant")
         pairs.setdefault(stem if stem in accuracies else name, {})[name] = line
     pairs = dict(sorted(pairs.items(), key=lambda pair: -max(y.mean(0).max() for _, y in pair[1].values())))
-    across, down = 3, -(-len(pairs) // 3)
-    figure, axes = canvas(title, across, down, width=PAGE, height=1.2 + 1.1 * down, sharex=True, sharey=True)
+    across = style.across(3)
+    down = -(-len(pairs) // across)
+    figure, axes = canvas(title, across, down, width=PAGE * across / 3, height=1.2 + 1.1 * down, sharex=True, sharey=True)
     for panel, (stem, pair) in zip(axes, pairs.items(), strict=False):
         for name, (x, y) in accuracies.items():
             if name not in pair:
@@ -165,7 +168,7 @@ def supermask_panels(accuracies: dict[str, tuple], runs: Sequence["Finished"], t
         for name, (x, y) in pair.items():
             constant = name != stem
             colour, label = (style.COLOURS[1], "signed constant") if constant else (style.COLOURS[0], "initial values")
-            band(panel, x, y, color=colour, label=label)
+            band(panel, x, y, most=100, color=colour, label=label)
         supermask_axes(panel, accuracies, ticks=4)
         panel.set_xlabel("")
         panel.set_title(word(stem), loc="left", pad=3)
@@ -174,7 +177,7 @@ def supermask_panels(accuracies: dict[str, tuple], runs: Sequence["Finished"], t
     for panel in axes[len(pairs) - across : len(pairs)]:  # the last of each column
         panel.tick_params(labelbottom=True)
         panel.set_xlabel(REMAINING)
-    figure.supylabel("test accuracy, untrained (%)", fontsize=7.5)
+    figure.supylabel("test accuracy, untrained (%)", fontsize=style.points(7.5))
     legend(figure, axes[: len(pairs)], len(runs), entry=1.5)
     return figure
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from maskbench.report import style
 from maskbench.report.figures_held_out import LEVEL, in_sets
-from maskbench.report.figures_methods import most_seeds, names
+from maskbench.report.figures_methods import most_seeds, names, styles
 from maskbench.report.figures_uncertainty import calibrated, grid, rows, series, sets
-from maskbench.report.style import GREY, PAGE, band, canvas, legend, line_styles
+from maskbench.report.style import GREY, PAGE, band, canvas, legend, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,14 +51,22 @@ def compare(groups: Sequence[Group], title: str) -> dict[str, "Figure"]:
 def reliabilities(groups: Sequence[Group], title: str) -> "Figure":
     """A panel for each method: accuracy against confidence in bins with its interval over all seeds' inputs, and below it how
     many inputs a bin holds."""
-    across = min(len(groups), ACROSS)
+    most = min(len(groups), ACROSS)
+    across = style.across(most, least=PAGE / ACROSS)
     down = -(-len(groups) // across)
     ratios = [3, 1] * down
     figure, panels = canvas(
-        title, across, 2 * down, width=PAGE, height=2.3 * down + 0.6, sharex=True, sharey="row", height_ratios=ratios
+        title,
+        across,
+        2 * down,
+        width=PAGE * across / most,
+        height=2.3 * down + 0.6,
+        sharex=True,
+        sharey="row",
+        height_ratios=ratios,
     )
     cells = np.array(panels, dtype=object).reshape(2 * down, across)
-    for number, (group, (name, line_style)) in enumerate(zip(groups, line_styles(names(groups)).items(), strict=True)):
+    for number, (group, (name, line_style)) in enumerate(zip(groups, styles(groups).items(), strict=True)):
         upper, lower = cells[2 * (number // across) :, number % across][:2]
         bins, *columns = pooled(group)
         upper.plot([0, 100], [0, 100], color=GREY, linewidth=0.6, linestyle="--")
@@ -90,9 +98,9 @@ def pooled(group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 def risks(groups: Sequence[Group], title: str) -> "Figure":
     """Error among the surest answers against the share that is answered."""
     figure, (panel,) = canvas(title, width=PAGE, height=3.2)
-    for group, (name, line_style) in zip(groups, line_styles(names(groups)).items(), strict=True):
+    for group, (name, line_style) in zip(groups, styles(groups).items(), strict=True):
         x, y = series(group, "risk", "coverage", "risk")
-        band(panel, 100 * x, 100 * y, label=name, markevery=20, **line_style)
+        band(panel, 100 * x, 100 * y, most=100, label=name, markevery=20, **line_style)
     panel.set_yscale("symlog", linthresh=LEAST)
     panel.set_ylim(bottom=0)
     panel.set_xlabel("answered, the surest first (%)")
@@ -106,7 +114,7 @@ def set_sizes(groups: Sequence[Group], title: str) -> "Figure":
     figure, (left, right) = canvas(f"{title}; {SCORE} sets of {LEVEL} %", 2, width=PAGE, height=3.0)
     chosen = [[row for run in group for row in rows(run, "conformal") if (row["level"], row["score"]) == (LEVEL, SCORE)]
               for group in groups]  # fmt: skip
-    in_sets(left, right, dict(zip(names(groups), chosen, strict=True)))
+    in_sets(left, right, dict(zip(names(groups), chosen, strict=True)), styles(groups))
     legend(figure, [left], 1, entry=1.8)
     return figure
 
@@ -116,12 +124,12 @@ def entropies(groups: Sequence[Group], title: str) -> "Figure":
     data = [name for name in sets(groups[0], "entropy") if all(name in sets(group, "entropy") for group in groups)]
     figure, panels = grid(title, len(data))
     for panel, name in zip(panels, data, strict=True):
-        for group, (method, line_style) in zip(groups, line_styles(names(groups)).items(), strict=True):
+        for group, (method, line_style) in zip(groups, styles(groups).items(), strict=True):
             found = [row for run in group for row in rows(run, "entropy") if row["data"] == name]
             counts = np.array([row["counts"] for row in found], dtype=float)
             edges = np.linspace(0, found[0]["top"], counts.shape[1] + 1)
             shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-            band(panel, (edges[:-1] + edges[1:]) / 2, shares, label=method, **(line_style | {"marker": ""}))
+            band(panel, (edges[:-1] + edges[1:]) / 2, shares, most=100, label=method, **(line_style | {"marker": ""}))
         panel.set_yscale("symlog", linthresh=1)
         panel.set_title(name, loc="left")
         panel.set_xlabel("entropy (nats)")
@@ -138,8 +146,10 @@ def disputed(runs: Group, title: str) -> "Figure":
     darker the surer; a frame around the true class."""
     more = f"; drawn: seed {runs[0].result['seed']}" if len(runs) > 1 else ""
     kept = rows(runs[0], "disputed")
-    down = -(-len(kept) // ACROSS)
-    figure, panels = canvas(title + more, 2 * ACROSS, down, width=PAGE, height=1.15 * down + 0.5, width_ratios=[1, 1.25] * ACROSS)
+    across = style.across(ACROSS)
+    down = -(-len(kept) // across)
+    size = {"width": PAGE * across / ACROSS, "height": 1.15 * down + 0.5, "width_ratios": [1, 1.25] * across}
+    figure, panels = canvas(title + more, 2 * across, down, **size)
     for number, row in enumerate(kept):
         shown(row, *panels[2 * number : 2 * number + 2])
     for empty in panels[2 * len(kept) :]:
@@ -161,5 +171,5 @@ def shown(row: dict[str, Any], image: "Axes", answers: "Axes") -> None:
     answers.grid(False)
     step = 1 if p.shape[1] <= 10 else -(-p.shape[1] // 5)
     answers.set_xticks(range(0, p.shape[1], step))
-    answers.tick_params(length=0, labelsize=5, pad=1)
-    answers.set_title(f"{row['information']:.2f} nats", loc="left", fontsize=6, pad=2)
+    answers.tick_params(length=0, labelsize=points(5), pad=1)
+    answers.set_title(f"{row['information']:.2f} nats", loc="left", fontsize=points(6), pad=2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maskbench.report.spread import bounded, share
 from maskbench.report.style import COLUMN, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ def inner_steps(runs: Sequence["Finished"], title: str) -> "Figure":
     for (name, (steps, mean, half)), line_style in zip(
         lines_by_name.items(), line_styles(list(lines_by_name)).values(), strict=True
     ):
-        band(panel, steps, scale * mean, label=name, **line_style)
+        band(panel, steps, scale * mean, most=share(scale), label=name, **line_style)
         if len(runs) == 1:
-            low, high = scale * (mean - half)[0], scale * (mean + half)[0]
-            panel.fill_between(steps, low, high, color=line_style["color"], alpha=0.18, linewidth=0)
+            low, high = bounded(mean[0], half[0]) if share(scale) else ((mean - half)[0], (mean + half)[0])
+            panel.fill_between(steps, scale * low, scale * high, color=line_style["color"], alpha=0.18, linewidth=0)
     panel.set_xlabel("steps of the inner loop" + (" (bands: 95 % over episodes)" if len(runs) == 1 else ""))
     panel.set_ylabel(label)
     panel.set_ylim(bottom=0)

@@ -7,7 +7,7 @@ by the records: names are those of the methods, with the settings in which exper
 from collections import Counter
 from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from maskbench.report import figures_continual as continual
 from maskbench.report import style
 from maskbench.report.groups import varied
 from maskbench.report.runs import plain
-from maskbench.report.style import COLUMN, PAGE, band, canvas, legend
+from maskbench.report.spread import spread
+from maskbench.report.style import COLUMN, PAGE, band, canvas, error_bar, label, legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,10 +64,15 @@ def names(groups: Sequence[Group]) -> list[str]:
         twins = [other[0] for other, name in zip(groups, methods, strict=True) if name == method]
         keys = varied(twins)
         own = dict(leaves(group[0].config))
-        words = [f"{key.split('.')[-1]}={plain(own.get(key))}" for key in keys[:NAMED]]
-        labels.append(" ".join([method, *words, *(["..."] if len(keys) > NAMED else [])]))
+        words = [f"{label(key) if label(key) != key else key.split('.')[-1]}={plain(own.get(key))}" for key in keys[:NAMED]]
+        labels.append(" ".join([label(method), *words, *(["..."] if len(keys) > NAMED else [])]))
     again = Counter(labels)
     return [name if again[name] == 1 else f"{name} ({g[0].result['key']})" for name, g in zip(labels, groups, strict=True)]
+
+
+def styles(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and dash by name: a method has the same in every figure."""
+    return style.line_styles(names(groups), [group[0].result["method"] for group in groups])
 
 
 def setting(groups: Sequence[Group]) -> str | None:
@@ -88,21 +94,19 @@ def over_bytes(groups: Sequence[Group], title: str) -> "Figure":
     Experiments of one method are joined; a thin line leads to each from the average over the first stage at its bytes then.
     """
     shown = {
-        suffix: label
-        for suffix, label in PROTOCOLS.items()
+        suffix: protocol
+        for suffix, protocol in PROTOCOLS.items()
         if any(metric(group, f"{GIVEN}{suffix}") is not None for group in groups)
     }
     figure, panels = canvas(title, columns=len(shown), width=PAGE, height=3.6, sharex=True)
-    styles = style.line_styles(names(groups))
-    for panel, (suffix, label) in zip(panels, shown.items(), strict=True):
+    for panel, (suffix, protocol) in zip(panels, shown.items(), strict=True):
         joined: dict[str, list[tuple[float, float, str]]] = {}
-        for group, (name, line_style) in zip(groups, styles.items(), strict=True):
+        for group, (name, line_style) in zip(groups, styles(groups).items(), strict=True):
             if (y := metric(group, f"{GIVEN}{suffix}")) is None:
                 continue
             y, x = 100 * y, metric(group, "memory_bytes").mean()
-            spread = [[y.mean() - y.min()], [y.max() - y.mean()]] if len(y) > 1 else None
             dot = line_style | {"linestyle": "", "markersize": 4.5}
-            panel.errorbar([x], [y.mean()], yerr=spread, elinewidth=0.8, capsize=1.5, label=name, zorder=3, **dot)
+            panel.errorbar([x], [y.mean()], yerr=error_bar(y, 100), elinewidth=0.8, capsize=1.5, label=name, zorder=3, **dot)
             joined.setdefault(group[0].result["method"], []).append((x, y.mean(), line_style["color"]))
             if (way := grown(group, suffix)) is not None:
                 panel.plot(*way, color=line_style["color"], linewidth=0.6, linestyle=":", label="_grown")
@@ -111,7 +115,7 @@ def over_bytes(groups: Sequence[Group], title: str) -> "Figure":
             panel.plot(x, y, color=colours[0], linewidth=0.6, alpha=0.6, label="_joined")
         panel.set_xscale("log")
         panel.set_xlabel("bytes stored for all stages")
-        panel.set_ylabel(f"average accuracy, {label} (%)")
+        panel.set_ylabel(f"average accuracy, {protocol} (%)")
     legend(figure, panels, most_seeds(groups), entry=1.7)
     return figure
 
@@ -131,15 +135,15 @@ def over_stages(groups: Sequence[Group], title: str) -> "Figure":
     """Average accuracy against stages learnt, or over the first stages where only the end was tested; dotted: stage inferred."""
     figure, (panel,) = canvas(title, width=PAGE, height=3.6)
     whole = all(continual.whole(continual.matrices(group)) for group in groups)
-    for group, (name, line_style) in zip(groups, style.line_styles(names(groups)).items(), strict=True):
+    for group, (name, line_style) in zip(groups, styles(groups).items(), strict=True):
         r = continual.matrices(group)
         x = np.arange(1, r.shape[-1] + 1)
         mark = line_style | ({} if len(x) <= continual.BARS else {"marker": ""})
-        band(panel, x, continual.average_seen(r) if whole else continual.running_mean(r[:, -1]), label=name, **mark)
+        band(panel, x, continual.average_seen(r) if whole else continual.running_mean(r[:, -1]), most=100, label=name, **mark)
         inferred = continual.column(group, "accuracy, stage inferred")
         if inferred is not None:
             dotted = mark | {"linestyle": ":", "fillstyle": "none"}
-            band(panel, x, continual.running_mean(inferred), label=f"{name}, inferred at the end", **dotted)
+            band(panel, x, continual.running_mean(inferred), most=100, label=f"{name}, inferred at the end", **dotted)
     panel.set_xlabel("stages learnt" if whole else "first stages averaged, tested at the end")
     panel.set_ylabel("average accuracy (%)")
     continual.whole_numbers(panel, len(x))
@@ -162,16 +166,15 @@ def over_setting(groups: Sequence[Group], key: str, title: str) -> "Figure":
             values = [metric(group, name) for group in groups]
             if any(value is None for value in values):
                 continue
-            mean = 100 * np.array([value.mean() for value in values])
-            low, high = (100 * np.array([end(value) for value in values]) for end in (np.min, np.max))
-            panel.plot(x, mean, label=lines[name], **line_style)
+            ends = [spread(100 * value, 100) or (100 * value[0], 100 * value[0]) for value in values]
+            panel.plot(x, [100 * value.mean() for value in values], label=lines[name], **line_style)
             if most_seeds(groups) > 1:
-                panel.fill_between(x, low, high, color=line_style["color"], alpha=0.18, linewidth=0)
+                panel.fill_between(x, *np.array(ends).T, color=line_style["color"], alpha=0.18, linewidth=0)
         if x.min() > 0 and x.max() / x.min() > 8:
             panel.set_xscale("log")
             panel.minorticks_off()
         panel.set_xticks(x, [f"{value:g}" for value in x])
-        panel.set_xlabel(key)
+        panel.set_xlabel(label(key))
     axes[0].set_ylabel("average accuracy (%)")
     if len(axes) > 1:
         axes[1].set_ylabel("stage found (%)")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from maskbench.report import style
-from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, legend, line_styles
+from maskbench.report.spread import share, spread
+from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, label, legend, line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ def percent(value: float) -> str:
 
 
 def word(branch: str) -> str:
-    return branch.removeprefix(UNTRAINED).replace("_", " ")
+    return label(branch) if label(branch) != branch else branch.removeprefix(UNTRAINED).replace("_", " ")
 
 
 # ---- accuracy and speed against what remains
@@ -141,10 +142,10 @@ def accuracy(runs: Sequence["Finished"], title: str) -> "Figure | None":
     count = len(panels) + bool(many)
     figure, axes = canvas(title, count, width=COLUMN if count == 1 else PAGE, height=2.9)
     kinds = line_styles([name for name in branches(runs) if name not in many])
-    for panel, (name, label) in zip(axes, panels, strict=False):
+    for panel, (name, axis) in zip(axes, panels, strict=False):
         dense(panel, runs, name, own.scale)
         lines(panel, runs, name, kinds, scale=own.scale)
-        panel.set_ylabel(label)
+        panel.set_ylabel(axis)
     if many:
         ranked(axes[-1], runs, many)
     legend(figure, axes, len(runs))
@@ -162,7 +163,8 @@ def multiplications(runs: Sequence["Finished"], title: str) -> "Figure | None":
     for branch, line_style in line_styles([name for name in branches(runs) if name not in many]).items():
         x, y = series(runs, branch, own.name, multiplied)
         if some(y):
-            band(panel, x, own.scale * y, label=word(branch), zorder=3 if branch == TICKET else 2.5, **line_style)
+            above = {"zorder": 3 if branch == TICKET else 2.5}
+            band(panel, x, own.scale * y, most=share(own.scale), label=word(branch), **above, **line_style)
     remaining_axis(panel, cost)
     panel.set_xlabel(MULTIPLIED)
     panel.set_ylabel(f"test {own.label}")
@@ -181,9 +183,9 @@ def speed(runs: Sequence["Finished"], title: str) -> "Figure | None":
     figure, axes = canvas(title, len(panels), width=COLUMN * len(panels), height=2.9)
     many = lone(runs)
     kinds = line_styles([name for name in branches(runs) if name not in many])
-    for panel, (name, label) in zip(axes, panels, strict=True):
+    for panel, (name, axis) in zip(axes, panels, strict=True):
         lines(panel, runs, name, kinds)
-        panel.set_ylabel(label)
+        panel.set_ylabel(axis)
         panel.set_ylim(0, 1.05 * panel.dataLim.ymax)
     if any(np.isnan(series(runs, name, "fast_step")[1]).any() for name in kinds) and len(panels) > 1:
         missing = "no point: not reached" + (" by every seed" if len(runs) > 1 else "")
@@ -205,7 +207,8 @@ def lines(panel: "Axes", runs: Sequence["Finished"], name: str, kinds: dict[str,
     for branch, line_style in kinds.items():
         x, y = series(runs, branch, name)
         if some(y):
-            band(panel, x, scale * y, label=word(branch), zorder=3 if branch == TICKET else 2.5, **line_style)
+            above = {"zorder": 3 if branch == TICKET else 2.5}
+            band(panel, x, scale * y, most=share(scale), label=word(branch), **above, **line_style)
     remaining_axis(panel, series(runs, TICKET, name)[0])
 
 
@@ -218,16 +221,17 @@ def dense(panel: "Axes", runs: Sequence["Finished"], name: str, scale: float) ->
 
 def ranked(panel: "Axes", runs: Sequence["Finished"], names: Sequence[str]) -> None:
     """Branches of one level, best first, one dot each with the range over seeds; the method at that level as a line."""
-    (level,), (name, label, scale, *_) = rows(runs, names[0]), measure(runs)
+    (level,), (name, axis, scale, *_) = rows(runs, names[0]), measure(runs)
     values = {branch: scale * series(runs, branch, name)[1][:, 0] for branch in names}
     values = dict(sorted(values.items(), key=lambda item: item[1].mean(), reverse=name == ERROR.name))
     for at, value in enumerate(values.values()):
-        panel.plot([value.min(), value.max()], [at, at], color=PALE, linewidth=3, solid_capstyle="round")
+        ends = spread(value, share(scale)) or (value.min(), value.max())
+        panel.plot(ends, [at, at], color=PALE, linewidth=3, solid_capstyle="round")
         panel.plot(value.mean(), at, "o", color=style.COLOURS[1])
     own = scale * np.array([row[name] for row in rows(runs, TICKET)[level]])
     panel.axvline(own.mean(), color=style.COLOURS[0], linewidth=1)
     panel.set_yticks(range(len(values)), [word(branch) for branch in values])
-    panel.set_xlabel(f"test {label}")
+    panel.set_xlabel(f"test {axis}")
     panel.set_title(f"controls at {percent(remaining(rows(runs, TICKET)[level]))} % (line: ticket)", loc="left")
     panel.grid(False, axis="y")
     panel.grid(True, axis="x")
@@ -251,7 +255,7 @@ def every(count: int, most: int) -> range:
     return range(0, count, -(-count // most))
 
 
-def spread(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int) -> list[int]:
     """At most `most` of range(count), first and last among them, as evenly as whole numbers allow."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
 
@@ -269,7 +273,7 @@ def learning_curves(runs: Sequence["Finished"], title: str) -> "Figure | None":
     name = f"test_{looked}" if test else f"val_{looked}"
     level, rivals = controls(runs, own)
     figure, axes = canvas(title, 2 if rivals else 1, width=PAGE if rivals else COLUMN, height=2.9, sharey=True)
-    levels = [list(own)[i] for i in spread(len(own), CURVES)]
+    levels = [list(own)[i] for i in evenly(len(own), CURVES)]
     for at, colour in zip(levels, shades(len(levels)), strict=True):
         curve(axes[0], own[at], name, color=colour, label=f"{percent(remaining(own[at]))} %")
     axes[0].set_ylabel(f"{'test' if test else 'validation'} {look}")
@@ -283,8 +287,8 @@ def learning_curves(runs: Sequence["Finished"], title: str) -> "Figure | None":
     for panel in axes:
         panel.set_xlabel("training step")
         panel.set_xlim(left=0)
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=5, handlelength=1.2, title=style.bands(len(runs)))
     axes[0].set_ylim(*ends(axes, less=looked == ERROR.looked))
+    legend(figure, axes, len(runs), entry=0.9)
     return figure
 
 
@@ -306,7 +310,8 @@ def curve(panel: "Axes", group: Sequence[dict[str, Any]], name: str, **line_styl
     scale = 100 if name.endswith("accuracy") else 1
     score_by_step = [{point["step"]: point[name] for point in row["curve"]} for row in group]
     steps = sorted(set.intersection(*map(set, score_by_step)))
-    band(panel, np.array(steps), scale * np.array([[one[step] for step in steps] for one in score_by_step]), **line_style)
+    scores = scale * np.array([[one[step] for step in steps] for one in score_by_step])
+    band(panel, np.array(steps), scores, most=share(scale), **line_style)
 
 
 def ends(axes: Sequence["Axes"], less: bool) -> tuple[float, float]:

@@ -48,15 +48,18 @@ def maps(layers: Sequence[str], stages: Sequence[str], percent: np.ndarray, titl
     """percent [2, layers, stages] as colours, a panel each with a scale of its own; without the second, where the first stage
     has all there is."""
     shown_of = list(zip(PANELS.items(), percent, strict=True))[: 2 if percent[1, :, 1:].any() else 1]
-    size = {"width": PAGE if len(shown_of) > 1 else 0.62 * PAGE, "height": min(9.0, 1.9 + 0.11 * len(layers))}
-    figure, panels = canvas(title, columns=len(shown_of), **size, sharey=True)
-    named = every(len(layers), 64)
+    width = PAGE if len(shown_of) > 1 else 0.62 * PAGE
+    below = len(shown_of) // style.across(len(shown_of), width)
+    figure, panels = canvas(
+        title, columns=len(shown_of), width=width, height=min(9.0 / below, 1.9 + 0.11 * len(layers)), sharey=True
+    )
+    named = every(len(layers), 64 // below)
     for panel, ((label, heading), values) in zip(panels, shown_of, strict=True):
         shown = np.ma.masked_where(~(values > 0), values)  # nothing is blank
         far = shown.count() and shown.max() > FAR * shown.min()
         image = panel.imshow(shown, norm="log" if far else None, aspect="auto", cmap=style.SHADES, interpolation="none")
         columns(panel, stages)
-        panel.set_yticks(named, [layers[i] for i in named], fontsize=max(4.0, min(7, 360 / len(layers))))
+        panel.set_yticks(named, [layers[i] for i in named], fontsize=style.points(max(4.0, min(7, 360 / len(layers)))))
         panel.set_title(heading, loc="left", pad=3)
         panel.grid(False)
         text = f"{label} (% of the layer{f', mean of {seeds} seeds' if seeds > 1 else ''})"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskbench.report import style
-from maskbench.report.style import COLUMN, INK, band, canvas, legend
+from maskbench.report.spread import share
+from maskbench.report.style import COLUMN, INK, band, canvas, error_bar, legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,10 +54,11 @@ def bars(runs: Sequence["Finished"], kind: str, title: str) -> "Figure":
             scores = None if metric is None else values(runs, metric.format(kind), kind)
             if scores is None:
                 continue
-            mean = scores.mean()
-            spread = [[mean - scores.min()], [scores.max() - mean]] if len(scores) > 1 else None
-            error = {"elinewidth": 0.8, "ecolor": INK}
-            panel.bar([place + 0.27 * (k - 1)], [mean], 0.25, color=style.COLOURS[k], yerr=spread, error_kw=error, label=name)
+            error = {
+                "yerr": error_bar(scores, 100 if kind == "accuracy" else None),
+                "error_kw": {"elinewidth": 0.8, "ecolor": INK},
+            }
+            panel.bar([place + 0.27 * (k - 1)], [scores.mean()], 0.25, color=style.COLOURS[k], label=name, **error)
     panel.set_xticks([0, 1], ["source", "target"])
     panel.set_ylabel(KINDS[kind])
     if kind == "accuracy":
@@ -76,7 +78,8 @@ def curve(target_curves: Sequence[Sequence[dict]], kind: str, title: str) -> "Fi
             if name in target_curves[0][0]:
                 scale = 100 if measure == "accuracy" else 1
                 percents = scale * np.array([[entry[name] for entry in run] for run in target_curves], dtype=float)
-                band(panel, steps, percents, color=style.COLOURS[k], label={"val": "validation", "test": "test"}[split])
+                own = {"color": style.COLOURS[k], "label": {"val": "validation", "test": "test"}[split]}
+                band(panel, steps, percents, most=share(scale), **own)
         panel.set_xlabel("steps on the target")
         panel.set_ylabel("accuracy (%)" if measure == "accuracy" else "loss")
     panels[0].set_yscale("log")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskbench.report import style
-from maskbench.report.figures_methods import most_seeds, names, setting
-from maskbench.report.style import COLUMN, GREY, INK, PAGE, band, canvas, legend, line_styles
+from maskbench.report.figures_methods import most_seeds, setting, styles
+from maskbench.report.spread import share, spread
+from maskbench.report.style import COLUMN, GREY, INK, PAGE, band, canvas, label, legend, line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def compare(groups: Sequence[Group], title: str) -> dict[str, "Figure"]:
         return {}
     if (key := setting(groups)) is not None:
         return {"transition": transition(groups, key, title)}
-    made = {"methods_members": members(groups, title, names(groups))}
+    made = {"methods_members": members(groups, title, styles(groups))}
     if all(rows(run, "confidence") for run in every):
         made["methods_confidence"] = confidences(groups, title)
     return made
@@ -112,17 +113,17 @@ def confidence(runs: Group, title: str) -> "Figure":
     for data, line_style in line_styles(sets(runs, "confidence")).items():
         x, accuracy = series(runs, "confidence", "threshold", "accuracy", data=data)
         _, kept = series(runs, "confidence", "threshold", "kept", data=data)
-        band(left, x, 100 * accuracy, label=data, **line_style)
-        band(right, x, 100 * kept, label=data, **line_style)
-    for panel, label in ((left, "accuracy of answers (%)"), (right, "answered (%)")):
+        band(left, x, 100 * accuracy, most=100, label=data, **line_style)
+        band(right, x, 100 * kept, most=100, label=data, **line_style)
+    for panel, axis in ((left, "accuracy of answers (%)"), (right, "answered (%)")):
         panel.set_xlabel("least confidence")
-        panel.set_ylabel(label)
+        panel.set_ylabel(axis)
     legend(figure, [left, right], len(runs), entry=2.0)
     return figure
 
 
 def of_members(runs: Group, title: str) -> "Figure":
-    return members([runs], title, [runs[0].result["method"]])
+    return members([runs], title, styles([runs]))
 
 
 def entropies(runs: Group, title: str) -> "Figure":
@@ -133,7 +134,7 @@ def entropies(runs: Group, title: str) -> "Figure":
         counts = np.array([row["counts"] for row in histograms], dtype=float)
         edges = np.linspace(0, histograms[0]["top"], counts.shape[1] + 1)
         shares = 100 * counts / counts.sum(1, keepdims=True)
-        band(panel, (edges[:-1] + edges[1:]) / 2, shares, label=data, **(line_style | {"marker": ""}))
+        band(panel, (edges[:-1] + edges[1:]) / 2, shares, most=100, label=data, **(line_style | {"marker": ""}))
     panel.set_xlabel("entropy of the mean prediction (nats)")
     panel.set_ylabel("share of inputs (%)")
     panel.set_yscale("symlog", linthresh=1)
@@ -145,15 +146,16 @@ def shifted(runs: Group, title: str) -> "Figure":
     """Accuracy and calibration as corruptions grow: each type a faint line, their mean a full one."""
     figure, panels = canvas(title, 3, width=PAGE, height=2.6)
     types = list(dict.fromkeys(row["type"] for row in rows(runs[0], "shifted")))
-    for panel, (name, (label, factor)) in zip(panels, list(PANELS.items())[:3], strict=True):
+    for panel, (name, (axis, factor)) in zip(panels, list(PANELS.items())[:3], strict=True):
         all_types = []
         for kind in types:
             x, y = series(runs, "shifted", "level", name, type=kind)
             all_types.append(y)
             panel.plot(x, factor * y.mean(0), color=GREY, linewidth=0.5, label="_" if kind != types[0] else "each type")
-        band(panel, x, factor * np.mean(all_types, 0), color=style.COLOURS[0], marker="o", label=f"mean of {len(types)} types")
+        line_style = {"color": style.COLOURS[0], "marker": "o", "label": f"mean of {len(types)} types"}
+        band(panel, x, factor * np.mean(all_types, 0), most=share(factor), **line_style)
         panel.set_xlabel("severity")
-        panel.set_ylabel(label)
+        panel.set_ylabel(axis)
         panel.set_xticks(x)
     legend(figure, panels, len(runs), entry=1.6)
     return figure
@@ -164,7 +166,7 @@ def quantiles(runs: Group, title: str) -> "Figure":
     figure, (panel,) = canvas(title, width=COLUMN, height=2.9)
     panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle="--", label="perfectly calibrated")
     x, y = series(runs, "quantile", "level", "below")
-    band(panel, x, y, color=style.COLOURS[0], marker="o", label="all divisions together")
+    band(panel, x, y, most=1, color=style.COLOURS[0], marker="o", label="all divisions together")
     panel.set_xlabel("quantile of the prediction")
     panel.set_ylabel("share of targets below")
     legend(figure, [panel], len(runs), entry=1.6)
@@ -212,18 +214,18 @@ def picture(runs: Group, title: str) -> "Figure":
 # ---- of several
 
 
-def members(groups: Sequence[Group], title: str, group_names: Sequence[str]) -> "Figure":
+def members(groups: Sequence[Group], title: str, kinds: dict[str, dict]) -> "Figure":
     """Scores against the number of members, from the predictions of one run: the first 1, 2, ... of them."""
     first = rows(groups[0][0], "members")[0]
     unknown = {name: (f"AUROC, {name.split('/')[1]} (%)", 100) for name in first if name.startswith("auroc_entropy/")}
     shown = {name: PANELS.get(name) or unknown[name] for name in [*PANELS, *unknown] if name in first}
     figure, panels = grid(title, len(shown))
-    for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=True):
-        for group, line_style in zip(groups, line_styles(group_names).values(), strict=True):
+    for panel, (name, (axis, factor)) in zip(panels, shown.items(), strict=True):
+        for group, (group_name, line_style) in zip(groups, kinds.items(), strict=True):
             x, y = series(group, "members", "members", name)
-            band(panel, x, factor * y, label=group_names[list(groups).index(group)], **line_style)
+            band(panel, x, factor * y, most=share(factor), label=group_name, **line_style)
         over_members(panel, max(row["members"] for group in groups for run in group for row in rows(run, "members")))
-        panel.set_ylabel(label)
+        panel.set_ylabel(axis)
     legend(figure, panels, most_seeds(groups), entry=1.8)
     return figure
 
@@ -241,9 +243,9 @@ def confidences(groups: Sequence[Group], title: str) -> "Figure":
     data = [name for name in sets(groups[0], "confidence") if all(name in sets(group, "confidence") for group in groups)]
     figure, panels = grid(title, len(data))
     for panel, name in zip(panels, data, strict=True):
-        for group, (group_name, line_style) in zip(groups, line_styles(names(groups)).items(), strict=True):
+        for group, (group_name, line_style) in zip(groups, styles(groups).items(), strict=True):
             x, y = series(group, "confidence", "threshold", "accuracy", data=name)
-            band(panel, x, 100 * y, label=group_name, **line_style)
+            band(panel, x, 100 * y, most=100, label=group_name, **line_style)
         panel.set_title(name, loc="left")
         panel.set_xlabel("least confidence")
         panel.set_ylabel("accuracy of answers (%)")
@@ -259,20 +261,25 @@ def transition(groups: Sequence[Group], key: str, title: str) -> "Figure":
     shown = {n: axis for n, axis in (PANELS | unknown).items() if any(g[0].result["metrics"].get(n) is not None for g in groups)}
     figure, panels = grid(title, len(shown))
     x = np.array([value_of(group, key) for group in groups], dtype=float)
-    for panel, (name, (label, factor)) in zip(panels, shown.items(), strict=True):
+    for panel, (name, (axis, factor)) in zip(panels, shown.items(), strict=True):
         scores = [[run.result["metrics"].get(name) for run in group] for group in groups]
         y = np.array([[np.nan if v is None else v for v in values] for values in scores], dtype=float) * factor
         panel.plot(x, y.mean(1), marker="o", color=style.COLOURS[0], label="mean of seeds")
-        panel.fill_between(x, y.min(1), y.max(1), color=style.COLOURS[0], alpha=0.18, linewidth=0)
-        panel.set_xlabel(key)
-        panel.set_ylabel(label)
+        if (ends := spread(y.T, share(factor))) is not None:
+            panel.fill_between(x, *ends, color=style.COLOURS[0], alpha=0.18, linewidth=0)
+        panel.set_xlabel(label(key))
+        panel.set_ylabel(axis)
+    if most_seeds(groups) > 1:
+        legend(figure, panels[:1], most_seeds(groups))
     return figure
 
 
 def grid(title: str, count: int) -> tuple["Figure", list["Axes"]]:
     """(figure, `count` panels), at most ACROSS beside each other; what is left of the last row stays empty."""
-    across, down = min(count, ACROSS), -(-count // ACROSS)
-    figure, panels = canvas(title, across, down, width=PAGE if count > 1 else COLUMN, height=1.9 * down + 0.8)
+    across = min(count, style.across(ACROSS))
+    down = -(-count // across)
+    width = PAGE if across > 1 else COLUMN
+    figure, panels = canvas(title, across, down, width=width, height=1.9 * down + 0.8)
     for panel in panels[count:]:
         panel.remove()
     return figure, panels[:count]

@@ -38,11 +38,12 @@ def mean(values: Sequence[float], level: float = LEVEL) -> Mean:
     n, centre = len(values), fmean(values)
     if n == 1:
         return Mean(n, centre, None, None)
-    half = _t(level, n - 1) * stdev(values, centre) / math.sqrt(n)
+    half = student(level, n - 1) * stdev(values, centre) / math.sqrt(n)
     return Mean(n, centre, centre - half, centre + half)
 
 
-def _t(level: float, freedom: int) -> float:
+def student(level: float, freedom: int) -> float:
+    """So many standard errors lie to each side of a mean in its interval, by Student's t."""
     from scipy.special import stdtrit  # the quantile that scipy.stats.t gives, without scipy.stats's second of imports
 
     return float(stdtrit(freedom, 0.5 + level / 2))

@@ -107,6 +107,15 @@ def test_a_table_runs_what_is_missing_and_shows_ours(started: list, capsys) -> N
     assert {name: (Path("outputs/tables/tiny") / name).read_bytes() for name in written} == before
 
 
+def test_latex_alone_is_printed_where_it_is_asked_for(started: list, capsys) -> None:
+    table("tiny jobs=1", capsys)
+    status, out, _ = table("tiny --only-print --latex", capsys)
+    assert status == 0 and out.startswith("\\begin{table}\n") and out.endswith("\\end{table}\n")
+    assert r"\textbf{90.10} $\pm$ 0.25" in out and "Commit: c0ffeec0ff." in out
+    status, out, err = table("tiny --dry --latex", capsys)
+    assert (status, out) == (2, "") and "leave one of them out" in err
+
+
 @pytest.mark.full
 def test_a_table_names_figures_of_all_its_experiments(started: list, capsys) -> None:
     told = TINY | {"figures": ["methods_bytes"]}

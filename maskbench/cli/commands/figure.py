@@ -7,18 +7,20 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskbench.cli.commands.common import arguments, run_dir
+from maskbench.cli.commands.common import Arguments, arguments, run_dir
 from maskbench.common import foreign
 from maskbench.common.checksums import renew
 from maskbench.common.errors import UsageError
 from maskbench.common.identity import question
+from maskbench.report.look import FORMATS, Look
 from maskbench.report.runs import DAMAGED, UNREADABLE, state
 
 if TYPE_CHECKING:
     from maskbench.report.finished import Finished
 
-ABOUT = """Figures of a run; of several that differ in the seed only: mean and min-max band; of continual experiments on the
-same stages: accuracy against bytes, against stages, and against the one setting in which they differ."""
+ABOUT = """Figures of a run; of several that differ in the seed only: mean and band; of continual experiments on the same
+stages: accuracy against bytes, against stages, and against the one setting in which they differ. Options say how they look
+in a paper."""
 MOST_NAMED = 3  # differences that a refusal names
 OUTPUTS = {"data.labels"}  # which outputs the same images of a stage are told apart by
 
@@ -28,8 +30,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, folders of runs, or patterns of either")
     where = "folder of the figures (the run's own; figures-KEY beside several; figures-DATA beside the folders of experiments)"
     parser.add_argument("--output", type=Path, help=where)
+    options(parser)
     if (given := parser.read(argv)) is None:
         return 0
+    look = Look.read(
+        style=given.style,
+        width=given.width,
+        labels=given.labels,
+        title=not given.no_title,
+        interval=given.interval,
+        formats=given.format,
+    )
     from maskbench.report import figures
 
     folders = dict.fromkeys(path.resolve() for text in given.runs for path in finished(text))
@@ -38,16 +49,32 @@ def main(argv: list[str]) -> int:
     groups = by_key(runs)
     for group in groups:
         each_seed_once(group)
-    if len(groups) > 1:
-        of_the_same_data(groups)
-        if not (written := figures.save_comparison(groups, given.output or place_of(groups))):
-            raise UsageError(apart(groups))
-    else:
-        written = figures.save(runs, given.output or place(runs))
+    look.known(figures.names(runs))
+    with look.used():
+        if len(groups) > 1:
+            of_the_same_data(groups)
+            if not (written := figures.save_comparison(groups, given.output or place_of(groups))):
+                raise UsageError(apart(groups))
+        else:
+            written = figures.save(runs, given.output or place(runs))
         if given.output is None and len(runs) == 1:
             renew(runs[0].folder, written)
     print(*written or [f"nothing to draw: task={runs[0].result['task']} leaves no curves and no accuracy matrix"], sep="\n")
     return 0
+
+
+def options(parser: Arguments) -> None:
+    """How figures look, of which only what is wrong is judged before matplotlib is there."""
+    parser.add_argument("--format", default="png,svg", metavar="F,...", help=f"{', '.join(FORMATS)} (png,svg)")
+    styles = "paper: 8 pt at the printed width and nothing below 6; talk: for slides; screen: as runs leave them (screen)"
+    parser.add_argument("--style", default="screen", help=styles)
+    widths = "column (3.5 in; a talk's 6), text (7; 12), or a length such as 9cm or 3.25in (each figure's own)"
+    parser.add_argument("--width", help=widths)
+    words = 'what stands for a config key, a method, a data set or a branch: method.scale="mask scale"; again for more'
+    parser.add_argument("--labels", action="append", default=[], metavar="KEY=TEXT", help=words)
+    parser.add_argument("--no-title", action="store_true", help="no title: for a caption")
+    spreads = "of several seeds: t (95 %%, of shares never beyond 0 or 1), minmax or sd (screen: minmax, else t)"
+    parser.add_argument("--interval", help=spreads)
 
 
 def readable(folders: Sequence[Path]) -> "list[Finished]":

@@ -15,7 +15,7 @@ from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.foreign import printable
-from maskbench.report import published, spec
+from maskbench.report import paper_table, published, spec
 from maskbench.report import runs as records
 from maskbench.report.scoreboard import scoreboard
 from maskbench.report.tables import Judged, comma, sheet
@@ -45,8 +45,11 @@ def main(argv: list[str]) -> int:
         "--dry", action="store_true", help="only say which runs are there, which would be done, how long it takes"
     )
     parser.add_argument("--hours", metavar="N", help="the same as hours=N")
+    parser.add_argument("--latex", action="store_true", help="print it as a paper does: means, intervals, the best in bold")
     if (given := parser.read(argv)) is None:
         return 0
+    if given.latex and given.dry:
+        raise UsageError("--latex prints what --dry does not have: leave one of them out.")
     folders = [identity.conf_dir(), *([given.config_dir] if given.config_dir else [])]
     if not folders[-1].is_dir():
         raise UsageError(f"--config-dir: there is no folder {folders[-1]}.")
@@ -75,6 +78,11 @@ def main(argv: list[str]) -> int:
     if len(all_judged) > 1:
         board = scoreboard(all_judged)
         shown.append((board, write_board(all_judged, board, output / "all") if order.all else []))
+    if given.latex:
+        print("\n".join(map(paper_table.latex, all_judged)), end="")
+        for job in failed:
+            say(f"failed: {job.label}: {job.note}")
+        return 1 if failed else 0
     for one, written in shown:  # after all is written: a reader such as head may leave before the last
         show(one, written)
     for job in failed:
