@@ -18,7 +18,7 @@ from maskbench.common.files import Damaged, Unreadable, Unusable, content, read_
 from maskbench.common.identity import arithmetic, leaves
 from maskbench.common.moved import METRICS
 from maskbench.report import sound
-from maskbench.report.filters import Filter, passing
+from maskbench.report.filters import Bound, Filter, passing
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 
 Found = TypeVar("Found")
@@ -207,7 +207,7 @@ def _changed(folder: Path) -> str:
     return ""
 
 
-def read(output: Path, filters: Sequence[Filter] = ()) -> list[Run]:
+def read(output: Path, filters: Sequence[Filter | Bound] = ()) -> list[Run]:
     """The runs below an output folder that pass every filter, in order of their directories; damaged ones are named and skipped.
 
     Raises:

@@ -39,7 +39,6 @@ LAZY = {
     ("cli.commands.list", "cli.command_line cli.commands.settings"): "hydra, which help does without",
     ("cli.commands.paired", "report"): "matplotlib, only once the arguments are right",
     ("cli.commands.report", "report"): "the page's template and drawings, only once the arguments are right",
-    ("cli.commands.results", "report"): "statistics, only once there is more than one seed",
     ("cli.commands.show", "cli.preflight report runs"): "hydra, torch or the reader of W&B files, whichever is needed",
     ("cli.commands.table", "report"): "matplotlib, only where a table is drawn",
     ("cli.commands.where", "cli.command_line cli.preflight"): "hydra, which help does without",
