@@ -188,18 +188,15 @@ def listing(
     for i, name in enumerate(metrics):
         rank = 1 if name in wanted else 2 if i == 0 else 4
         columns.append(Column(name, [run.metrics.get(name) for run in runs], rank, name in wanted))
-    table, left_out = fitted(columns, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    table, left_out = fitted(columns, width)
     print(table)
     if left_out:
         notes.append(f"No room for {listed(left_out)}: columns=KEY or metrics=NAME makes some, --csv and --markdown have all.")
     if following:
         notes.append(f"With these also differ {listed(following)} (columns=KEY shows one).")
-    for note in notes:
-        print(
-            textwrap.fill(printable(note), max(shutil.get_terminal_size().columns, 40))
-            if sys.stdout.isatty()
-            else printable(note)
-        )
+    for note in map(printable, notes):
+        print(textwrap.fill(note, max(width, 40)) if width else note)
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str], given: Namespace) -> None:
