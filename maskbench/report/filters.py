@@ -38,7 +38,7 @@ class Filter:
 
     def __call__(self, run: Told) -> bool:
         told = run.value(self.key)
-        several = told if self.key == "tags" and isinstance(told, list) else [told]
+        several = [told] if self.key != "tags" or told is None else [*told, list(told)]
         return any(spelling(one) in self.values for one in several) == self.wanted
 
 

@@ -17,7 +17,7 @@ from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import Damaged, Unreadable, Unusable, content, read_json
 from maskbench.common.identity import arithmetic, leaves
 from maskbench.common.moved import METRICS
-from maskbench.report import sound
+from maskbench.report import remarks, sound
 from maskbench.report.filters import Bound, Filter, passing
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 
@@ -26,7 +26,7 @@ Found = TypeVar("Found")
 HEAD = ("method", "data", "seed", "key", "status", "objective")
 DAMAGED = "damaged"  # status of a run whose record cannot be believed
 UNREADABLE = "unreadable"  # of one whose record may be sound, and cannot be read now
-FACTS = (*HEAD, "task", "source", "name", "budget", "freshness")
+FACTS = (*HEAD, "task", "source", "name", "budget", "freshness", "tags", "notes")
 BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
 
 
@@ -76,6 +76,23 @@ class Run:
     @property
     def objective(self) -> float | None:
         return self.result.get("objective")
+
+    @cached_property
+    def said(self) -> list[remarks.Note]:
+        """Notes that were added after the run began."""
+        return remarks.read(self.folder)
+
+    @property
+    def tags(self) -> remarks.Tags | None:
+        """Of its command, and those that were added; None where there are none."""
+        added = (tag for note in self.said for tag in note.tags)
+        return remarks.Tags(dict.fromkeys([*remarks.words(self.config.get("tags")), *added])) or None
+
+    @property
+    def notes(self) -> str | None:
+        """What people said of it, the command first."""
+        texts = [self.config.get("notes"), *(note.text for note in self.said)]
+        return "; ".join(str(text) for text in texts if text) or None
 
     @property
     def name(self) -> str:

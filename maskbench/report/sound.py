@@ -94,6 +94,8 @@ ABOUT = {
         budget=mapping(scalar),
         trainer=mapping(accelerator=scalar, precision=scalar, memory_format=scalar),
         paths=mapping(scalar),
+        tags=lambda value: scalar(value) or items(scalar)(value),
+        notes=scalar,
     ),
     "code": CODE,
     "attempts": items(mapping(started=text, ended=text, status=text, code=text, resumed=flag, cost=COST)),

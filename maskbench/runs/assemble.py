@@ -23,7 +23,7 @@ from maskbench.common.files import replace
 from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage, in_order
 from maskbench.data.streams import plan
-from maskbench.report import figures
+from maskbench.report import figures, remarks
 from maskbench.runs import early, machine, source_run, starting
 from maskbench.runs.build import each_logger, make
 from maskbench.runs.console import Console
@@ -188,9 +188,11 @@ class Run:
             name=f"{self.home.parent.name}/{self.home.name}",
             group=choices().get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
             job_type=cfg.method.name,
-            tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", [])],
+            tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", []), *remarks.words(OmegaConf.select(cfg, "tags"))],
             config=self.plain(),
         )
+        if notes := OmegaConf.select(cfg, "notes"):
+            handed["notes"] = notes  # a logger of one's own need not know of them
         loggers = [make(OmegaConf.create({"logger": node}).logger, **handed) for node in each_logger(self.plain()["logger"])]
         return loggers[0] if len(loggers) == 1 else Loggers(loggers)
 

@@ -181,7 +181,8 @@ def listing(
         head.append("task")
     if shared := [f"{name}={text(value)}" for name in shared if (value := runs[0].value(name)) not in (None, "")]:
         print(printable(f"all {len(runs)} runs: {' '.join(shared)}"))
-    names = list(dict.fromkeys([*head, *asked, *own]))
+    said = [name for name in ("tags", "notes") if any(run.value(name) for run in runs)]
+    names = list(dict.fromkeys([*head, *asked, *own, *said]))
     wanted = {*asked, *(metrics if "metrics" in options or given.best else [])}
     ranks = {name: RANKS.get(name, 3) for name in names} | {name: 1 for name in wanted}
     columns = [Column(name, [run.value(name) for run in runs], ranks[name], name in wanted) for name in names]

@@ -124,7 +124,7 @@ def record(run: Path) -> None:
     there = load(run)
     about, result = there.about, there.result
     for title, rows in [
-        (printable(run), [["state", there.status], *_fault(there), *_freshness(there), *_attempts(about)]),
+        (printable(run), [["state", there.status], *_fault(there), *_freshness(there), *_remarks(there), *_attempts(about)]),
         ("choices", [[k, v] for k, v in (about.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),
@@ -150,6 +150,13 @@ def _freshness(run: Run) -> list[list]:
     if not run.freshness:
         return []
     return [["code", f"{run.freshness}: {run.code_now}" if run.code_now.old else f"{run.freshness}, {', '.join(run.codes)}"]]
+
+
+def _remarks(run: Run) -> list[list]:
+    """Its tags, and what people said of it."""
+    said = [["note", str(run.config["notes"])]] if run.config.get("notes") else []
+    said += [["note", f"{note.text} ({note.at})"] for note in run.said if note.text]
+    return [*([["tags", str(run.tags)]] if run.tags else []), *said]
 
 
 def _attempts(about: dict) -> list[list]:
