@@ -122,8 +122,9 @@ def _quoted(word: str) -> str:
     key, equals, text = word.partition("=")
     if not equals or key.lstrip("+") != "notes" or not text.strip() or text == "null" or text[0] in "'\"$":
         return word
-    inner = text.replace('"', '\\"')
-    return f'{key}="{inner}\\"' if inner.endswith("\\") else f'{key}="{inner}"'
+    sign = "'" if '"' in text and "'" not in text else '"'
+    inner = text.replace(sign, f"\\{sign}")
+    return f"{key}={sign}{inner}{chr(92) * inner.endswith(chr(92))}{sign}"
 
 
 def _one_budget(command: Command) -> Command:

@@ -216,8 +216,13 @@ class Run:
             if headline:
                 logger.log({f"part/{k}": v for k, v in headline.items()}, journal.tally["steps"])
 
+        def watch(phase: str, step: int, total: int, values: dict[str, float]) -> None:
+            console.begin(journal.name, len(journal.done), journal.expected)
+            console.watch(phase, step, total, values)
+
         journal.on_part = part
-        fit = self.fit(journal, row, console.watch)
+        console.stages = [stage.name for stage in stages]
+        fit = self.fit(journal, row, watch)
         try:
             outcome = make(cfg.task, method, stages, fit, journal)
         finally:
