@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli import schema
 from maskbench.common import identity
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import Unmet, UsageError
 from maskbench.common.foreign import printable
 
 DONE, FAILED, USER, INTERRUPTED = 0, 1, 2, 130
@@ -178,6 +178,8 @@ def _judge(error: BaseException) -> tuple[int, str]:
     cause = _root(error)
     if isinstance(cause, UsageError):
         return USER, str(cause)
+    if isinstance(cause, Unmet):
+        return FAILED, str(cause)
     if isinstance(cause, OSError) and cause.errno in DISK:
         return USER, _disk(cause)
     if str(error).startswith("Error locating target"):

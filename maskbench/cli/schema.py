@@ -94,6 +94,7 @@ class Config:
     init: str | None = None
     tags: Any = None  # a word, or a list of them
     notes: str | None = None
+    debug: Any = None  # what a file of conf/debug says: name, rows and more
     budget: Budget = field(default_factory=Budget)
     loop: Loop = field(default_factory=Loop)
     paths: Paths = field(default_factory=Paths)
@@ -155,6 +156,9 @@ RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is 
     "seed": _some,
     "objective": (lambda v: v == "validation", "validation, or null for the task's own number"),
     "stale": (lambda v: v in ("redo", "keep", "ask"), "redo, keep, ask, or null"),
+    "debug.rows": _count,
+    "debug.lines": _count,
+    "debug.fall": (lambda v: _number(v) and 0 < v <= 1, "above 0 and at most 1"),
     "tags": (_words, "a word, or a list of them such as [talk,final]"),
     "budget.steps": _count,
     "budget.epochs": (_epochs, "a whole number, at least 1, or a list of them, one for each stage"),

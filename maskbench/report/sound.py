@@ -96,6 +96,7 @@ ABOUT = {
         paths=mapping(scalar),
         tags=lambda value: scalar(value) or items(scalar)(value),
         notes=scalar,
+        debug=mapping(scalar),
     ),
     "code": CODE,
     "attempts": items(mapping(started=text, ended=text, status=text, code=text, resumed=flag, cost=COST)),

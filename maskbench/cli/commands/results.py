@@ -167,6 +167,8 @@ def listing(
     """The runs as rows: what identifies them, the keys in which they differ, and their metrics."""
     asked = options.get("columns", [])
     head = [*HEAD, *(["freshness"] if any(run.freshness for run in runs) else [])]
+    if any(run.debug for run in runs):
+        head.append("debug")
     own, following = differing(runs)
     notes = [*notes, *(outdated(runs) if given.stale else [])]
     if given.markdown or given.latex:
