@@ -15,7 +15,7 @@ def history(folder: Path, end: str = "") -> None:
 
 def test_bars_go_from_the_least_to_the_most_and_are_means_of_their_share() -> None:
     assert spark.spark(range(8)) == "▁▂▃▄▅▆▇█"
-    assert spark.spark([0, 2, 9, 11, 4, 6], width=3) == "▁█▅"
+    assert spark.spark([0, 2, 9, 11, 4, 6], width=3) == "▁█▄"
     assert spark.spark([3.0, 3.0]) == "▁▁" and spark.spark([]) == ""
     assert spark.spark([0.0, float("nan"), 1.0, float("inf")]) == "▁ █ "
 
