@@ -81,7 +81,7 @@ def parse(argv: list[str]) -> Command:
     parser = get_args_parser()
     parser.error = _refuse
     stop_at_words_apart(argv)
-    argv = [_at_home(word) for word in argv]
+    argv = [_quoted(_at_home(word)) for word in argv]
     args = parser.parse_intermixed_args(argv)
     folders = [identity.conf_dir()]
     if args.config_dir:
@@ -115,6 +115,16 @@ def _at_home(word: str) -> str:
     if equals and key.lstrip("+").startswith("paths.") and (path == "~" or path.startswith("~/")):
         return f"{key}={Path(path).expanduser()}"
     return word
+
+
+def _quoted(word: str) -> str:
+    """`notes=any text, as it is` in the quotes that Hydra's grammar wants around commas, colons and brackets."""
+    key, equals, text = word.partition("=")
+    if not equals or key.lstrip("+") != "notes" or not text.strip() or text == "null" or text[0] in "'\"$":
+        return word
+    sign = "'" if '"' in text and "'" not in text else '"'
+    inner = text.replace(sign, f"\\{sign}")
+    return f"{key}={sign}{inner}{chr(92) * inner.endswith(chr(92))}{sign}"
 
 
 def _one_budget(command: Command) -> Command:

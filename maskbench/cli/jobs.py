@@ -39,7 +39,7 @@ GRACE = 3.0  # seconds for processes to stop by themselves
 PATIENCE = 2.0  # seconds between two checks of a run that another process is at work on
 PERIOD = 120.0  # seconds between two lines about what is under way, on no terminal
 OVER = ("finished", "failed", "interrupted", "earlier")
-PART = re.compile(r"(\d+/\d+) .*: ")  # what a run says when a part of it is done
+PART = re.compile(r"part (\d[\d,]*(?: of \d[\d,]*)?), .*: ")  # what a run says when a part of it is done
 PROGRAM = (sys.executable, "-m", "maskbench")
 MARKS = {
     "waiting": "dim",
@@ -69,7 +69,7 @@ class Job:
     note: str = ""
     turn: int = 0  # those of a lower one are begun first
     steps: int | None = None  # of a phase of training, where the command says so
-    parts: str = ""  # such as 3/10, of which the run has said that they are done
+    parts: str = ""  # such as 3 of 10, of which the run has said that they are done
     missing: Sequence[Path] = ()  # of the folders, those without a finished run when the jobs began
     spent: float = 0.0  # seconds that earlier attempts put into them
     started: float = 0.0
@@ -91,11 +91,11 @@ class Job:
 
     @property
     def standing(self) -> str:
-        """How far it is, as far as the run says: `3/10 parts, step 1,200 of 4,000`."""
+        """How far it is, as far as the run says: `3 of 10 parts done, step 1,200 of 4,000`."""
         saved = glance(self.folders[0] / "state.json")
         parts, at = self.parts or saved.get("parts_done"), saved.get("at")
         step = f"step {at:,}" + (f" of {self.steps:,}" if self.steps and at <= self.steps else "") if at else ""
-        return ", ".join(filter(None, (f"{parts} parts" if parts else "", step)))
+        return ", ".join(filter(None, (f"{parts} parts done" if parts else "", step)))
 
     def left(self, times: Estimates) -> float | None:
         """Seconds until it is done; None: nobody knows."""
@@ -259,14 +259,15 @@ class Progress:
 
     @property
     def over(self) -> str:
-        return f"{sum(one.status in OVER for one in self.jobs)}/{len(self.jobs)}"
+        """How many jobs are over, whatever came of them."""
+        return f"{sum(one.status in OVER for one in self.jobs)} of {len(self.jobs)} jobs over"
 
     def refresh(self) -> None:
         if self.live:
             self.live.update(self.grid())
         elif time.monotonic() - self.told > PERIOD:
             self.told = time.monotonic()
-            self.print(f"{self.over} {self.clock()}: {'; '.join(map(self.one, self.under_way))}")
+            self.print(f"{self.over}, {self.clock()}: {'; '.join(map(self.one, self.under_way))}")
 
     def print(self, text: str) -> None:
         self.out.print(text, markup=False, soft_wrap=True)
@@ -288,7 +289,7 @@ class Progress:
         }.get(job.status, f"failed: {job.note}")
         with self.turn:  # a later line never counts fewer
             left = "" if job.status != "finished" or not self.left else f"; {self.clock()}"
-            self.print(f"{self.over} {job.label}: {ending}{left}")
+            self.print(f"{self.over}, {job.label}: {ending}{left}")
 
     @property
     def under_way(self) -> list[Job]:

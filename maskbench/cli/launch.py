@@ -18,13 +18,14 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli import schema
 from maskbench.common import identity
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import Unmet, UsageError
 from maskbench.common.foreign import printable
 
 DONE, FAILED, USER, INTERRUPTED = 0, 1, 2, 130
@@ -59,21 +60,31 @@ class JobFailed(Exception):
     """Says to a launcher, from inside one of its workers, that a job failed; the user reads of it in another way."""
 
 
+class Clock(Protocol):
+    """What says how far a sweep is (sweep_clock.py)."""
+
+    def begins(self, folder: Path) -> str: ...
+
+    def ended(self, folder: Path) -> None: ...
+
+
 _outcomes: list[Outcome] = []
 _over: set[str] = set()  # run directories that this sweep has dealt with
 _together: set[str] = set()  # those that were done side by side before it
 _elsewhere: set[str] = set()  # and those it met in the hands of another process, and left for later
+_clock: Clock | None = None  # of the sweep
 _main_process: int | None = None  # id of the process that entered `launch`; a worker's own import leaves it None
 
 
-def launch(argv: list[str], sweep: bool, before: Mapping[str, Outcome | None] | None = None) -> int:
+def launch(argv: list[str], sweep: bool, before: Mapping[str, Outcome | None] | None = None, clock: Clock | None = None) -> int:
     """Hand a judged command line to Hydra and return the exit status of what it ran.
 
     Args:
         before: runs of the sweep that were done side by side already (side_by_side.py), by their directory: what kept one from
             its end, None for one that is finished. They are told, those that failed too.
+        clock: of a sweep whose runs come one after another.
     """
-    global _main_process
+    global _main_process, _clock
     import hydra
 
     for memory in (_outcomes, _over, _together, _elsewhere):
@@ -81,7 +92,7 @@ def launch(argv: list[str], sweep: bool, before: Mapping[str, Outcome | None] | 
     for folder, outcome in (before or {}).items():
         (_over if outcome else _together).add(folder)
         _outcomes.extend([outcome] if outcome else [])
-    _main_process = os.getpid()
+    _main_process, _clock = os.getpid(), clock
     logging.raiseExceptions = False  # a log that cannot be written is not worth a traceback on the terminal
     app = hydra.main(version_base="1.3", config_path=str(identity.conf_dir()), config_name="config")(job)
     with _hydra_sees(argv), _worker_outcomes() as workers:
@@ -156,12 +167,16 @@ def job(cfg: DictConfig) -> float | None:
         preflight.check_config(cfg, given=[text.lstrip("+").partition("=")[0] for text in overrides])
         if (known := earlier(cfg, together=folder in _together)) is not None:
             return known
+        if _clock is not None and (told := _clock.begins(Path(folder))):
+            print(told, file=sys.stderr, flush=True)
         try:
             objective = importlib.import_module("maskbench.runs.assemble").run(cfg)
         except Busy:
             _over.remove(folder)
             _elsewhere.add(folder)
             return None
+        if _clock is not None:
+            _clock.ended(Path(folder))
         return None if objective is None else float(objective)
     except (Exception, SystemExit) as error:
         outcome = Outcome(" ".join(overrides) or "defaults", *_judge(error))
@@ -178,6 +193,8 @@ def _judge(error: BaseException) -> tuple[int, str]:
     cause = _root(error)
     if isinstance(cause, UsageError):
         return USER, str(cause)
+    if isinstance(cause, Unmet):
+        return FAILED, str(cause)
     if isinstance(cause, OSError) and cause.errno in DISK:
         return USER, _disk(cause)
     if str(error).startswith("Error locating target"):

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "a net that is there already, judged without training: calibration, conformal sets, unknown classes",
     "compact": "the trained net of a run as a smaller dense one, without the units that do nothing",
     "forget": "a run's state without one of its stages, every other answering as before, with the proof",
+    "note": "a remark or tags for a run that is there",
     "verify": "whether every file of runs is what they wrote",
     "doctor": "this machine and what is installed",
     "data": "which data sets are here; fetch NAME gets one",

@@ -92,6 +92,9 @@ class Config:
     stale: str | None = None
     objective: str | None = None
     init: str | None = None
+    tags: Any = None  # a word, or a list of them
+    notes: str | None = None
+    debug: Any = None  # what a file of conf/debug says: name, rows and more
     budget: Budget = field(default_factory=Budget)
     loop: Loop = field(default_factory=Loop)
     paths: Paths = field(default_factory=Paths)
@@ -107,7 +110,7 @@ class Config:
 
 
 DECLARED = {one.name for one in fields(Config)}
-BY_RANGE = {"budget.epochs"}  # whose range says what may stand, a list too
+BY_RANGE = {"budget.epochs", "tags"}  # whose range says what may stand, a list too
 SECTIONS = {"budget", "loop", "paths"}  # all of whose keys are declared here
 
 
@@ -139,6 +142,11 @@ def _epochs(value: object) -> bool:
     return all(_whole(one) and one >= 1 for one in (value if several else [value])) and value != []
 
 
+def _words(value: object) -> bool:
+    several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return all(isinstance(one, str | int) and str(one).strip() and "," not in str(one) for one in several)
+
+
 _share: Rule = (lambda v: _number(v) and 0 <= v < 1, "at least 0 and below 1")
 _positive: Rule = (lambda v: _number(v) and v > 0, "above 0")
 _count: Rule = _at_least(1)
@@ -148,6 +156,10 @@ RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is 
     "seed": _some,
     "objective": (lambda v: v == "validation", "validation, or null for the task's own number"),
     "stale": (lambda v: v in ("redo", "keep", "ask"), "redo, keep, ask, or null"),
+    "debug.rows": _count,
+    "debug.lines": _count,
+    "debug.fall": (lambda v: _number(v) and 0 < v <= 1, "above 0 and at most 1"),
+    "tags": (_words, "a word, or a list of them such as [talk,final]"),
     "budget.steps": _count,
     "budget.epochs": (_epochs, "a whole number, at least 1, or a list of them, one for each stage"),
     "budget.batch_size": _count,

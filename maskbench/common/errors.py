@@ -8,6 +8,10 @@ class UsageError(Exception):
     """Something the user can put right; the message says what is wrong and how to mend it."""
 
 
+class Unmet(Exception):
+    """What a run was to show and did not: one sentence, exit status 1, no traceback."""
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """` Did you mean 'x'?` when one of `choices` is close to `word`, else an empty string; `lr` is close to `optimizer.lr`."""
     whole = {choice: choice for choice in choices}

@@ -19,7 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.common import declared, given, moved
 from maskbench.common.errors import UsageError
 
-ELSEWHERE = {"hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer"}  # not part of the question
+ELSEWHERE = {  # not part of the question
+    "hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer", "tags", "notes",
+}  # fmt: skip
 CALLED = {"maskbench.methods.uncertainty.overlap.width_factor"}  # functions that `${mb_call:...}` knows
 WORDS = {"about", "tasks", "needs", "gives", "recipe", "workers"}  # descriptions, contracts, and who reads files: not knobs
 

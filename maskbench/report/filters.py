@@ -1,5 +1,10 @@
-"""Which runs are meant: KEY=VALUE of a command line, asked of what each run says about itself. Imports no torch."""
+"""Which runs are meant: KEY=VALUE of a command line, or "KEY op VALUE", asked of what each run says about itself.
 
+Imports no torch.
+"""
+
+import operator
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -19,16 +24,58 @@ class Told(Protocol):
 
 One = TypeVar("One", bound=Told)
 
+CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|==|=|<|>)\s*(.*\S)\s*")
+ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
 
 @dataclass(frozen=True)
 class Filter:
-    """KEY=VALUE, several values by commas; a run passes when what it says about KEY is one of them."""
+    """KEY=VALUE, several values by commas; a run passes when what it says about KEY is one of them, of tags when it has one."""
 
     key: str
     values: frozenset[str]  # as identity.spelling spells them
+    wanted: bool = True  # False: a run passes when it is none of them
 
     def __call__(self, run: Told) -> bool:
-        return spelling(run.value(self.key)) in self.values
+        told = run.value(self.key)
+        several = [told] if self.key != "tags" or told is None else [*told, list(told)]
+        return any(spelling(one) in self.values for one in several) == self.wanted
+
+
+@dataclass(frozen=True)
+class Bound:
+    """KEY < NUMBER and the like; a run passes when what it says about KEY is a number on that side."""
+
+    key: str
+    sign: str
+    limit: float
+
+    def __call__(self, run: Told) -> bool:
+        return number(told := run.value(self.key)) and ORDER[self.sign](told, self.limit)
+
+
+def number(told: object) -> bool:
+    return isinstance(told, int | float) and not isinstance(told, bool)
+
+
+def parse_condition(text: str) -> Filter | Bound:
+    """What "KEY op VALUE" states, op being one of < <= > >= = !=.
+
+    Raises:
+        UsageError: the text is no condition, or what is to be compared by size is no number.
+    """
+    if not (found := CONDITION.fullmatch(text)):
+        raise UsageError(
+            f'--where \'{text}\' is no condition; write "KEY op VALUE" with one of < <= > >= = !=, as in "accuracy > 0.9".'
+        )
+    key, sign, value = found.groups()
+    if sign not in ORDER:
+        one = parse_filter(f"{key}={value}")
+        return Filter(one.key, one.values, sign != "!=")
+    try:
+        return Bound(key, sign, float(value))
+    except ValueError:
+        raise UsageError(f"--where '{text}': {value} is no number; words are compared by = and !=.") from None
 
 
 def parse_filter(text: str) -> Filter:
@@ -52,13 +99,16 @@ def parse_filter(text: str) -> Filter:
     return Filter(key, frozenset(map(spelling, [*read, *words])))
 
 
-def passing(runs: Sequence[One], filters: Sequence[Filter]) -> list[One]:
+def passing(runs: Sequence[One], filters: Sequence[Filter | Bound]) -> list[One]:
     """The runs that pass all filters.
 
     Raises:
-        UsageError: no run knows the key of a filter.
+        UsageError: no run knows the key of a filter, or none has a number to compare by size.
     """
     refuse_unknown(runs, [one.key for one in filters])
+    for one in filters:
+        if isinstance(one, Bound) and runs and not any(number(run.value(one.key)) for run in runs):
+            raise UsageError(f"--where: '{one.key}' is a number in no run here; words are compared by = and !=.")
     return [run for run in runs if all(keep(run) for keep in filters)]
 
 

@@ -17,8 +17,8 @@ from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import Damaged, Unreadable, Unusable, content, read_json
 from maskbench.common.identity import arithmetic, leaves
 from maskbench.common.moved import METRICS
-from maskbench.report import sound
-from maskbench.report.filters import Filter, passing
+from maskbench.report import remarks, sound
+from maskbench.report.filters import Bound, Filter, passing
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 
 Found = TypeVar("Found")
@@ -26,7 +26,7 @@ Found = TypeVar("Found")
 HEAD = ("method", "data", "seed", "key", "status", "objective")
 DAMAGED = "damaged"  # status of a run whose record cannot be believed
 UNREADABLE = "unreadable"  # of one whose record may be sound, and cannot be read now
-FACTS = (*HEAD, "task", "source", "name", "budget", "freshness")
+FACTS = (*HEAD, "task", "source", "name", "budget", "freshness", "tags", "notes", "debug")
 BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
 
 
@@ -76,6 +76,29 @@ class Run:
     @property
     def objective(self) -> float | None:
         return self.result.get("objective")
+
+    @property
+    def debug(self) -> str | None:
+        """fast, overfit or profile of a debug run, which is no result; None of a real one."""
+        node = self.config.get("debug")
+        return (str(node.get("name")) if isinstance(node, Mapping) else str(node)) if node else None
+
+    @cached_property
+    def said(self) -> list[remarks.Note]:
+        """Notes that were added after the run began."""
+        return remarks.read(self.folder)
+
+    @property
+    def tags(self) -> remarks.Tags | None:
+        """Of its command, and those that were added; None where there are none."""
+        added = (tag for note in self.said for tag in note.tags)
+        return remarks.Tags(dict.fromkeys([*remarks.words(self.config.get("tags")), *added])) or None
+
+    @property
+    def notes(self) -> str | None:
+        """What people said of it, the command first."""
+        texts = [self.config.get("notes"), *(note.text for note in self.said)]
+        return "; ".join(str(text) for text in texts if text) or None
 
     @property
     def name(self) -> str:
@@ -207,15 +230,20 @@ def _changed(folder: Path) -> str:
     return ""
 
 
-def read(output: Path, filters: Sequence[Filter] = ()) -> list[Run]:
+def read(output: Path, filters: Sequence[Filter | Bound] = ()) -> list[Run]:
     """The runs below an output folder that pass every filter, in order of their directories; damaged ones are named and skipped.
+
+    Debug runs are left out where there are real ones, unless a filter asks about `debug`.
 
     Raises:
         UsageError: there is no such folder, or no run knows the key of a filter.
     """
     if not output.is_dir():
         raise UsageError(f"there is no folder {output}; --output FOLDER says where the runs are.")
-    return passing(undamaged(map(load, folders(output))), filters)
+    found = undamaged(map(load, folders(output)))
+    if not any(one.key.partition(".")[0] == "debug" for one in filters):
+        found = [run for run in found if not run.debug] or found
+    return passing(found, filters)
 
 
 def undamaged(runs: Iterable[Run]) -> list[Run]:

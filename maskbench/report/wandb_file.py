@@ -44,6 +44,7 @@ class WandbRun:
     job_type: str = ""
     name: str = ""
     tags: list[str] = field(default_factory=list)
+    notes: str = ""
     commit: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -170,6 +171,7 @@ def _open(record: Any) -> WandbRun:
         job_type=record.job_type,
         name=record.display_name,
         tags=list(record.tags),
+        notes=record.notes,
         commit=record.git.commit or None,
         resume=record.resume,
         started=record.start_time.seconds + record.start_time.nanos * 1e-9,

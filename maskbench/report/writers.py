@@ -105,7 +105,7 @@ def aligned(rows: Sequence[Sequence[object]], head: Sequence[str] = (), indent: 
     if not lines:
         return ""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(widths))]
+    right = [bool(rows) and all(is_number(row[i]) for row in rows) for i in range(len(widths))]
     cells = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)] for line in lines]
     return "\n".join((indent + "  ".join(line)).rstrip() for line in cells)
 
@@ -121,5 +121,5 @@ def text(value: object) -> str:
     return str(value)
 
 
-def _numeric(value: object) -> bool:
+def is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

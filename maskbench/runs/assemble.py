@@ -24,7 +24,7 @@ from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage, in_order
 from maskbench.data.streams import plan
 from maskbench.report import figures
-from maskbench.runs import early, machine, source_run, starting
+from maskbench.runs import debugging, early, machine, source_run, starting
 from maskbench.runs.build import each_logger, make
 from maskbench.runs.console import Console
 from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
@@ -81,7 +81,8 @@ class Run:
             method = self.method(stages)
             logger = self.logger()
             self.describe(stages, logger)
-            outcome = self.work(method, stages, logger, console)
+            with debugging.looked_at(self.cfg, self.folder) if self.main else contextlib.nullcontext():
+                outcome = self.work(method, stages, logger, console)
             console.close()
             result, objective = self.finish(method, stages, outcome, logger)
             status = "finished"
@@ -117,6 +118,8 @@ class Run:
             raise UsageError(wrong)
         if self.cfg.objective == VALIDATION and not all(stage.holds_out for stage in stages):
             raise UsageError("objective=validation needs rows held out of training, and this data holds none out: set data.val")
+        if rows := OmegaConf.select(self.cfg, "debug.rows"):
+            stages = [debugging.few(stage, rows) for stage in stages]
         return in_order(starting.first_given(self.cfg, stages))
 
     def method(self, stages: list[Stage], filled: bool = False) -> Method:
@@ -188,9 +191,11 @@ class Run:
             name=f"{self.home.parent.name}/{self.home.name}",
             group=choices().get("experiment") or f"{cfg.method.name}-{cfg.data.name}",
             job_type=cfg.method.name,
-            tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", [])],
+            tags=[cfg.task.name, cfg.data.name, *cfg.logger.get("tags", []), *debugging.tags(cfg)],
             config=self.plain(),
         )
+        if notes := OmegaConf.select(cfg, "notes"):
+            handed["notes"] = notes  # a logger of one's own need not know of them
         loggers = [make(OmegaConf.create({"logger": node}).logger, **handed) for node in each_logger(self.plain()["logger"])]
         return loggers[0] if len(loggers) == 1 else Loggers(loggers)
 
@@ -214,8 +219,13 @@ class Run:
             if headline:
                 logger.log({f"part/{k}": v for k, v in headline.items()}, journal.tally["steps"])
 
+        def watch(phase: str, step: int, total: int, values: dict[str, float]) -> None:
+            console.begin(journal.name, len(journal.done), journal.expected)
+            console.watch(phase, step, total, values)
+
         journal.on_part = part
-        fit = self.fit(journal, row, console.watch)
+        console.stages = [stage.name for stage in stages]
+        fit = self.fit(journal, row, watch)
         try:
             outcome = make(cfg.task, method, stages, fit, journal)
         finally:
@@ -232,6 +242,7 @@ class Run:
     ) -> tuple[dict[str, Any], float]:
         """Write weights, masks and the result, in that order, and tell the loggers; (the result, its objective)."""
         name, objective = outcome.objective, outcome.metrics[outcome.objective]
+        notes = [*outcome.notes, *(debugging.notes(self.cfg, self.folder) if self.main else [])]
         if self.cfg.objective == VALIDATION:
             chosen = stages if outcome.chosen_on is None else [stages[i] for i in outcome.chosen_on]
             name, objective = VALIDATION, evaluate.validation(method, chosen)
@@ -242,7 +253,7 @@ class Run:
             "metrics": outcome.metrics,
             "table": outcome.table,
             "matrices": outcome.matrices,
-            "notes": outcome.notes,
+            "notes": notes,
             "fingerprints": method.fingerprints(),
             "method": self.cfg.method.name,
             "data": self.cfg.data.name,

@@ -140,7 +140,8 @@ def warn(text: str) -> None:
 
 
 def title(cfg: DictConfig) -> str:
-    return f"{cfg.method.name} on {cfg.data.name}, seed {cfg.seed}"
+    debug = OmegaConf.select(cfg, "debug")
+    return f"{cfg.method.name} on {cfg.data.name}, seed {cfg.seed}{f' (debug={debug.name})' if debug else ''}"
 
 
 def tell(result: dict[str, Any], heading: str, folder: Path) -> float:

@@ -29,6 +29,7 @@ from maskbench.common import checksums, provenance
 from maskbench.common.checksums import read_result
 from maskbench.common.errors import UsageError
 from maskbench.common.files import anew, content, glance, make_folder, read_json, replace, sync
+from maskbench.report import remarks
 from maskbench.report.freshness import modules
 
 REDO = ".redo"
@@ -322,6 +323,7 @@ def swap(redo: Path, home: Path) -> None:
     sync(home)  # all that the result stands for, before the result
     os.replace(redo / "result.json", home / "result.json")
     sync(home)
+    checksums.renew(home, remarks.files(home))  # what people said of the run stays
     shutil.rmtree(redo)
 
 

@@ -157,11 +157,13 @@ def test_results_table_filter_and_csv(capsys) -> None:
     record("seed=1", status="failed")
     record("method=packnet", "optimizer.lr=0.25", accuracy=0.75)
     status, out, _ = call("results", capsys)
-    head, *rows = out.splitlines()
-    assert status == 0 and head.split()[:6] == ["method", "data", "seed", "key", "status", "objective"]
-    assert len(rows) == 3 and "accuracy/a/0.5" not in head
+    shared, head, *rows = out.splitlines()
+    assert status == 0 and shared == "all 3 runs: data=splitmnist"
+    assert head.split()[:6] == ["method", "seed", "key", "status", "objective", "optimizer.lr"]
+    assert len([row for row in rows if row.startswith(("supsup", "packnet"))]) == 3 and "accuracy/a/0.5" not in head
+    assert rows[-1].startswith("With these also differ ") and len(rows) == 4
     assert len(call("results method=packnet", capsys)[1].splitlines()) == 2
-    assert len(call("results method=supsup seed=0,1", capsys)[1].splitlines()) == 3
+    assert len(call("results method=supsup seed=0,1", capsys)[1].splitlines()) == 4, "what both share has a line"
     assert len(call("results optimizer.lr=0.25", capsys)[1].splitlines()) == 2
     assert "no runs" in call("results method=dense", capsys)[1]
     table = list(csv.DictReader(io.StringIO(call("results --csv status=finished", capsys)[1])))
@@ -193,6 +195,24 @@ def test_rerun_replays_with_force(runs, capsys) -> None:
     assert status == 0 and len(seen) == 1 and seen[0].force is True
     assert (seen[0].method.name, seen[0].seed, seen[0].optimizer.lr) == ("packnet", 4, 0.5)
     assert "changed" not in out and "maskbench method=packnet seed=4 optimizer.lr=0.5 force=true" in out
+
+
+def test_rerun_takes_overrides_in_the_place_of_recorded_ones(runs, capsys) -> None:
+    runs(lambda cfg: 0.0)
+    assert cli.main(["method=packnet", "seed=4", "optimizer.lr=0.5", "budget.epochs=2"]) == 0
+    (run,) = Path("outputs").glob("*/*")
+    (run / "run.json").write_text(json.dumps({"argv": ["maskbench", "method=packnet"]}))
+    seen = runs(lambda cfg: 0.0)
+    status, out, _ = call(f"rerun {run} optimizer.lr=0.25 budget.steps=7", capsys)
+    assert status == 0 and (seen[0].method.name, seen[0].seed, seen[0].optimizer.lr) == ("packnet", 4, 0.25)
+    assert (seen[0].budget.steps, seen[0].budget.epochs, seen[0].force) == (7, None, False)
+    assert "another run than the recorded one: packnet-splitmnist/s4-" in out
+    assert "maskbench method=packnet seed=4 optimizer.lr=0.25 budget.steps=7\n" in out
+    seen.clear()
+    assert call(f"rerun {run} tags=again", capsys)[0] == 0 and seen[0].force is True, "the same question is done anew"
+    assert call(f"rerun {run} seed=5,6", capsys)[0] == 0 and [cfg.seed for cfg in seen[1:]] == [5, 6]
+    status, _, err = call(f"rerun {run} optimiser.lr=0.25", capsys)
+    assert status == 2 and "Did you mean" in err and len(err.splitlines()) == 1
 
 
 def test_rerun_shows_what_has_changed_and_finds_a_moved_run(runs, capsys) -> None:

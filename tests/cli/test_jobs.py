@@ -22,7 +22,7 @@ from pathlib import Path
 how, folder = sys.argv[1], Path(sys.argv[2])
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "calls").open("a").write(how + "\\n")
-print("1/2 half way", file=sys.stderr, flush=True)
+print("part 1 of 2, half way: loss 0.5", file=sys.stderr, flush=True)
 if how == "crash":
     os.kill(os.getpid(), signal.SIGKILL)
 if how == "refuse":
@@ -54,16 +54,17 @@ def calls(job: Job) -> int:
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_a_crashed_job_takes_no_other_with_it_and_is_reported(job: Callable, parallel: int, capfd) -> None:
     reasons = {
-        "crash": "killed by signal 9; the last it said: 1/2 half way",
+        "crash": "killed by signal 9; the last it said: part 1 of 2, half way: loss 0.5",
         "refuse": "budget.steps=0 must be at least 1.",
-        "empty": "exit status 0; the last it said: 1/2 half way",
+        "empty": "exit status 0; the last it said: part 1 of 2, half way: loss 0.5",
     }
     all_jobs = [job("work", "a"), *(job(how, how) for how in reasons), job("work", "e")]
     failed = jobs.run(all_jobs, parallel)
     assert {one.label: one.note for one in failed} == reasons
     assert [one.status for one in all_jobs] == ["finished", "failed", "failed", "failed", "finished"]
     told = capfd.readouterr().err.splitlines()
-    assert "5/5 " in told[-1] and len(told) == 10, "a line when a job starts and one when it ends"
+    assert told[-1].startswith("5 of 5 jobs over, ") and all_jobs[1].parts == "1 of 2"
+    assert len(told) == 10, "a line when a job starts and one when it ends"
     assert any(line.endswith("refuse: failed: budget.steps=0 must be at least 1.") for line in told)
 
 
@@ -140,7 +141,7 @@ def test_a_line_tells_how_far_each_is_and_what_is_left(several: tuple, capfd, mo
     (place,) = first.folders
     place.mkdir(parents=True)
     (place / "state.json").write_text('{"parts_done": 3, "part": "level 3", "phase": 0, "at": 1200}')
-    first.parts, first.steps = "3/10", 4000
+    first.parts, first.steps = "3 of 10", 4000
     first.status = last.status = "running"
     first.started = last.started = time.monotonic()
     tell.refresh()
@@ -149,11 +150,11 @@ def test_a_line_tells_how_far_each_is_and_what_is_left(several: tuple, capfd, mo
     among, end = capfd.readouterr().err.splitlines()
     left = r"about (\d min|\d+ s) left"
     assert re.fullmatch(
-        rf"0/4 \d+ s so far, {left}, without 1 that were never timed: "
-        rf"s1-a \(3/10 parts, step 1,200 of 4,000; {left}\); s0-b \(\d+ s\)",
+        rf"0 of 4 jobs over, \d+ s so far, {left}, without 1 that were never timed: "
+        rf"s1-a \(3 of 10 parts done, step 1,200 of 4,000; {left}\); s0-b \(\d+ s\)",
         among,
     )
-    assert re.fullmatch(rf"1/4 s1-a: finished in 0 s; \d+ s so far, {left}, without 1 that were never timed", end)
+    assert re.fullmatch(rf"1 of 4 jobs over, s1-a: finished in 0 s; \d+ s so far, {left}, without 1 that were never timed", end)
 
 
 def test_being_asked_to_terminate_leaves_no_process_at_work(tmp_path: Path) -> None:

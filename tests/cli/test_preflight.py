@@ -120,7 +120,8 @@ BAD = {
     # a key that nothing reads
     "+zzz=3": "unknown key 'zzz'.",
     "+budget.foo=3": "unknown key 'budget.foo'.",
-    "+debug=fdr": "unknown key 'debug'.",
+    "+verbose=fdr": "unknown key 'verbose'.",
+    "debug=fst": "no debug 'fst'. Did you mean 'fast'?",
     "+optimizer.foo=1": "unknown key 'optimizer.foo'. It takes lr,",
     "+method.zzz=1": "unknown key 'method.zzz'.",
     "+logger.foo=1": "unknown key 'logger.foo'.",

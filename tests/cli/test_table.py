@@ -98,7 +98,7 @@ def test_a_table_runs_what_is_missing_and_shows_ours(started: list, capsys) -> N
     assert started[4] == ["method=supsup", "budget.steps=5", "logger=none", "seed=2"]
     assert [words[-1] for words in started] == [f"seed={seed}" for seed in (0, 0, 1, 1, 2, 2)], "soon every row has one"
     assert rows(out)["A"] == ["A", "3", "90.10%", "[89.85, 90.35]", "", "", "above “B”, paired: 10.00", "row", "holds"]
-    assert err.splitlines()[-1].startswith("6/6 tiny/")
+    assert err.splitlines()[-1].startswith("6 of 6 jobs over, tiny/")
     written = sorted(path.name for path in Path("outputs/tables/tiny").iterdir())
     assert written == ["quick.csv", "quick.md", "quick.png", "quick.svg", "quick.tex"]
     before = {name: (Path("outputs/tables/tiny") / name).read_bytes() for name in written}

@@ -109,7 +109,7 @@ def test_a_table_interrupted_and_killed_ends_with_the_bytes_of_an_undisturbed_on
         process = start(folder, data_root)
         told[folder], _ = process.communicate(timeout=900)
         assert process.returncode == 0, told[folder]
-    assert told[killed].splitlines()[1].startswith("1/2 "), "what was finished is not done again"
+    assert told[killed].splitlines()[1].startswith("1 of 2 jobs over, "), "what was finished is not done again"
     attempts = [json.loads(path.read_text())["attempts"] for path in killed.glob("outputs/*/s*/run.json")]
     assert max(map(len, attempts)) >= 2, "something was taken up"
 

@@ -17,7 +17,7 @@ def key(*overrides: str) -> str:
     return identity.key(config(*overrides))
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(14)
 @pytest.mark.parametrize(
     "elsewhere",
     [
@@ -30,6 +30,8 @@ def key(*overrides: str) -> str:
         "seed=7",
         "force=true",
         "stale=keep",
+        "tags=[talk]",
+        "notes=first",
         "trainer=ddp",
         "trainer.devices=4",
         "hydra.job.name=x",
@@ -53,6 +55,7 @@ def test_what_cannot_change_an_answer_leaves_the_key(elsewhere: str) -> None:
         "trainer=gpu",
         "trainer.accelerator=auto",
         "+trainer.sync_batchnorm=true",
+        "debug=fast",
     ],
 )
 def test_what_can_change_it_changes_the_key(knob: str) -> None:

@@ -1,4 +1,5 @@
-"""`maskbench rerun RUN`: the overrides a run recorded, once more, after showing where the config has changed since.
+"""`maskbench rerun RUN [KEY=VALUE ...]`: the overrides a run recorded, once more or with others in the place of some of them,
+after showing where the config differs from the recorded one.
 
 A record may come from a stranger: what it says is read as text, and judged, before Hydra sees any of it.
 """
@@ -7,6 +8,7 @@ import difflib
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli import command_line, preflight
 from maskbench.cli.commands.common import arguments, run_dir
-from maskbench.cli.launch import launch
+from maskbench.cli.start import start
 from maskbench.common import foreign, identity, yamls
 from maskbench.common.errors import UsageError
 from maskbench.common.files import content, read_json
@@ -27,12 +29,22 @@ from maskbench.runs import trust
 
 WAY = "maskbench rerun RUN --trust"
 OVERRIDES = foreign.MB  # bytes of .hydra/overrides.yaml
+NO_CHANGE = {"hydra", "force", "stale", "paths", "experiment", "tags", "notes"}  # keys of which nothing is computed
 PLAIN = re.compile(r"[\w/.\-+~@ ]+")  # a path that Hydra takes as it is
 
 
+EITHER = {"budget.steps": "budget.epochs", "budget.epochs": "budget.steps"}  # one takes the other's place
+ABOUT = """Replay a run's recorded overrides: with force=true, which does it anew.
+
+KEY=VALUE ...: in the place of what was recorded for these keys, or beside it. What is another question then is another run,
+beside the first, and is not done anew where it is finished: maskbench rerun RUN optimizer.lr=0.01. Values with commas are a
+sweep: maskbench rerun RUN seed=1,2,3."""
+
+
 def main(argv: list[str]) -> int:
-    parser = arguments("rerun", "Replay a run's recorded overrides with force=true.")
+    parser = arguments("rerun", ABOUT)
     parser.add_argument("run", help="its directory")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="overrides in the place of recorded ones")
     parser.add_argument("--dry", action="store_true", help="only show the command and what has changed")
     parser.add_argument("--trust", action="store_true", help="do also what the record asks of code outside maskbench")
     if (given := parser.read(argv)) is None:
@@ -45,18 +57,33 @@ def main(argv: list[str]) -> int:
         print(f"the command asks for what is no part of maskbench, and was not read further: {printable(', '.join(things))}")
         print(printable(f"maskbench {shlex.join([*overrides, *flags, 'force=true'])}"))
         return 0
-    overrides = [word for text in overrides for word in _now(text)] + flags
+    overrides = [*replaced([word for text in overrides for word in _now(text)], given.words), *flags]
+    if any(override.is_sweep_override() for override in command_line.parse(overrides).overrides):
+        overrides.append("-m")
     command = preflight.check(overrides, starts=False)
     now = composed(command, run, given.trust)
-    if place := moved(run, now):
+    if "paths.output" not in map(key, given.words) and (place := moved(run, now)):
         overrides.append(place)
     if lines := changes(run, now):
-        print("the config has changed since:", *map(printable, lines), sep="\n")
+        print("beside the recorded config:" if given.words else "the config has changed since:", *map(printable, lines), sep="\n")
     if modules := records.load(run).code_now.changed:
         print("the code has changed since:", *map(printable, modules), sep="\n  ")
-    again = [*overrides, "force=true"]
+    same = not command.multirun and identity.run_dir(now).parts[-2:] == run.absolute().parts[-2:]
+    again = [*overrides, "force=true"] if same and "force" not in map(key, given.words) else overrides
+    if given.words and not command.multirun and not same:
+        print(printable(f"another run than the recorded one: {'/'.join(identity.run_dir(now).parts[-2:])}"))
     print(printable(f"maskbench {shlex.join(again)}"), flush=True)
-    return 0 if given.dry else launch(preflight.check(again).argv, sweep=False)
+    return 0 if given.dry else start(again)
+
+
+def replaced(overrides: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The overrides with these in the place of those for the same keys; of steps and epochs, one is given."""
+    keys = {name for word in words for name in (key(word), EITHER.get(key(word), ""))}
+    return [*(text for text in overrides if key(text) not in keys), *words]
+
+
+def key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def recorded(run: Path) -> list[str]:
@@ -96,12 +123,12 @@ def config_dir(run: Path) -> list[str]:
 
 
 def composed(command: command_line.Command, run: Path, trusted: bool) -> DictConfig:
-    """The config of the overrides now; what follows from one another in it has been judged too.
+    """The config of the overrides now, of a sweep that of its first job; what follows from one another in it has been judged too.
 
     Raises:
         UsageError: it names what is no part of maskbench.
     """
-    now = command.compose([override.input_line for override in command.overrides])
+    now = command.compose(next(command_line.jobs(command)))
     if not trusted:
         written = {name: part for name, part in OmegaConf.to_container(now).items() if name != "hydra"}
         trust.refuse(run, trust.strange(written), WAY)
@@ -140,5 +167,5 @@ def changes(run: Path, now: DictConfig) -> list[str]:
 
 
 def _yaml(config: dict[str, Any]) -> list[str]:
-    parts = {name: part for name, part in config.items() if name not in {"hydra", "force", "stale", "paths", "experiment"}}
+    parts = {name: part for name, part in config.items() if name not in NO_CHANGE}
     return yaml.safe_dump(parts, sort_keys=True, allow_unicode=True).splitlines(keepends=True)

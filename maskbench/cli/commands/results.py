@@ -1,6 +1,9 @@
 """`maskbench results`: one row for each run below an output folder, or one for each group of them."""
 
+import math
+import shutil
 import sys
+import textwrap
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +14,12 @@ from maskbench.cli.commands.common import arguments, forms, sorted_words, typese
 from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 from maskbench.report import runs as records
-from maskbench.report.filters import refuse_unknown
-from maskbench.report.freshness import MIXED, STALE
+from maskbench.report.differing import differing, several
+from maskbench.report.direction import lower
+from maskbench.report.filters import number, parse_condition, refuse_unknown
+from maskbench.report.fitted import Column, fitted
+from maskbench.report.freshness import MIXED, STALE, listed
+from maskbench.report.groups import cell, split, varied
 from maskbench.report.mixing import outdated
 from maskbench.report.runs import HEAD, Run
 from maskbench.report.writers import Sheet, aligned, comma_separated, text
@@ -20,9 +27,13 @@ from maskbench.report.writers import Sheet, aligned, comma_separated, text
 SHOWN = 4  # metric columns of the table; CSV has all
 KEYS = ("group", "pivot", "strata", "columns")  # words whose values are keys of runs
 WORDS = (*KEYS, "metrics", "mixed")  # KEY=VALUE words that are no filters
-ABOUT = """One row for each run; with group= one for each group, mean and 95 % interval over its finished runs.
+RANKS = {"key": 0, "method": 0, "seed": 0, "data": 1, "status": 1}  # who gets room first, further columns after them
+ABOUT = """One row for each run, with the keys in which the runs differ; what all share is said once. On a terminal the table fits
+its width. With group= one row for each group, mean and 95 % interval over its finished runs.
 
-KEY=VALUE filters: method=supsup seed=0,1 optimizer.lr=0.1 status=finished experiment=lottery/mnist_quick.
+KEY=VALUE filters: method=supsup seed=0,1 optimizer.lr=0.1 status=finished experiment=lottery/mnist_quick tags=first.
+--where "KEY op VALUE" (< <= > >= = !=), as often as needed: --where "accuracy > 0.9" --where "optimizer.lr <= 0.01".
+--sort COLUMN: a metric from its best, anything else upwards. --best METRIC: of each method and data set the one best run.
 columns=KEY,...: further columns. metrics=NAME,...: which metrics; * stands for anything, as in accuracy/ticket/*.
 group=KEY,...: one row for each value. pivot=KEY: its values side by side, of one metric.
 strata=KEY: with group=, the interquartile mean over all runs and its interval by a bootstrap stratified by KEY.
@@ -36,28 +47,82 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the runs (paths.output)")
     form = forms(parser, "CSV with every metric")
     parser.add_argument("--stale", action="store_true", help="only runs whose code is not the present one")
+    parser.add_argument("--where", action="append", default=[], metavar='"KEY op VALUE"', help="only runs of which this holds")
+    parser.add_argument("--sort", metavar="COLUMN", help="order of the rows: a key or a metric")
+    parser.add_argument("--reverse", action="store_true", help="with --sort: the other way round")
+    parser.add_argument("--best", metavar="METRIC", help="one row for each method and data set: its best run")
     form.add_argument("--parquet", type=Path, metavar="FILE", help="write FILE; needs pandas and pyarrow")
     parser.add_argument("--tidy", action="store_true", help="with --csv or --parquet: one row a number instead of one a run")
     if (given := parser.read(argv)) is None:
         return 0
     options, filters = sorted_words(given.words, WORDS)
-    runs = records.read(given.output, filters)
+    single(options, given)
+    runs = records.read(given.output, [*filters, *map(parse_condition, given.where)])
     refuse_unknown(runs, [key for name in KEYS for key in options.get(name, [])])
     runs = [run for run in runs if run.freshness in (STALE, MIXED)] if given.stale else runs
-    patterns = options.get("metrics", [])
+    patterns, notes = options.get("metrics", []), []
+    if given.best and runs:
+        runs, notes = best(runs, given.best)
+        patterns = patterns or [given.best]
+    if given.sort:
+        runs = in_order(runs, given.sort, given.reverse)
     if not runs:
         if given.csv:
             print(",".join([*HEAD, "run"]))
         else:
-            print(f"no {'stale ' * given.stale}runs in {given.output}{' that fit' if filters else ''}")
+            print(f"no {'stale ' * given.stale}runs in {given.output}{' that fit' if filters or given.where else ''}")
     elif "group" in options or "pivot" in options:
         grouped(runs, options, given)
     elif given.csv or given.parquet:
         frame(runs, patterns, options.get("columns", []), given)
+        print(*map(printable, notes), sep="\n", end="\n" if notes else "", file=sys.stderr)
     else:
         names = records.chosen_metrics(runs, patterns) if patterns else main_metrics(runs)
-        listing(runs, names, options.get("columns", []), given)
+        listing(runs, names, options, notes, given)
     return 0
+
+
+def single(options: dict[str, list[str]], given: Namespace) -> None:
+    """Refuse what orders or picks single runs where groups are asked for."""
+    asked = [f"--{name}" for name in ("sort", "best") if getattr(given, name)]
+    if asked and ("group" in options or "pivot" in options):
+        raise UsageError(f"{asked[0]} is about single runs; leave out group= and pivot=, or {asked[0]}.")
+    if given.reverse and not given.sort:
+        raise UsageError("--reverse turns the order of --sort COLUMN round; name the column.")
+
+
+def in_order(runs: Sequence[Run], column: str, reverse: bool) -> list[Run]:
+    """The runs by a column: metrics from their best, other numbers and words upwards; those without a value come last."""
+    refuse_unknown(runs, [column])
+    known = [run for run in runs if defined(run.value(column))]
+    metric = column == "objective" or any(column in run.metrics for run in runs)
+    down = metric and not lower(column)
+    known.sort(key=lambda run: sortable(run.value(column)), reverse=down != reverse)
+    return [*known, *(run for run in runs if not defined(run.value(column)))]
+
+
+def defined(value: object) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def sortable(value: object) -> tuple[bool, float, str]:
+    return (False, float(value), "") if number(value) else (True, 0.0, str(value))
+
+
+def best(runs: Sequence[Run], metric: str) -> tuple[list[Run], list[str]]:
+    """(of each method and data set the run with the best metric; what to say of the choice)."""
+    (metric,) = [metric] if metric == "objective" else records.chosen_metrics(runs, [metric])[:1]
+    groups: dict[tuple[str | None, str | None], list[Run]] = {}
+    for run in runs:
+        if number(value := run.value(metric)) and math.isfinite(value):
+            groups.setdefault((run.method, run.data), []).append(run)
+    if not groups:
+        raise UsageError(f"--best {metric}: no run here has a number for it yet.")
+    turn = -1 if lower(metric) else 1
+    picked = [max(members, key=lambda run: turn * run.value(metric)) for members in groups.values()]
+    of = ", ".join(f"{' on '.join(filter(None, group))} of {len(members)}" for group, members in groups.items())
+    note = f"The run with the {'lowest' if turn < 0 else 'highest'} {metric} ({of}): picked by the number that is shown, so it"
+    return picked, [f"{note} flatters; group=method gives means."] if len(runs) > len(picked) else []
 
 
 def main_metrics(runs: Sequence[Run]) -> list[str]:
@@ -96,10 +161,45 @@ def parquet(rows: list[dict[str, Any]], path: Path) -> None:
     print(path)
 
 
-def listing(runs: Sequence[Run], metrics: Sequence[str], columns: Sequence[str], given: Namespace) -> None:
-    known = list(dict.fromkeys([*HEAD, *(["freshness"] if any(run.freshness for run in runs) else []), *columns]))
-    rows = [[run.value(name) for name in known] + [run.metrics.get(name) for name in metrics] for run in runs]
-    show([*known, *metrics], rows, list(outdated(runs)) if given.stale else [], given)
+def listing(
+    runs: Sequence[Run], metrics: Sequence[str], options: dict[str, list[str]], notes: Sequence[str], given: Namespace
+) -> None:
+    """The runs as rows: what identifies them, the keys in which they differ, and their metrics."""
+    asked = options.get("columns", [])
+    head = [*HEAD, *(["freshness"] if any(run.freshness for run in runs) else [])]
+    if any(run.debug for run in runs):
+        head.append("debug")
+    own, following = differing(runs)
+    notes = [*notes, *(outdated(runs) if given.stale else [])]
+    if given.markdown or given.latex:
+        known = list(dict.fromkeys([*head, *asked, *own]))
+        show([*known, *metrics], [[run.value(n) for n in (*known, *metrics)] for run in runs], notes, given)
+        return
+    if {run.result.get("objective_name") for run in runs if run.result} <= set(metrics):
+        head.remove("objective")  # which stands under its own name
+    shared = [name for name in head if name not in ("key", *asked) and len(runs) > 1 and not several(runs, name)]
+    head = [name for name in head if name not in shared]
+    if len(runs) > 1 and several(runs, "task"):
+        head.append("task")
+    if shared := [f"{name}={text(value)}" for name in shared if (value := runs[0].value(name)) not in (None, "")]:
+        print(printable(f"all {len(runs)} runs: {' '.join(shared)}"))
+    said = [name for name in ("tags", "notes") if any(run.value(name) for run in runs)]
+    names = list(dict.fromkeys([*head, *asked, *own, *said]))
+    wanted = {*asked, *(metrics if "metrics" in options or given.best else [])}
+    ranks = {name: RANKS.get(name, 3) for name in names} | {name: 1 for name in wanted}
+    columns = [Column(name, [run.value(name) for run in runs], ranks[name], name in wanted) for name in names]
+    for i, name in enumerate(metrics):
+        rank = 1 if name in wanted else 2 if i == 0 else 4
+        columns.append(Column(name, [run.metrics.get(name) for run in runs], rank, name in wanted))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    table, left_out = fitted(columns, width)
+    print(table)
+    if left_out:
+        notes.append(f"No room for {listed(left_out)}: columns=KEY or metrics=NAME makes some, --csv and --markdown have all.")
+    if following:
+        notes.append(f"With these also differ {listed(following)} (columns=KEY shows one).")
+    for note in map(printable, notes):
+        print(textwrap.fill(note, max(width, 40)) if width else note)
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str], given: Namespace) -> None:
@@ -120,8 +220,6 @@ def grouped(runs: Sequence[Run], options: dict[str, list[str]], given: Namespace
     Raises:
         UsageError: pivot= with more than one metric, or strata= with several keys.
     """
-    from maskbench.report.groups import split
-
     if given.tidy or given.parquet:
         raise UsageError("--tidy and --parquet give single runs; leave out group= and pivot=.")
     runs = [run for run in runs if run.status == "finished"]
@@ -170,8 +268,6 @@ class Columns:
         return [cell for metric in self.metrics for cell in self.cells(runs, where or "all runs", metric)]
 
     def cells(self, runs: Sequence[Run], where: str, metric: str | None = None) -> list[object]:
-        from maskbench.report.groups import cell, varied
-
         summary = cell(runs, metric or self.metrics[0], strata=self.strata, mixed=self.mixed)
         if summary.refused:
             self.note(f"{where}: refused, it would mix {'; '.join(summary.refused)} (mixed=allow insists)")

@@ -11,6 +11,7 @@ from maskbench.common import identity
 from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 from maskbench.report.runs import Run, load
+from maskbench.report.spark import series, spark
 
 
 def main(argv: list[str]) -> int:
@@ -19,10 +20,13 @@ def main(argv: list[str]) -> int:
         print("maskbench show KEY=VALUE ... --coverage: which weights the method masks, trains and freezes, by parameter")
         print("maskbench show RUN --coverage [--trust]: the same of a run; --trust also makes what it names outside maskbench")
         print("maskbench show RUN: status, choices, metrics, origin, files and W&B record of a run directory")
+        print("maskbench show RUN --curves: its learning curves, finished or not, a line each")
         return 0
     if "--coverage" in argv:
         words = [word for word in argv if word not in ("--coverage", "--trust")]
         coverage(words, trusted="--trust" in argv)
+    elif "--curves" in argv and is_run(words := [word for word in argv if word != "--curves"]):
+        curves(run_dir(words[0]))
     elif is_run(argv):
         record(run_dir(argv[0]))
     else:
@@ -124,7 +128,7 @@ def record(run: Path) -> None:
     there = load(run)
     about, result = there.about, there.result
     for title, rows in [
-        (printable(run), [["state", there.status], *_fault(there), *_freshness(there), *_attempts(about)]),
+        (printable(run), [["state", there.status], *_fault(there), *_freshness(there), *_remarks(there), *_attempts(about)]),
         ("choices", [[k, v] for k, v in (about.get("choices") or {}).items() if v is not None]),
         ("metrics", [[k, v] for k, v in (result.get("metrics") or {}).items()]),
         ("fingerprints", [[k, v] for k, v in (result.get("fingerprints") or result.get("marks") or {}).items()]),
@@ -142,6 +146,17 @@ def record(run: Path) -> None:
         print(printable(note))
 
 
+def curves(run: Path) -> None:
+    """Print each curve of the history as a line: where it begins and ends, and bars from its least to its most."""
+    rows = [
+        [*names, curve[-1][0], curve[0][1], curve[-1][1], spark([value for _, value in curve])]
+        for names, curve in series(run).items()
+    ]
+    if not rows:
+        raise UsageError(f"{run} has no history yet (metrics.csv); its rows come every loop.log_every steps.")
+    print(aligned(rows, ["part", "phase", "metric", "steps", "first", "last", "curve"]))
+
+
 def _fault(run: Run) -> list[list]:
     return [["because", run.fault]] if run.fault else []
 
@@ -150,6 +165,13 @@ def _freshness(run: Run) -> list[list]:
     if not run.freshness:
         return []
     return [["code", f"{run.freshness}: {run.code_now}" if run.code_now.old else f"{run.freshness}, {', '.join(run.codes)}"]]
+
+
+def _remarks(run: Run) -> list[list]:
+    """Its tags, and what people said of it."""
+    said = [["note", str(run.config["notes"])]] if run.config.get("notes") else []
+    said += [["note", f"{note.text} ({note.at})"] for note in run.said if note.text]
+    return [*([["tags", str(run.tags)]] if run.tags else []), *said]
 
 
 def _attempts(about: dict) -> list[list]:

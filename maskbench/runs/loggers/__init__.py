@@ -29,6 +29,7 @@ def wandb_logger(
     job_type: str | None = None,
     config: Mapping[str, Any] | None = None,
     name: str | None = None,
+    notes: str | None = None,
 ) -> FailSafeLogger:
     """Weights & Biases below `run_dir`/wandb. WANDB_MODE, where set, wins over `mode`: online, offline or disabled.
 
@@ -47,6 +48,7 @@ def wandb_logger(
         "job_type": job_type,
         "config": plain(config or {}),
         "name": name,
+        "notes": notes,
     }
     return opened(lambda: Wandb(Path(run_dir).resolve(), about, start), about)
 

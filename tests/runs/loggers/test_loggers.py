@@ -82,7 +82,7 @@ def test_what_is_logged_offline_can_be_read_back(tmp_path: Path, caplog: pytest.
     config = {"method": {"name": "supsup", "_target_": "a.B"}, "optimizer.lr": 0.1, "path": Path("x"), "none": None}
     logger = wandb_of(
         tmp_path, group="sweep", job_type="supsup", tags=["continual", "splitmnist"], name="supsup-splitmnist/s0",
-        config=config,
+        config=config, notes="the seed of the talk",
     )  # fmt: skip
     for step in range(0, 100, 10):
         logger.log({"train/loss": 1 / (1 + step), "val/accuracy": 0.5}, step)
@@ -98,6 +98,7 @@ def test_what_is_logged_offline_can_be_read_back(tmp_path: Path, caplog: pytest.
     found = wandb_file.read(tmp_path)
     assert (found.id, found.project, found.group, found.job_type) == ("key-s0", "maskbench", "sweep", "supsup")
     assert (found.name, found.tags) == ("supsup-splitmnist/s0", ["continual", "splitmnist"])
+    assert found.notes == "the seed of the talk"
     assert found.config == config | {"path": "x"}
     assert found.history == [{"train/loss": 1 / (1 + step), "val/accuracy": 0.5, "step": step} for step in range(0, 100, 10)]
     assert found.summary.items() >= {"average_accuracy": 0.99, "name": "x", "forgetting": 0.0, "step": 90}.items()
