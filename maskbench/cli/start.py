@@ -9,7 +9,8 @@ def start(argv: list[str]) -> int:
     Raises:
         UsageError: nothing was started, for what the line says.
     """
-    from maskbench.cli import command_line, preflight, side_by_side
+    from maskbench.cli import command_line, preflight, side_by_side, slurm_launcher
 
     command = preflight.check(argv)
+    slurm_launcher.install()
     return launch(command_line.handed_over(command), sweep=command.multirun, before=side_by_side.run(command))

@@ -50,7 +50,7 @@ LAZY = {
         "cli.command_line cli.commands",
     ): "one sub-command imports no other's needs, and help no hydra",
     ("cli.preloaded", ""): "a process that runs are forked from imports every module there is",
-    ("cli.start", "cli.command_line cli.preflight cli.side_by_side"): "hydra, which help does without",
+    ("cli.start", "cli.command_line cli.preflight cli.side_by_side cli.slurm_launcher"): "hydra, which help does without",
     ("cli.table_runs", "cli.preflight cli.side_by_side"): "hydra, which help and a list of the tables do without",
     ("data.sources.find", "data.stage"): "torch, which a list of the data sets does without",
     ("data.sources.find_tables", "data.stage"): "torch, which a list of the data sets does without",
