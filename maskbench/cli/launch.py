@@ -126,6 +126,11 @@ def account(outcome: Outcome) -> None:
     _outcomes.append(outcome)
 
 
+def reasons() -> str:
+    """Why the last launch's jobs failed; empty where none did."""
+    return "; ".join(outcome.reason for outcome in _outcomes)
+
+
 def _until_one_is_free() -> None:
     """Wait until another process has let go of one of the runs that this sweep left to it."""
     from maskbench.report.runs import state

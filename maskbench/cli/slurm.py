@@ -24,6 +24,7 @@ from maskbench.common.errors import UsageError
 from maskbench.common.files import glance, make_folder, replace
 
 CLUSTER = "slurm"  # submitit's name of it
+LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"  # the _target_ of hydra.launcher
 SHARED = {  # settings that submitit names alike for all kinds of clusters
     *("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout"),
 }
@@ -161,6 +162,20 @@ def span(jobs: Sequence[str]) -> str:
         whole = len(members) > 2 and places == list(range(places[0], places[0] + len(places)))
         told += [f"{members[0]} to {members[-1]}"] if whole else members
     return ", ".join(told)
+
+
+def announce(handed: Sequence[Handed]) -> None:
+    """Say which jobs are at the runs."""
+    for earlier, what in ((False, "handed to Slurm as"), (True, "in Slurm's hands already as")):
+        if jobs := [one.job for one in handed if one.earlier == earlier]:
+            logs = f"logs in {jobs[0].paths.folder.parent}"
+            tell(f"{len(jobs)} run{'s' * (len(jobs) > 1)} {what} {span([job.job_id for job in jobs])}; {logs}")
+
+
+def leave(handed: Sequence[Handed]) -> None:
+    """Say what becomes of jobs that are no longer waited for."""
+    jobs = span([one.job.job_id for one in handed])
+    tell(f"Slurm goes on with {jobs}: the same command waits for them again, scancel ends them")
 
 
 # ---- waiting

@@ -21,8 +21,6 @@ from maskbench.common import identity
 from maskbench.report import runs as records
 from maskbench.report.freshness import MIXED, STALE
 
-PLUGINS = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
-
 Ended = tuple[float | None, launch.Outcome | None]  # the objective, or what went wrong
 
 
@@ -53,13 +51,12 @@ class SlurmLauncher(Launcher):
             else:
                 todo[number] = label, place, (words, initial_job_idx + number, Singleton.get_state())
         handed = dict(zip(todo, slurm.hand_in(self, self.settings, [*todo.values()]), strict=True))
-        announce([*handed.values()])
+        slurm.announce([*handed.values()])
         try:
             for over, (number, value) in enumerate(slurm.results(handed), 1):
                 values[number] = self.judged(handed[number], value, f"{over}/{len(handed)}")
         except KeyboardInterrupt:
-            left = slurm.span([one.job.job_id for number, one in handed.items() if number not in values])
-            slurm.tell(f"Slurm goes on with {left}: the same command waits for them again, scancel ends them")
+            slurm.leave([one for number, one in handed.items() if number not in values])
             raise
         return [answer(words, values[number]) for number, words in enumerate(job_overrides)]
 
@@ -112,13 +109,6 @@ def told(run: records.Run, heading: str) -> float | None:
     return value
 
 
-def announce(handed: Sequence[slurm.Handed]) -> None:
-    for earlier, what in ((False, "handed to Slurm as"), (True, "in Slurm's hands already as")):
-        if jobs := [one.job for one in handed if one.earlier == earlier]:
-            logs = f"logs in {jobs[0].paths.folder.parent}"
-            slurm.tell(f"{len(jobs)} run{'s' * (len(jobs) > 1)} {what} {slurm.span([job.job_id for job in jobs])}; {logs}")
-
-
 def answer(words: Sequence[str], value: float | None) -> JobReturn:
     """What Hydra's sweepers read; of a failed run None, which Optuna's counts as a failed trial."""
     made = JobReturn(overrides=list(words), status=JobStatus.COMPLETED)
@@ -129,5 +119,5 @@ def answer(words: Sequence[str], value: float | None) -> JobReturn:
 def install() -> None:
     """Let Hydra take this launcher where its config names the plugin's, if that is there."""
     known = Plugins.instance().class_name_to_class
-    if PLUGINS in known:
-        known[PLUGINS] = SlurmLauncher
+    if slurm.LAUNCHER in known:
+        known[slurm.LAUNCHER] = SlurmLauncher

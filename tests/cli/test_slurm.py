@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slurm
 
@@ -303,3 +304,31 @@ def test_what_slurm_refuses_is_one_sentence(sweep: Callable) -> None:
     assert done.stderr.splitlines()[0] == (
         "maskbench: Slurm refuses the jobs: invalid partition specified: nowhere; mend hydra.launcher.KEY=VALUE."
     )
+
+
+def test_a_table_is_one_array_of_all_rows_and_seeds_that_can_be_left_and_found_again(sweep: Callable, tmp_path: Path) -> None:
+    words = SMALL[1:]
+    told = {
+        "title": "Tiny",
+        "paper": "Nobody 2020, table 1",
+        "seeds": [0, 1],
+        "runs": {"a": ["method=packnet", *words], "b": ["method=packnet", *words, "method.prune=0.6"]},
+        "metric": "average_accuracy",
+        "rows": [
+            {"id": "a", "name": "A", "run": "a", "rule": {"at_least": 0, "rests_on": "ours"}},
+            {"id": "b", "name": "B", "run": "b", "rule": {"at_least": 0, "rests_on": "ours"}},
+        ],
+    }
+    (tmp_path / "conf" / "table").mkdir(parents=True)
+    (tmp_path / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump(told))
+    table = ["table", "tiny", "--config-dir", "conf", "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60"]
+    left = sweep(*table, "--submit")
+    assert left.returncode == 0, left.stderr
+    array = re.search(r"4 runs handed to Slurm as ((\d+)_0 to \2_3);", left.stderr)[1]
+    assert "incomplete" in left.stdout
+    done = sweep(*table)
+    assert done.returncode == 0, done.stderr
+    assert "handed" not in done.stderr and "incomplete" not in done.stdout
+    runs = sorted(path.parent for path in tmp_path.glob("outputs/packnet-*/s*/result.json"))
+    assert [attempts(run) for run in runs] == [["finished"]] * 4 and array
+    assert "4 runs" not in sweep(*table).stderr

@@ -42,6 +42,7 @@ LAZY = {
     ("cli.commands.results", "report"): "statistics, only once there is more than one seed",
     ("cli.commands.show", "cli.preflight report runs"): "hydra, torch or the reader of W&B files, whichever is needed",
     ("cli.commands.table", "report"): "matplotlib, only where a table is drawn",
+    ("cli.commands.table", "cli.slurm_table"): "only where Slurm does the runs",
     ("cli.commands.where", "cli.command_line cli.preflight"): "hydra, which help does without",
     ("cli.forks", "runs training"): "torch, only in the forked process",
     ("cli.launch", "cli.command_line cli.preflight report.runs runs"): "hydra and torch, only once a job runs",
