@@ -41,15 +41,15 @@ class SlurmLauncher(Launcher):
         """Hand in what is missing, wait for it, and say of each run how it ended."""
         values: dict[int, float | None] = {}
         todo: dict[int, tuple[str, Path, tuple]] = {}
+        labels = labelled(job_overrides)
         for number, words in enumerate(map(list, job_overrides)):
-            label = " ".join(word for word in words if not word.startswith("hydra")) or "defaults"
             cfg = self.context.config_loader.load_sweep_config(self.config, words)
             place = identity.run_dir(cfg).absolute()
             if (run := finished(cfg, place)) is not None:
                 old = f", {run.freshness}" if run.freshness in (STALE, MIXED) else ""
-                values[number] = told(run, f"{label}: finished earlier{old}")
+                values[number] = told(run, f"{labels[number]}: finished earlier{old}")
             else:
-                todo[number] = label, place, (words, initial_job_idx + number, Singleton.get_state())
+                todo[number] = labels[number], place, (words, initial_job_idx + number, Singleton.get_state())
         handed = dict(zip(todo, slurm.hand_in(self, self.settings, [*todo.values()]), strict=True))
         slurm.announce([*handed.values()])
         try:
@@ -93,6 +93,13 @@ class SlurmLauncher(Launcher):
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, *arguments)
+
+
+def labelled(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The words of each job that not all of them have; all its words where that leaves none."""
+    own = [[word for word in words if not word.startswith("hydra")] for words in jobs]
+    shared = set.intersection(*map(set, own))
+    return [" ".join([word for word in words if word not in shared] or words) or "defaults" for words in own]
 
 
 def finished(cfg: DictConfig, place: Path) -> records.Run | None:

@@ -180,7 +180,9 @@ def state(cluster: Cluster, job: str) -> str:
 
 
 def attempts(run: Path) -> list[str]:
-    return [one["status"] for one in json.loads((run / "run.json").read_text())["attempts"]]
+    """How each attempt at the run ended; `killed` if it could not say so itself."""
+    told = json.loads((run / "run.json").read_text())["attempts"]
+    return [one["status"] if "ended" in one else "killed" for one in told]
 
 
 @pytest.fixture
@@ -201,7 +203,7 @@ def test_a_sweep_ends_whole_and_again_hands_nothing_in(sweep: Callable, tmp_path
     done = sweep(*words)
     assert done.returncode == 0, done.stderr
     assert re.search(r"6 runs handed to Slurm as (\d+)_0 to \1_5; logs in .*outputs/\.submitit\n", done.stderr)
-    assert len(re.findall(r"\d/6 .*seed=\d: finished: .*run directory", done.stderr)) == 6
+    assert len(re.findall(r"\d/6 seed=\d: finished: .*run directory", done.stderr)) == 6
     runs = sorted(path.parent for path in tmp_path.glob("outputs/packnet-*/s*/result.json"))
     assert [attempts(run) for run in runs] == [["finished"]] * 6
     logs = [path.read_text() for path in tmp_path.glob("outputs/.submitit/*/*.err")]
@@ -216,7 +218,7 @@ def test_a_requeued_job_goes_on_to_the_bits_of_an_undisturbed_one(
     at = midway(*SLURM, *LONG, "seed=3")
     cluster.ask("scontrol", "requeue", at.job)
     status, said = at.join()
-    assert status == 0 and "seed=3: finished" in said, said
+    assert status == 0 and re.search(r"1/1 .*seed=3.*: finished: ", said), said
     assert attempts(at.run) == ["interrupted", "finished"], "it had time to save"
     undisturbed(at.run)
 
@@ -240,7 +242,7 @@ def test_a_job_saves_at_its_time_limit_is_queued_again_and_goes_on(
     until(lambda: state(cluster, at.job) == "PENDING", "the job is queued again")
     cluster.ask("scontrol", "update", f"JobId={at.job}", "TimeLimit=60")
     status, said = at.join()
-    assert status == 0 and "seed=4: finished" in said, said
+    assert status == 0 and re.search(r"1/1 .*seed=4.*: finished: ", said), said
     assert attempts(at.run) == ["interrupted", "finished"]
     undisturbed(at.run)
 
@@ -253,7 +255,8 @@ def test_out_of_turns_is_told_and_the_same_command_goes_on(
     warn(cluster, at)
     status, said = at.join()
     assert status == 1 and "1 job of the sweep failed:" in said, said
-    assert "seed=5: not finished within its time limit (hydra.launcher.timeout_min)" in said.splitlines()[-1]
+    assert "seed=5" in said.splitlines()[-1]
+    assert ": not finished within its time limit (hydra.launcher.timeout_min)" in said.splitlines()[-1]
     done = sweep(*words)
     assert done.returncode == 0 and "1 run handed to Slurm as" in done.stderr, done.stderr
     assert attempts(at.run) == ["interrupted", "finished"]
@@ -266,7 +269,7 @@ def test_a_cancelled_job_is_told_and_the_others_are_done(midway: Callable, sweep
     cluster.ask("scancel", at.job)
     status, said = at.join()
     assert status == 1 and "Traceback" not in said, said
-    assert f"seed=0: not finished: cancelled (scancel); job {at.job}, log " in said.splitlines()[-1]
+    assert f": not finished: cancelled (scancel); job {at.job}, log " in said.splitlines()[-1]
     again = sweep(*SLURM, *LONG, "seed=0,1")
     assert again.returncode == 0 and "2 runs handed to Slurm as" in again.stderr, again.stderr
     assert attempts(at.run) == ["interrupted", "finished"]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from maskbench.cli import slurm
+from maskbench.cli import slurm, slurm_launcher
 
 
 class Job(SimpleNamespace):
@@ -41,6 +41,19 @@ def job(folder: Path, number: str, *, done: bool, value: object = None, error: E
 )
 def test_numbers_of_jobs_in_few_words(jobs: list[str], told: str) -> None:
     assert slurm.span(jobs) == told
+
+
+@pytest.mark.parametrize(
+    ("jobs", "told"),
+    [
+        ([["a=1", "seed=0", "hydra.x=1"], ["a=1", "seed=1"]], ["seed=0", "seed=1"]),
+        ([["a=1", "seed=0"]], ["a=1 seed=0"]),
+        ([["a=1"], ["a=1", "seed=1"]], ["a=1", "seed=1"]),
+        ([[]], ["defaults"]),
+    ],
+)
+def test_a_job_is_called_by_what_the_others_have_not(jobs: list[list[str]], told: list[str]) -> None:
+    assert slurm_launcher.labelled(jobs) == told
 
 
 def test_each_job_is_told_as_it_ends_and_a_lost_one_with_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
