@@ -121,6 +121,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         start("slurmd", "-D", "-N", node)
         until(idle, "the node is idle")
         yield made
+        for words in ((), ("--signal=KILL", "--full")):  # what a test that failed has left
+            subprocess.run(["scancel", "--user=root", *words], env=os.environ | made.env)
+        until(lambda: not made.ask("squeue", "--me", "--noheader"), "all jobs are over")
     finally:
         for process in reversed(started):
             process.terminate()
