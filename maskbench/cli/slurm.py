@@ -28,6 +28,7 @@ LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLaunche
 SHARED = {  # settings that submitit names alike for all kinds of clusters
     *("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout"),
 }
+TURNS = 10  # after the first: hydra.launcher.max_num_timeout unless the user says otherwise
 MOST = 1000  # jobs of an array: below Slurm's own limit where nobody changed that
 LOOKS = 3  # at a job that is over, until its result is lost: files take a while between machines
 PATIENCE = (1.0, 30.0)  # seconds between two looks: at first, and at most
@@ -71,6 +72,21 @@ class Handed:
     run: Path
     job: Any
     earlier: bool = False  # an earlier command handed it in
+
+
+def register() -> None:
+    """Have the job of a run queued again where its time was up, as a run goes on where it stopped; for submitit, which cannot
+    know that, the setting is 0."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.plugins.config_source import ConfigLoadError
+
+    store = ConfigStore.instance()
+    try:
+        known = store.load("hydra/launcher/submitit_slurm.yaml")
+    except ConfigLoadError:  # without the plugin
+        return
+    known.node.max_num_timeout = TURNS
+    store.store(group="hydra/launcher", name="submitit_slurm", node=known.node, package=known.package, provider="maskbench")
 
 
 # ---- handing in
