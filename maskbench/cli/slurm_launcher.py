@@ -109,11 +109,11 @@ def finished(cfg: DictConfig, place: Path) -> records.Run | None:
     return None if run.status != "finished" or cfg.force or old else run
 
 
-def told(run: records.Run, heading: str) -> float | None:
-    """Say a finished run's objective."""
+def told(run: records.Run, heading: str) -> float:
+    """Say a finished run's objective, nan where it diverged."""
     name, value = run.result.get("objective_name", "objective"), run.objective
     slurm.tell(f"{heading}: {name} {'-' if value is None else f'{value:.4f}'}; run directory: {run.folder}")
-    return value
+    return float("nan") if value is None else value
 
 
 def answer(words: Sequence[str], value: float | None) -> JobReturn:
