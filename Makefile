@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes: none compiles the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-full test-rest acceptance lint bench clean
+.PHONY: help run test test-full test-rest test-slurm acceptance lint bench clean
 
 help:  ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,11 +19,18 @@ run: .venv/ready  ## SupSup on SplitMNIST, real data, with a table at the end
 test: .venv/ready  ## the tests to run often: minutes, no GPU, no account, no network
 	@$(PYTEST)
 
-test-full: .venv/ready  ## all tests but real training: also a browser, a clean environment, kill -9; lists what was skipped
-	@$(PYTEST) -m "not slow"
+test-full: .venv/ready  ## all tests but real training and Slurm: also a browser, a clean environment, kill -9; lists what was skipped
+	@$(PYTEST) -m "not slow and not slurm"
 
 test-rest: .venv/ready  ## what test-full has beyond test; ONLY=tests/report/html for one folder of it
-	@$(PYTEST) -m "(full or network) and not slow" $(ONLY)
+	@$(PYTEST) -m "(full or network) and not slow and not slurm" $(ONLY)
+
+test-slurm: .venv/ready  ## sweeps and tables as jobs of a one-node Slurm that the tests start; as root, minutes
+	@test "$$(id -u)" = 0 || { echo "make test-slurm starts munged, slurmctld and slurmd: run it as root."; exit 2; }
+	@PATH="$$PATH:/usr/sbin"; for name in munged slurmctld slurmd sbatch; do command -v $$name > /dev/null || \
+	  { echo "make test-slurm needs Slurm and munge, and $$name is missing: apt-get install slurm-wlm munge"; exit 2; }; done
+	@$(BIN)/python -c "import submitit" 2> /dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[sweep]'
+	@$(BIN)/python -m pytest -q -rs -m slurm tests/cli
 
 acceptance: .venv/ready  ## real training held to the specifications' tolerances; SYSTEM=supsup for one system
 	@$(BIN)/python -m pytest -q -m slow tests/acceptance $(if $(SYSTEM),-k $(SYSTEM),)

@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from maskbench.cli import schema
+from maskbench.cli import schema, slurm
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
 
@@ -169,6 +169,7 @@ def _loader(folders: list[Path]) -> ConfigLoaderImpl:
     Plugins.instance()
     identity.register()
     schema.register()
+    slurm.register()
     path = create_config_search_path(str(folders[0]))
     schema_source = path.get_path().pop()
     for folder in folders[1:]:

@@ -59,6 +59,13 @@ class Outcome:
 class JobFailed(Exception):
     """Says to a launcher, from inside one of its workers, that a job failed; the user reads of it in another way."""
 
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return self.outcome.reason
+
 
 class Clock(Protocol):
     """What says how far a sweep is (sweep_clock.py)."""
@@ -106,7 +113,7 @@ def launch(argv: list[str], sweep: bool, before: Mapping[str, Outcome | None] | 
                 _outcomes.append(Outcome("", USER, str(end.code)))
         except JobFailed as error:
             if not workers():
-                _outcomes.append(Outcome("", FAILED, str(error)))
+                _outcomes.append(error.outcome)
         except BrokenPipeError:
             raise
         except BrokenExecutor:  # the launcher has given up its other workers too
@@ -123,6 +130,16 @@ def launch(argv: list[str], sweep: bool, before: Mapping[str, Outcome | None] | 
         for outcome in _outcomes:
             print(f"  {outcome.job or 'sweep'}: {outcome.reason}", file=sys.stderr)
     return max((outcome.status for outcome in _outcomes), key=SEVERITY.index, default=DONE)
+
+
+def account(outcome: Outcome) -> None:
+    """Count a job that a launcher has seen to fail among those of the sweep."""
+    _outcomes.append(outcome)
+
+
+def reasons() -> str:
+    """Why the last launch's jobs failed; empty where none did."""
+    return "; ".join(outcome.reason for outcome in _outcomes)
 
 
 def _until_one_is_free() -> None:
@@ -182,7 +199,7 @@ def job(cfg: DictConfig) -> float | None:
         outcome = Outcome(" ".join(overrides) or "defaults", *_judge(error))
     if os.getpid() != _main_process:
         _report(outcome)
-        raise JobFailed(outcome.reason)
+        raise JobFailed(outcome)
     _outcomes.append(outcome)
     complain(outcome.reason)
     return None  # what Optuna's sweeper counts as a failed trial; of nan it makes an error of the whole study

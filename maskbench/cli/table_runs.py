@@ -5,8 +5,12 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from maskbench.cli import forks as warm
+from maskbench.cli import slurm
 from maskbench.cli.estimates import Estimates, fitting, question, told
 from maskbench.cli.jobs import Job
 from maskbench.common import identity, provenance
@@ -121,6 +125,7 @@ class Plan:
         self.told: dict[Path, float | None] = {}  # question -> seconds a run takes by its preset
         self.steps: dict[str, int | None] = {}  # of a phase
         self.groups: dict[str, str] = {}  # of runs that train side by side
+        self.slurm: dict[str, Any] | None = None  # settings of hydra.launcher, where Slurm is to do the runs
         self.commit = provenance.committed(provenance.collect(), provenance.diff()) if order.mixed == "redo" else ""
         for name, specs in table.runs.items():
             if order.budget in specs:
@@ -135,6 +140,8 @@ class Plan:
         cfg = command.compose([override.input_line for override in command.overrides])
         self.output = Path(cfg.paths.output)
         self.keeps = cfg.stale == "keep"
+        if cfg.hydra.launcher.get("_target_") == slurm.LAUNCHER:
+            self.slurm = {k: v for k, v in OmegaConf.to_container(cfg.hydra.launcher, resolve=True).items() if k != "_target_"}
         self.folders[name] = {}
         for seed in self.seeds:
             cfg.seed = seed
@@ -146,10 +153,13 @@ class Plan:
         self.told[question(self.folders[name][self.seeds[0]])] = told(cfg.experiment or {}, words)
 
     def jobs(self, seeds: Sequence[int]) -> list[Job]:
-        """What fills the runs of these seeds: a job a run, in turn by their seeds; or one for all of them, with a launcher."""
+        """What fills the runs of these seeds: a job a run, in turn by their seeds; with a launcher that keeps the command waiting
+        (not Slurm's) one for all of them."""
         made = []
         for name, words in self.words.items():
             places = [self.folders[name][seed] for seed in seeds]
+            if self.slurm is not None:
+                words = [word for word in words if not key(word).startswith(LAUNCHES)]
             if any(key(word).startswith(LAUNCHES) for word in words):
                 many = ",".join(map(str, seeds))
                 made.append(self.job(name, f"seeds {many}", ["-m", *words, f"seed={many}"], places))

@@ -186,7 +186,8 @@ def looking_for_gpus(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning's advertisements and remarks on our unusual loader off the terminal; its warnings stay."""
+    """Keep Lightning's advertisements, its remarks on our unusual loader and, on a machine of a Slurm cluster, its hint to start
+    every run by srun off the terminal; its warnings stay."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -197,6 +198,7 @@ def quiet() -> Iterator[None]:
             ".*in eval mode at the start of training.*",
             ".*does not have many workers.*",
             ".*smaller than the logging interval.*",
+            "The `srun` command is available on your system but is not used",
         ):
             warnings.filterwarnings("ignore", message=message)
         yield

@@ -316,6 +316,7 @@ def test_a_reader_that_leaves_early_does_not_keep_files_from_being_written(start
         ("tiny seeds=a", "seeds=a must be whole numbers such as 0,1,2."),
         ("tiny hours=soon", "hours=soon must be a number above 0, such as 2 or 0.5."),
         ("tiny hours=0", "hours=0 must be a number above 0"),
+        ("tiny --submit", "--submit needs hydra/launcher=submitit_slurm: only a cluster goes on without this command."),
         ("tiny jobs=0", "jobs=0 must be a whole number above 0."),
         ("tiny seed=1", "given with seeds=0,1,2"),
         ("tiny mixed=yes", "mixed=yes is none of refuse, allow, redo."),

@@ -33,7 +33,8 @@ shows what is there.
 mixed=allow: put runs of different code or data sources into one cell, which is refused otherwise; mixed=redo: also do
 runs anew whose record names only a commit, where it is another one. Runs whose code changed are done anew in any case,
 unless stale=keep. Other KEY=VALUE words are overrides for all runs; with hydra/launcher=... each set of seeds goes to
-that launcher in one sweep."""
+that launcher in one sweep. With hydra/launcher=submitit_slurm all runs go to Slurm at once, as one array; --submit does not
+wait for them, and the same command without it does."""
 
 
 def main(argv: list[str]) -> int:
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--dry", action="store_true", help="only say which runs are there, which would be done, how long it takes"
     )
+    parser.add_argument("--submit", action="store_true", help="hand the runs to Slurm and do not wait for them")
     parser.add_argument("--hours", metavar="N", help="the same as hours=N")
     parser.add_argument("--latex", action="store_true", help="print it as a paper does: means, intervals, the best in bold")
     if (given := parser.read(argv)) is None:
@@ -60,6 +62,10 @@ def main(argv: list[str]) -> int:
         print(aligned([[name, titles(spec.load(name, folders, values))] for name in files] or [["no tables"]]))
         return 0
     plans = [Plan(table, order) for table in order.tables]
+    if given.submit and not all(plan.slurm for plan in plans):
+        raise UsageError("--submit needs hydra/launcher=submitit_slurm: only a cluster goes on without this command.")
+    if given.submit and order.hours is not None:
+        raise UsageError("--submit hands in all seeds at once: name them (seeds=0,1,2) in the place of hours=.")
     times = Estimates({one: seconds for plan in plans for one, seconds in plan.told.items()})
     failed: list[Job] = []
     if given.dry or given.only_print:
@@ -71,7 +77,7 @@ def main(argv: list[str]) -> int:
         print(aligned([[str(run.folder), run.status, run.freshness] for run in places]))
         return 0
     if not given.only_print:
-        failed = fill(plans, order, times)
+        failed = fill(plans, order, times, wait=not given.submit)
     output = plans[0].output / "tables"
     all_judged = [plan.judged() for plan in plans]
     shown = [(sheet(judged, origin=False), write(judged, output / judged.table.name)) for judged in all_judged]
@@ -105,27 +111,31 @@ def choose(plans: Sequence[Plan], order: Order, times: Estimates) -> None:
             plan.fit(times)
 
 
-def fill(plans: Sequence[Plan], order: Order, times: Estimates) -> list[Job]:
+def fill(plans: Sequence[Plan], order: Order, times: Estimates, *, wait: bool = True) -> list[Job]:
     """Do what is missing; those that failed. How many seeds fit into some hours the first one shows, or runs of before."""
     failed, done = [], 0
     if order.hours is not None:
         if not all(plan.known(times.measured_of) for plan in plans):
             say(f"the first seed shows how many fit into {order.hours:g} h:")
-            failed, done = work([plan.jobs(plan.seeds[:1]) for plan in plans], order, times), 1
+            failed, done = work(plans, [plan.jobs(plan.seeds[:1]) for plan in plans], order, times), 1
         for plan in plans:
             plan.fit(times)
             say(f"{plan.table.name}: {plan.choice}")
     for plan in plans:
         if too_long := plan.beyond(times):
             say(f"{plan.table.name}: {too_long}")
-    return failed + work([plan.jobs(plan.seeds[done:]) for plan in plans if plan.seeds[done:]], order, times)
+    return failed + work(plans, [plan.jobs(plan.seeds[done:]) for plan in plans if plan.seeds[done:]], order, times, wait=wait)
 
 
-def work(many: Sequence[Sequence[Job]], order: Order, times: Estimates) -> list[Job]:
-    """Do these jobs, having said how long that takes; those that failed."""
+def work(plans: Sequence[Plan], many: Sequence[Sequence[Job]], order: Order, times: Estimates, *, wait: bool = True) -> list[Job]:
+    """Do these jobs, having said how long that takes; those that failed. `wait`: for Slurm, if that does them."""
     jobs = together(many)
     announce(jobs, order, times)
-    return run_jobs(jobs, order.jobs, times)
+    if plans[0].slurm is None:
+        return run_jobs(jobs, order.jobs, times)
+    from maskbench.cli import slurm_table
+
+    return slurm_table.run(jobs, plans[0].slurm, wait=wait)
 
 
 def announce(jobs: Sequence[Job], order: Order, times: Estimates) -> None:
