@@ -311,6 +311,8 @@ class Run:
         """Say and record which data this is and where it came from."""
         origin = stages[0].origin
         about_data = f"{origin.name} with {stages[0].amount} ({origin.source})"
+        if rows := OmegaConf.select(self.cfg, "debug.rows"):
+            about_data += f", at most {rows} rows of each split"
         log.info("%s: %d stage%s, %s", self.title, len(stages), "s" * (len(stages) > 1), about_data)
         if self.main:
             data = {"source": origin.source, "checksums": origin.checksums, "fingerprints": [s.fingerprint for s in stages]}
