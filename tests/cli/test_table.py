@@ -100,7 +100,7 @@ def test_a_table_runs_what_is_missing_and_shows_ours(started: list, capsys) -> N
     assert rows(out)["A"] == ["A", "3", "90.10%", "[89.85, 90.35]", "", "", "above “B”, paired: 10.00", "row", "holds"]
     assert err.splitlines()[-1].startswith("6 of 6 jobs over, tiny/")
     written = sorted(path.name for path in Path("outputs/tables/tiny").iterdir())
-    assert written == ["quick.csv", "quick.md", "quick.png", "quick.svg", "quick.tex"]
+    assert written == ["quick.csv", "quick.md", "quick.png", "quick.svg", "quick.tex", "scoreboard-quick.md"]
     before = {name: (Path("outputs/tables/tiny") / name).read_bytes() for name in written}
     started.clear()
     assert table("tiny", capsys)[0] == 0 and started == [], "nothing is done twice"

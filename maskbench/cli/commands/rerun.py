@@ -69,7 +69,8 @@ def main(argv: list[str]) -> int:
     if modules := records.load(run).code_now.changed:
         print("the code has changed since:", *map(printable, modules), sep="\n  ")
     same = not command.multirun and identity.run_dir(now).parts[-2:] == run.absolute().parts[-2:]
-    again = [*overrides, "force=true"] if same and "force" not in map(key, given.words) else overrides
+    anew = (same or not given.words) and "force" not in map(key, given.words)
+    again = [*overrides, "force=true"] if anew else overrides
     if given.words and not command.multirun and not same:
         print(printable(f"another run than the recorded one: {'/'.join(identity.run_dir(now).parts[-2:])}"))
     print(printable(f"maskbench {shlex.join(again)}"), flush=True)
