@@ -2,8 +2,8 @@
 
     python scripts/same_bits.py 149c893
 
-Compared are the metrics of result.json (but for seconds), masks.safetensors and weights.safetensors.
-Exit status 1 where any differs.
+Compared are the metrics of result.json (but for seconds), masks.safetensors and weights.safetensors; metrics that the earlier
+commit did not have are counted. Exit status 1 where any differs.
 """
 
 import argparse
@@ -59,6 +59,12 @@ def differences(one: Path, other: Path) -> list[str]:
     return unequal + [name for name, (first, second) in contents.items() if first != second]
 
 
+def new(one: Path, other: Path) -> set[str]:
+    """Names of metrics that the second of two run directories has and the first has not: no difference between commits."""
+    before, now = (json.loads((folder / "result.json").read_text())["metrics"] for folder in (one, other))
+    return now.keys() - before.keys()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commit", help="the commit to compare with")
@@ -72,10 +78,12 @@ def main() -> int:
         before = unpacked(args.commit, Path(temporary))
         for name in args.runs:
             folders = [run(code, RUNS[name], Path(temporary) / name / str(i)) for i, code in enumerate((before, HERE))]
-            unequal = differences(*folders)
+            added = new(*folders)
+            unequal = [name for name in differences(*folders) if name not in added]
+            more = f", with {len(added)} metrics more" if added else ""
             keys = "same key" if folders[0].name == folders[1].name else f"keys {folders[0].name} and {folders[1].name}"
             print(
-                f"{name}: {'differs in ' + ', '.join(unequal) if unequal else 'equal to'} {commit.stdout.strip()}; {keys}",
+                f"{name}: {'differs in ' + ', '.join(unequal) if unequal else 'equal to'} {commit.stdout.strip()}{more}; {keys}",
                 flush=True,
             )
             worst = max(worst, bool(unequal))
