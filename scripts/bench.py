@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -64,6 +64,7 @@ IN_ONE = {  # an ensemble in one net beside a single one
     "packed_ensembles, LeNet-5": ["method=packed_ensembles", "backbone=lenet5", "method.members=4", "method.alpha=2"],
 }
 LATER = {  # methods that ask more of a step once there are earlier stages
+    "wsn, second stage": ["method=wsn"],
     "ewc": ["method=ewc"],
     "si": ["method=si"],
     "lwf": ["method=lwf"],
@@ -153,17 +154,24 @@ def config(words: list[str], common: list[str] = COMMON) -> Run:
 
 
 def through_the_loop(
-    run: Run, stage: Stage, steps: int, twist: Callable[[Method], Method] = lambda method: method
+    run: Run,
+    stage: Stage,
+    steps: int,
+    twist: Callable[[Method], Method] = lambda method: method,
+    after: Sequence[Stage] = (),
 ) -> Callable[[], Callable[[], None]]:
     """Prepares one stage learnt as a run does it: Trainer, blocks, and all that a method does around training.
 
-    `twist` may put another method in the config's place.
+    `twist` may put another method in the config's place; `after`: stages learnt before, in a step each.
     """
-    run.cfg.budget.steps = steps
 
     def prepare() -> Callable[[], None]:
         method = twist(run.method([stage]))
         journal = Journal(run.folder, method, seed=0, every=1e9, history=History(run.folder / "metrics.csv"))
+        for earlier in after:
+            run.cfg.budget.steps = 1
+            method.learn(earlier, run.fit(journal, lambda *row: None, lambda *at: None))
+        run.cfg.budget.steps = steps
         fit = run.fit(journal, lambda *row: None, lambda *at: None)
         fit.feed(stage.train, torch.device("cpu"))
         return lambda: method.learn(stage, fit)
@@ -287,7 +295,7 @@ def main() -> None:
     stage, second = runs["dense"].stages()
     loops = {"bare": bare(runs["dense"], stage, args.steps)}
     loops |= {name: through_the_loop(run, stage, args.steps) for name, run in runs.items()}
-    loops |= {name: through_the_loop(run, second, args.steps) for name, run in later.items()}
+    loops |= {name: through_the_loop(run, second, args.steps, after=[stage]) for name, run in later.items()}
     loops[HOOKED] = through_the_loop(config(ROWS["dense"]), stage, args.steps, Hooked)
     few = max(1, args.steps // 10)  # of what is ten times as slow
     slow = config(ROWS["edge_popup"])

@@ -119,40 +119,58 @@ def top_share(w: Tensor, score: Tensor, cut: Cut, magnitude: bool = False) -> Te
     Straight through the selection: d/dscore = w * d/d(w * m), times sign(score) where the magnitude ranks. What is masked
     out gets a gradient too.
     """
-    return _TopShares.apply((cut,), magnitude, w, score)[0]
+    return _TopShares.apply((cut,), magnitude, None, w, score)[0]
 
 
 def top_shares(
-    ws: Mapping[str, Tensor], scores: Mapping[str, Tensor], cuts: Mapping[str, Cut], magnitude: bool = False
+    ws: Mapping[str, Tensor],
+    scores: Mapping[str, Tensor],
+    cuts: Mapping[str, Cut],
+    magnitude: bool = False,
+    owned: Mapping[str, tuple[Tensor, Tensor]] | None = None,
 ) -> dict[str, Tensor]:
-    """`top_share` of each name: all of a net's in one step of autograd."""
+    """`top_share` of each name: all of a net's in one step of autograd.
+
+    owned: (kept, alive) by name, for weights of which some hold a fixed value: what is masked is then kept + alive * w, and
+    there is no second derivative.
+    """
     pairs = [tensor for name, w in ws.items() for tensor in (w, scores[name])]
-    return dict(zip(ws, _TopShares.apply([cuts[name] for name in ws], magnitude, *pairs), strict=True))
+    fixed = None if owned is None else [owned[name] for name in ws]
+    return dict(zip(ws, _TopShares.apply([cuts[name] for name in ws], magnitude, fixed, *pairs), strict=True))
 
 
 class _TopShares(torch.autograd.Function):
     """`top_share` of pairs of tensors (w, score) with its own backward: autograd would stop at the selection."""
 
     @staticmethod
-    def forward(ctx, cuts: Sequence[Cut], magnitude: bool, *pairs: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx, cuts: Sequence[Cut], magnitude: bool, owned: Sequence[tuple[Tensor, Tensor]] | None, *pairs: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*pairs)
+        ws, scores, alive = pairs[::2], pairs[1::2], ()
+        if owned is not None:
+            ws = [torch.addcmul(kept, alive, w) for (kept, alive), w in zip(owned, ws, strict=True)]
+            alive = [alive for _, alive in owned]
+        ctx.save_for_backward(*ws, *scores, *alive)
         ctx.cuts, ctx.magnitude = cuts, magnitude
-        return tuple(_masked(w, score, cut, magnitude) for w, score, cut in zip(pairs[::2], pairs[1::2], cuts, strict=True))
+        return tuple(_masked(w, score, cut, magnitude) for w, score, cut in zip(ws, scores, cuts, strict=True))
 
     @staticmethod
     def backward(ctx, *grads: Tensor | None):
-        pairs, magnitude = ctx.saved_tensors, ctx.magnitude
-        to_pairs: list[Tensor | None] = [None, None] * len(grads)  # None: the loss does not depend on it
-        for i, grad in enumerate(grads):
+        n, magnitude = len(grads), ctx.magnitude
+        ws, scores, alive = (ctx.saved_tensors[n * part : n * part + n] for part in range(3))
+        if alive and torch.is_grad_enabled():  # ws are results here, of which autograd knows nothing
+            raise RuntimeError("weights of which some are owned have no second derivative through top_shares")
+        to_pairs: list[Tensor | None] = [None, None] * n  # None: the loss does not depend on it
+        for i, (grad, w, score) in enumerate(zip(grads, ws, scores, strict=True)):
             if grad is None:
                 continue
-            w, score = pairs[2 * i], pairs[2 * i + 1]
             grad = grad.contiguous()  # of a convolution it may lie channels last, and ties are flat indices
-            if ctx.needs_input_grad[2 + 2 * i]:
-                to_pairs[2 * i] = _masked(grad, score, ctx.cuts[i], magnitude)
+            if ctx.needs_input_grad[3 + 2 * i]:
+                to_w = _masked(grad, score, ctx.cuts[i], magnitude)
+                to_pairs[2 * i] = to_w.mul_(alive[i]) if alive else to_w
             to_pairs[2 * i + 1] = _signed(grad * w, score) if magnitude else grad * w
-        return None, None, *to_pairs
+        return None, None, None, *to_pairs
 
 
 def _signed(x: Tensor, score: Tensor) -> Tensor:

@@ -49,6 +49,10 @@ class WeightOwners(nn.Module):
         """What the stage in training computes with: earlier owners' values, and its own where it is alive."""
         return {name: torch.addcmul(self.kept[name], self.alive[name], moving[name]) for name in self.names}
 
+    def fixed(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """(kept, alive) of each name, for who adds them up with other work: `present` is kept + alive * moving."""
+        return {name: (self.kept[name], self.alive[name]) for name in self.names}
+
     def finished(self, stage: int) -> dict[str, Tensor]:
         """What a finished stage computes with: the values of owners up to and including it, zero elsewhere."""
         return {name: self.kept[name] * self.mask(name, stage) for name in self.names}

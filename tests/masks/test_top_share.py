@@ -208,6 +208,27 @@ def test_several_layers_in_one_step_have_the_bits_of_each_alone() -> None:
     assert gradients[0][2] is None
 
 
+@pytest.mark.parametrize("magnitude", [True, False])
+def test_weights_of_which_some_are_owned_have_the_bits_of_adding_up_first(magnitude: bool) -> None:
+    """Values and both gradients are those of top_shares of kept + alive * w, and a second derivative is refused, not wrong."""
+    g = drawn(11)
+    ws = {name: torch.randn(6, n, generator=g).requires_grad_() for name, n in (("a", 5), ("b", 7))}
+    scores = {name: torch.randn(w.shape, generator=g).requires_grad_() for name, w in ws.items()}
+    alive = {name: (torch.rand(w.shape, generator=g) < 0.5).float() for name, w in ws.items()}
+    owned = {name: (torch.randn(m.shape, generator=g) * (1 - m), m) for name, m in alive.items()}
+    cuts = {name: masks.cut(score, 13, magnitude) for name, score in scores.items()}
+    present = {name: torch.addcmul(kept, m, ws[name]) for name, (kept, m) in owned.items()}
+    results = []
+    for effective in (masks.top_shares(present, scores, cuts, magnitude), masks.top_shares(ws, scores, cuts, magnitude, owned)):
+        inputs = [*ws.values(), *scores.values()]
+        grads = torch.autograd.grad(sum(w.exp().sum() for w in effective.values()), inputs)
+        results.append([*effective.values(), *grads])
+    assert all(torch.equal(one, other) and bool(one.any()) for one, other in zip(*results, strict=True))
+    effective = masks.top_shares(ws, scores, cuts, magnitude, owned)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(effective["a"].square().sum(), ws["a"], create_graph=True)
+
+
 # ---- Bernoulli masks
 
 

@@ -84,7 +84,8 @@ class WSN(Method):
             return kept | self.unmasked.of(stage.index) | head
         scores = {name: self.score(name) for name in self.trunk}
         # kept values are no parameters; every score has a gradient, a free weight has one where it is selected
-        return masks.top_shares(self.owners.present(self.trunk), scores, self.cuts(), magnitude=True) | head
+        owned = self.owners.fixed() if self.owners.stages else None
+        return masks.top_shares(self.trunk, scores, self.cuts(), magnitude=True, owned=owned) | head
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.trunk.values()
