@@ -1,6 +1,5 @@
 """Pieces of a run for tests: configs, runs in this process, the program in another, and fresh processes to kill."""
 
-import copy
 import multiprocessing
 import os
 import runpy
@@ -70,16 +69,7 @@ def loader() -> Any:
     """Hydra's loader of the packaged configs, which reads each file once."""
     from maskbench.cli import command_line
 
-    made, files = command_line.parse([]).loader, {}
-    read = made.repository.load_config
-
-    def once(config_path: str) -> Any:
-        if config_path not in files:
-            files[config_path] = read(config_path)
-        return copy.deepcopy(files[config_path])  # composing changes it
-
-    made.repository.load_config = once
-    return made
+    return command_line.parse([]).loader
 
 
 @cache

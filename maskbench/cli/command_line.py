@@ -5,6 +5,7 @@ hence the pin, and tests/cli holds them to it.
 """
 
 import argparse
+import copy
 import dataclasses
 import itertools
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -175,7 +177,20 @@ def _loader(folders: list[Path]) -> ConfigLoaderImpl:
     for folder in folders[1:]:
         path.append("command-line", f"file://{folder}")
     path.get_path().append(schema_source)  # Hydra wants it last
-    return ConfigLoaderImpl(path)
+    return _reads_once(ConfigLoaderImpl(path))
+
+
+def _reads_once(loader: ConfigLoaderImpl) -> ConfigLoaderImpl:
+    """The loader, which reads each file once, however many configs are composed for a command line."""
+    files, read = {}, loader.repository.load_config
+
+    def load_config(config_path: str) -> ConfigResult | None:
+        if config_path not in files:
+            files[config_path] = read(config_path)
+        return copy.deepcopy(files[config_path])  # composing changes it
+
+    loader.repository.load_config = load_config
+    return loader
 
 
 def _override(text: str, loader: ConfigLoaderImpl) -> Override:
