@@ -2,9 +2,10 @@
 
 import importlib.util
 import json
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,7 +81,6 @@ def test_a_broken_job_ends_no_other_and_the_rerun_does_only_what_is_missing(inte
 def test_a_sweep_that_runs_elsewhere_can_be_watched(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
     from maskbench.cli.commands import where
 
-    monkeypatch.setattr(where, "EVERY", 0.05)
     words = ["method=packnet", "seed=0,1"]
     capsys.readouterr()
     assert cli.main(["where", *words]) == 0
@@ -93,11 +93,10 @@ def test_a_sweep_that_runs_elsewhere_can_be_watched(tmp_path: Path, capsys: pyte
                 (folder / name).write_text('{"status": "finished", "objective": 0.5}')
 
     finish(first)
-    thread = threading.Timer(0.5, finish, [second])
-    thread.start()
+    monkeypatch.setattr(where, "time", SimpleNamespace(time=time.time, sleep=lambda seconds: finish(second)))
     assert where.watch([first, second]) == 0
-    thread.join()
     assert cli.main(["where", "--live", *words]) == 0
-    assert capsys.readouterr().out.splitlines() == ["1 new, 1 finished", "2 finished", "2 finished"]
+    first_look = "1 new, 1 finished; how long they take is seen after the first"
+    assert capsys.readouterr().out.splitlines() == [first_look, "2 finished", "2 finished"]
     table = where.grid([first, second], ["finished", "finished"], "2 finished")
     assert list(table.columns[2].cells) == ["0.5000", "0.5000"]
