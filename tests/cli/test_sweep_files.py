@@ -99,4 +99,4 @@ def test_a_sweep_that_runs_elsewhere_can_be_watched(tmp_path: Path, capsys: pyte
     first_look = "1 new, 1 finished; how long they take is seen after the first"
     assert capsys.readouterr().out.splitlines() == [first_look, "2 finished", "2 finished"]
     table = where.grid([first, second], ["finished", "finished"], "2 finished")
-    assert list(table.columns[2].cells) == ["0.5000", "0.5000"]
+    assert list(table.columns[3].cells) == ["0.5000", "0.5000"]
