@@ -273,8 +273,14 @@ def handed_over(command: Command) -> list[str]:
     may not have it."""
     if not (command.multirun and any(o.is_sweep_override() and command.is_group(o) for o in command.overrides)):
         return command.argv
-    each = {o.input_line: o.input_line.partition("=") for o in command.overrides if of_each_job(o, command.groups)}
-    return [f"{each[word][0]}=choice({each[word][2]})" if word in each else word for word in command.argv]
+    each = {o.input_line: _of_jobs_alone(o) for o in command.overrides if of_each_job(o, command.groups)}
+    return [each.get(word, word) for word in command.argv]
+
+
+def _of_jobs_alone(override: Override) -> str:
+    """The override as a sweep through its one value; a null, of which Hydra makes no choice, is forced on what lacks the key."""
+    key, _, value = override.input_line.partition("=")
+    return f"++{key}=null" if override.value() is None else f"{key}=choice({value})"
 
 
 def of_each_job(override: Override, groups: set[str]) -> bool:

@@ -1,6 +1,7 @@
 """Exit statuses and sentences of what runs, with a stand-in for the run."""
 
 import errno
+import json
 import os
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -255,3 +256,16 @@ def test_a_key_of_one_part_is_each_jobs_where_parts_are_swept() -> None:
     assert {"+method.x=1", "~method.keep"} <= {*told("-m", "method=snip,rigl", "+method.x=1", "~method.keep")}
     jobs = list(command_line.jobs(command_line.parse(told(*words[:3]))))
     assert [job for job in jobs if "method=rigl" in job] == [["method=rigl", "method.keep=0.05"]]
+    assert told("-m", "method=snip,rigl", "data.ood=null")[1] == "++data.ood=null", "of a null Hydra makes no choice"
+
+
+@pytest.mark.full
+def test_a_null_is_each_jobs_too(tmp_path: Path) -> None:
+    """Where choices are swept a null reaches every job, whose runs have the keys that they have one by one."""
+    words = ["data=mnist", "data.base=synthetic", "data.ood=null", "method.tau=null", "budget.epochs=null", "budget.steps=2"]
+    words += ["method=mc_dropout", "task.draws=2", "logger=none", f"paths.output={tmp_path}"]
+    assert cli.main(["-m", "backbone=lenet5,lenet_300_100", *words]) == 0
+    folders = sorted(tmp_path.glob("*/s0-*"))
+    assert [json.loads((folder / "result.json").read_text())["status"] for folder in folders] == ["finished"] * 2
+    alone = command_line.parse(["backbone=lenet5", *words])
+    assert identity.run_dir(alone.compose([o.input_line for o in alone.overrides])) in folders
