@@ -58,16 +58,18 @@ def metric(group: Group, name: str) -> np.ndarray | None:
 
 def names(groups: Sequence[Group]) -> list[str]:
     """The methods; where several experiments are of one method, also the settings in which these differ."""
-    methods = [group[0].result["method"] for group in groups]
-    labels = []
-    for group, method in zip(groups, methods, strict=True):
-        twins = [other[0] for other, name in zip(groups, methods, strict=True) if name == method]
-        keys = varied(twins)
-        own = dict(leaves(group[0].config))
-        words = [f"{label(key) if label(key) != key else key.split('.')[-1]}={plain(own.get(key))}" for key in keys[:NAMED]]
-        labels.append(" ".join([label(method), *words, *(["..."] if len(keys) > NAMED else [])]))
+    labels = [named(group, groups) for group in groups]
     again = Counter(labels)
     return [name if again[name] == 1 else f"{name} ({g[0].result['key']})" for name, g in zip(labels, groups, strict=True)]
+
+
+def named(group: Group, groups: Sequence[Group], without: Sequence[str] = ()) -> str:
+    """The method of an experiment, and the settings, but for those of `without`, in which others of this method differ."""
+    method = group[0].result["method"]
+    keys = varied([other[0] for other in groups if other[0].result["method"] == method], without)
+    own = dict(leaves(group[0].config))
+    words = [f"{label(key) if label(key) != key else key.split('.')[-1]}={plain(own.get(key))}" for key in keys[:NAMED]]
+    return " ".join([label(method), *words, *(["..."] if len(keys) > NAMED else [])])
 
 
 def styles(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:

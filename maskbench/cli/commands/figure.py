@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from maskbench.report.finished import Finished
 
 ABOUT = """Figures of a run; of several that differ in the seed only: mean and band; of continual experiments on the same
-stages: accuracy against bytes, against stages, and against the one setting in which they differ. Options say how they look
-in a paper."""
+stages: accuracy against bytes, against stages, and against the one setting in which they differ; of pruning experiments on
+the same data: accuracy against the weights that remain. Options say how they look in a paper."""
 MOST_NAMED = 3  # differences that a refusal names
 OUTPUTS = {"data.labels"}  # which outputs the same images of a stage are told apart by
 
