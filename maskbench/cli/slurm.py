@@ -135,13 +135,15 @@ def note(settings: Mapping[str, Any], run: Path) -> Path:
 
 
 def taken(place: Path, known: Mapping[str, str]) -> Any:
-    """The job of before that is at a run, if it is still under way."""
+    """The job of before that is at a run, if it is still under way; one that has answered is not, whatever squeue says of it
+    while its process ends."""
     import submitit
 
     said = glance(place)
     if known.get(said.get("job", ""), GONE) in OVER:
         return None
-    return submitit.SlurmJob(folder=said["folder"], job_id=said["job"])
+    job = submitit.SlurmJob(folder=said["folder"], job_id=said["job"])
+    return None if answered(job) else job
 
 
 def submitted(function: Callable, settings: Mapping[str, Any], calls: Sequence[tuple]) -> list[Any]:
@@ -224,7 +226,7 @@ def results(handed: Mapping[int, Handed]) -> Iterator[tuple[int, Any]]:
         for number, job in [(number, one.job) for number, one in left.items()]:
             state = "" if states is None else states.get(job.job_id, GONE)
             looks[number] += state in OVER
-            if all(job.task(task).paths.result_pickle.exists() for task in range(job.num_tasks)):
+            if answered(job):
                 del left[number]
                 yield number, returned(job)
             elif looks[number] >= LOOKS:
@@ -232,6 +234,11 @@ def results(handed: Mapping[int, Handed]) -> Iterator[tuple[int, Any]]:
                 yield number, Lost(f"not finished: {OVER[state or GONE]}; {where(job)}")
         if left:
             time.sleep(min(PATIENCE[1], PATIENCE[0] + (time.monotonic() - begun) / 20))
+
+
+def answered(job: Any) -> bool:
+    """Whether what a job returned, or raised, is there."""
+    return all(job.task(task).paths.result_pickle.exists() for task in range(job.num_tasks))
 
 
 def returned(job: Any) -> Any:

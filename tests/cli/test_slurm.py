@@ -315,7 +315,7 @@ def test_a_table_is_one_array_of_all_rows_and_seeds_that_can_be_left_and_found_a
         "title": "Tiny",
         "paper": "Nobody 2020, table 1",
         "seeds": [0, 1],
-        "runs": {"a": ["method=packnet", *words], "b": ["method=packnet", *words, "method.prune=0.6"]},
+        "runs": {"a": ["method=packnet", *words], "b": ["method=packnet", *words, "method.prune=[0.6]"]},
         "metric": "average_accuracy",
         "transform": "percent",
         "rows": [
