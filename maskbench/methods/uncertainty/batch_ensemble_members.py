@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones.fold import FoldLinear
+from maskbench.common import devices
 from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
@@ -46,17 +47,26 @@ class BatchEnsembleMembers(Method):
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         """The mean over examples, each by the member it trains."""
         x, y = batch
+        rows = devices.whole(len(x))
+        sizes = [len(part) for part in torch.arange(rows).tensor_split(self.members)]
         parts = [(x, y)] * self.members
         if self.assign == "chunk":
-            parts = list(zip(x.tensor_split(self.members), y.tensor_split(self.members), strict=True))
+            here = devices.own(torch.arange(self.members).repeat_interleave(torch.tensor(sizes))).bincount(minlength=self.members)
+            parts = list(zip(x.split(here.tolist()), y.split(here.tolist()), strict=True))
         # of fewer examples than members some parts are empty: then it is random whose
-        owners = torch.randperm(self.members).tolist() if len(x) < self.members else range(self.members)
+        owners = torch.randperm(self.members).tolist() if rows < self.members else range(self.members)
         losses = [
-            len(some) * stage.criterion(functional_call(self.net, self.member(m), (some,)), theirs)
-            for m, (some, theirs) in zip(owners, parts, strict=True)
-            if len(some)
+            self.share(m, part, (x, y), stage) for m, part, size in zip(owners, parts, sizes, strict=True) if size or len(part[0])
         ]
         return sum(losses) / sum(len(some) for some, _ in parts)
+
+    def share(self, member: int, part: tuple[Tensor, Tensor], batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        """A member's loss, summed over its part of the batch, which may be on other devices as a whole."""
+        if not len(part[0]):
+            with devices.uncounted():
+                return 0 * self.share(member, (batch[0][:1], batch[1][:1]), batch, stage)
+        x, y = part
+        return len(x) * stage.criterion(functional_call(self.net, self.member(member), (x,)), y)
 
     def member(self, number: int) -> dict[str, Tensor]:
         """A member's weights and biases, by the backbone's names."""
