@@ -7,7 +7,7 @@ rows is weighted by how many a device has (`weight`), so that the mean over devi
 The training loop opens a `batch`; outside of one, and with one device, a part is the whole and everything here is free.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -87,7 +87,7 @@ def uncounted() -> Iterator[None]:
 
 
 def whole(here: int) -> int:
-    """How many rows all devices have together where this one has `here`: the batch's, or of a batch repeated as many times more."""
+    """How many rows all devices have together where this one has `here`: the batch's, or more where a batch is repeated."""
     if _batch is None or here % _batch.here:
         return here
     return here // _batch.here * _batch.rows
@@ -98,6 +98,11 @@ def own(drawn: Tensor) -> Tensor:
     if _batch is None or len(drawn) % _batch.rows:
         return drawn
     return drawn.unflatten(0, (-1, _batch.rows))[:, _batch.share].flatten(0, 1)
+
+
+def places(rows: int) -> Sequence[int]:
+    """Where this device's rows are among those of the whole batch."""
+    return range(rows) if _batch is None else range(rows)[_batch.share]
 
 
 def placed(part: Tensor) -> Tensor:
@@ -125,8 +130,8 @@ def by_whole_batch() -> bool:
 
 
 def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each unit of [rows here, units, ...], over places and the rows of all devices: its mean, its biased variance, [units] both,
-    and how many values they are of."""
+    """Of each unit of [rows here, units, ...], over places and the rows of all devices: the mean [units], the biased variance
+    [units], and how many values they are of."""
     counted = x.transpose(0, 1).flatten(1)  # [units, values]
     counted = counted if _batch.counts else counted[:, :0]
     values = _sum(counted.new_tensor(float(counted.shape[1])))

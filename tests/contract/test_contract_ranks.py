@@ -93,9 +93,9 @@ def history(path: Path) -> dict[tuple, float]:
 
 @pytest.fixture
 def agree(build: Callable, compose: Callable, ranks: Ranks, tmp_path: Path) -> Callable:
-    """`agree(*words)`: two ranks end alike, with the masks of one process and its weights; returns what the first one ends with."""
+    """`agree(*words)`: two ranks end alike, with the masks of one process, its weights and its history."""
 
-    def check(*words: str) -> dict[str, Any]:
+    def check(*words: str) -> None:
         alone = build(*words).go()
         first, second = ranks.run(compose(*words, "trainer=ddp"), tmp_path / "two")
         masks = alone.method.masks()
@@ -110,7 +110,6 @@ def agree(build: Callable, compose: Callable, ranks: Ranks, tmp_path: Path) -> C
         assert history(tmp_path / "two" / "metrics.csv") == pytest.approx(
             history(alone.folder / "metrics.csv"), rel=1e-4, abs=1e-5
         )
-        return first
 
     return check
 

@@ -4,7 +4,9 @@ Member m computes each layer with W * outer(s_m, t_m) and biases of its own: W i
 over inputs. Masksembles' baseline of one net; like there, each example trains one member.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from typing import Literal, final
 
 import torch
@@ -48,11 +50,13 @@ class BatchEnsembleMembers(Method):
         """The mean over examples, each by the member it trains."""
         x, y = batch
         rows = devices.whole(len(x))
-        sizes = [len(part) for part in torch.arange(rows).tensor_split(self.members)]
+        sizes = [rows // self.members + (m < rows % self.members) for m in range(self.members)]  # as equal as they can be
         parts = [(x, y)] * self.members
         if self.assign == "chunk":
-            here = devices.own(torch.arange(self.members).repeat_interleave(torch.tensor(sizes))).bincount(minlength=self.members)
-            parts = list(zip(x.split(here.tolist()), y.split(here.tolist()), strict=True))
+            ends = [0, *accumulate(sizes)]
+            places = devices.places(rows)
+            here = [bisect_left(places, after) - bisect_left(places, first) for first, after in pairwise(ends)]
+            parts = list(zip(x.split(here), y.split(here), strict=True))
         # of fewer examples than members some parts are empty: then it is random whose
         owners = torch.randperm(self.members).tolist() if rows < self.members else range(self.members)
         losses = [
