@@ -51,7 +51,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = one.getsockname()[1]
     address, started = f"127.0.0.1:{port}", []
     folder = tmp_path_factory.mktemp("ray")
-    env = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {"PYTHONPATH": path}
     common = ["--num-cpus=1", "--block", "--disable-usage-stats", f"--object-store-memory={80 * 2**20}"]
     head = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
     for name, words in (("head", head), ("second", [f"--address={address}", "--node-ip-address=127.0.0.1"])):
