@@ -4,7 +4,6 @@ A launcher of Hydra, without what hands the runs out: that is an engine's (slurm
 """
 
 import os
-import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +17,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskbench.cli import launch
+from maskbench.cli.elsewhere import Lost, tell
 from maskbench.common import identity
 from maskbench.report import runs as records
 from maskbench.report.freshness import MIXED, STALE
 
 Ended = tuple[float | None, launch.Outcome | None]  # the objective, or what went wrong
-
-
-@dataclass(frozen=True)
-class Lost:
-    """In the place of a job's result: why there is none."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +131,3 @@ def answer(words: Sequence[str], value: float | None) -> JobReturn:
     made = JobReturn(overrides=list(words), status=JobStatus.COMPLETED)
     made.return_value = value
     return made
-
-
-def tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

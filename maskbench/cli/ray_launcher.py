@@ -14,7 +14,8 @@ from typing import Any, final
 
 from hydra.core.plugins import Plugins
 
-from maskbench.cli.handing_out import Ended, HandingOut, Lost, Run, tell
+from maskbench.cli.elsewhere import Lost, tell
+from maskbench.cli.handing_out import Ended, HandingOut, Run
 from maskbench.cli.interrupts import terminable
 from maskbench.common.errors import UsageError
 

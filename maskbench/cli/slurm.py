@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskbench.cli.handing_out import Lost, tell
+from maskbench.cli.elsewhere import Lost, tell
 from maskbench.cli.interrupts import terminable
 from maskbench.common.errors import UsageError
 from maskbench.common.files import glance, make_folder, replace

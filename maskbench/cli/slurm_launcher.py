@@ -11,7 +11,8 @@ from typing import Any, final
 from hydra.core.plugins import Plugins
 
 from maskbench.cli import slurm
-from maskbench.cli.handing_out import Ended, HandingOut, Lost, Run
+from maskbench.cli.elsewhere import Lost
+from maskbench.cli.handing_out import Ended, HandingOut, Run
 
 
 @final

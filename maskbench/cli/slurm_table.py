@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskbench.cli import launch, slurm
-from maskbench.cli.handing_out import Lost, tell
+from maskbench.cli.elsewhere import Lost, tell
 from maskbench.cli.interrupts import terminable
 from maskbench.cli.jobs import Job, settle, threads
 from maskbench.cli.start import start

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from maskbench.cli import command_line, preflight, ray_launcher
-from maskbench.cli.handing_out import Lost
+from maskbench.cli.elsewhere import Lost
 from maskbench.common.errors import UsageError
 
 
