@@ -6,6 +6,7 @@ A run is a task. Ray starts it again where its process was killed or its node we
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from maskbench.common.errors import UsageError
 
 NAME = "hydra_plugins.maskbench.RayLauncher"  # the _target_ of hydra.launcher: Hydra takes launchers of this package alone
 OBJECTS = 80 * 2**20  # bytes of Ray's memory for objects on this machine: runs hand nothing on
+REACHED = 10.0  # seconds within which a head node answers
 SAVING = 120.0  # seconds that runs have to save, once they are told to stop
 AGAIN = "the same command goes on where it stopped."
 
@@ -69,6 +71,7 @@ def connected(address: str | None) -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers of its use
     import ray
 
+    reach(address)
     alone = {"include_dashboard": False, "object_store_memory": OBJECTS} if address is None else {}
     try:
         # `local` also where RAY_ADDRESS names a cluster: what a run does follows from its words
@@ -77,6 +80,22 @@ def connected(address: str | None) -> ModuleType:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UsageError(f"no Ray at hydra.launcher.address={address} ({said}): start it by ray start --head.") from error
     return ray
+
+
+def reach(address: str | None) -> None:
+    """See whether anything listens at `HOST:PORT`; Ray itself tries for minutes.
+
+    Raises:
+        UsageError: nothing does.
+    """
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHED).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"no Ray at hydra.launcher.address={address} ({reason}): start it by ray start --head.") from error
 
 
 def surroundings() -> tuple[str, dict[str, str]]:

@@ -1,5 +1,6 @@
 """What is told of Ray's tasks, with a stand-in for Ray; a real one is in test_ray.py."""
 
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -65,3 +66,15 @@ def test_runs_see_the_environment_that_they_may_depend_on(monkeypatch: pytest.Mo
     monkeypatch.setenv("SECRET", "x")
     _, own = ray_launcher.surroundings()
     assert own["MASKBENCH_DATA"] == "/data" and "SECRET" not in own
+
+
+def test_an_address_where_nothing_listens_is_one_sentence() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))  # and does not listen
+        nowhere = f"127.0.0.1:{one.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"no Ray at hydra.launcher.address={nowhere} .connection refused.: start it by"):
+            ray_launcher.reach(nowhere)
+        one.listen()
+        ray_launcher.reach(nowhere)
+    for address in (None, "auto", "local"):
+        ray_launcher.reach(address)
