@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes: none compiles the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-full test-rest test-slurm acceptance lint bench clean
+.PHONY: help run test test-full test-rest test-slurm test-ray acceptance lint bench clean
 
 help:  ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,10 @@ test-slurm: .venv/ready  ## sweeps and tables as jobs of a one-node Slurm that t
 	  { echo "make test-slurm needs Slurm and munge, and $$name is missing: apt-get install slurm-wlm munge"; exit 2; }; done
 	@$(BIN)/python -c "import submitit" 2> /dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[sweep]'
 	@$(BIN)/python -m pytest -q -rs -m slurm tests/cli
+
+test-ray: .venv/ready  ## sweeps as tasks of a Ray of two nodes that the tests start; installs Ray
+	@$(BIN)/python -c "import ray" 2> /dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ray]'
+	@$(BIN)/python -m pytest -q -rs -m full tests/cli/test_ray.py
 
 acceptance: .venv/ready  ## real training held to the specifications' tolerances; SYSTEM=supsup for one system
 	@$(BIN)/python -m pytest -q -m slow tests/acceptance $(if $(SYSTEM),-k $(SYSTEM),)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from maskbench.common import devices
 from maskbench.common.errors import UsageError
 
 LONELY = (
@@ -40,7 +41,7 @@ class GroupStatistics(nn.Module):
             UsageError: a unit is to be standardised by a single value, which would leave 0 of it.
         """
         size = self.group or len(x)
-        if size * x[0, 0].numel() == 1:
+        if (devices.whole(size) if devices.by_whole_batch() else size) * x[0, 0].numel() == 1:
             raise UsageError(LONELY)
         if size < len(x):
             return self.alone(x.unflatten(0, (-1, size)))
@@ -71,6 +72,10 @@ class BatchStatistics(nn.Module):
 
 def statistics(x: Tensor, first: int | None, eps: float) -> tuple[Tensor, Tensor]:
     """(mean, 1 / deviation) of each unit over places and rows of [rows, units, ...], or its `first` rows: [1, units, 1, ...]."""
+    if first is None and devices.by_whole_batch():
+        place = (1, -1, *[1] * (x.ndim - 2))
+        mean, variance, _ = devices.mean_and_variance(x)
+        return mean.view(place), torch.rsqrt(variance + eps).view(place)
     counted = x if first is None else x[:first]
     variance, mean = torch.var_mean(counted, [0, *range(2, x.ndim)], correction=0, keepdim=True)
     return mean, torch.rsqrt(variance + eps)

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli import schema
 from maskbench.common import identity
-from maskbench.common.errors import Unmet, UsageError
+from maskbench.common.errors import Alone, Unmet, UsageError
 from maskbench.common.foreign import printable
 
 DONE, FAILED, USER, INTERRUPTED = 0, 1, 2, 130
@@ -178,7 +178,7 @@ def job(cfg: DictConfig) -> float | None:
     _over.add(folder)
     try:
         from maskbench.cli import preflight
-        from maskbench.runs.finished import earlier
+        from maskbench.runs.finished import earlier, main_process
         from maskbench.runs.record import Busy
 
         preflight.check_config(cfg, given=[text.lstrip("+").partition("=")[0] for text in overrides])
@@ -197,11 +197,13 @@ def job(cfg: DictConfig) -> float | None:
         return None if objective is None else float(objective)
     except (Exception, SystemExit) as error:
         outcome = Outcome(" ".join(overrides) or "defaults", *_judge(error))
+        told = not isinstance(error, Alone) or main_process()  # the others end with the one that speaks
     if os.getpid() != _main_process:
         _report(outcome)
         raise JobFailed(outcome)
     _outcomes.append(outcome)
-    complain(outcome.reason)
+    if told:
+        complain(outcome.reason)
     return None  # what Optuna's sweeper counts as a failed trial; of nan it makes an error of the whole study
 
 

@@ -226,6 +226,11 @@ def _processes_mistake(cfg: DictConfig, multirun: bool) -> str | None:
             f"trainer.strategy={strategy} trains in processes that end with each phase, and what a run has learnt and recorded "
             "would end with them; use trainer.strategy=ddp."
         )
+    if OmegaConf.select(cfg, "trainer.sync_batchnorm") and "episodes" in (cfg.data.get("gives") or ()):
+        return (
+            "trainer.sync_batchnorm=true lets norms standardise by all rows of a batch, and those of episodes standardise each "
+            "episode by itself; leave it out."
+        )
     several = len(devices) if isinstance(devices, ListConfig) else devices if isinstance(devices, int) else 1
     if not multirun or not (str(strategy).startswith("ddp") or max(several, nodes or 1) > 1):
         return None

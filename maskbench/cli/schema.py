@@ -175,6 +175,7 @@ RANGES: dict[str, Rule] = {  # null always passes here: whether it may stand is 
     "optimizer.momentum": _share,
     "optimizer.alpha": _share,
     "schedule.warmup": _some,
+    "trainer.sync_batchnorm": (lambda v: isinstance(v, bool), "true, false, or null"),
     "trainer.memory_format": (lambda v: v in ("contiguous", "channels_last"), "contiguous, channels_last, or null"),
     "data.stages": _count,
     "data.val": _some,

@@ -12,13 +12,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskbench.cli.elsewhere import Lost, tell
 from maskbench.cli.interrupts import terminable
 from maskbench.common.errors import UsageError
 from maskbench.common.files import glance, make_folder, replace
@@ -55,13 +55,6 @@ class OutOfTime(Exception):
 
 class Silent(Exception):
     """squeue has no answer."""
-
-
-@dataclass(frozen=True)
-class Lost:
-    """In the place of a job's result: why there is none."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -253,10 +246,6 @@ def returned(job: Any) -> Any:
 
 def where(job: Any) -> str:
     return f"job {job.job_id}, log {job.paths.stderr}; the same command goes on where it stopped."
-
-
-def tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 # ---- inside a job

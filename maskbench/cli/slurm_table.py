@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskbench.cli import launch, slurm
+from maskbench.cli.elsewhere import Lost, tell
 from maskbench.cli.interrupts import terminable
 from maskbench.cli.jobs import Job, settle, threads
 from maskbench.cli.start import start
@@ -33,9 +34,9 @@ def run(jobs: Sequence[Job], settings: Mapping[str, Any], *, wait: bool) -> list
         with terminable():
             for over, (number, value) in enumerate(slurm.results(handed), 1):
                 job = todo[number]
-                job.note = value.reason if isinstance(value, slurm.Lost) else value
+                job.note = value.reason if isinstance(value, Lost) else value
                 job.fresh, job.status = False, "failed" if job.note else "finished"
-                slurm.tell(f"{over}/{len(todo)} {job.label}: {'failed: ' if job.note else 'finished'}{job.note}")
+                tell(f"{over}/{len(todo)} {job.label}: {'failed: ' if job.note else 'finished'}{job.note}")
     except KeyboardInterrupt:
         slurm.leave([one for number, one in handed.items() if todo[number].status == "waiting"])
         raise

@@ -9,9 +9,10 @@ def start(argv: list[str]) -> int:
     Raises:
         UsageError: nothing was started, for what the line says.
     """
-    from maskbench.cli import command_line, preflight, side_by_side, slurm_launcher, sweep_clock
+    from maskbench.cli import command_line, preflight, ray_launcher, side_by_side, slurm_launcher, sweep_clock
 
     command = preflight.check(argv)
     slurm_launcher.install()
+    ray_launcher.install()
     before = side_by_side.run(command)
     return launch(command_line.handed_over(command), sweep=command.multirun, before=before, clock=sweep_clock.of(command))

@@ -12,6 +12,10 @@ class Unmet(Exception):
     """What a run was to show and did not: one sentence, exit status 1, no traceback."""
 
 
+class Alone(Unmet):
+    """A process that trained together with this one has ended."""
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """` Did you mean 'x'?` when one of `choices` is close to `word`, else an empty string; `lr` is close to `optimizer.lr`."""
     whole = {choice: choice for choice in choices}

@@ -6,6 +6,7 @@ The only file below the command line that sees the config tree.
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -24,7 +25,7 @@ from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage, in_order
 from maskbench.data.streams import plan
 from maskbench.report import figures
-from maskbench.runs import debugging, early, machine, source_run, starting
+from maskbench.runs import debugging, early, machine, ranks, source_run, starting
 from maskbench.runs.build import each_logger, make
 from maskbench.runs.console import Console
 from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
@@ -61,6 +62,8 @@ class Run:
 
     def go(self) -> float:
         """Run, or take up, the experiment; returns its objective. However it ends, loggers are closed and the record says how."""
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            machine.end_with_parent()
         check_trainer(OmegaConf.to_container(self.cfg.trainer, resolve=True))
         early.judge(self.cfg)
         if self.main:
@@ -242,7 +245,11 @@ class Run:
     ) -> tuple[dict[str, Any], float]:
         """Write weights, masks and the result, in that order, and tell the loggers; (the result, its objective)."""
         name, objective = outcome.objective, outcome.metrics[outcome.objective]
-        notes = [*outcome.notes, *(debugging.notes(self.cfg, self.folder) if self.main else [])]
+        notes = [
+            *outcome.notes,
+            *ranks.notes(method, self.cfg.trainer),
+            *(debugging.notes(self.cfg, self.folder) if self.main else []),
+        ]
         if self.cfg.objective == VALIDATION:
             chosen = stages if outcome.chosen_on is None else [stages[i] for i in outcome.chosen_on]
             name, objective = VALIDATION, evaluate.validation(method, chosen)

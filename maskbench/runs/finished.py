@@ -165,5 +165,5 @@ def shares_grid() -> bool:
 
 
 def main_process() -> bool:
-    """Whether this process writes and speaks; the other ranks of data-parallel training only compute."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this process writes and speaks; the other ranks of data-parallel training, on other machines too, only compute."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))

@@ -2,9 +2,11 @@
 
 import ctypes
 import platform
+import signal
 
 import torch
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -19,3 +21,10 @@ def prepare(threads: int) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
         libc.mallopt(M_TRIM_THRESHOLD, 2**30)
+
+
+def end_with_parent() -> None:
+    """On Linux, have this process killed when the one that started it has ended, however that came: a rank that waits for another
+    one inside a driver would not notice."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -5,6 +5,7 @@ is paid once a block, and nothing is logged inside it. Steps are counted by the 
 devices a block is one step, and Lightning averages gradients over them.
 """
 
+import inspect
 import logging
 import os
 import signal
@@ -17,13 +18,22 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor
+from torch.distributed import DistError
+from torch.nn.parallel import DistributedDataParallel
 
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import Alone, UsageError
 from maskbench.training.method import Method
 
-OURS = {"memory_format"}  # keys of trainer that Lightning does not know (backbones/memory_format.py)
+# keys of trainer that Lightning is not told: backbones/memory_format.py, training/across_devices.py
+OURS = {"memory_format", "sync_batchnorm"}
+
+# torch's key for handing buffers from the first device to the others at every step
+AT_EVERY_STEP = "forward_sync_buffers"
+if AT_EVERY_STEP not in inspect.signature(DistributedDataParallel).parameters:  # before torch 2.14
+    AT_EVERY_STEP = "broadcast_buffers"
 
 
 class Learner(pl.LightningModule):
@@ -43,13 +53,13 @@ class Learner(pl.LightningModule):
         self.automatic_optimization = False
         self.method, self.optimizer, self.start, self.block = method, optimizer, start, block
         self.plain = False  # one device and full precision: backward and step are torch's own
-        self.rank, self.world = 0, 1
+        self.world = 1  # devices that train together
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer
 
     def on_train_start(self) -> None:
-        self.rank, self.world = self.trainer.global_rank, self.trainer.world_size
+        self.world = self.trainer.world_size
         self.plain = self.world == 1 and self.trainer.precision == "32-true"
         self.start()
 
@@ -99,7 +109,7 @@ class Learner(pl.LightningModule):
 def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
     """Lightning's Trainer without what this bench does itself (records, checkpoints, progress): some 10 ms a phase."""
     with quiet(), looking_for_gpus(keys.get("accelerator") != "cpu"):
-        return pl.Trainer(
+        trainer = pl.Trainer(
             max_epochs=1,
             logger=False,
             enable_checkpointing=False,
@@ -108,6 +118,9 @@ def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
             num_sanity_val_steps=0,
             **{name: value for name, value in keys.items() if name not in OURS},
         )
+    if isinstance(trainer.strategy, DDPStrategy):  # masks agree by themselves, and are many; running statistics: loop.py
+        trainer.strategy._ddp_kwargs[AT_EVERY_STEP] = False
+    return trainer
 
 
 def check_trainer(keys: dict[str, Any]) -> None:
@@ -136,6 +149,7 @@ def train(trainer: pl.Trainer, learner: Learner, blocks: Iterable, stop: threadi
 
     Raises:
         UsageError: Lightning's Trainer was given a key with which it does not train this learner.
+        Alone: one of several processes that train together has ended.
     """
     try:
         with looking_for_gpus(not isinstance(trainer.accelerator, CPUAccelerator)):
@@ -144,13 +158,24 @@ def train(trainer: pl.Trainer, learner: Learner, blocks: Iterable, stop: threadi
         raise UsageError(f"{sentence(error)}; mend trainer.KEY=VALUE.") from error
     except SIGTERMException:
         stop.set()
+    except RuntimeError as error:
+        if not (trainer.world_size > 1 and (isinstance(error, DistError) or "gloo" in str(error))):
+            raise
+        raise Alone(
+            "a process that trained together with this one has ended (killed, perhaps as memory ran out): the same command goes "
+            "on from the last checkpoint."
+        ) from error
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt
         raise KeyboardInterrupt from None
 
 
 @contextmanager
-def on_signal(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends training after the block under way, so that nothing is lost; a second Ctrl-C ends it at once."""
+def on_signal(stop: threading.Event, main: bool = True) -> Iterator[None]:
+    """Ctrl-C or SIGTERM ends training after the block under way, so that nothing is lost; a second Ctrl-C ends it at once.
+
+    Of several processes that train together only the `main` one listens: if each stopped by itself, they would not stop at the
+    same step. The others end as it does.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -160,7 +185,7 @@ def on_signal(stop: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, set_stop if main else signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

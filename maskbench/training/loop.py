@@ -1,7 +1,7 @@
 """The training of a phase, from its first step to its last.
 
 `Phase` describes it once; `Training` does it: a fresh optimiser and a fresh Trainer, blocks of steps on index batches
-(`block`, where the hooks of a method are called), and after each block what falls due: a row of the history, an evaluation
+(`steps`, where the hooks of a method are called), and after each block what falls due: a row of the history, an evaluation
 on the validation split, the checkpoint from which an interrupted phase goes on bit for bit. What a method calls is `fit`
 (fit.py); Lightning's part is in lightning.py.
 """
@@ -9,16 +9,20 @@ on the validation split, the checkpoint from which an interrupted phase goes on 
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from maskbench.backbones.norm import BATCH_NORMS
+from maskbench.common import devices
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator, seed_for, seeded
 from maskbench.data.stage import Feed, Split, Stage, batches
 from maskbench.training import evaluate, optimizers
+from maskbench.training.across_devices import AcrossDevices
 from maskbench.training.hooks import Hooks, WeightGradients
 from maskbench.training.journal import Journal, generator_states, set_generators, snapshot
 from maskbench.training.lightning import Learner, lean_trainer, on_signal, quiet, train
@@ -90,6 +94,7 @@ class Training:
         self.rows: list[tuple[int, dict[str, float]]] = []  # of the history, by this attempt: (step, values)
         self.earlier = 0.0  # CPU seconds of attempts before this one, and of another process for this one
         self.companions: set[str] = set()  # runs that trained side by side with this one
+        self.weight: float | None = None  # of this device's part of the batch, where there are several devices
 
     # ---- from the first step to the last
 
@@ -111,7 +116,7 @@ class Training:
             if fit.beside is not None:
                 fit.beside.join(self)
             with seeded(*phase.stream):
-                with on_signal(self.stop), quiet():
+                with on_signal(self.stop, self.trainer.is_global_zero), quiet():
                     train(self.trainer, self.learner, feed.loader(self.blocks()), self.stop)
                 if self.stop.is_set():  # saved here, where the generators are still those of the training
                     fit.journal.save(self.checkpoint())
@@ -121,6 +126,7 @@ class Training:
                     f"training ended after {self.step} of {phase.total} steps: a key of trainer cut it short, such as "
                     "limit_train_batches or max_time; say its length by budget.steps or budget.epochs instead."
                 )
+        self.settle_norms()
         del self.take, self.learner, self.trainer  # Lightning's reference cycles outlive the phase; the data must not
         method.to(device)  # Lightning leaves it on the CPU
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,7 +179,8 @@ class Training:
         if self.stop.is_set():
             return
         if not self.trained_beside(batches):
-            self.steps(batches)
+            with self.on_this_device(batches) as part:
+                self.steps(part)
         self.counted += len(batches)
         with self.learner.full_precision():
             self.after_block()
@@ -189,17 +196,28 @@ class Training:
         self.companions.update(beside.companions)
         return True
 
+    @contextmanager
+    def on_this_device(self, batches: list) -> Iterator[list]:
+        """This device's part of a block's batches: of several devices, whose blocks are of one batch, each has every n-th row."""
+        if self.learner.world == 1:
+            yield batches
+            return
+        (batch,) = batches
+        rows = len(batch)
+        self.weight = devices.weight(rows)
+        with devices.batch(rows, norms=bool(self.fit.trainer.get("sync_batchnorm"))):
+            yield [batch[devices.share(rows)]]
+
     def steps(self, batches: list[Tensor]) -> None:
         """The optimiser steps on these batches."""
         phase, hooks, learner, optimizer, take = self.phase, self.hooks, self.learner, self.optimizer, self.take
         method, stage, factors = phase.method, phase.stage, self.factors
-        plain, rank, world = learner.plain, learner.rank, learner.world
+        plain = learner.plain
         update = learner.stepper(unscaled=hooks.after_backward is not None)
         losses, step, progress, watched = self.losses, self.step, None, False
-        batch_size = self.fit.budget["batch_size"]
+        batch_size, weight = self.fit.budget["batch_size"], self.weight
+        across = nullcontext() if weight is None else AcrossDevices()
         for batch in batches:
-            if world > 1:
-                batch = batch[rank::world]
             if factors is not None:
                 self.set_rates(factors[step])
             if hooks.any:
@@ -207,7 +225,9 @@ class Training:
                 watched = hooks.wants_weight_gradients is not None and hooks.wants_weight_gradients(progress)
             if hooks.before_step is not None:
                 hooks.before_step(progress)
-            loss = self.weight_gradients.loss(take(batch), stage) if watched else method.loss(take(batch), stage)
+            with across:
+                loss = self.weight_gradients.loss(take(batch), stage) if watched else method.loss(take(batch), stage)
+            loss = loss if weight in (None, 1.0) else loss * weight
             optimizer.zero_grad(set_to_none=True)
             if plain:
                 loss.backward()
@@ -223,7 +243,8 @@ class Training:
                 hooks.after_step(progress, optimizer)
             if watched:
                 method.weight_gradients = {}
-            losses = loss.detach() if losses is None else losses + loss.detach()
+            seen = loss.detach() if weight is None else devices.mean_over_devices(loss)
+            losses = seen if losses is None else losses + seen
             step += 1
         self.losses, self.step = losses, step
 
@@ -236,6 +257,8 @@ class Training:
     def after_block(self) -> None:
         """Callbacks, rows of the history, evaluations on the validation split, progress, the checkpoint."""
         fit, phase, step, values = self.fit, self.phase, self.step, {}
+        if phase.calls_back(step) or self.validation_due(step):
+            self.settle_norms()
         if phase.calls_back(step):
             phase.callbacks_at_steps[1]()
         if self.row_due(step):
@@ -250,6 +273,12 @@ class Training:
         fit.watch(phase.name, step, phase.total, values)
         if fit.journal.due() or (fit.beside is not None and fit.beside.due):
             fit.journal.save(self.checkpoint())
+
+    def settle_norms(self) -> None:
+        """Let the running statistics of batch norms be those of the first device wherever anything looks at them: unless
+        trainer.sync_batchnorm is asked for, each device has gathered them from its own rows."""
+        norms = [module for module in self.phase.method.modules() if isinstance(module, BATCH_NORMS)]
+        devices.as_on_first([tensor for norm in norms for tensor in norm.buffers(recurse=False)])
 
     def row_due(self, step: int) -> bool:
         return step % self.fit.loop["log_every"] == 0 or step == self.phase.total

@@ -223,6 +223,8 @@ BAD = {
     "-m trainer.num_nodes=2 seed=0,1": "would start the whole sweep once per device",
     "-m trainer.devices=1,2 seed=0,1": "would start the whole sweep once per device",
     "-m trainer=ddp trainer.strategy=ddp_spawn seed=0,1": "trains in processes that end with each phase",
+    "method=maml trainer=ddp trainer.sync_batchnorm=true": "those of episodes standardise each episode by itself; leave it out",
+    "trainer.sync_batchnorm=1": "trainer.sync_batchnorm=1 must be true, false, or null",
     "trainer.strategy=ddp_spawn": "trainer.strategy=ddp_spawn trains in processes that end with each phase",
     "trainer=ddp trainer.strategy=ddp_fork": "use trainer.strategy=ddp.",
     "trainer.strategy=ddp_notebook_find_unused_parameters_true": "use trainer.strategy=ddp.",

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from maskbench.cli import slurm, slurm_launcher
+from maskbench.cli import handing_out, slurm
 
 
 class Job(SimpleNamespace):
@@ -53,7 +53,7 @@ def test_numbers_of_jobs_in_few_words(jobs: list[str], told: str) -> None:
     ],
 )
 def test_a_job_is_called_by_what_the_others_have_not(jobs: list[list[str]], told: list[str]) -> None:
-    assert slurm_launcher.labelled(jobs) == told
+    assert handing_out.labelled(jobs) == told
 
 
 def test_each_job_is_told_as_it_ends_and_a_lost_one_with_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ LAZY = {
     ("cli.preloaded", ""): "a process that runs are forked from imports every module there is",
     (
         "cli.start",
-        "cli.command_line cli.preflight cli.side_by_side cli.slurm_launcher cli.sweep_clock",
+        "cli.command_line cli.preflight cli.ray_launcher cli.side_by_side cli.slurm_launcher cli.sweep_clock",
     ): "hydra, which help does without",
     ("cli.table_runs", "cli.preflight cli.side_by_side"): "hydra, which help and a list of the tables do without",
     ("data.sources.find", "data.stage"): "torch, which a list of the data sets does without",

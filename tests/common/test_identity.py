@@ -54,7 +54,7 @@ def test_what_cannot_change_an_answer_leaves_the_key(elsewhere: str) -> None:
         "trainer.memory_format=channels_last",
         "trainer=gpu",
         "trainer.accelerator=auto",
-        "+trainer.sync_batchnorm=true",
+        "trainer.sync_batchnorm=true",
         "debug=fast",
     ],
 )

@@ -49,7 +49,8 @@ TRAINS = {"calm", "build", "relay"}  # fixtures
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "tiny" in metafunc.fixturenames:
+    chosen = any("tiny" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "tiny" in metafunc.fixturenames and not chosen:
         stand = {methods[0] for methods in MECHANISMS.values()}
         stand &= OFTEN if TRAINS & set(metafunc.fixturenames) else stand
         cases = [pytest.param(name, marks=() if name in stand else pytest.mark.full) for name in METHODS]

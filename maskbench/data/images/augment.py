@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from maskbench.common import devices
+
 
 @dataclass(frozen=True)
 class CropFlip:
@@ -24,8 +26,9 @@ class CropFlip:
         """[batch, channels, height, width] -> the same shape; every draw is of the images alone, not of the device."""
         n, channels, height, width = x.shape
         pad, wide = self.pad, width + 2 * self.pad
-        down, along = torch.randint(0, 2 * pad + 1, (2, n, 1))  # corner of each crop in the padded image
-        mirrored = torch.rand(n, 1) < 0.5
+        drawn = devices.whole(n)
+        down, along = map(devices.own, torch.randint(0, 2 * pad + 1, (2, drawn, 1)))  # corner of each crop in the padded image
+        mirrored = devices.own(torch.rand(drawn, 1)) < 0.5
         rows, columns = down + torch.arange(height), along + torch.arange(width)
         columns = torch.where(mirrored, columns.flip(1), columns)
         pixels = (rows[:, :, None] * wide + columns[:, None]).view(n, 1, -1).to(x.device)

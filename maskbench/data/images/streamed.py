@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from maskbench.common import streams
+from maskbench.common import devices, streams
 from maskbench.common.errors import UsageError
 from maskbench.data.images.scale import Scale
 
@@ -224,12 +223,11 @@ class StreamFeed:
 
     def loader(self, blocks: Iterable[list[Tensor]]) -> Iterator["Block"]:
         """Blocks of index batches -> blocks of samples, which are read while a block is walked through."""
-        mine = own_share()
         blocks, ahead, behind = tee(blocks, 3)
         crop = self.split.augment or self.split.crop
-        pixels = self.split.read((self.wanted(index, mine) for block in ahead for index in block), crop, self.device)
-        targets = (self.split.y[index[mine]] for block in behind for index in block)
-        samples = (Samples(x, y) for x, y in zip(pixels, targets, strict=False))
+        pixels = self.split.read((self.wanted(index) for block in ahead for index in block), crop, self.device)
+        indices = (index for block in behind for index in block)
+        samples = (self.samples(x, index) for x, index in zip(pixels, indices, strict=False))
         block = None
         for indices in blocks:
             block = Block(samples, len(indices))
@@ -237,9 +235,13 @@ class StreamFeed:
         if block is not None:
             block.end(pixels)
 
-    def wanted(self, index: Tensor, mine: slice) -> Wanted:
+    def samples(self, pixels: np.ndarray, index: Tensor) -> "Samples":
+        """This process's share of one batch, as it was read."""
+        return Samples(pixels, self.split.y[index[devices.share(len(index))]], len(index))
+
+    def wanted(self, index: Tensor) -> Wanted:
         """File numbers and seeds of this process's share of one batch."""
-        rows, seeds = self.split.rows[index], None
+        rows, seeds, mine = self.split.rows[index], None, devices.share(len(index))
         if self.split.augment:
             name = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
             draw = streams.generator(self.split.seed, "augment", index.epoch, name)
@@ -282,18 +284,15 @@ class Samples:
     With several devices only a process's own share of a batch was read, so there is nothing left to cut out of it.
     """
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
+    def __init__(self, x: Tensor, y: Tensor, rows: int) -> None:
+        self.x, self.y, self.rows = x, y, rows
+
+    def __len__(self) -> int:
+        """Rows of the batch, on all devices together."""
+        return self.rows
 
     def __getitem__(self, share: slice) -> "Samples":
         return self
-
-
-def own_share() -> slice:
-    """Which samples of every batch this process trains on: all, or every `world`-th from its rank on."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return slice(torch.distributed.get_rank(), None, torch.distributed.get_world_size())
-    return slice(None)
 
 
 def worker_count(workers: int | None) -> int:

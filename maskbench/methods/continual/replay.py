@@ -9,12 +9,12 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from maskbench.common import devices
 from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore, number, set_number
 from maskbench.methods.continual import outputs as over
 from maskbench.methods.continual.outputs import Outputs
-from maskbench.training import devices
 from maskbench.training.method import Method, Progress
 
 
@@ -48,12 +48,12 @@ class Replay(Method):
         x, y = self.batch = batch
         full = min(number(self, "offered"), self.slots)
         if full and self.draws is not None:
-            rows = torch.randint(full, (len(y),), generator=self.draws).to(y.device)
+            rows = devices.own(torch.randint(full, (devices.whole(len(y)),), generator=self.draws)).to(y.device)
             x, y = torch.cat([x, self.kept["images"][rows].to(x.dtype)]), torch.cat([y, self.kept["labels"][rows]])
         return over.loss(self.logits(x, stage), y, stage, self.outputs)
 
     def before_step(self, progress: Progress) -> None:
-        self.draws = progress.generator("rows", devices.rank())
+        self.draws = progress.generator("rows", 0)  # the name that one device has
 
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         """The memory is offered the batch as the net saw it, that of all devices together."""

@@ -16,6 +16,7 @@ from torch.func import functional_call
 from maskbench.backbones.features import layers, tapped
 from maskbench.backbones.norm import freeze_batchnorm
 from maskbench.backbones.per_stage import in_head
+from maskbench.common import devices
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, NonNegative
 from maskbench.data.stage import Stage
@@ -111,7 +112,7 @@ class FineTuning(Method):
                 {name: features[name] for name in names}, self.source_features(x, names), attention
             )
         if self.bss:
-            loss = loss + self.bss * penalties.bss(features["head"], self.bss_k)
+            loss = loss + self.bss * penalties.bss(devices.whole_batch(features["head"]), self.bss_k)
         return loss + self.penalty(stage) if self.l2 or self.l2_sp or self.head_l2 else loss
 
     def penalty(self, stage: Stage) -> Tensor:

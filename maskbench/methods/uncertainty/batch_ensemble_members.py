@@ -4,7 +4,9 @@ Member m computes each layer with W * outer(s_m, t_m) and biases of its own: W i
 over inputs. Masksembles' baseline of one net; like there, each example trains one member.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from typing import Literal, final
 
 import torch
@@ -13,6 +15,7 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones.fold import FoldLinear
+from maskbench.common import devices
 from maskbench.common.knobs import Count
 from maskbench.data.stage import Stage
 from maskbench.masks.stores import TensorStore
@@ -46,17 +49,28 @@ class BatchEnsembleMembers(Method):
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         """The mean over examples, each by the member it trains."""
         x, y = batch
+        rows = devices.whole(len(x))
+        sizes = [rows // self.members + (m < rows % self.members) for m in range(self.members)]  # as equal as they can be
         parts = [(x, y)] * self.members
         if self.assign == "chunk":
-            parts = list(zip(x.tensor_split(self.members), y.tensor_split(self.members), strict=True))
+            ends = [0, *accumulate(sizes)]
+            places = devices.places(rows)
+            here = [bisect_left(places, after) - bisect_left(places, first) for first, after in pairwise(ends)]
+            parts = list(zip(x.split(here), y.split(here), strict=True))
         # of fewer examples than members some parts are empty: then it is random whose
-        owners = torch.randperm(self.members).tolist() if len(x) < self.members else range(self.members)
+        owners = torch.randperm(self.members).tolist() if rows < self.members else range(self.members)
         losses = [
-            len(some) * stage.criterion(functional_call(self.net, self.member(m), (some,)), theirs)
-            for m, (some, theirs) in zip(owners, parts, strict=True)
-            if len(some)
+            self.share(m, part, (x, y), stage) for m, part, size in zip(owners, parts, sizes, strict=True) if size or len(part[0])
         ]
         return sum(losses) / sum(len(some) for some, _ in parts)
+
+    def share(self, member: int, part: tuple[Tensor, Tensor], batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        """A member's loss, summed over its part of the batch, which may be on other devices as a whole."""
+        if not len(part[0]):
+            with devices.uncounted():
+                return 0 * self.share(member, (batch[0][:1], batch[1][:1]), batch, stage)
+        x, y = part
+        return len(x) * stage.criterion(functional_call(self.net, self.member(member), (x,)), y)
 
     def member(self, number: int) -> dict[str, Tensor]:
         """A member's weights and biases, by the backbone's names."""

@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 
 from maskbench.backbones.initial import fresh
 from maskbench.backbones.norm import BATCH_NORMS
+from maskbench.common import devices
 from maskbench.common.knobs import Count, NonNegative
 from maskbench.common.streams import seed_for, seeded, under_way
 from maskbench.data.stage import Stage
@@ -103,7 +104,8 @@ class DeepEnsembles(Method):
             (slope,) = torch.autograd.grad(loss, x, retain_graph=True)  # not differentiated through
             sign = slope.sign()
         else:
-            sign = torch.randint_like(x, 2) * 2 - 1
+            signs = torch.randint(2, (devices.whole(len(x)), *x.shape[1:]), dtype=x.dtype, device=x.device)
+            sign = devices.own(signs) * 2 - 1
         return loss + self.plain_loss(x.detach() + self.step.to(x) * sign, y, stage)
 
     def plain_loss(self, x: Tensor, y: Tensor, stage: Stage) -> Tensor:

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from maskbench import masks
 from maskbench.backbones.gate import gates_of
 from maskbench.backbones.norm import BATCH_NORMS
+from maskbench.common import devices
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count
 from maskbench.common.streams import seed_for, under_way
@@ -81,7 +82,7 @@ class Masksembles(Method):
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         """The criterion, with each example through the mask that `assign` gives it."""
         x, y = batch
-        index = ASSIGN[self.assign](len(x), self.members, x.device)
+        index = devices.own(ASSIGN[self.assign](devices.whole(len(x)), self.members, x.device))
         if (times := len(index) // len(x)) > 1:
             x, y = (t.repeat(times, *[1] * (t.ndim - 1)) for t in (x, y))
         return stage.criterion(functional_call(self.net, self.gains(index), (x,)), y)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskbench.backbones.gate import gates_of
+from maskbench.common import devices
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, NonNegative, Positive, Share
 from maskbench.common.streams import generator, seed_for, under_way
@@ -110,7 +111,7 @@ class MCDropout(Method):
         if not self.training:
             return {}
         return {
-            name: self.gain(number, torch.rand(len(x), *gate.shape, device=x.device))
+            name: self.gain(number, devices.own(torch.rand(devices.whole(len(x)), *gate.shape, device=x.device)))
             for number, (name, gate) in enumerate(self.gates.items())
         }
 

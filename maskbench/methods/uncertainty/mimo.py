@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from maskbench.backbones.fold import FoldLinear
 from maskbench.backbones.initial import initialise
+from maskbench.common import devices
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Probability
 from maskbench.data.stage import Stage
@@ -53,8 +54,8 @@ class MIMO(Method):
 
     def loss(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         """Summed over members, each of which has an order of its own of the batch."""
-        x, y = batch
-        orders = [self.order(len(x), x.device) for _ in range(self.members)]
+        x, y = map(devices.whole_batch, batch)  # partners may be on other devices
+        orders = [devices.own(self.order(len(x), x.device)) for _ in range(self.members)]
         outputs = self.outputs([x[order] for order in orders])
         return torch.stack([stage.criterion(out, y[order]) for out, order in zip(outputs, orders, strict=True)]).sum()
 

@@ -241,7 +241,7 @@ def test_a_process_of_several_reads_its_own_share(shapes, monkeypatch):
     read = []
     real = streamed.decode
     monkeypatch.setattr(streamed, "decode", lambda path: read.append(path) or real(path))
-    monkeypatch.setattr(streamed, "own_share", lambda: slice(1, None, 2))
+    monkeypatch.setattr(streamed.devices, "share", lambda rows: slice(1, None, 2))
     feed, part = stage.train.feed(), stage.train
     walk = list(batches(len(part), 8, range(8), lambda e: torch.randperm(len(part), generator=seeded(e))))
     shares = [feed.take(batch[1::2]) for block in feed.loader([walk]) for batch in block]  # the loop cuts batches too

@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from maskbench.backbones.mlp import MLP
@@ -113,18 +111,3 @@ def test_bytes_are_exact(build: Callable) -> None:
 def test_a_memory_of_none_is_refused(memory: float) -> None:
     with pytest.raises(UsageError, match="method.memory"):
         Replay(net(), memory=memory)
-
-
-@pytest.mark.full
-def test_two_processes_keep_the_memory_that_one_keeps(interpreter: Callable, tmp_path: Path) -> None:
-    """Each sees every second row of a batch; the last batch of an epoch gives them unequal shares."""
-    words = ("method=replay", "method.memory=40", "data.base=synthetic", "data.stages=2", "backbone.widths=[8]", "logger=none")
-    words += ("budget.steps=9", "budget.batch_size=31", "task.probe=5")
-    found = []
-    for trainer in ("cpu", "ddp"):
-        done = interpreter(*words, f"trainer={trainer}", f"paths.output={tmp_path / trainer}")
-        assert done.returncode == 0, done.stderr
-        (file,) = (tmp_path / trainer).glob("*/s*/weights.safetensors")
-        found.append({name: value for name, value in load_file(file).items() if "kept" in name})
-    one, two = found
-    assert one and one.keys() == two.keys() and all(torch.equal(value, two[name]) for name, value in one.items())

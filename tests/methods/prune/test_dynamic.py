@@ -3,12 +3,10 @@
 import copy
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from pytorch_lightning.plugins import MixedPrecision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -308,23 +306,6 @@ def test_steps_that_a_scaler_skips_leave_the_counts_alone(name: str, optimizer: 
     assert sum(bench.method.sparse.counts().values()) == masks.kept_count(
         0.2, sum(m.numel() for m in bench.method.masks().values())
     )
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("name", ["rigl", "set", "gradual"])
-def test_two_processes_move_one_mask_the_one_that_one_process_moves(name: str, interpreter: Callable, tmp_path: Path) -> None:
-    """Each takes half of every batch. Were their masks to differ, the averaged gradients would no longer be those of one net."""
-    words = (f"method={name}", *MOVING, "logger=none", "budget.batch_size=30", "optimizer.lr=0.01")
-    found = []
-    for trainer in ("cpu", "ddp"):
-        done = interpreter(*words, f"trainer={trainer}", f"paths.output={tmp_path / trainer}")
-        assert done.returncode == 0, done.stderr
-        (folder,) = (tmp_path / trainer).glob("*/s*")
-        found.append((masks.load(folder / "masks.safetensors"), load_file(folder / "weights.safetensors")))
-    (mask, weights), (other_mask, other_weights) = found
-    assert mask.keys() == other_mask.keys() and all(torch.equal(m, other_mask[site]) for site, m in mask.items())
-    for site, value in weights.items():
-        torch.testing.assert_close(other_weights[site], value, atol=1e-5, rtol=1e-5)
 
 
 def test_weights_that_are_nan_move_no_mask() -> None:
