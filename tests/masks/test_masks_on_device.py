@@ -1,4 +1,4 @@
-"""Masks are the same bits on every device: drawn by comparison, cut to exact counts, packed, stored, counted (`pytest --device`)."""
+"""Masks are the same bits on every device: drawn, cut to exact counts, packed, stored, counted (`pytest --device`)."""
 
 import pytest
 import torch
