@@ -178,6 +178,8 @@ class Run:
             return None
         parts = {name: self.plain()[name] for name in ("backbone", "optimizer", "schedule", "budget", "trainer")}
         parts["loop"] = {name: self.cfg.loop[name] for name in ("log_every", "threads")}
+        if OmegaConf.select(self.cfg, "loop.compile"):  # an older record has none
+            parts["loop"]["compile"] = True
         return PhaseCache(Path(self.cfg.paths.shared).expanduser(), self.home, parts)
 
     def logger(self) -> FailSafeLogger | Loggers:

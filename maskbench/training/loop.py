@@ -9,6 +9,7 @@ on the validation split, the checkpoint from which an interrupted phase goes on 
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator, seed_for, seeded
 from maskbench.data.stage import Feed, Split, Stage, batches
-from maskbench.training import evaluate, optimizers
+from maskbench.training import compiled, evaluate, optimizers
 from maskbench.training.hooks import Hooks, WeightGradients
 from maskbench.training.journal import Journal, generator_states, set_generators, snapshot
 from maskbench.training.lightning import Learner, lean_trainer, on_signal, quiet, train
@@ -71,6 +72,7 @@ class Setup(Protocol):
     seed: int
     journal: Journal
     beside: Beside | None  # other runs, whose nets train with this one's
+    compiled: compiled.Compiled | None  # what compiles the net's pass, where that is asked for
     log: Callable[[str, str, int, int, dict[str, float]], None]
     watch: Callable[[str, int, int, dict[str, float]], None]
 
@@ -173,10 +175,17 @@ class Training:
         if self.stop.is_set():
             return
         if not self.trained_beside(batches):
-            self.steps(batches)
+            with self.quick_pass():
+                self.steps(batches)
         self.counted += len(batches)
         with self.learner.full_precision():
             self.after_block()
+
+    def quick_pass(self) -> AbstractContextManager:
+        """Inside, the net's pass is compiled, if that is asked for (compiled.py)."""
+        if self.fit.compiled is None:
+            return nullcontext()
+        return self.fit.compiled.steps(self.phase.method.net, self.trainer.strategy.root_device)
 
     def trained_beside(self, batches: list[Tensor]) -> bool:
         """Have the steps made where this net trains together with those of other runs; False: it trains alone now."""
@@ -198,6 +207,8 @@ class Training:
         losses, step, progress, watched = self.losses, self.step, None, False
         batch_size = self.fit.budget["batch_size"]
         for batch in batches:
+            if self.fit.compiled is not None:
+                compiled.begin_step(self.trainer.strategy.root_device)
             if world > 1:
                 batch = batch[rank::world]
             if factors is not None:
