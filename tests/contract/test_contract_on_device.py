@@ -28,7 +28,7 @@ GRADIENTS = 1e-3  # norm of the difference over the norm, of all of them togethe
 MOVED = 1e-4  # the same, of what the step has moved
 ANSWERS = 1e-4  # of probabilities, absolute; of values, relative to the largest
 BITS = 1e-3  # share of a mask in which gradients at the very cut may decide otherwise
-ROWS, FIRST, RATE = 24, 50, 0.01
+STEPS, FIRST, RATE = 9, 50, 0.01
 EXACT = ("forgetting", "logit_drift", "density", "sparsity", "memory_bytes")  # metrics in whose names they stand
 
 
@@ -56,7 +56,7 @@ class Beside:
         return getattr(self.fit, name)
 
     def __call__(self, method: Method, stage: Stage, **phase: Any) -> list:
-        places = torch.arange(min(ROWS, len(stage.train)))
+        places = torch.arange(min(self.fit.budget["batch_size"], len(stage.train)))
         if phase.get("orders"):
             places = places[:, None].expand(len(places), len(phase["orders"]))
         here, there = (self.step(method, stage, places, phase.get("name", "train"), where) for where in ("cpu", self.device))
@@ -78,7 +78,7 @@ class Beside:
         for p in moving:
             p.requires_grad_(True)
         optimizer, hooks, weight_gradients = torch.optim.SGD(moving, lr=RATE), Hooks(copied), WeightGradients(copied)
-        progress = Progress(2, 9, name, stage, (0, "phase"), ROWS)
+        progress = Progress(2, STEPS, name, stage, (0, "phase"), self.fit.budget["batch_size"])
         with seeded("a step beside another"):
             before = torch.get_rng_state()
             batch = self.fit.feed(stage.train, torch.device(device)).take(places.to(device))

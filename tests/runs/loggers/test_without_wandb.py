@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from maskbench.cli.main import main
 from maskbench.runs import loggers
-from maskbench.runs.build import make
+from maskbench.runs.build import each_logger, make
 
 ROOT = Path(__file__).resolve().parents[3]
 START = "import sys; sys.modules['wandb'] = None; from maskbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -42,7 +43,8 @@ def test_the_default_logger_says_so_and_records_nothing(mode: str, tmp_path: Pat
 def test_other_loggers_do_not_ask_for_it(
     choice: str, compose: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logger = make(compose(f"logger={choice}").logger, run_dir=tmp_path, run_id="key-s0", config={})
+    (node,) = each_logger(compose(f"logger={choice}").logger)
+    logger = make(OmegaConf.create({"logger": node}).logger, run_dir=tmp_path, run_id="key-s0", config={})
     logger.log({"loss": 1.0}, 0)
     logger.finish(0)
     assert caplog.records == [] and "failed" not in logger.about
