@@ -4,6 +4,9 @@ Only the net itself is compiled, and only while steps are made: masks are drawn,
 computed as without it, and every evaluation is by the net as it is. So a mask that follows from given weights and scores is the
 same; what differs is the rounding of sums in the pass and in its gradients, by which two trainings drift apart as they do between
 machines. That is why such a run is another run (common/identity.py).
+
+Where a method maps over the net or differentiates through it by torch.func (the inner loops of task=meta, deep ensembles in one
+pass, Fisher information), torch runs the net as it is: nothing is gained there, and nothing changes.
 """
 
 from collections.abc import Callable, Iterator
