@@ -53,8 +53,8 @@ class Net:
 
 
 NETS = (
-    Net("LeNet-300-100", "lenet_300_100", (1, 28, 28), 10, {"cuda": 128, "cpu": 128}, {"cuda": 1000, "cpu": 100}),
-    Net("ResNet-18, CIFAR", "resnet18_cifar", (3, 32, 32), 10, {"cuda": 128, "cpu": 8}, {"cuda": 100, "cpu": 2}),
+    Net("LeNet-300-100", "lenet_300_100", (1, 28, 28), 10, {"cuda": 128, "cpu": 128}, {"cuda": 1000, "cpu": 50}),
+    Net("ResNet-18, CIFAR", "resnet18_cifar", (3, 32, 32), 10, {"cuda": 128, "cpu": 8}, {"cuda": 100, "cpu": 1}),
     Net("ResNet-50, ImageNet", "resnet50", (3, 224, 224), 1000, {"cuda": 64, "cpu": 1}, {"cuda": 40, "cpu": 1}),
 )
 

@@ -13,6 +13,8 @@ import argparse
 import json
 import math
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +40,7 @@ from maskbench.training.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "docs" / "scaling.md", Path("outputs/scaling.json")
-STEPS, ROWS = 20, 128  # of a phase, of a batch
+STEPS, ROWS = 10, 128  # of a phase, of a batch
 REPEATS = 3  # of what is short; the median counts
 WORKERS = 2
 LENET = Net("LeNet-300-100", "lenet_300_100", (1, 28, 28), 10, {}, {})
@@ -179,7 +181,7 @@ def members(count: int) -> Row:
 
 def pixels(side: int) -> Row:
     """A dense and an edge-popup step of ResNet-20 on images of so many pixels a side."""
-    net, batch, steps = Net("ResNet-20", "resnet20", (3, side, side), 10, {}, {}), 16, 3
+    net, batch, steps = Net("ResNet-20", "resnet20", (3, side, side), 10, {}, {}), 8, 2
     row: Row = {}
     for name, method_words in {"dense": "method=finetune", "edge-popup": "method=edge_popup"}.items():
         run = prepared([method_words, "backbone=resnet20"], steps)
@@ -200,7 +202,7 @@ def streaming(side: int) -> Row:
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
-    images, batch, size, resize = 192, 32, 64, 72
+    images, batch, size, resize = 128, 32, 64, 72
     with tempfile.TemporaryDirectory() as folder:
         drawn = np.random.default_rng(0)
         for part, count in (("train", images), ("val", 8)):
@@ -294,6 +296,31 @@ SECTIONS = {
 }  # fmt: skip
 
 
+STARTS = {
+    "Python": "pass",
+    "torch": "import torch",
+    "torch, and a first step of its Adam": (
+        "import torch; p = torch.nn.Parameter(torch.ones(2)); o = torch.optim.Adam([p], fused=True); p.sum().backward(); o.step()"
+    ),
+    "Lightning (brings torch, torchmetrics, torchvision, scipy.signal, matplotlib)": "import pytorch_lightning",
+    "all that a run imports before its first step": (
+        "import maskbench.cli.main, maskbench.cli.preflight, maskbench.runs.assemble, maskbench.tasks.uncertainty"
+    ),
+}
+
+
+def starts() -> list[dict[str, Any]]:
+    """CPU seconds of a process that imports this and no more, and how many modules it then has."""
+    found = []
+    for name, code in STARTS.items():
+        begun = spent()
+        words = [sys.executable, "-c", f"{code}\nimport sys; print(len(sys.modules))"]
+        out = subprocess.run(words, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        found.append({"imported": name, "CPU s": spent() - begun, "modules": int(out.stdout)})
+        print(found[-1], flush=True)
+    return found
+
+
 # ---- the page
 
 
@@ -322,6 +349,17 @@ def sheet(section: Section, rows: Sequence[Row]) -> Sheet:
     return Sheet(section.title, [section.grows, *columns], body, notes=[section.limits])
 
 
+def start_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
+    body = [[row["imported"], told(row["CPU s"]), f"{row['modules']:,}"] for row in rows]
+    notes = [
+        "Paid once a process: the runs of a sweep in one process share it, and so do forks of one (maskbench table).",
+        "torch imports its compiler (torch._dynamo) as the first of its optimisers steps; Lightning imports torchmetrics, and "
+        "that torchvision, scipy.signal and matplotlib where they are installed: none of it is ours to take away. Our own import "
+        "figures and readers of other runs where they are used; `python -X importtime -m maskbench ...` lists all.",
+    ]
+    return Sheet("Before the first step", ["a process that imports", "CPU s", "modules"], body, notes=notes)
+
+
 def page(results: dict[str, Any]) -> str:
     """docs/scaling.md."""
     head = (
@@ -331,6 +369,8 @@ def page(results: dict[str, Any]) -> str:
         "not how well anything learns. An exponent is the slope of a line through the logarithms of a column and of what grows, "
         "over the rows shown: 0 is constant, 1 linear, 2 with the square.\n"
     )
+    if "starts" in results:
+        head += "\n" + markdown(start_sheet(results["starts"]), level=2)
     made = [markdown(sheet(section, results[name]), level=2) for name, section in SECTIONS.items() if name in results]
     return "\n".join([head, *made])
 
@@ -348,15 +388,15 @@ def measured(section: Section) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {', '.join(SECTIONS)}")
+    parser.add_argument("--only", default=",".join(("starts", *SECTIONS)), help=f"sections, of starts, {', '.join(SECTIONS)}")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page from outputs/scaling.json")
     given = parser.parse_args()
     names = given.only.split(",")
-    if unknown := [name for name in names if name not in SECTIONS]:
+    if unknown := [name for name in names if name not in ("starts", *SECTIONS)]:
         parser.error(f"there is no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     torch.set_num_threads(1)
     for name in [] if given.page else names:
-        rows = list(measured(SECTIONS[name]))
+        rows = starts() if name == "starts" else list(measured(SECTIONS[name]))
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(load() | {name: rows}, indent=1))  # section by section: an interruption costs one
         PAGE.write_text(page(load()))
