@@ -258,8 +258,10 @@ def told(report: dict[str, Any]) -> Iterator[str]:
                 yield f"  {what}: at most {worst[0]:.1e} ({worst[1]}), tolerance {bound:.0e}"
     for name, table in report.get("tables", {}).get("tables", {}).items():
         rows = table["rows"]
-        holds = sum(row.get("verdict", "").startswith("holds") for row in rows)
-        yield f"table {name}: " + (f"{holds} of {len(rows)} rows hold" if rows else f"not made: {table['why_not']}")
+        verdicts = [row["verdict"] for row in rows if row.get("verdict")]
+        yield f"table {name}: " + (
+            f"{verdicts.count('holds')} of {len(verdicts)} rows with a rule hold" if rows else f"not made: {table['why_not']}"
+        )
 
 
 if __name__ == "__main__":

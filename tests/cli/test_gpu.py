@@ -107,6 +107,28 @@ def test_a_process_whose_time_is_up_may_write_what_it_has(gpu: dict[str, Any], m
     assert gpu["process"](["-c", "print(1)"], 0.1) == (None, f"told [{int(signal.SIGINT)}]")
 
 
+def test_rows_of_a_table_are_those_that_the_program_wrote(
+    gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def program(words: list[str], limit: float) -> tuple[int, str]:
+        name = words[3]
+        assert {"budget=quick", "seeds=0", "logger=none", "trainer=cpu"} < set(words)
+        if name == "supsup":
+            return 2, "looking\nno MNIST here: put its files there"
+        (tmp_path / "gpu" / "tables" / name).mkdir(parents=True)
+        (tmp_path / "gpu" / "tables" / name / "quick.csv").write_text("id,mean,verdict\na,0.5,holds\nb,0.4,\nc,0.1,fails\n")
+        return 0, ""
+
+    change(monkeypatch, gpu, process=program)
+    words = ["--device", "cpu", "--only", "tables", "--tables", "packnet,supsup", "--output", str(tmp_path / "gpu.json")]
+    assert gpu["main"](words) == 0
+    made = json.loads((tmp_path / "gpu.json").read_text())["tables"]["tables"]
+    assert [row["id"] for row in made["packnet"]["rows"]] == ["a", "b", "c"]
+    assert made["supsup"] == {"rows": [], "why_not": "looking\nno MNIST here: put its files there"}
+    out = capsys.readouterr().out
+    assert "table packnet: 1 of 2 rows with a rule hold" in out and "table supsup: not made" in out
+
+
 def test_the_page_states_the_bounds_that_the_tests_hold(gpu: dict[str, Any]) -> None:
     bounds = gpu["tolerances"]()
     assert bounds == {"loss": 1e-4, "gradients": 1e-3, "moved": 1e-4, "bits": 1e-3, "answers": 1e-4}

@@ -168,6 +168,23 @@ def test_a_run_there_keeps_its_facts_and_its_bits(
     same(there, relay(*words, folder="resumed", halts=[1, 2]))
 
 
+def test_a_method_that_moves_leaves_nothing_behind(calm: Any) -> None:
+    """Module.to puts other tensors in the place of buffers, so one that a method also holds under another name would stay where
+    it was. Here all are exchanged as by a move, and those of before are spoilt: answers and masks stay."""
+    twin, known = copy.deepcopy(calm.method), [stage for stage in calm.stages if calm.method.has_learned(stage)]
+    told = [answers(twin, stage, "cpu")[0] for stage in known]
+    old = [*(p.data for p in twin.parameters()), *twin.buffers()]
+    twin._apply(torch.clone)
+    for tensor in old:
+        tensor.fill_(True if tensor.dtype == torch.bool else math.nan if tensor.is_floating_point() else 77)
+    with_old = {id(tensor) for tensor in old}
+    assert not any(id(tensor) in with_old for tensor in twin.buffers())
+    for stage, before in zip(known, told, strict=True):
+        assert torch.equal(answers(twin, stage, "cpu")[0], before)
+    masks = twin.masks()
+    assert all(torch.equal(mask, masks[name]) for name, mask in calm.method.masks().items())
+
+
 def test_a_step_that_is_wrong_is_seen() -> None:
     """The comparison itself: what is equal deviates by nothing, and a gradient, a weight or a bit that is off is found."""
     here = {"loss": 1.0, "gradients": [torch.ones(4)], "state": {"w": torch.ones(4), "m": torch.ones(8, dtype=torch.bool)}}
