@@ -9,7 +9,7 @@ so that the same code can be tried anywhere, it is CPU time, and batches of the 
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from bench import config, spent, through_the_loop
 from rich.console import Console
 from rich.table import Table
 
+from maskbench.common import compilers
 from maskbench.common.streams import generator
 from maskbench.data.stage import Origin, Split, Stage
 from maskbench.runs.assemble import Run
@@ -33,6 +34,7 @@ ROWS = {
     "supsup": ["method=supsup", "method.inference=[]"],
     "packnet": ["method=packnet", "method.prune=[0.0]"],
 }
+COMPILED = {"dense, compiled": ["method=finetune", "loop.compile=true"]}  # on GPUs: compiling for a CPU takes minutes
 PRECISIONS = {"fp32": [], "bf16": ["trainer.precision=bf16-mixed"]}
 
 
@@ -148,15 +150,17 @@ def rows_on(
     rounds: int | None = None,
     names: tuple[str, ...] = tuple(net.name for net in NETS),
     left: Callable[[], float] = lambda: 1.0,
-) -> dict[str, dict[str, object]]:
-    """All rows of the nets that are named, while there is time `left` (seconds)."""
-    rounds = rounds or (1 if device.type == "cpu" else 3)
-    made: dict[str, dict[str, object]] = {}
+) -> Iterator[dict[str, dict[str, object]]]:
+    """The rows of the nets that are named, net by net and precision by precision, while there is time `left` (seconds)."""
+    rounds, rows = rounds or (1 if device.type == "cpu" else 3), dict(ROWS)
+    if device.type == "cuda":
+        device = torch.device("cuda", torch.cuda.current_device())  # as Lightning calls it: data is brought there once
+        if compilers.lacking() is None:
+            rows |= COMPILED
     for net in (net for net in NETS if net.name in names):
         for precision in PRECISIONS:
             if left() > 0:
-                made |= of(net, precision, ROWS, rounds, device)
-    return made
+                yield of(net, precision, rows, rounds, device)
 
 
 def show(rows: dict[str, dict[str, object]], title: str) -> None:
@@ -171,7 +175,7 @@ def show(rows: dict[str, dict[str, object]], title: str) -> None:
 def main(device: torch.device, rounds: int | None, output: Path) -> None:
     """Measure, print, and put the rows into the file beside what others wrote there."""
     torch.set_num_threads(1)
-    rows = rows_on(device, rounds=rounds)
+    rows = {name: row for some in rows_on(device, rounds=rounds) for name, row in some.items()}
     output.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(output.read_text()) if output.exists() else {}
     output.write_text(json.dumps(before | {f"{device.type}: {name}": row for name, row in rows.items()}, indent=1))
