@@ -12,7 +12,8 @@ Three parts share the minutes, in this order:
 - bench: ms of a training step of LeNet, ResNet-18 and ResNet-50, fp32 and bf16, beside a bare loop (bench_devices.py).
 - tables: the quick scoreboard of the tables that are named, on the device, one seed; of those whose data is here.
 
-It needs no network and no W&B; docs/gpu.md lists the wheels to carry to a machine that has none. Exit status 1: a test failed, or the bench.
+It needs no network and no W&B; docs/gpu.md lists the wheels to carry to a machine that has none. Exit status 1: a test or
+the bench failed.
 """
 
 import argparse

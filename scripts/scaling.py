@@ -367,7 +367,8 @@ def page(results: dict[str, Any]) -> str:
         "Measured by `python scripts/scaling.py`, which writes this page, on 2 cores that other work shared: CPU seconds of one "
         "thread, so that the others matter little. Made-up images of the right shapes, few steps: how cost grows is measured, "
         "not how well anything learns. An exponent is the slope of a line through the logarithms of a column and of what grows, "
-        "over the rows shown: 0 is constant, 1 linear, 2 with the square.\n"
+        "over the rows shown: 0 is constant, 1 linear, 2 with the square. Some 20 ms of a phase of training are fixed, which ten "
+        "steps share: small rows are dearer by it, and exponents smaller.\n"
     )
     if "starts" in results:
         head += "\n" + markdown(start_sheet(results["starts"]), level=2)
