@@ -293,8 +293,8 @@ SECTIONS = {
     ),
     "tickets": Section(
         "Strong tickets by subset sums: candidates a weight", "candidates", (10, 20, 30, 40, 50), tickets,
-        "Exact search by meeting in the middle doubles with every few candidates, which no exponent describes: it shows from 40 "
-        "on, where it begins to outweigh what judging the net costs. The error falls as fast.",
+        "Below some 40 candidates judging the net is the larger part, beyond them the search shows. The error falls faster than "
+        "any power of their number: the theorem asks for log(1/eps) of them.",
     ),
 }  # fmt: skip
 
