@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes: none compiles the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-full test-rest test-slurm test-ray acceptance lint bench clean
+.PHONY: help run test test-full test-rest test-slurm test-ray acceptance lint bench gpu clean
 
 help:  ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ lint: .venv/ready  ## style of the code
 
 bench: .venv/ready  ## what a training step costs, as a ratio to a bare PyTorch loop, and an answer
 	@$(BIN)/python scripts/bench.py && $(BIN)/python scripts/bench_convolutions.py && $(BIN)/python scripts/bench_ranking.py && $(BIN)/python scripts/bench_sparse.py && $(BIN)/python scripts/bench_answers.py
+
+gpu:  ## on one GPU, at most 10 minutes: tests, ms per step, quick rows, into outputs/gpu.json; needs no .venv (docs/gpu.md)
+	@PYTHONPATH=. $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) scripts/gpu.py $(if $(DEVICE),--device $(DEVICE),)
 
 clean:  ## remove the environment
 	rm -rf .venv

@@ -2,6 +2,7 @@
 mechanism as a ratio to the dense step.
 
 python scripts/bench.py [--rounds 7] [--steps 1000] [--output outputs/bench.json]
+python scripts/bench.py --device cuda    LeNet, ResNet-18 and ResNet-50 on one device (bench_devices.py)
 
 All rows and the bare loop run in one process on one thread, interleaved, in reversed order every other round; a row's
 figure is the median over rounds of the ratio within the round. CPU time, so that a busy machine matters little.
@@ -73,6 +74,7 @@ LATER = {  # methods that ask more of a step once there are earlier stages
 MAML = ["method=maml", "data=sinusoid", "backbone=sinusoid_mlp", "optimizer=adam", "method.rate=0.01"]
 HOOKED = "dense with all hooks, weight gradients every 20 steps"
 BY_HAND = "autograd loop over tasks"
+CPU = torch.device("cpu")
 STARTED, HYDRA = "maskbench --cfg job (a process)", "python that only imports hydra"
 
 
@@ -159,10 +161,12 @@ def through_the_loop(
     steps: int,
     twist: Callable[[Method], Method] = lambda method: method,
     after: Sequence[Stage] = (),
+    device: torch.device = CPU,
 ) -> Callable[[], Callable[[], None]]:
     """Prepares one stage learnt as a run does it: Trainer, blocks, and all that a method does around training.
 
-    `twist` may put another method in the config's place; `after`: stages learnt before, in a step each.
+    `twist` may put another method in the config's place; `after`: stages learnt before, in a step each. `device`: that of the
+    run's trainer.
     """
 
     def prepare() -> Callable[[], None]:
@@ -173,7 +177,7 @@ def through_the_loop(
             method.learn(earlier, run.fit(journal, lambda *row: None, lambda *at: None))
         run.cfg.budget.steps = steps
         fit = run.fit(journal, lambda *row: None, lambda *at: None)
-        fit.feed(stage.train, torch.device("cpu"))
+        fit.feed(stage.train, device)
         return lambda: method.learn(stage, fit)
 
     return prepare
@@ -285,10 +289,16 @@ def process(*words: str) -> Callable[[], Callable[[], None]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--output", type=Path, default=Path("outputs/bench.json"))
+    parser.add_argument("--device", type=torch.device, help="cuda or cpu: what one device makes of small and large nets")
     args = parser.parse_args()
+    if args.device is not None:
+        import bench_devices  # which imports this module
+
+        return bench_devices.main(args.device, args.rounds, args.output)
+    args.rounds = args.rounds or 7
     torch.set_num_threads(1)
     runs = {name: config(words) for name, words in ROWS.items()}
     later = {name: config(words) for name, words in LATER.items()}

@@ -37,6 +37,10 @@ settings.register_profile("full", deadline=None, derandomize=True, database=None
 settings.register_profile("default", settings.get_profile("full"), max_examples=15)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", help="what the tests marked `device` compute on: cpu (default), or cuda (make gpu)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     import torch
 
@@ -54,6 +58,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seen[test] += 1
             if seen[test] > mark.args[0]:
                 item.add_marker(pytest.mark.full)
+
+
+# ---- devices
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig: pytest.Config) -> str:
+    """Where the tests marked `device` compute: `--device`."""
+    return pytestconfig.option.device or "cpu"
+
+
+@pytest.fixture(scope="session")
+def on_device(device: str) -> tuple[str, ...]:
+    """The words of a command line that let a run train there."""
+    if device == "cpu":
+        return ("trainer=cpu",)
+    return ("trainer=gpu", "trainer.deterministic=warn")  # the same bits again; what has no such kernel says so
 
 
 # ---- configs

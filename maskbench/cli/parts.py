@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskbench.backbones import superposed
 from maskbench.cli import clashes
 from maskbench.cli.command_line import choices, one_line
-from maskbench.common import declared, every_method, given, identity, knobs, signatures, yamls
+from maskbench.common import compilers, declared, every_method, given, identity, knobs, signatures, yamls
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import WeightsFile
 from maskbench.data.streams import plan
@@ -319,6 +319,8 @@ def start_mistakes(cfg: DictConfig) -> Iterator[str]:
     """What is wrong with the files that the run starts from; asked where one is to start."""
     method = plain(cfg, "method")
     yield from filter(None, [ticket_mistake(cfg), given.start_mistake(plain(cfg, "backbone"))])
+    if OmegaConf.select(cfg, "loop.compile"):
+        yield from filter(None, [compilers.lacking()])
     for knob in knobs.read(str(method.get("_target_"))) or ():
         for value, _ in knobs.ruled(method.get(knob.name), knob.kind, WeightsFile):
             key = f"method.{knob.name}={value}"

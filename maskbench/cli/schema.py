@@ -29,6 +29,7 @@ class Loop:
     checkpoint_seconds: float = 20.0
     progress: Any = "auto"
     side_by_side: Any = "auto"
+    compile: bool | None = None
 
 
 @dataclass

@@ -49,18 +49,21 @@ def data_dir() -> str:
 
 def key(cfg: DictConfig) -> str:
     """10 hex digits that are equal for two configs exactly when they ask the same question, whatever the seed."""
-    question = given.by_content(plain(cfg, without=ELSEWHERE)) | arithmetic(OmegaConf.select(cfg, "trainer") or {})
+    question = given.by_content(plain(cfg, without=ELSEWHERE))
+    question |= arithmetic(OmegaConf.select(cfg, "trainer") or {}, OmegaConf.select(cfg, "loop") or {})
     return hashlib.sha256(spelling(question).encode()).hexdigest()[:10]
 
 
-def arithmetic(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the trainer's keys changes the bits of a result; the CPU in single precision, the reference, is an empty answer."""
+def arithmetic(trainer: Mapping[str, Any], loop: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the trainer's and the loop's keys changes the bits of a result; the CPU in single precision, the reference, is an
+    empty answer."""
     accelerator, memory_format = trainer.get("accelerator"), trainer.get("memory_format")
     told = {
         "precision": trainer.get("precision"),
         "accelerator": {"cpu": None, "cuda": "gpu"}.get(accelerator, accelerator),
         "sync_batchnorm": trainer.get("sync_batchnorm") or None,
         "memory_format": None if memory_format == "contiguous" else memory_format,
+        "compile": loop.get("compile") or None,  # sums are rounded in another order
     }
     return {name: value for name, value in told.items() if value is not None}
 
@@ -77,7 +80,8 @@ def question(config: Mapping[str, Any]) -> dict[str, Any]:
     settings.pop("loss", None)  # none chosen: that of the data, which older records do not list
     trainer = config.get("trainer") or {}
     bits = {"precision": trainer["precision"]} if "precision" in trainer else {}  # as older records list it, null too
-    return settings | {f"trainer.{name}": value for name, value in (bits | arithmetic(trainer)).items()}
+    compiled = {"loop.compile": True} if (config.get("loop") or {}).get("compile") else {}
+    return settings | {f"trainer.{name}": value for name, value in (bits | arithmetic(trainer, {})).items()} | compiled
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

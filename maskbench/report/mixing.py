@@ -7,7 +7,11 @@ from maskbench.report.freshness import MIXED, STALE, listed
 from maskbench.report.runs import Run, plain
 
 ASPECTS = ("source", "budget", "arithmetic", "code")
-ARITHMETIC = {"precision": ("precisions", "32-true"), "memory_format": ("orders of memory", "contiguous")}  # key: usual value
+ARITHMETIC = {  # key: what it is, its usual value
+    "precision": ("precisions", "32-true"),
+    "memory_format": ("orders of memory", "contiguous"),
+    "compile": ("loop.compile", False),
+}
 MADE = ("generated", "synthetic")  # sources whose data follows from the seed
 
 

@@ -180,7 +180,7 @@ class Run:
     @property
     def arithmetic(self) -> dict[str, Any]:
         """Precision, accelerator and the like, where they are not the usual ones."""
-        return arithmetic(self.config.get("trainer") or {})
+        return arithmetic(self.config.get("trainer") or {}, self.config.get("loop") or {})
 
     @property
     def machine(self) -> str:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace as replaced
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -24,8 +24,7 @@ from maskbench.common.files import replace
 from maskbench.common.streams import seeded
 from maskbench.data.stage import Stage, in_order
 from maskbench.data.streams import plan
-from maskbench.report import figures
-from maskbench.runs import debugging, early, machine, ranks, source_run, starting
+from maskbench.runs import debugging, early, machine, ranks, starting
 from maskbench.runs.build import each_logger, make
 from maskbench.runs.console import Console
 from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
@@ -39,6 +38,9 @@ from maskbench.training.journal import Journal, snapshot
 from maskbench.training.lightning import check_trainer
 from maskbench.training.method import Method
 from maskbench.training.phase_cache import PhaseCache
+
+if TYPE_CHECKING:
+    from maskbench.runs.source_run import Tensors
 
 log = logging.getLogger("maskbench")
 VALIDATION = "validation"
@@ -147,8 +149,9 @@ class Run:
             self.given = net.given
         return method
 
-    def source(self, folder: Path, stage: int | str | None) -> source_run.Tensors:
+    def source(self, folder: Path, stage: int | str | None) -> "Tensors":
         """What the net of a finished run computes with, for a run that starts from it."""
+        from maskbench.runs import source_run  # few runs start from another, and it brings what reads a net's graph
 
         def untrained(cfg: DictConfig) -> tuple[Method, list[Stage]]:
             run = Run(cfg, folder)
@@ -181,6 +184,8 @@ class Run:
             return None
         parts = {name: self.plain()[name] for name in ("backbone", "optimizer", "schedule", "budget", "trainer")}
         parts["loop"] = {name: self.cfg.loop[name] for name in ("log_every", "threads")}
+        if OmegaConf.select(self.cfg, "loop.compile"):  # an older record has none
+            parts["loop"]["compile"] = True
         return PhaseCache(Path(self.cfg.paths.shared).expanduser(), self.home, parts)
 
     def logger(self) -> FailSafeLogger | Loggers:
@@ -291,6 +296,8 @@ class Run:
 
     def draw(self, result: dict[str, Any], logger: FailSafeLogger | Loggers) -> None:
         """Figures in the run directory and in the loggers; failing to draw is a warning line, not a failed run."""
+        from maskbench.report import figures  # not before the first step
+
         try:
             for name, path in figures.of_run(self.folder, result).items():
                 logger.image(f"figure/{name}", path)  # by itself, `accuracy` would hide the number of that name

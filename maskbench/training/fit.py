@@ -13,6 +13,7 @@ from torch import nn
 
 from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.data.stage import Feed, Split, Stage
+from maskbench.training.compiled import Compiled
 from maskbench.training.features import probe, untouched
 from maskbench.training.journal import Journal
 from maskbench.training.lightning import lean_trainer
@@ -31,7 +32,7 @@ class Fit:
         budget: steps or epochs of one phase (steps win; a list of epochs has an entry for each stage), batch_size,
             validate_every, test_curve.
         trainer: keywords of Lightning's Trainer.
-        loop: block, log_every.
+        loop: block, log_every, compile.
         journal: where phases are resumed from and saved to.
         log: called with (part of the run, phase, step of the phase, step of the run, values) for each row of the history.
         watch: called with (phase, step, total, values) after each block, for progress.
@@ -61,6 +62,7 @@ class Fit:
         self.optimizer, self.schedule, self.budget, self.trainer, self.loop = optimizer, schedule, budget, trainer, loop
         self.head_start = head_start
         self.seed, self.journal, self.log, self.watch, self.beside = seed, journal, log, watch, beside
+        self.compiled = Compiled() if loop.get("compile") else None
         self.curve: Curve = []  # of the last phase
         self.held: tuple[Split, torch.device, Feed] | None = None
 

@@ -9,7 +9,7 @@ on the validation split, the checkpoint from which an interrupted phase goes on 
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from maskbench.common import devices
 from maskbench.common.errors import UsageError
 from maskbench.common.streams import generator, seed_for, seeded
 from maskbench.data.stage import Feed, Split, Stage, batches
-from maskbench.training import evaluate, optimizers
+from maskbench.training import compiled, evaluate, optimizers
 from maskbench.training.across_devices import AcrossDevices
 from maskbench.training.hooks import Hooks, WeightGradients
 from maskbench.training.journal import Journal, generator_states, set_generators, snapshot
@@ -75,6 +75,7 @@ class Setup(Protocol):
     seed: int
     journal: Journal
     beside: Beside | None  # other runs, whose nets train with this one's
+    compiled: compiled.Compiled | None  # what compiles the net's pass, where that is asked for
     log: Callable[[str, str, int, int, dict[str, float]], None]
     watch: Callable[[str, int, int, dict[str, float]], None]
 
@@ -179,11 +180,17 @@ class Training:
         if self.stop.is_set():
             return
         if not self.trained_beside(batches):
-            with self.on_this_device(batches) as part:
+            with self.quick_pass(), self.on_this_device(batches) as part:
                 self.steps(part)
         self.counted += len(batches)
         with self.learner.full_precision():
             self.after_block()
+
+    def quick_pass(self) -> AbstractContextManager:
+        """Inside, the net's pass is compiled, if that is asked for (compiled.py)."""
+        if self.fit.compiled is None:
+            return nullcontext()
+        return self.fit.compiled.steps(self.phase.method.net, self.trainer.strategy.root_device)
 
     def trained_beside(self, batches: list[Tensor]) -> bool:
         """Have the steps made where this net trains together with those of other runs; False: it trains alone now."""
@@ -218,6 +225,8 @@ class Training:
         batch_size, weight = self.fit.budget["batch_size"], self.weight
         across = nullcontext() if weight is None else AcrossDevices()
         for batch in batches:
+            if self.fit.compiled is not None:
+                compiled.begin_step(self.trainer.strategy.root_device)
             if factors is not None:
                 self.set_rates(factors[step])
             if hooks.any:

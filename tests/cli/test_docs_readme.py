@@ -23,7 +23,15 @@ README = (ROOT / "README.md").read_text()
 AROUND = {"VIRTUAL_ENV", "PYTHONPATH", "MAKELEVEL", "MAKEFLAGS", "MFLAGS"}  # what the tests themselves were started by
 PAGES = {
     name: (ROOT / name).read_text()
-    for name in ("README.md", "docs/gallery.md", "docs/python.md", "docs/metrics.md", "docs/data.md")
+    for name in (
+        "README.md",
+        "docs/gallery.md",
+        "docs/python.md",
+        "docs/metrics.md",
+        "docs/data.md",
+        "docs/gpu.md",
+        "docs/scaling.md",
+    )
 }
 BOARD = runpy.run_path(str(ROOT / "scripts" / "scoreboard.py"))
 SCOREBOARD = "\n".join(page.read_text() for page in sorted((ROOT / "docs").glob("scoreboard_quick*.md"), reverse=True))

@@ -59,6 +59,10 @@ LAZY = {
     ("data.sources.find_tables", "data.stage"): "torch, which a list of the data sets does without",
     ("data.sources.small_sets", "data.stage"): "torch, which a list of the data sets does without",
     ("report.paper_table", "report.spread"): "numpy, only where an interval would go beyond what shares can be",
+    (
+        "runs.assemble",
+        "report.figures runs.source_run",
+    ): "not before the first step, and of the latter only where it is asked for",
     ("report.figures", "report"): "each family of figures is found by its file, so that a new one changes no other",
 }
 

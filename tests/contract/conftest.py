@@ -46,13 +46,17 @@ OFTEN = {  # those of them that `make test` trains for it, one of a kind of stat
     "supsup", "packnet", "wsn", "lottery", "rigl", "masksembles", "maml", "pac_net",
 }  # fmt: skip
 TRAINS = {"calm", "build", "relay"}  # fixtures
+ON_CPU = {"supsup", "rigl"}  # those that `make test` holds to the CPU on the CPU; with --device one of each mechanism
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = any("tiny" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "tiny" in metafunc.fixturenames and not chosen:
         stand = {methods[0] for methods in MECHANISMS.values()}
-        stand &= OFTEN if TRAINS & set(metafunc.fixturenames) else stand
+        if metafunc.definition.get_closest_marker("device"):
+            stand &= stand if metafunc.config.option.device else ON_CPU
+        elif TRAINS & set(metafunc.fixturenames):
+            stand &= OFTEN
         cases = [pytest.param(name, marks=() if name in stand else pytest.mark.full) for name in METHODS]
         metafunc.parametrize("tiny", cases, indirect=True)
 

@@ -181,16 +181,17 @@ def test_every_attempt_records_its_code(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "key, value, said",
+    "section, key, value, said",
     [
-        ("precision", "bf16-mixed", "precisions 32-true and bf16-mixed"),
-        ("memory_format", "channels_last", "orders of memory contiguous and channels_last"),
+        ("trainer", "precision", "bf16-mixed", "precisions 32-true and bf16-mixed"),
+        ("trainer", "memory_format", "channels_last", "orders of memory contiguous and channels_last"),
+        ("loop", "compile", True, "loop.compile false and true"),
     ],
 )
-def test_a_cell_has_one_arithmetic(key: str, value: str, said: str, record: Callable, tmp_path: Path) -> None:
+def test_a_cell_has_one_arithmetic(section: str, key: str, value: object, said: str, record: Callable, tmp_path: Path) -> None:
     """A run without the key, or with null, is of the usual one; two that say the same belong together."""
-    folders = [record(0, {"accuracy": 0.5}), record(1, {"accuracy": 0.7}, config={"trainer": {"accelerator": "cpu", key: None}})]
-    folders += [record(seed, {"accuracy": 0.9}, key="k2", config={"trainer": {key: value}}) for seed in (2, 3)]
+    folders = [record(0, {"accuracy": 0.5}), record(1, {"accuracy": 0.7}, config={section: {"log_every": 50, key: None}})]
+    folders += [record(seed, {"accuracy": 0.9}, key="k2", config={section: {key: value}}) for seed in (2, 3)]
     usual, other = [runs.load(folder) for folder in folders[:2]], [runs.load(folder) for folder in folders[2:]]
     assert blend(usual) == [] == blend(other)
     assert blend([*usual, *other]) == [said]

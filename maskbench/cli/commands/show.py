@@ -1,6 +1,7 @@
 """`maskbench show KEY=VALUE ...`: the resolved config and who set what; `maskbench show RUN`: a run's record."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -200,6 +201,9 @@ def _origin(about: dict) -> Iterator[list]:
 
 def _wandb(run: Path) -> Iterator[list]:
     if not any(run.glob("wandb/*/run-*.wandb")):
+        return
+    if find_spec("wandb") is None:
+        yield ["file", "cannot be read: the wandb package, whose format it has, is not installed"]
         return
     from maskbench.report import wandb_file
 

@@ -4,6 +4,7 @@ A logger may fail, the run may not: what goes wrong in one ends in a single warn
 Imports what maskbench/runs does; W&B, Lightning and TensorBoard only when a logger of theirs is made.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,8 @@ from maskbench.common.errors import UsageError
 from maskbench.runs.loggers.fail_safe import FailSafeLogger, Loggers, opened, plain, safe
 from maskbench.runs.loggers.files import CSV, TensorBoard
 from maskbench.runs.loggers.wandb_run import Wandb, wandb_mode
+
+log = logging.getLogger("maskbench")
 
 __all__ = ["FailSafeLogger", "Loggers", "csv_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger"]
 
@@ -33,11 +36,16 @@ def wandb_logger(
 ) -> FailSafeLogger:
     """Weights & Biases below `run_dir`/wandb. WANDB_MODE, where set, wins over `mode`: online, offline or disabled.
 
-    Attempts at one run share `run_id`. Online without an API key or a server goes offline with a warning.
+    Attempts at one run share `run_id`. Online without an API key or a server goes offline with a warning; without the wandb
+    package a warning is all that comes of it.
     """
     mode = wandb_mode(mode)
     about = {"kind": "wandb", "mode": mode, "id": safe(run_id)[:128], "project": project}
     if mode == "disabled":
+        return FailSafeLogger(None, about)
+    if find_spec("wandb") is None:  # it is the default, so a machine without it gets its run all the same
+        about["failed"] = "the wandb package is not installed"
+        log.warning("logger=wandb records nothing: the wandb package is not installed; choose logger=csv or logger=none")
         return FailSafeLogger(None, about)
     start = {
         "id": about["id"],
