@@ -18,6 +18,7 @@ from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Count, Share
 from maskbench.data.images.small import balanced, with_rows
 from maskbench.data.sources import texts
+from maskbench.data.sources.folder import md5
 from maskbench.data.sources.small_sets import Pool
 from maskbench.data.stage import Origin, Split, Stage
 
@@ -111,8 +112,6 @@ def encoded(some: tuple[str, ...], length: int, tokenizer: str) -> tuple[Tensor,
     Raises:
         UsageError: there is no such tokenizer, or none of the library that reads it.
     """
-    from maskbench.data.sources.folder import md5
-
     content = text_nets.read(tokenizer, text_nets.TOKENIZER, "data.tokenizer")
     try:
         from tokenizers import Tokenizer
