@@ -70,7 +70,10 @@ def trunk(arch: str, dropout: float) -> nn.Module:
     Raises:
         UsageError: transformers is not installed, or there is no such net that it can make.
     """
-    told: dict[str, Any] = json.loads(text_nets.read(arch, text_nets.CONFIG))
+    try:
+        told: dict[str, Any] = json.loads(text_nets.read(arch, text_nets.CONFIG))
+    except ValueError as error:
+        raise UsageError(f"backbone.arch={arch}: its {text_nets.CONFIG} is no JSON ({error}).") from error
     try:
         from transformers import AutoConfig, AutoModel
     except ImportError as error:
