@@ -16,7 +16,6 @@ from maskbench.common.errors import UsageError
 from maskbench.common.knobs import Share
 from maskbench.common.recipes import Recipe
 
-PAD = 0  # the token that fills texts up to one length; no vector of its own counts
 CLOSE = 1e-3  # of the values that a recipe knows
 UNUSED = ("pooler.", "embeddings.position_ids")  # in files, and no part of the mean
 
@@ -53,7 +52,7 @@ class Encoder(nn.Module):
 
     def vectors(self, x: Tensor) -> Tensor:
         """[batch, tokens], filled at their ends -> [batch, width]: the mean over tokens that are no filling."""
-        lengths = (x != PAD).sum(1)
+        lengths = (x != text_nets.FILLING).sum(1)
         rows = [(lengths == length).nonzero().squeeze(1) for length in lengths.unique()]
         parts = [self.trunk(input_ids=x[some, : int(lengths[some[0]])]).last_hidden_state.mean(1) for some in rows]
         return torch.cat(parts)[torch.cat(rows).argsort()]
@@ -84,7 +83,7 @@ def trunk(arch: str, dropout: float) -> nn.Module:
     except Exception as error:  # whatever its many constructors raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(
-            f"backbone.arch={arch}: transformers cannot make an encoder of its {text_nets.CONFIG} ({reason})."
+            f"backbone.arch={arch}: transformers makes no encoder of its {text_nets.CONFIG} ({reason[:120]})."
         ) from error
 
 
@@ -99,7 +98,7 @@ def self_test(net: Encoder, recipe: Recipe) -> None:
         return
     tokens, known = recipe.answer
     training = net.training
-    got = net.eval().vectors(torch.tensor([[*tokens, PAD, PAD]]))[0, : len(known)]
+    got = net.eval().vectors(torch.tensor([[*tokens, text_nets.FILLING]]))[0, : len(known)]
     net.train(training)
     if (got - torch.tensor(known)).abs().max() > CLOSE:
         shown = ", ".join(f"{value:.4f}" for value in got)

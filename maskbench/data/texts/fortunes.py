@@ -1,7 +1,7 @@
 """Quotations by subject (sources/texts.py): to learn the subject, or as texts whose similarities are compared.
 
 Texts become tokens, whole numbers [rows, length], by the tokenizer that a net was published with; the rest of a row is
-filled by 0. Every subject has as many rows, drawn by the seed; what tests is drawn first.
+filled by text_nets.FILLING. Every subject has as many rows, drawn by the seed; what tests is drawn first.
 """
 
 from dataclasses import replace
@@ -121,7 +121,9 @@ def encoded(some: tuple[str, ...], length: int, tokenizer: str) -> tuple[Tensor,
         reader = Tokenizer.from_str(content.decode())
     except Exception as error:  # the library raises no kind of its own
         raise UsageError(f"data.tokenizer={tokenizer}: its {text_nets.TOKENIZER} is damaged, or none.") from error
+    reader.no_padding()
     reader.enable_truncation(length)
-    reader.enable_padding(length=length)
-    tokens = torch.tensor([one.ids for one in reader.encode_batch(list(some))])
+    tokens = torch.full((len(some), length), text_nets.FILLING)
+    for row, one in zip(tokens, reader.encode_batch(list(some)), strict=True):
+        row[: len(one.ids)] = torch.tensor(one.ids)
     return tokens, {text_nets.TOKENIZER: md5(content)}

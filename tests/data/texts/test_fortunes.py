@@ -29,8 +29,8 @@ def test_quotations_are_read_without_their_authors_and_once() -> None:
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> str:
-    told = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None,
-            "decoder": None, "truncation": None, "padding": None,
+    told = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": None, "decoder": None, "truncation": None, "padding": None,
             "model": {"type": "WordLevel", "vocab": {w: i for i, w in enumerate(WORDS)}, "unk_token": "[UNK]"}}  # fmt: skip
     (tmp_path / "tokenizer.json").write_text(json.dumps(told))
     return str(tmp_path)
@@ -51,8 +51,8 @@ def test_texts_are_tokens_filled_up_or_cut_to_one_length(tokenizer: str) -> None
     x, y = stage.test.tensors()
     assert x.dtype == torch.int64 and x.shape == (9, 5) and y.bincount().tolist() == [3] * 3
     for row in x.tolist():
-        number, count = row[0] - 2, sum(token > 0 for token in row)
-        assert row == [number + 2] * count + [0] * (5 - count) and count == min(5, 2 + number % 7)
+        number, count = row[0] - 2, sum(token >= 0 for token in row)
+        assert row == [number + 2] * count + [-1] * (5 - count) and count == min(5, 2 + number % 7)
     assert {"law", "rows", "tokenizer.json"} == set(stage.origin.checksums)
     train = [set(map(tuple, part.tensors()[0].tolist())) for part in (stage.train, stage.test)]
     assert len(train[0]) > 1 and not stage.regression
