@@ -88,7 +88,7 @@ def test_a_net_that_computes_something_else_is_refused(net: Encoder) -> None:
         known = net.vectors(torch.tensor([[2, 7, 9, 3]]))[0, :3]
     recipe = recipes.Recipe("mine", Path("nowhere"), lambda: None, "", answer=((2, 7, 9, 3), tuple(known.tolist())))
     hf_nets.self_test(net, recipe)
-    net.trunk.encoder.layer[0].output.LayerNorm.eps = 0.5
+    net.trunk.encoder.layer[1].output.LayerNorm.eps = 0.5
     with pytest.raises(UsageError, match="the net computes something else than mine"):
         hf_nets.self_test(net, recipe)
 

@@ -23,7 +23,7 @@ def test_vectors_of_another_length_are_as_alike_as_before() -> None:
     told = similarity.moved(VECTORS, VECTORS * torch.tensor([1.0, 3, 0.5, 7, 2])[:, None], Y)
     assert told["spearman"] == pytest.approx(1) and told["cosine"] == pytest.approx(1) and told["nearest"] == 1
     assert told["cosine_change"] == pytest.approx(0, abs=1e-7)
-    assert told["nearest_of_class"] == told["nearest_of_class_came"] == 2 / 5  # of 0 and 10 degrees
+    assert told["nearest_of_class"] == told["nearest_of_class_came"] == 3 / 5  # of 0, 10 and 90 degrees
 
 
 def test_the_order_of_pairs_counts() -> None:
@@ -39,7 +39,7 @@ def test_the_order_of_pairs_counts() -> None:
 
 def test_vectors_that_are_all_alike_have_no_order() -> None:
     told = similarity.moved(VECTORS, torch.ones(5, 2), Y)
-    assert told["spearman"] is None and told["nearest_of_class_came"] == 2 / 5
+    assert told["spearman"] is None and told["nearest_of_class_came"] == 3 / 5
 
 
 @pytest.fixture
