@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskbench.backbones import superposed
 from maskbench.cli import clashes
 from maskbench.cli.command_line import choices, one_line
-from maskbench.common import compilers, declared, every_method, given, identity, knobs, signatures, yamls
+from maskbench.common import compilers, declared, every_method, given, identity, knobs, recipes, signatures, yamls
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import WeightsFile
 from maskbench.data.streams import plan
@@ -308,9 +308,12 @@ def recipe_mistake(data: Mapping[str, Any], backbone: Mapping[str, Any], folders
         return (
             f"data.normalize=net is for backbone.init=imagenet, whose recipe scales inputs; with backbone.init={init} take unit."
         )
-    if init == given.IMAGENET and not backbone.get("recipe"):
+    if init == given.PUBLISHED and not recipes.of_text(backbone):
+        return f"backbone.init=published is for nets of text: take backbone=hf, or for backbone={backbone.get('name')} imagenet."
+    if init == given.IMAGENET and (not backbone.get("recipe") or recipes.of_text(backbone)):
         files = choices(list(folders), "backbone")
-        able = [name for name in files if own(files, name, "backbone").get("recipe")]
+        each = {name: own(files, name, "backbone") for name in files}
+        able = [name for name, its in each.items() if its.get("recipe") and not recipes.of_text(its)]
         return f"backbone={backbone.get('name')} has no weights of ImageNet for backbone.init=imagenet; {', '.join(able)} have."
     return None
 

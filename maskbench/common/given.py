@@ -1,5 +1,5 @@
-"""First weights of a net that no rule draws: what a config says of them, `backbone.init=` `imagenet`, `file:PATH` or `run:RUN`.
-Imports no torch.
+"""First weights of a net that no rule draws: what a config says of them, `backbone.init=` `imagenet`, `published` (those of a net
+of text), `file:PATH` or `run:RUN`. Imports no torch.
 
 A run is known by what the file holds (its SHA-256), never by where it lies. The tensors are taken in backbones/pretrained.py; a
 finished run's are made of its `weights.safetensors` (runs/source_run.py).
@@ -17,7 +17,8 @@ from maskbench.common.checksums import digest
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import NOTHING, SUFFIXES, Count, Knob
 
-FILE, RUN, IMAGENET = "file:", "run:", "imagenet"
+FILE, RUN, IMAGENET, PUBLISHED = "file:", "run:", "imagenet", "published"
+RECIPES = (IMAGENET, PUBLISHED)  # values that stand for the weights of the backbone's recipe
 STILL = "still"
 WEIGHTS = "weights.safetensors"  # in the folder of a finished run
 POINTER = b"version https://git-lfs"  # how a git-lfs pointer begins
@@ -26,11 +27,11 @@ ABSENT = "absent"  # in the place of the SHA-256 of a file that is not there; no
 
 @dataclass(frozen=True)
 class FileOfWeights:
-    """`file:PATH` of a file whose name says how it is read, `run:` and a finished run's folder or name, or `imagenet`."""
+    """`file:PATH` of a file whose name says how it is read, `run:` and a finished run's folder or name, or one of RECIPES."""
 
     def holds(self, value: str) -> bool:
         named = value.startswith(FILE) and value.endswith(SUFFIXES)
-        return named or value == IMAGENET or (value.startswith(RUN) and value != RUN)
+        return named or value in RECIPES or (value.startswith(RUN) and value != RUN)
 
     def __str__(self) -> str:
         files = f"file:PATH, the path of a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
@@ -79,12 +80,12 @@ Backbone = Mapping[str, Any]  # the settings of a net
 
 def gives(init: object) -> bool:
     """Whether a value of `backbone.init` names weights, and no rule that draws them."""
-    return isinstance(init, str) and (init.startswith((FILE, RUN)) or init == IMAGENET)
+    return isinstance(init, str) and (init.startswith((FILE, RUN)) or init in RECIPES)
 
 
 def kind(init: str) -> str:
-    """Which of FILE, RUN and IMAGENET a value is."""
-    return next(kind for kind in (FILE, RUN, IMAGENET) if init.startswith(kind))
+    """Which of FILE, RUN, IMAGENET and PUBLISHED a value is."""
+    return next(kind for kind in (FILE, RUN, *RECIPES) if init.startswith(kind))
 
 
 def path(backbone: Backbone) -> Path | None:
@@ -96,9 +97,9 @@ def path(backbone: Backbone) -> Path | None:
     init = backbone.get("init")
     if not gives(init):
         return None
-    if kind(init) == IMAGENET:
+    if kind(init) in RECIPES:
         found = recipes.of(backbone)
-        return found.place if found else Path(IMAGENET)
+        return found.place if found else Path(init)
     if kind(init) == RUN:
         return run_folder(init) / WEIGHTS
     return Path(init.removeprefix(FILE)).expanduser()
@@ -106,7 +107,7 @@ def path(backbone: Backbone) -> Path | None:
 
 def recipe(backbone: Backbone) -> recipes.Recipe | None:
     """The recipe by which a net starts; None of any other start."""
-    return recipes.of(backbone) if backbone.get("init") == IMAGENET else None
+    return recipes.of(backbone) if backbone.get("init") in RECIPES else None
 
 
 def still(backbone: Backbone) -> bool:
@@ -225,7 +226,7 @@ def start_mistake(backbone: Backbone) -> str | None:
     try:
         if (file := path(backbone)) is None:
             return None
-        if init == IMAGENET:
+        if init in RECIPES:
             return recipe_mistake(backbone)
     except UsageError as error:
         return str(error)

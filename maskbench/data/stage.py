@@ -178,6 +178,7 @@ class Stage:
         given: whether the net comes trained on it (backbone.init): its own head answers, and nothing is trained.
         samples: whether its test images are a few samples of what a given net was trained on, and no test set: they tell
             whether its answers stay as they were, and no accuracy is stated of them.
+        vectors: whether the given net has no output layer for it: what is asked of it are the vectors that a head would be given.
         repeats: the index of the stage whose images come again in this one, further training images of the same classes; None:
             of none.
     """
@@ -204,6 +205,7 @@ class Stage:
     earlier: "tuple[Stage, ...]" = field(default=(), repr=False)
     given: bool = False
     samples: bool = False
+    vectors: bool = False
     repeats: int | None = None
 
     @property

@@ -29,7 +29,7 @@ from maskbench.runs.build import each_logger, make
 from maskbench.runs.console import Console
 from maskbench.runs.finished import anew, answer, main_process, shares_grid, standing, tell, title
 from maskbench.runs.loggers import FailSafeLogger, Loggers, no_logger
-from maskbench.runs.nets import make_method, make_net
+from maskbench.runs.nets import hold_to, make_method, make_net
 from maskbench.runs.record import History, Record
 from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate, side_by_side
@@ -140,6 +140,7 @@ class Run:
         starts = not filled and given.gives(self.cfg.backbone.get("init"))
         with seeded(self.cfg.seed, "init"):
             net = make_net(self.cfg.backbone, stages[0].shape, outputs, self.cfg.data.get("normalize"))
+            hold_to(net, stages[0])
             if starts:
                 starting.take(self.cfg, net, stages[0].shape, outputs, self.source)
             memory_format.arrange(net, OmegaConf.select(self.cfg, "trainer.memory_format"))  # an older record has none

@@ -3,10 +3,12 @@
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from maskbench.backbones import inputs, norm
 from maskbench.common import every_method, given
 from maskbench.common.errors import UsageError
+from maskbench.data.stage import Stage
 from maskbench.masks.sites import choose
 from maskbench.runs.build import make
 
@@ -24,15 +26,27 @@ def make_net(backbone: DictConfig, shape: tuple[int, ...], outputs: int, normali
     """
     settings = OmegaConf.to_container(backbone, resolve=True)
     recipe, size = given.recipe(settings), settings.get("init_size")
-    if recipe is not None:
+    images = recipe is not None and recipe.images
+    if images:
         shape = inputs.shape_for(recipe, shape, size)
     node = OmegaConf.create({"backbone": given.drawn(settings)}).backbone
     net = make(node, shape=shape, outputs=outputs)
     if given.still(settings):
         norm.hold_still(net)
-    if recipe is not None:
+    if images:
         inputs.adapt(net, recipe, size, scaled=normalize in UNIT)
     return net
+
+
+def hold_to(net: Any, stage: Stage) -> None:
+    """Hold a net to data of text, whose inputs are tokens.
+
+    Raises:
+        UsageError: it reads none.
+    """
+    x = getattr(stage.train, "x", None)
+    if isinstance(x, Tensor) and not x.is_floating_point() and not getattr(net, "reads_tokens", False):
+        raise UsageError(f"{type(net).__name__} reads no texts, which come as tokens: take backbone=hf.")
 
 
 def make_method(method: DictConfig, net: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from maskbench.backbones import inputs, pretrained
+from maskbench.backbones import hf_nets, inputs, pretrained
 from maskbench.backbones.per_stage import PrivateHeads
 from maskbench.common import given
 from maskbench.common.errors import UsageError
@@ -42,18 +42,17 @@ def take(cfg: DictConfig, net: nn.Module, shape: tuple[int, ...], outputs: int, 
         tensors = pretrained.read(file, key)
     if recipe is not None:
         tensors = {recipe.own_name(name): value for name, value in tensors.items()}
-        about |= {
-            "recipe": recipe.name,
-            "mean": list(recipe.mean),
-            "std": list(recipe.deviation),
-            "size": backbone.get("init_size"),
-        }
+        about["recipe"] = recipe.name
+        if recipe.images:
+            about |= {"mean": list(recipe.mean), "std": list(recipe.deviation), "size": backbone.get("init_size")}
     try:
         pretrained.fill(net, tensors, about, head=head, key=key)
     except pretrained.Misfit as error:
         keys = fitting.words(cfg, shape, outputs, error.tensors)
         raise UsageError(f"{error}{f'; {keys} would fit' if keys else ''}.") from None
-    if recipe is not None:
+    if recipe is not None and not recipe.images:
+        hf_nets.self_test(net, recipe)
+    elif recipe is not None:
         inputs.self_test(net, recipe, pretrained.head_of(net, tensors))
         if cfg.data.get("normalize") not in UNIT:
             log.warning(
@@ -75,7 +74,7 @@ def tell_head(cfg: DictConfig, method: Method, stages: list[Stage]) -> None:
             f"method={cfg.method.name} would answer the first stage by a mask that nothing has trained: packnet, piggyback, "
             "heads, separate and finetune leave a stage that the net came trained on to the net."
         )
-    if stages[0].given and not loaded:
+    if stages[0].given and not loaded and not stages[0].vectors:
         raise UsageError(
             f"the first stage is answered by the head of backbone.init={cfg.backbone.init}, and that is {net.given['head']}."
         )

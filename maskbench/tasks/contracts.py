@@ -25,7 +25,7 @@ KEYWORDS: dict[type, dict[str, str]] = {}  # contract -> key of the task -> the 
 
 def takes(*kinds: str) -> Callable[[Contract], Contract]:
     """Of which kind the data must be: `one` stage or a `pair` of them; targets that are `classes`; or `episodes`; or
-    `samples`, too few for an accuracy, of what a given net was trained on.
+    `samples`, too few for an accuracy, of what a given net was trained on; `vectors` where that net has no output layer.
 
     A data set's yaml says what it is (`gives: [one, classes]`); it suits a task when that is all the task takes.
     """
@@ -155,9 +155,14 @@ class Predicts(Protocol):
     """task=uncertainty: any method; `predict` gives the answers of its members."""
 
 
-@takes("samples")
+@takes("samples", "classes")
 class Agrees(Protocol):
     """task=agreement: any method that leaves a net which came trained on its one stage to answer it (`keeps_given_stage`)."""
+
+
+@takes("samples")
+class Resembles(Protocol):
+    """task=similarity: as of task=agreement; the net needs no output layer."""
 
 
 @takes("pair")

@@ -151,7 +151,9 @@ def mismatch(takes: Sequence[str], gives: set[str], stages: int | None) -> str |
     if "samples" in missing:
         return "compares the answers of a given net with its own, on samples of what it was trained on"
     if "samples" in gives and "samples" not in takes:
-        return "takes data with a test set, and these are a few samples for task=agreement"
+        return "takes data with a test set, and these are a few samples for task=agreement or similarity"
+    if "vectors" in gives and "classes" in missing:
+        return "compares answers, and the net that goes with this data gives vectors, which task=similarity compares"
     for kind in missing:
         if kind in AMOUNTS:
             return f"takes {AMOUNTS[kind]}, and this data has {stages or 'more than that'}"

@@ -37,7 +37,7 @@ def members(contract: type) -> Iterator[str]:
 def kinds(stages: list[Stage]) -> set[str]:
     """What these data give, in the words that contracts take."""
     if len(stages) == 1 and getattr(stages[0], "samples", False):
-        return {"samples", "classes"}
+        return {"samples", "vectors" if stages[0].vectors else "classes"}
     amount = {1: {"one"}, 2: {"pair"}}.get(len(stages), {"stream"})
     if any(isinstance(stage, EpisodeStage) for stage in stages):
         return {"episodes", *amount}

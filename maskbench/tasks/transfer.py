@@ -3,6 +3,9 @@
 Numbers are test accuracies of classes, and of reals root mean squared errors in their own units. A method that keeps the
 source apart answers it even after the target is learnt (`unloaded`); what the target's own net makes of the source's data
 is recorded beside it (`after`).
+
+A source that the net came trained on has samples and no test set (Stage.samples): of it no accuracy is stated, but what the
+net, the target unloaded, still answers as it came.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +17,7 @@ from torch import Tensor
 
 from maskbench.common.knobs import Count, Positive
 from maskbench.data.stage import Split, Stage
+from maskbench.tasks import samples
 from maskbench.tasks.contracts import Penalises, Transfers
 from maskbench.tasks.metrics import continual as metrics
 from maskbench.tasks.needs import need
@@ -34,7 +38,7 @@ def run(method: Method, stages: list[Stage], fit: Callable, journal: Journal, *,
     source, target = stages
     journal.expected = 2
     first = journal.part("source", partial(learn_source, method, source, target, fit, probe))
-    second = journal.part("target", partial(learn_target, method, source, target, fit, target_share, first["logits"]))
+    second = journal.part("target", partial(learn_target, method, source, target, fit, target_share, first))
     return report(stages, first, second)
 
 
@@ -52,7 +56,8 @@ class Lesson:
 
     def __call__(self, method: Method, stage: Stage, *, name: str = "train", share: float = 1.0, **phase: Any) -> list:
         self.curve = self.fit(method, stage, name=name, share=share * self.share, **phase)
-        self.scores[name] = score(method, stage, stage.test)
+        if not stage.samples:
+            self.scores[name] = score(method, stage, stage.test)
         return self.curve
 
     @property
@@ -62,10 +67,12 @@ class Lesson:
 
 def learn_source(method: Method, source: Stage, target: Stage, fit: Callable, probe: int) -> dict[str, Any]:
     lesson = Lesson(fit)
+    came = samples.as_it_came(method, source) if source.samples else None
     method.learn(source, lesson)
-    own = score(method, source, source.test)
+    own = None if source.samples else score(method, source, source.test)
     return {
         "score": own,
+        "came": came,
         "phases": lesson.scores,
         "on_target": score(method, source, target.test) if comparable(source, target) else None,
         "measures": measured(method, source),
@@ -73,25 +80,33 @@ def learn_source(method: Method, source: Stage, target: Stage, fit: Callable, pr
         "extra_metrics": method.extra_metrics(),
         "curve": lesson.curve,
         "cpu_seconds": lesson.cpu_seconds,
-        "headline": {kind(source): own},
+        "headline": {} if own is None else {kind(source): own},
     }
 
 
-def learn_target(method: Method, source: Stage, target: Stage, fit: Callable, share: float, before: Tensor) -> dict[str, Any]:
-    lesson, asks_alike = Lesson(fit, share), comparable(source, target)
+def learn_target(
+    method: Method, source: Stage, target: Stage, fit: Callable, share: float, first: dict[str, Any]
+) -> dict[str, Any]:
+    lesson, asks_alike, before = Lesson(fit, share), comparable(source, target), first["logits"]
     method.learn(target, lesson)
     own = score(method, target, target.test)
     facts = method.extra_metrics()
     if isinstance(method, Penalises):
         with torch.no_grad():
             facts["weight_penalty"] = method.penalty(target).item()
+    knows = method.has_learned(source)
+    still = {}
+    if source.samples and knows:
+        now = evaluate.logits(method, source, source.test, len(before)).cpu()
+        still = {source.index: samples.reading(source, first["came"], before, now)}
     return {
         "score": own,
         "phases": lesson.scores,
         "best": best_point(lesson.curve, target),
         "on_source": score(method, target, source.test) if asks_alike else None,
-        "unloaded": score(method, source, source.test) if method.has_learned(source) else None,
-        "drift": drift(method, source, before) if method.has_learned(source) else None,
+        "unloaded": score(method, source, source.test) if knows and not source.samples else None,
+        "drift": drift(method, source, before) if knows else None,
+        "samples": still,
         "measures": measured(method, target),
         "extra_metrics": facts,
         "curve": lesson.curve,
@@ -177,6 +192,9 @@ def report(stages: list[Stage], first: dict[str, Any], second: dict[str, Any]) -
     numbers |= {f"source_{name}": value for name, value in first["measures"].items()}
     numbers |= {f"target_{name}": value for name, value in second["measures"].items()}
     numbers |= second["extra_metrics"]
+    notes = []
+    if second["samples"]:
+        numbers, notes = numbers | samples.numbers(stages, [second]), samples.note(stages, [second])
     table = [
         {
             "stage": source.name,
@@ -193,4 +211,5 @@ def report(stages: list[Stage], first: dict[str, Any], second: dict[str, Any]) -
     ]
     curves = [{"stage": name, "curve": part["curve"]} for name, part in (("source", first), ("target", second))]
     objective = "negative_target_rmse" if target.regression else "target_accuracy"
-    return Outcome(numbers, objective, table, curves=curves if any(c["curve"] for c in curves) else [], chosen_on=[target.index])
+    kept = curves if any(c["curve"] for c in curves) else []
+    return Outcome(numbers, objective, table, curves=kept, notes=notes, chosen_on=[target.index])

@@ -24,7 +24,7 @@ class Features(Stage):
 
     def holds(self, x: Tensor) -> bool:
         """Whether inputs are features."""
-        return tuple(x.shape[1:]) == self.shape
+        return x.is_floating_point() and tuple(x.shape[1:]) == self.shape
 
 
 @torch.no_grad()
@@ -56,7 +56,9 @@ def cached(method: Method, stage: Stage) -> Features:
 
 def can_cache(stage: Stage) -> bool:
     """Whether every batch sees the same inputs, nothing being drawn anew for each, and inputs can be told from features."""
-    return getattr(stage.train, "augment", None) is None and len(stage.shape) > 1
+    x = getattr(stage.train, "x", None)
+    tokens = isinstance(x, Tensor) and not x.is_floating_point()
+    return getattr(stage.train, "augment", None) is None and (tokens or len(stage.shape) > 1)
 
 
 def answer(x: Tensor, head: dict[str, Tensor]) -> Tensor:

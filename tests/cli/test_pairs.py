@@ -95,3 +95,26 @@ def test_the_decathlon_brings_the_net_that_comes_trained_and_how_it_is_trained(m
     assert method not in ("heads", "frozen_heads") or cfg.method.trunk == "given"
     plain = composed(f"method={method}")
     assert (plain.backbone.name, plain.backbone.init == "imagenet", plain.method.head_start) == ("lenet_300_100", False, None)
+
+
+TRANSFER = ["pac_net", "pac_net_no_penalty", "pac_net_random_mask", "pac_net_no_allocate", "transfer_finetune", "transfer_l2",
+            "transfer_l2_sp", "transfer_last_layer", "transfer_scratch", "transfer_delta", "transfer_bss"]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", TRANSFER)
+def test_transfer_from_a_net_that_comes_trained(method: str) -> None:
+    cfg = composed(f"method={method}", "data=imagenet2animals")
+    assert (cfg.backbone.name, cfg.backbone.init, cfg.data.normalize) == ("efficientnet_lite0", "imagenet", "net")
+    assert cfg.optimizer.recipes.trunk.lr == 3e-4 and cfg.task.name == "transfer"
+    scratch = method == "transfer_scratch"
+    assert (cfg.method.head_start, cfg.backbone.init_norm) == ((None, "train") if scratch else ("probe", None))
+    if method.startswith("pac_net"):
+        assert (cfg.method.prune.ratio, cfg.method.allocate.share) == (0.25, 0)
+    assert composed(f"method={method}").backbone.name == "mlp_100x3"
+
+
+@pytest.mark.parametrize("method", ["one_shot", "piggyback", "frozen_heads", "heads"])
+def test_texts_bring_a_net_that_reads_them(method: str) -> None:
+    cfg = composed(f"method={method}", "data=fortunes")
+    assert (cfg.backbone.name, cfg.backbone.init) == ("hf", "published")
+    assert cfg.method.head_start == (None if method == "one_shot" else "probe")

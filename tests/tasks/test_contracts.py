@@ -30,7 +30,8 @@ def test_each_task_names_the_contract_that_is_read_from_its_file() -> None:
         "prune": Asked((), ("one",), more, keywords),
         "uncertainty": Asked((), ("one",)),
         "transfer": Asked((), ("pair",)),
-        "agreement": Asked((), ("samples",)),
+        "agreement": Asked((), ("samples", "classes")),
+        "similarity": Asked((), ("samples",)),
         "meta": Asked(("after", "net", "test_count"), ("one", "episodes")),
         "theory": Asked(("construction",), ("one",)),
     }
@@ -135,7 +136,7 @@ def test_data_give_what_they_say(name: str, compose: Callable) -> None:
 
 
 def test_every_data_set_says_what_it_gives() -> None:
-    words = {"one", "pair", "stream", "episodes", "samples"}, {"classes", "numbers"}
+    words = {"one", "pair", "stream", "episodes", "samples"}, {"classes", "numbers", "vectors"}
     for name in choices(FOLDERS, "data"):
         gives = set(parts.own(choices(FOLDERS, "data"), name, "data")["gives"])
         assert len(gives & words[0]) == 1 and gives <= words[0] | words[1], name

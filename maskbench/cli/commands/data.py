@@ -35,7 +35,7 @@ def get(names: list[str], root: Path) -> None:
     """
     from maskbench.data.images import letters
     from maskbench.data.sources import find as sources
-    from maskbench.data.sources import small_sets
+    from maskbench.data.sources import small_sets, texts
     from maskbench.data.sources.find_tables import fetch as table
     from maskbench.data.sources.folders import OWN
     from maskbench.data.sources.folders import fetch as own
@@ -43,6 +43,7 @@ def get(names: list[str], root: Path) -> None:
     from maskbench.data.sources.sets import SETS, SYNTHETIC
 
     fetch = dict.fromkeys([*SETS, *SYNTHETIC], sources.fetch) | dict.fromkeys(TABLES, table)
+    fetch |= dict.fromkeys(texts.TEXTS, texts.fetch)
     fetch |= dict.fromkeys(small_sets.SMALL, small_sets.fetch) | dict.fromkeys(OWN, own) | {letters.NAME: letters.fetch}
     if not names:
         raise UsageError("maskbench data fetch needs a name, such as mnist or boston.")
@@ -73,9 +74,9 @@ def known(root: Path) -> list[dict]:
     from maskbench.data.images import letters
     from maskbench.data.sources import find as sources
     from maskbench.data.sources import find_tables as tables
-    from maskbench.data.sources import folders, small_sets
+    from maskbench.data.sources import folders, small_sets, texts
 
-    found = [row for kind in (sources, small_sets, letters, tables, folders, omniglot) for row in kind.status(root)]
+    found = [row for kind in (sources, small_sets, texts, letters, tables, folders, omniglot) for row in kind.status(root)]
     return found + cifar_fs.status(root, next(row for row in found if row["name"] == "cifar100"))
 
 

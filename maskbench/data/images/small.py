@@ -61,10 +61,12 @@ def small(
     return [stage_of(images, splits, index=0, total=1, name=base, classes=classes)]
 
 
-def drawn(base: str, train: int | None, test: int, root: Path, source: str, seed: int) -> tuple[Raw, Origin, tuple[str, ...]]:
-    """(images of a set that train and test, where they came from, names of the classes)."""
+def drawn(
+    base: str, train: int | None, test: int, root: Path, source: str, seed: int, key: str = "data.train"
+) -> tuple[Raw, Origin, tuple[str, ...]]:
+    """(images of a set that train and test, where they came from, names of the classes); `key` as of `balanced`."""
     pool, origin = pool_of(base, root.expanduser().absolute(), source)
-    trained, tested = balanced(pool, train, test, np.random.default_rng([seed, NUMBER[base]]), NEAR.get(base))
+    trained, tested = balanced(pool, train, test, np.random.default_rng([seed, NUMBER[base]]), NEAR.get(base), key)
     raw = Raw(pool.x[trained], pool.y[trained], pool.x[tested], pool.y[tested])
     return raw, with_rows(origin, trained, tested), pool.classes
 
@@ -82,9 +84,11 @@ def pool_of(base: str, root: Path, source: str) -> tuple[Pool, Origin]:
 
 
 def balanced(
-    pool: Pool, train: int | None, test: int, draw: np.random.Generator, near: float | None
+    pool: Pool, train: int | None, test: int, draw: np.random.Generator, near: float | None, key: str = "data.train"
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rows that train, rows that test): as many of each class; none that trains is `near` one that tests.
+
+    key: the one that says how many train, for refusals.
 
     Raises:
         UsageError: a class has too few.
@@ -96,8 +100,7 @@ def balanced(
     least = min(map(len, trained))
     if (short := train or 1) > least:
         raise UsageError(
-            f"data.train={short} and data.test={test} ask for more images than each class has: beside those that test, {least} "
-            "are left to train."
+            f"{key}={short} asks for more images than each class has: beside {test} that test, {least} are left to train."
         )
     return np.concatenate([rows[:train] for rows in trained]), tested
 

@@ -16,7 +16,7 @@ import json
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,16 +64,21 @@ def find(name: str, root: Path, source: str = "auto") -> "tuple[Pool, Origin]":
     Raises:
         UsageError: no way to get the files, or no room to write them.
     """
+    return found(SMALL[name], root, source)
+
+
+def found(spec: Small, root: Path, source: str) -> "tuple[Pool, Origin]":
+    """The content of a set's files and where they came from, as of `find`."""
     from maskbench.data.stage import Origin  # imports torch, so not before it is needed
 
-    spec, root = SMALL[name], Path(root).expanduser()
+    root = Path(root).expanduser()
     if source not in ("auto", "folder", "package"):
         raise UsageError(f"{spec.title} has no {source}: take data.source=auto, folder or package.")
     with usable(spec, root):
         files, reasons = sources.obtain(spec, root, source, sources.files_of(spec, root))
     if not spec.complete(files):
         raise UsageError(sources.nowhere(spec, root, reasons))
-    return spec.parse(files), Origin(name, sources.origin(spec, root), dict(spec.md5), facts={"licence": spec.licence})
+    return spec.parse(files), Origin(spec.name, sources.origin(spec, root), dict(spec.md5), facts={"licence": spec.licence})
 
 
 def fetch(name: str, root: Path) -> str:
@@ -83,11 +88,16 @@ def fetch(name: str, root: Path) -> str:
 
 def status(root: Path) -> list[dict]:
     """What of these sets lies in the data folder: rows like those of sources.status."""
+    return rows(SMALL, root)
+
+
+def rows(specs: Mapping[str, Small], root: Path) -> list[dict]:
+    """`status` of these."""
     root = Path(root).expanduser()
-    held = {spec.name: sources.files_of(spec, root) for spec in SMALL.values()}
+    held = {name: sources.files_of(spec, root) for name, spec in specs.items()}
     return [
         sources.row(name, spec.raw(root), held[name], sources.origin(spec, root) if spec.complete(held[name].good) else None)
-        for name, spec in SMALL.items()
+        for name, spec in specs.items()
     ]
 
 

@@ -2,7 +2,8 @@
 
 Stage 0 is what the net came with: 20 samples of ImageNet (sources/small_sets.py), which nothing is trained on and which tell
 whether its answers stay as they were. Then faces, animals, Fashion-MNIST, MNIST and emoji, all in colour and of one size,
-with as many images of each class. Every stage has as many outputs as classes.
+with as many images of each class. Every stage has as many outputs as classes. `imagenet_pair` is
+two of them, for transfer to few rows.
 """
 
 from collections.abc import Sequence
@@ -105,14 +106,46 @@ def imagenet_samples(
     return [replace(stage, train=seen, val=seen, test=compared)]
 
 
-def rows_of(name: str, root: Path, source: str, seed: int) -> tuple[Raw, Origin]:
-    """The rows of a set that train and test, as many of each class; of the sets with a test file, those that test from there."""
-    train, test = ROWS[name]
+def imagenet_pair(
+    *,
+    base: Set,
+    n_target: Count | None,
+    size: Count,
+    normalize: Normalize,
+    source: Literal["auto", "folder", "package"],
+    root: Path,
+    seed: int,
+) -> list[Stage]:
+    """The net's own stage as a source, and one of the decathlon's sets as a target with few rows, on the rows that test it there.
+
+    Args:
+        base: the target's set.
+        n_target: images of each class that train, fewer being part of more; null: as many as in the decathlon.
+        size, normalize, source, root, seed: as of `decathlon5`.
+
+    Raises:
+        UsageError: a class has fewer images, or files cannot be had.
+    """
+    root = Path(root).expanduser().absolute()
+    raw, origin = rows_of(base, root, source, seed, n_target)
+    images = normalised(raw, origin, (COLOURS, size, size), normalize)
+    target = stage_of(images, divide(images, 0, seed), index=1, total=2, name=base)
+    stages = [probe(normalize, root, source, 2), replace(target, classes=tuple(f"{base} {c}" for c in target.classes))]
+    everything = joined([stage.origin for stage in stages])
+    return [replace(stage, origin=everything) for stage in stages]
+
+
+def rows_of(name: str, root: Path, source: str, seed: int, few: int | None = None) -> tuple[Raw, Origin]:
+    """The rows of a set that train and test, as many of each class; of the sets with a test file, those that test from there.
+
+    few: of each class that train; None: as many as in the decathlon.
+    """
+    train, test = few or ROWS[name][0], ROWS[name][1]
     if name in ("faces", "animals", "emoji"):
-        return drawn(name, train, test, root, source, seed)[:2]
+        return drawn(name, train, test, root, source, seed, "data.n_target")[:2]
     raw, origin = sources.find(name, root, source)
     draw, classes = np.random.default_rng([seed, NUMBER[name]]), tuple(map(str, range(10)))
-    trained, _ = balanced(Pool(raw.train_x, raw.train_y, classes), train, 0, draw, None)
+    trained, _ = balanced(Pool(raw.train_x, raw.train_y, classes), train, 0, draw, None, "data.n_target")
     tested, _ = balanced(Pool(raw.test_x, raw.test_y, classes), test, 0, draw, None)
     few = Raw(raw.train_x[trained], raw.train_y[trained], raw.test_x[tested], raw.test_y[tested])
     return few, with_rows(origin, trained, tested)

@@ -3,19 +3,19 @@
 Train on the source, prune it by magnitude, let the survivors recover on the source (A), freeze them, and give the
 target the rest, which starts from zero and is drawn back to it (C). The target's answer uses all weights; with the
 target's weights unloaded the source's answer is back bit for bit. Without the penalty this is PackNet's second stage,
-on the same ledger.
+on the same ledger. A source that the net came trained on (Stage.given) is pruned untrained, and its survivors do not recover.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from maskbench import masks
 from maskbench.backbones.norm import BATCH_NORMS, freeze_batchnorm
-from maskbench.backbones.per_stage import in_head
+from maskbench.backbones.per_stage import PrivateHeads, in_head
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import NonNegative, Share, mistake
 from maskbench.data.stage import Stage
@@ -39,8 +39,8 @@ STEPS = {  # knobs of the three steps, a mapping each
 class PacNet(Method):
     """Prune the source's net, train the survivors on, and give the freed weights to the target.
 
-    A target with other classes than the source gets a fresh head, which is neither masked nor penalised; else the head
-    is pruned and shared like any layer.
+    A target with other classes than the source gets a fresh head, which is neither masked nor penalised (beside the source's,
+    where it has another number of outputs); else the head is pruned and shared like any layer.
 
     Args:
         net: a backbone whose last layer is called `head`.
@@ -55,6 +55,8 @@ class PacNet(Method):
     Raises:
         UsageError: a knob of a step is missing, unknown or of a value that does not work.
     """
+
+    keeps_given_stage: ClassVar = True
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class PacNet(Method):
         self.trunk = {name: net.get_parameter(name) for name in masks.sites(net)}
         self.ledger = WeightOwners(self.trunk)
         self.rest = TensorStore()  # biases, norms and statistics as the source left them
+        self.heads = PrivateHeads(getattr(net, "head", None), always=False)
         self.norms = {f"{n}.{k}" for n, m in net.named_modules() if isinstance(m, BATCH_NORMS) for k in m.state_dict()}
         self.register_buffer("asked", torch.tensor(0))  # label space of the source
         # in training; follow from the stage that learns and the phase it is in
@@ -102,7 +105,9 @@ class PacNet(Method):
     def learn_target(self, stage: Stage, fit: Callable) -> None:
         """Train what the source left free, from where `reset` puts it."""
         self.ledger.open(self.trunk, stage.index, self.refill)
-        if self.own_head:
+        if stage.own_head["outputs"] is not None:
+            self.heads.open(stage.index, self.net.head, **stage.own_head)
+        elif self.own_head:
             self.net.head.reset_parameters()
         fit(self, stage)  # C
 
@@ -129,7 +134,9 @@ class PacNet(Method):
         if self.dense and not self.ledger.stages:
             return {}
         tensors = self.ledger.finished(stage.index) if self.has_learned(stage) else self.ledger.present(self.trunk)
-        if self.fresh(stage):
+        if stage.index in self.heads:
+            tensors |= self.heads.of(stage.index)
+        elif self.fresh(stage):
             tensors |= {name: weight for name, weight in self.trunk.items() if in_head(name)}
         return tensors
 
@@ -146,7 +153,12 @@ class PacNet(Method):
         return stage.index > 0 and number(self, "asked") != stage.label_space
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        beside = self.stage in self.heads  # the source's head stays as it is
+        if beside:
+            yield from self.heads.of(self.stage).values()
         for name, p in self.net.named_parameters():
+            if beside and in_head(name):
+                continue
             free = self.bn == "train" if name in self.norms else self.bias == "free"
             head = self.own_head and in_head(name)
             if self.stage == 0 or name in self.trunk or head or free:

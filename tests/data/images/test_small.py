@@ -87,7 +87,7 @@ def test_distances_are_those_to_the_nearest_or_its_mirror_image():
 
 
 def test_more_rows_than_there_are_are_refused(stage):
-    with pytest.raises(UsageError, match="data.train=8 and data.test=3 .* 7 are left to train"):
+    with pytest.raises(UsageError, match="data.train=8 asks for more .* beside 3 that test, 7 are left to train"):
         stage(train=8)
     assert len(stage(train=None, val=0.0).train) == 28
 
