@@ -144,8 +144,7 @@ def method_page(name: str, path: Path) -> str:
     text = path.read_text()
     node = parts.own(choices("method"), name, "method")
     module, doc = docstrings(node["_target_"])
-    lines = [f"# {name}", "", prose(node.get("about") or notes.comment(text)), ""]
-    lines += [*module, *doc]
+    lines = [f"# {name}", "", prose(node.get("about") or notes.comment(text)), "", *module, "", *doc, ""]
     lines += ["## What it is made by", "", *(f"- {prose(line)}" for line in settings.facts(node)), ""]
     lines += ["## Knobs", "", *knob_table("method", node, text), ""]
     lines += ["## Its file", "", f"`conf/method/{name}.yaml`: what `method={name}` alone chooses.", ""]
@@ -238,9 +237,21 @@ def knob_table(group: str, node: dict[str, Any], text: str) -> list[str]:
     entries = list(settings.settings(group, node, text))
     if not entries:
         return ["It has no keys."]
-    rows = [f"| `{key}` | {literal(default)} | {cell(taken)} | {cell(meaning)} |" for key, default, taken, meaning in entries]
+    rows = []
+    for key, default, taken, meaning in entries:
+        meaning = elsewhere(node.get("_target_", ""), key.rpartition(".")[2], meaning)
+        rows.append(f"| `{key}` | {literal(default)} | {cell(taken)} | {cell(meaning)} |")
     plus = ["", "A key with a plus sign stands in no file: it is set as it is written here, with the plus."]
     return ["| key | default | takes | |", "|---|---|---|---|", *rows, *(plus if any(e[0][0] == "+" for e in entries) else [])]
+
+
+def elsewhere(target: str, name: str, meaning: str) -> str:
+    """What a knob means, where its own docstring sends the reader to a class of the same file ("as of SET")."""
+    if not (sent := re.fullmatch(r"as of (\w+)", meaning)):
+        return meaning
+    target = f"{target.rpartition('.')[0]}.{sent[1]}"
+    there = next((knob.meaning for knob in knobs.read(target) or () if knob.name == name), "")
+    return elsewhere(target, name, there) or meaning
 
 
 def config_page() -> str:
