@@ -84,7 +84,7 @@ def choices(group: str) -> dict[str, Path]:
 
 
 def linked(text: str) -> str:
-    """A page of the repository's root, seen from docs/generated: links into docs go there, others to what they name stay words."""
+    """A page of the repository's root, seen from docs/generated: links into docs go there, others become what they name."""
 
     def turn(match: re.Match) -> str:
         words, place = match.groups()
@@ -101,7 +101,7 @@ def linked(text: str) -> str:
 
 
 def plain_folders(app: Any, name: str, source: list[str]) -> None:
-    """A link to a folder of the repository, which a browser of the files follows and the manual has no page for, becomes its name."""
+    """A link to a folder of the repository, which the manual has no page for, becomes its name."""
     here = (DOCS / name).parent
 
     def turn(match: re.Match) -> str:
@@ -358,7 +358,9 @@ def tidy(app: Any, what: str, name: str, made: Any, options: Any, lines: list[st
         block = "".join(f"    {key}: {said[key]}.\n" for key in names if key in said)
         text = f"{text[: section.start()]}Args:\n{block}\n{text[section.end() :]}" if block else text
     pieces = re.split(r"(`[^`\n]*`)", text)
-    lines[:] = "".join(p if p[:1] == "`" and len(p) > 1 else re.sub(r"([*|])|(?<=\w)_(?=\W|$)", escape, p) for p in pieces).split("\n")
+    lines[:] = "".join(p if p[:1] == "`" and len(p) > 1 else re.sub(r"([*|])|(?<=\w)_(?=\W|$)", escape, p) for p in pieces).split(
+        "\n"
+    )
 
 
 def escape(match: re.Match) -> str:

