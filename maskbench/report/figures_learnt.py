@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
-PICTURES = 6  # of input pixels
+PICTURES, LOOKED_AT = 6, 64  # of input pixels: shown; stages that are looked at for some to show
 SETS = {"continual": "stage", "uncertainty": "member"}  # task -> what it has a mask for each of, beside each other
 Shapes = dict[str, tuple[int, ...]]
 Packed = dict[str, tuple[np.ndarray, tuple[int, ...]]]  # STAGE/LAYER -> bits, shape
@@ -64,11 +64,11 @@ def pictures(runs: Sequence["Finished"], found: Sequence[Packed], names: Sequenc
 
     Masks that keep or drop all of the first layer have nothing to show and are left out; of many, evenly spread ones are shown.
     """
-    kept = {name: [mask_file.inputs(masks, name, shapes_of(masks, name)) for masks in found] for name in names}
+    kept = {n: [mask_file.inputs(masks, n, shapes_of(masks, n)) for masks in found] for n in spread_out(names, LOOKED_AT)}
     kept = {name: own for name, own in kept.items() if all(own) and all(0 < one.kept.mean() < one.outputs for one in own)}
     if not kept:
         return None
-    shown = [list(kept)[i] for i in sorted({round(i) for i in np.linspace(0, len(kept) - 1, min(PICTURES, len(kept)))})]
+    shown = spread_out(list(kept), PICTURES)
     relative = {name: np.mean([one.kept / one.kept.mean() for one in kept[name]], axis=0) for name in shown}
     labels = dict(zip(names, titles(runs, names), strict=True))
     figure, panels = canvas(title, len(shown), width=PAGE * max(2, len(shown)) / PICTURES, height=1.9)
@@ -90,6 +90,11 @@ def pictures(runs: Sequence["Finished"], found: Sequence[Packed], names: Sequenc
     return figure
 
 
+def spread_out(names: Sequence[str], most: int) -> list[str]:
+    """So many of them at most, evenly spread, with the first and the last."""
+    return [names[i] for i in sorted({round(i) for i in np.linspace(0, len(names) - 1, min(most, len(names)))})]
+
+
 def titles(runs: Sequence["Finished"], names: Sequence[str]) -> list[str]:
     """What the masks are called: stages by their own names, levels and members by numbers."""
     task = runs[0].result.get("task")
@@ -98,7 +103,7 @@ def titles(runs: Sequence["Finished"], names: Sequence[str]) -> list[str]:
     if task not in SETS:
         return list(names)
     own = continual.names(runs) if task == "continual" else []
-    if GIVEN in runs[0].result["metrics"]:
+    if GIVEN in (runs[0].result.get("metrics") or {}):
         own = ["given net", *own]
     return own if len(own) == len(names) else [f"{SETS[task]} {name}" for name in names]
 
