@@ -1,6 +1,5 @@
 """MLflow as a backend: a SQLite file beside the runs, or a server; one MLflow run for all attempts at a run."""
 
-import logging
 import math
 import os
 import re
@@ -27,8 +26,7 @@ class MLflow:
 
     def __init__(self, run_dir: Path, about: dict[str, Any], start: dict[str, Any]) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing goes over the network that nobody asked for
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # tells of every table it makes
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of every table it makes
         from mlflow.tracking import MlflowClient
 
         self.about = about
