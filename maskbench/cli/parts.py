@@ -62,9 +62,10 @@ def signature_mistakes(cfg: DictConfig) -> Iterator[str]:
 
 def callback_mistakes(cfg: DictConfig) -> Iterator[str]:
     """What is wrong with the callbacks: their signatures judge their arguments."""
-    if OmegaConf.select(cfg, "callbacks") is None:
+    given_here = OmegaConf.select(cfg, "callbacks")
+    if given_here is None:
         return
-    node = plain(cfg, "callbacks")
+    node = plain(cfg, "callbacks") if isinstance(given_here, DictConfig) else {}
     if not node or not all(isinstance(one, Mapping) and "_target_" in one for one in node.values()):
         yield (
             f"callbacks={cfg.callbacks} must be null, or a name and a _target_ of each, such as "
