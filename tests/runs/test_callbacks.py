@@ -80,7 +80,7 @@ def test_phases_are_not_taken_from_other_runs_and_seeds_train_alone(build: Calla
     [
         ("callbacks=1", "callbacks=1 must be null, or a name and a _target_ of each"),
         ("callbacks={watch:3}", "must be null, or a name and a _target_ of each"),
-        ("callbacks={watch:{_target_:maskbench.nowhere.X}}", "maskbench.nowhere"),
+        ("callbacks={watch:{_target_:maskbench.masks.criteria.Nowhere}}", "Nowhere"),
         (
             "callbacks={rate:{_target_:pytorch_lightning.callbacks.LearningRateMonitor,logging_intervall:step}}",
             "logging_interval",
