@@ -57,6 +57,23 @@ def signature_mistakes(cfg: DictConfig) -> Iterator[str]:
             yield from part_mistakes(part, plain(cfg, part))
         except UsageError as error:
             yield str(error)
+    yield from callback_mistakes(cfg)
+
+
+def callback_mistakes(cfg: DictConfig) -> Iterator[str]:
+    """What is wrong with the callbacks: their signatures judge their arguments."""
+    given_here = OmegaConf.select(cfg, "callbacks")
+    if given_here is None:
+        return
+    node = plain(cfg, "callbacks") if isinstance(given_here, DictConfig) else {}
+    if not node or not all(isinstance(one, Mapping) and "_target_" in one for one in node.values()):
+        yield (
+            f"callbacks={cfg.callbacks} must be null, or a name and a _target_ of each, such as "
+            "callbacks={watch:{_target_:mymodule.Watch}}."
+        )
+        return
+    for name, one in node.items():
+        yield from knobs.made_mistakes(f"callbacks.{name}", one)
 
 
 def part_mistakes(part: str, node: Mapping[str, Any]) -> Iterator[str]:

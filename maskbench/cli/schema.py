@@ -96,6 +96,7 @@ class Config:
     tags: Any = None  # a word, or a list of them
     notes: str | None = None
     debug: Any = None  # what a file of conf/debug says: name, rows and more
+    callbacks: Any = None  # by names of the user's choice, what makes each: _target_ and its arguments
     budget: Budget = field(default_factory=Budget)
     loop: Loop = field(default_factory=Loop)
     paths: Paths = field(default_factory=Paths)

@@ -34,8 +34,8 @@ def able(cfg: DictConfig) -> bool:
     on_cpu = all(trainer.get(key) == value for key, value in ALONE.items()) and not any(trainer.get(key) for key in CHECKS)
     if not (on_cpu and cfg.loop.threads == 1 and of_a_kind(cfg) and unitwise(backbone)):
         return False
-    if cfg.loop.compile:
-        return False  # each by itself: what is compiled is one net
+    if cfg.loop.compile or OmegaConf.select(cfg, "callbacks"):
+        return False  # each by itself: what is compiled is one net, and callbacks would see one training of several runs
     if declared.setting(method, "kernel") not in ("auto", "csr"):
         return False
     return cfg.loop.side_by_side is True or share(method) <= PAYS

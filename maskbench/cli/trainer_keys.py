@@ -14,7 +14,8 @@ REFUSED = {
     **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"), "budget.validate_every says when"),
     **dict.fromkeys(("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"), LOOP),
     **dict.fromkeys(("reload_dataloaders_every_n_epochs", "use_distributed_sampler", "inference_mode"), LOOP),
-    **dict.fromkeys(("callbacks", "plugins", "logger", "enable_checkpointing", "default_root_dir", "model_registry"), OURS),
+    "callbacks": "callbacks={NAME:{_target_:...}}, without trainer, names them",
+    **dict.fromkeys(("plugins", "logger", "enable_checkpointing", "default_root_dir", "model_registry"), OURS),
     **dict.fromkeys(
         ("enable_progress_bar", "enable_model_summary", "log_every_n_steps"), "loop.progress and loop.log_every do it"
     ),

@@ -25,7 +25,16 @@ ROOMS = ("masks", "backbones", "data", "training", "methods", "tasks")  # folder
 SINGLES = {"maskbench.common.streams", "maskbench.common.named", "maskbench.runs.assemble", "maskbench.runs.build"}
 COMPUTING = re.compile(rf"maskbench\.(?:{'|'.join(ROOMS)})(?:\.|$)")
 START = ("maskbench.runs.assemble",)
-PARTS = ("method", "backbone", "data", "task", "optimizer", "schedule", "loss")  # of a config: what names code that computes
+PARTS = (
+    "method",
+    "backbone",
+    "data",
+    "task",
+    "optimizer",
+    "schedule",
+    "loss",
+    "callbacks",
+)  # of a config: what names code that computes
 DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 INSTALLED = {"site-packages", "dist-packages"}
 

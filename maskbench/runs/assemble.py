@@ -35,7 +35,7 @@ from maskbench.tasks.outcome import Outcome
 from maskbench.training import evaluate, side_by_side
 from maskbench.training.fit import Fit
 from maskbench.training.journal import Journal, snapshot
-from maskbench.training.lightning import check_trainer
+from maskbench.training.lightning import check_callback, check_trainer
 from maskbench.training.method import Method
 from maskbench.training.phase_cache import PhaseCache
 
@@ -177,7 +177,20 @@ class Run:
             shared=self.shared(),
             head_start=cfg.method.get("head_start"),
             beside=self.beside,
+            callbacks=self.callbacks(),
         )
+
+    def callbacks(self) -> list[Any]:
+        """Lightning's callbacks that the config names.
+
+        Raises:
+            UsageError: one is made by what makes no callback.
+        """
+        nodes = OmegaConf.select(self.cfg, "callbacks") or {}  # an older record has none
+        made = {name: make(node) for name, node in nodes.items()}
+        for name, one in made.items():
+            check_callback(f"callbacks.{name}._target_={nodes[name]._target_}", one)
+        return list(made.values())
 
     def shared(self) -> PhaseCache | None:
         """Where this run leaves and finds the phases of training that others have too."""

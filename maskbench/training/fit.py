@@ -39,6 +39,7 @@ class Fit:
         shared: where phases that other runs have too are kept; None: every run trains its own.
         head_start: what a stage's own head starts from: `random` (None), as it was drawn; `probe` (features.py).
         beside: other runs at work now, whose nets may train together with this one's.
+        callbacks: Lightning's, which see every phase; a batch of theirs is a block of steps. Phases are then shared with nobody.
     """
 
     def __init__(
@@ -56,9 +57,11 @@ class Fit:
         shared: PhaseCache | None = None,
         head_start: Literal["probe", "random"] | None = None,
         beside: Beside | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         alone = (trainer.get("devices"), trainer.get("num_nodes")) == (1, 1)  # ranks would wait for one another
-        self.shared = shared if alone else None
+        self.shared = shared if alone and not callbacks else None
+        self.callbacks = list(callbacks)
         self.optimizer, self.schedule, self.budget, self.trainer, self.loop = optimizer, schedule, budget, trainer, loop
         self.head_start = head_start
         self.seed, self.journal, self.log, self.watch, self.beside = seed, journal, log, watch, beside

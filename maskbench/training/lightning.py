@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -106,7 +106,7 @@ class Learner(pl.LightningModule):
         return self.trainer.strategy.reduce(gradient, reduce_op="mean")
 
 
-def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
+def lean_trainer(keys: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """Lightning's Trainer without what this bench does itself (records, checkpoints, progress): some 10 ms a phase."""
     with quiet(), looking_for_gpus(keys.get("accelerator") != "cpu"):
         trainer = pl.Trainer(
@@ -116,6 +116,7 @@ def lean_trainer(keys: dict[str, Any]) -> pl.Trainer:
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            callbacks=list(callbacks) or None,
             **{name: value for name, value in keys.items() if name not in OURS},
         )
     if isinstance(trainer.strategy, DDPStrategy):  # masks agree by themselves, and are many; running statistics: loop.py
@@ -140,6 +141,16 @@ def check_trainer(keys: dict[str, Any]) -> None:
         raise UsageError(f"{what}: {sentence(error)}; {mend}.") from error
 
 
+def check_callback(key: str, made: Any) -> None:
+    """See whether what a config names is a callback.
+
+    Raises:
+        UsageError: Lightning would not take it.
+    """
+    if not isinstance(made, pl.Callback):
+        raise UsageError(f"{key} makes no pytorch_lightning.Callback; name a class that is one.")
+
+
 def sentence(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".!")
 
@@ -155,7 +166,7 @@ def train(trainer: pl.Trainer, learner: Learner, blocks: Iterable, stop: threadi
         with looking_for_gpus(not isinstance(trainer.accelerator, CPUAccelerator)):
             trainer.fit(learner, train_dataloaders=blocks)
     except MisconfigurationException as error:
-        raise UsageError(f"{sentence(error)}; mend trainer.KEY=VALUE.") from error
+        raise UsageError(f"{sentence(error)}; mend trainer.KEY=VALUE, or callbacks where there are some.") from error
     except SIGTERMException:
         stop.set()
     except RuntimeError as error:

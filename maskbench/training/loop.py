@@ -101,7 +101,7 @@ class Training:
 
     def run(self, checkpoint: dict | None) -> dict[str, Any]:
         fit, phase, method = self.fit, self.phase, self.phase.method
-        self.trainer = lean_trainer(fit.trainer)
+        self.trainer = lean_trainer(fit.trainer, fit.callbacks)
         device = self.trainer.strategy.root_device
         method.to(device).train()
         self.optimizer, self.rates = self.make_optimizer()

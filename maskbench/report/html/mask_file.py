@@ -4,7 +4,7 @@ import base64
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,10 +87,24 @@ def popcount(bits: np.ndarray) -> int:
     return int(ONES[bits.view(np.uint8)].sum(dtype=np.int64))
 
 
-def pixels(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any] | None:
-    """For a net of dense layers that reads square images: how many connections of each pixel the last mask keeps.
+class Inputs(NamedTuple):
+    """What a mask keeps of each input of a layer that reads square images.
 
-    The first layer is the one whose inputs are no other layer's outputs. `share` is a byte a pixel, 255 at `most`.
+    Attributes:
+        layer: its name. side: of the image in pixels. outputs: of the layer, the most connections that a pixel can have.
+        kept: connections of each pixel [side * side].
+    """
+
+    layer: str
+    side: int
+    outputs: int
+    kept: np.ndarray
+
+
+def inputs(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> Inputs | None:
+    """For a net of dense layers that reads square images: how many connections of each pixel a stage's mask keeps.
+
+    The first layer is the one whose inputs are no other layer's outputs.
     """
     dense = {layer: shape for layer, shape in shapes.items() if len(shape) == 2 and f"{stage}/{layer}" in masks}
     if len(dense) < len(shapes):
@@ -105,7 +119,14 @@ def pixels(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> dict[
         return None
     bits, _ = masks[f"{stage}/{first[0]}"]
     kept = np.unpackbits(bits, count=rows * columns, bitorder="little").reshape(rows, columns).sum(0)
-    most = int(kept.max())
-    share = np.rint(255 * kept / max(most, 1)).astype(np.uint8)
+    return Inputs(first[0], side, rows, kept)
+
+
+def pixels(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any] | None:
+    """`inputs` for a page: `share` is a byte a pixel, 255 at `most`."""
+    if (own := inputs(masks, stage, shapes)) is None:
+        return None
+    most = int(own.kept.max())
+    share = np.rint(255 * own.kept / max(most, 1)).astype(np.uint8)
     picture = base64.b64encode(share.tobytes()).decode()
-    return {"layer": first[0], "side": side, "outputs": rows, "most": most, "share": picture}
+    return {"layer": own.layer, "side": own.side, "outputs": own.outputs, "most": most, "share": picture}

@@ -1,7 +1,7 @@
-"""Where metrics go beside the run directory: W&B, CSV, TensorBoard or nowhere, each as a `FailSafeLogger`.
+"""Where metrics go beside the run directory: W&B, CSV, TensorBoard, MLflow or nowhere, each as a `FailSafeLogger`.
 
 A logger may fail, the run may not: what goes wrong in one ends in a single warning line, and that logger falls silent.
-Imports what maskbench/runs does; W&B, Lightning and TensorBoard only when a logger of theirs is made.
+Imports what maskbench/runs does; W&B, Lightning, TensorBoard and MLflow only when a logger of theirs is made.
 """
 
 import logging
@@ -13,11 +13,14 @@ from typing import Any, Literal
 from maskbench.common.errors import UsageError
 from maskbench.runs.loggers.fail_safe import FailSafeLogger, Loggers, opened, plain, safe
 from maskbench.runs.loggers.files import CSV, TensorBoard
+from maskbench.runs.loggers.mlflow_run import MLflow
 from maskbench.runs.loggers.wandb_run import Wandb, wandb_mode
 
 log = logging.getLogger("maskbench")
 
-__all__ = ["FailSafeLogger", "Loggers", "csv_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger"]
+__all__ = [
+    "FailSafeLogger", "Loggers", "csv_logger", "mlflow_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger",
+]  # fmt: skip
 
 
 def wandb_logger(
@@ -75,6 +78,41 @@ def tensorboard_logger(*, run_dir: str | Path, config: Mapping[str, Any] | None 
         )
     about = {"kind": "tensorboard"}
     return opened(lambda: TensorBoard(Path(run_dir), about, plain(config or {})), about)
+
+
+def mlflow_logger(
+    *,
+    run_dir: str | Path,
+    run_id: str,
+    project: str,
+    tracking_uri: str | None = None,
+    tags: Sequence[str] = (),
+    group: str | None = None,
+    job_type: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    notes: str | None = None,
+) -> FailSafeLogger:
+    """MLflow: metrics, settings, figures and tables of all runs in one SQLite file, `mlflow.db` in the folder of all runs, or on
+    the server that `tracking_uri` names. Attempts at one run share `run_id`, and are one run there.
+
+    Raises:
+        UsageError: the package is missing.
+    """
+    if find_spec("mlflow") is None:
+        raise UsageError("logger=mlflow needs the mlflow package; run: pip install 'maskbench[mlflow]', or choose logger=csv")
+    about = {"kind": "mlflow", "id": safe(run_id), "project": project}
+    start = {
+        "project": project,
+        "tracking_uri": tracking_uri,
+        "tags": [str(tag) for tag in tags],
+        "group": group,
+        "job_type": job_type,
+        "config": plain(config or {}),
+        "name": name,
+        "notes": notes,
+    }
+    return opened(lambda: MLflow(Path(run_dir).resolve(), about, start), about)
 
 
 def no_logger(**_: Any) -> FailSafeLogger:
