@@ -1,5 +1,6 @@
 """Pieces of a run for tests: configs, runs in this process, the program in another, and fresh processes to kill."""
 
+import copy
 import multiprocessing
 import os
 import runpy

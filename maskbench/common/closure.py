@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ START = ("maskbench.runs.assemble",)
 PARTS = ("method", "backbone", "data", "task", "optimizer", "schedule", "loss")  # of a config: what names code that computes
 DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 INSTALLED = {"site-packages", "dist-packages"}
+SETTLED = 2 * 10**9  # nanoseconds: of a file that changed later a second change might not show
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,20 @@ def _reach(roots: tuple[str, ...]) -> dict[str, Path]:
     """Module -> file of all that is reached."""
     places: dict[str, Path] = {}
     todo = [module for root in roots for module in _modules(root)]
+    asked, seen = set(), set()
     while todo:
         name = todo.pop()
-        path = None if name in places else _file(name)
-        if path is None or not _computes(name):
+        if name in seen:
+            continue
+        seen.add(name)
+        if not _computes(name) or (path := _file(name)) is None:
             continue
         places[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         for level, module, attribute in _source(path).imports:
-            todo += _modules(_absolute(package, level, module), attribute)
+            if (one := (_absolute(package, level, module), attribute)) not in asked:
+                asked.add(one)
+                todo += _modules(*one)
     return places
 
 
@@ -187,7 +194,7 @@ def _own(root: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Source:
-    stamp: tuple[int, int]  # of the file: time of change in nanoseconds, bytes
+    stamp: tuple[int, ...]  # of the file: inode, bytes, times of change in nanoseconds
     hash: str
     imports: tuple[tuple[int, str, str], ...]  # (dots in front, module, what is taken from it)
 
@@ -201,13 +208,25 @@ def _source(path: Path) -> _Source:
     if path in _held:
         return _held[path]
     status = path.stat()
-    stamp = (status.st_mtime_ns, status.st_size)
+    stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if path not in _read or _read[path].stamp != stamp:
         _read[path] = _parsed(path.read_bytes(), stamp)
     return _read[path]
 
 
-def _parsed(content: bytes, stamp: tuple[int, int]) -> _Source:
+def learnt() -> dict[str, list[Any]]:
+    """What has been read of sources, for `recall` in another process of this Python: plain lists by the path of the file."""
+    settled = time.time_ns() - SETTLED
+    return {str(path): [one.stamp, one.hash, one.imports] for path, one in _read.items() if one.stamp[-1] < settled}
+
+
+def recall(sources: Mapping[str, Any]) -> None:
+    """Take up what another process learnt: a file that is not what it was is read again."""
+    for path, (stamp, digest, imports) in sources.items():
+        _read.setdefault(Path(path), _Source(tuple(stamp), digest, tuple(map(tuple, imports))))
+
+
+def _parsed(content: bytes, stamp: tuple[int, ...]) -> _Source:
     """A file that is no Python counts by its bytes: whoever imports it will hear what is wrong."""
     try:
         tree = ast.parse(content)
