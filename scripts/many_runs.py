@@ -48,10 +48,9 @@ def main() -> None:
     print(f"{given.count} runs in {output}, {made} of them new")
     rows = list(measured(given.folder, given.count))
     for row in rows:
+        each = 1e6 * row["cpu_seconds"] / given.count
         size = f"{row['bytes'] / 1e6:.2f} MB" if row["bytes"] else ""
-        print(
-            f"| {row['command']} | {row['index']} | {row['cpu_seconds']:.2f} | {1e6 * row['cpu_seconds'] / given.count:.0f} | {size} |"
-        )
+        print(f"| {row['command']} | {row['index']} | {row['cpu_seconds']:.2f} s | {each:.0f} us | {size} |", flush=True)
     if given.json:
         given.json.write_text(json.dumps({"runs": given.count, "python": sys.version.split()[0], "rows": rows}, indent=1))
 
@@ -88,8 +87,7 @@ def varied(config: dict[str, Any], setting: int, seed: int, knob: str) -> dict[s
 
 def write(output: Path, config: dict[str, Any], code: dict[str, Any], draw: random.Random) -> bool:
     """One finished run; whether it was not there yet."""
-    method, data, task, seed = (config[name]["name"] for name in ("method", "data", "task")), None, None, config["seed"]
-    method, data, task = config["method"]["name"], config["data"]["name"], config["task"]["name"]
+    (method, data, task), seed = (config[name]["name"] for name in ("method", "data", "task")), config["seed"]
     settings = {name: part for name, part in config.items() if name not in identity.ELSEWHERE}
     key = hashlib.sha256(identity.spelling(settings).encode()).hexdigest()[:10]
     run = output / f"{method}-{data}" / f"s{seed}-{key}"
