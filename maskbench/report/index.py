@@ -2,7 +2,7 @@
 any time, is done without where it cannot be written or read, and never changes an answer. Imports no torch.
 
 A value is taken from it only while every file it was read from is what it was: inode, length, and the times of change of the
-content (mtime) and of anything (ctime, which no program can set), to the nanosecond. Of a file that changed within the last MARGIN
+content (mtime) and of anything (ctime, which no program can set), to the nanosecond. Of a file that changed in the last MARGIN
 seconds nothing is kept: a second change within one tick of the file system's clock would not show. Values that other code made,
 by the files of the rooms that read runs, count for nothing.
 
