@@ -71,15 +71,15 @@ class Index:
         """Whether enough was read anew to write it down."""
         return len(self.new) >= FEWEST
 
-    def value(self, run: Path, what: str, files: Sequence[str], read: Callable[[], Any]) -> Any:
-        """What `read` makes of these files of the run, which is JSON; None, what is of no use, is not kept."""
-        if (now := stamp(run, files)) is None:
+    def value(self, runs: Sequence[Path], what: str, files: Sequence[str], read: Callable[[], Any]) -> Any:
+        """What `read` makes of these files of the runs, which is JSON; None, what is of no use, is not kept."""
+        if (now := stamp(runs, files)) is None:
             return read()
-        name = "/".join(str(run).rsplit("/", 2)[-2:])
+        name = ",".join("/".join(str(run).rsplit("/", 2)[-2:]) for run in runs)
         if (found := self.recall(name, what, now[0])) is not None:
             return found
         made = read()
-        if made is not None and now[1] < clock() - MARGIN and now == stamp(run, files):
+        if made is not None and now[1] < clock() - MARGIN and now == stamp(runs, files):
             self.keep(name, what, now[0], made)
         return made
 
@@ -164,13 +164,13 @@ class Index:
         run("COMMIT")
 
 
-def stamp(run: Path, files: Sequence[str]) -> tuple[str, float] | None:
+def stamp(runs: Sequence[Path], files: Sequence[str]) -> tuple[str, float] | None:
     """(what a change of one of the files would change, when the last of them was changed in any way); None where that cannot be
     told."""
-    folder, words, latest = str(run), [], 0
-    for name in files:
+    words, latest = [], 0
+    for path in [f"{run}/{name}" for run in runs for name in files]:
         try:
-            about = os.stat(f"{folder}/{name}")
+            about = os.stat(path)
         except FileNotFoundError:
             words.append("-")
             continue

@@ -24,6 +24,7 @@ from maskbench.report import kept, remarks, sound
 from maskbench.report.filters import Bound, Filter, passing
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
 from maskbench.report.index import Index
+from maskbench.report.interval_ends import is_end
 from maskbench.report.states import DAMAGED, UNREADABLE, standing, state
 
 Found = TypeVar("Found")
@@ -120,6 +121,12 @@ class Run:
         """The numbers of result.json by their names of today; an undefined one is None."""
         numbers = {k: v for k, v in (self.result.get("metrics") or {}).items() if not isinstance(v, dict | list)}
         return {METRICS.get(k, k): v for k, v in numbers.items()}
+
+    @cached_property
+    def numbers(self) -> dict[str, float | None]:
+        """The metrics that are numbers or undefined, without the ends of intervals."""
+        known = ((k, v) for k, v in self.metrics.items() if v is None or isinstance(v, int | float) and not isinstance(v, bool))
+        return {str(k): v for k, v in known if not is_end(str(k), self.metrics)}
 
     @property
     def source(self) -> str | None:
@@ -255,7 +262,7 @@ def _indexed(folder: Path, index: Index) -> Run:
         read.append(run := load(folder))
         return None if run.fault else kept.fold(run.about, run.result, index)
 
-    found = index.value(folder, "record", FILES, anew)
+    found = index.value([folder], "record", FILES, anew)
     try:
         return read[0] if read else Run(folder, *kept.unfold(found, index))
     except KeyError:

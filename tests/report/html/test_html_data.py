@@ -1,5 +1,7 @@
 """What the page is made of, without a browser: groups, means, plots, what is said in warning, and equal bytes."""
 
+import base64
+import gzip
 import json
 import re
 import shutil
@@ -18,11 +20,16 @@ from maskbench.report import runs as records
 from maskbench.report import sound
 from maskbench.report.html import boards, groups, history, names, payload, tables
 from maskbench.report.html.page import page
+from maskbench.report.index import Index
+
+
+NOTHING = Index(Path())  # not opened: it knows nothing
 
 
 def embedded(text: str) -> dict[str, Any]:
     """The data inside a page."""
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    packing, data = re.search(r'id="data" data-packing="(.*?)">(.*?)</script>', text, re.DOTALL).groups()
+    return json.loads(gzip.decompress(base64.b64decode(data)) if packing else data)
 
 
 def grouped(root: Path) -> list[groups.Group]:
@@ -58,7 +65,7 @@ def test_curves_of_uncertainty_runs_are_lines(write: Callable, tmp_path: Path) -
             {"kind": "shifted", "type": w, "level": n, "accuracy": a / n} for w, a in (("x", 0.4), ("y", 0.8)) for n in (1, 2)
         ]
         (folder / "curves.json").write_text(json.dumps(rows))
-    (board,) = boards.boards(grouped(tmp_path))
+    (board,) = boards.boards(grouped(tmp_path), NOTHING)
     found = {plot["title"].partition(" against")[0]: plot for plot in board["plots"] if plot["kind"] == "lines"}
     assert found["members: nll"]["series"][0]["x"] == [1, 2, 4] and found["members: nll"]["series"][0]["y"] == [1.5, 1.0, 0.75]
     assert "members: accuracy" not in found
@@ -123,7 +130,7 @@ def test_versions_of_the_code_have_names_of_their_own(write: Callable, tmp_path:
 
 
 def plots(root: Path) -> dict[str, dict[str, Any]]:
-    return {plot["title"]: plot for board in boards.boards(grouped(root)) for plot in board["plots"]}
+    return {plot["title"]: plot for board in boards.boards(grouped(root), NOTHING) for plot in board["plots"]}
 
 
 def test_metrics_that_end_in_a_density_are_lines_over_what_remains(write: Callable, tmp_path: Path) -> None:
@@ -237,7 +244,7 @@ def test_metrics_of_which_no_curve_is_drawn_are_named(write: Callable, tmp_path:
     folder = write(tmp_path, "any", 0, {"accuracy": 0.9})
     rows = [f"a,train,{step},m{i},0.5" for i in range(history.METRICS + 1) for step in (1, 2)] + ["a,train,1,once,0.5"]
     (folder / "metrics.csv").write_text("\n".join(["stage,phase,step,metric,value", *rows]) + "\n")
-    (found,) = history.curves(grouped(tmp_path))
+    (found,) = history.curves(grouped(tmp_path), NOTHING)
     assert [name for name, told in found.items() if not told["lines"]] == [f"m{history.METRICS}", "once"]
 
 
@@ -250,7 +257,7 @@ def test_curves_are_thinned_with_their_ends_and_averaged(write: Callable, tmp_pa
             {"accuracy": 0.9},
             history={f"level {i}": [float(seed + j) for j in range(500)] for i in range(30)},
         )
-    (found,) = history.curves(grouped(tmp_path))
+    (found,) = history.curves(grouped(tmp_path), NOTHING)
     lines = found["loss"]["lines"]
     assert found["loss"]["of"] == 30, "the page says of how many it shows some"
     assert [line["part"] for line in lines][0::7] == ["level 0", "level 29"] and len(lines) == history.PARTS
@@ -319,7 +326,7 @@ def test_equal_runs_give_equal_bytes_wherever_they_lie(hundred: Path, tmp_path: 
 
 def test_the_page_needs_nothing_beside_itself(hundred: Path) -> None:
     text = page(records.read(hundred), "outputs")
-    outside = text.partition('id="data">')[0] + text.partition('id="data">')[2].partition("</script>")[2]
+    outside = text.partition(' id="data" ')[0] + text.partition(' id="data" ')[2].partition("</script>")[2]
     assert set(re.findall(r"https?://[^'\"` ]+", outside)) == {"http://www.w3.org/2000/svg"}  # a name, not a place
     assert not re.search(r"<(link|img|iframe)\b|\bsrc=|@import|url\(", outside)
 
