@@ -70,7 +70,7 @@ def packed(text: str) -> tuple[str, str]:
     """(the data, how they are packed): a long text is packed by gzip and spelled in base64, which browsers undo by themselves."""
     if len(text) <= PLAIN:
         return text, ""
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode(), "gzip"
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), "gzip"
 
 
 def asset(name: str) -> str:

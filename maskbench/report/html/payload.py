@@ -162,10 +162,13 @@ def encode(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Floats with DIGITS significant digits; what is no number as a word, since JSON has none for it."""
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is float:
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else str(value)
+    if kind in (int, str, bool) or value is None:
+        return value
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    return value if isinstance(value, int | str) else plain(float(value)) if isinstance(value, float) else str(value)

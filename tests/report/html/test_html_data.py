@@ -22,7 +22,6 @@ from maskbench.report.html import boards, groups, history, names, payload, table
 from maskbench.report.html.page import page
 from maskbench.report.index import Index
 
-
 NOTHING = Index(Path())  # not opened: it knows nothing
 
 
