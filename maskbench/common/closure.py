@@ -23,7 +23,13 @@ from maskbench.common import moved
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOMS = ("masks", "backbones", "data", "training", "methods", "tasks")  # folders of the package that compute
-SINGLES = {"maskbench.common.streams", "maskbench.common.named", "maskbench.runs.assemble", "maskbench.runs.build"}
+SINGLES = {
+    "maskbench.common.streams",
+    "maskbench.common.named",
+    "maskbench.common.dotted",
+    "maskbench.runs.assemble",
+    "maskbench.runs.build",
+}
 COMPUTING = re.compile(rf"maskbench\.(?:{'|'.join(ROOMS)})(?:\.|$)")
 START = ("maskbench.runs.assemble",)
 PARTS = ("method", "backbone", "data", "task", "optimizer", "schedule", "loss")  # of a config: what names code that computes
