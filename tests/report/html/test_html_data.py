@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskbench import masks
 from maskbench.cli import main as program
+from maskbench.report import index, sound
 from maskbench.report import runs as records
-from maskbench.report import sound
-from maskbench.report.html import boards, groups, history, names, payload, tables
+from maskbench.report.html import boards, groups, history, mask_file, names, payload, tables
 from maskbench.report.html.page import page
 from maskbench.report.index import Index
 
@@ -368,3 +371,69 @@ def test_real_runs(cli: Callable, tmp_path: Path) -> None:
     titles = {plot["title"] for board in data["boards"] for plot in board["plots"]}
     assert {"accuracy against weights remaining", "Average accuracy over the stages learnt"} <= titles
     assert all("paths." not in run["command"] for run in data["runs"])
+
+
+# ---- many runs
+
+
+def test_tables_and_data_of_many_runs_are_made_in_the_browser_of_the_same_data(
+    hundred: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = records.read(hundred)
+    whole = page(runs, "outputs")
+    monkeypatch.setattr(tables, "WRITTEN", 3)
+    monkeypatch.setattr("maskbench.report.html.page.PLAIN", 100)
+    small = page(runs, "outputs")
+    assert embedded(small) == embedded(whole) and len(small) < len(whole) / 3
+    assert whole.count("<tr data-run=") == 100 and "<tr data-run=" not in small and "<tr data-group=" not in small
+    heads = [re.findall(r"<thead>.*?</thead>", text) for text in (whole, small)]
+    assert heads[0] == heads[1] and re.findall('data-task="(.*?)"', small) == ["continual", "prune", "uncertainty", ""]
+
+
+def test_a_page_is_the_same_by_an_index_and_after_a_change(
+    write: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "FEWEST", 1)
+    monkeypatch.setattr(index, "clock", lambda: 1e12)
+    output = tmp_path / "outputs"
+    drawn = {"0/a": torch.ones(3, 4, dtype=torch.bool)}
+    for seed in (0, 1):
+        folder = write(output, "any", seed, {"accuracy": 0.5}, drawn=drawn, history={"a": [1.0, 0.5, float("nan")]})
+        (folder / "curves.json").write_text(json.dumps([{"kind": "members", "members": n, "nll": 1 / n} for n in (1, 2, 3)]))
+
+    def made() -> str:
+        with Index(output) as known:
+            return page(records.read(output), "outputs", index=known)
+
+    def plainly() -> str:
+        return page([records.load(folder) for folder in records.folders(output)], "outputs")
+
+    assert made() == plainly() == made()
+    read = []
+    monkeypatch.setattr(mask_file, "counts", lambda path, count=mask_file.counts: read.append(path) or count(path))
+    monkeypatch.setattr(history, "read", lambda path, read_file=history.read: read.append(path) or read_file(path))
+    assert made() and read == [], "nothing is read again"
+    os.utime(folder / "metrics.csv", (0, 0))
+    made()
+    assert {path.name for path in read} == {"metrics.csv"}
+    (folder / "metrics.csv").write_text("stage,phase,step,metric,value\na,train,50,loss,7.0\na,train,100,loss,8.0\n")
+    masks.save(folder / "masks.safetensors", {"0/a": torch.zeros(3, 4, dtype=torch.bool)})
+    assert made() == plainly() and embedded(made())["runs"][1]["masks"]["kept"] == [[0]]
+
+
+def test_what_many_runs_leave_no_room_for_is_said(write: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("k1", "k2", "k3"):
+        for seed in (0, 1):
+            config = {"method": {"knob": key}}
+            drawn = {"0/a": torch.ones(3, 4, dtype=torch.bool)}
+            write(tmp_path, "any", seed, {"accuracy": 0.5}, key=key, config=config, drawn=drawn, history={"a": [1.0, 0.5]})
+    whole = embedded(page(records.read(tmp_path), "outputs"))
+    assert all("masks" in run for run in whole["runs"]) and all(group["curves"] for group in whole["groups"])
+    monkeypatch.setattr(payload, "MASKS", 2)
+    monkeypatch.setattr(payload, "GROUPS", 2)
+    monkeypatch.setattr(history, "GROUPS", 2)
+    text = page(records.read(tmp_path), "outputs")
+    some = embedded(text)
+    assert [run["dir"] for run in some["runs"] if "masks" in run] == ["any-toy/s0-k1", "any-toy/s0-k3"]
+    assert [bool(group["curves"]) for group in some["groups"]] == [True, False, True]
+    assert "Masks are here of 2 of 6 runs" in text and "Training curves are here of 2 groups" in text
