@@ -14,8 +14,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,26 +102,28 @@ def readable(name: str) -> bool:
 def _reach(roots: tuple[str, ...]) -> dict[str, Path]:
     """Module -> file of all that is reached."""
     places: dict[str, Path] = {}
-    todo = [module for root in roots for module in _modules(root)]
+    lies = cache(_file)  # for this once: the next may find other files
+    todo = [module for root in roots for module in _modules(root, lies)]
     asked, seen = set(), set()
     while todo:
         name = todo.pop()
         if name in seen:
             continue
         seen.add(name)
-        if not _computes(name) or (path := _file(name)) is None:
+        if not _computes(name) or (path := lies(name)) is None:
             continue
         places[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         for level, module, attribute in _source(path).imports:
             if (one := (_absolute(package, level, module), attribute)) not in asked:
                 asked.add(one)
-                todo += _modules(*one)
+                todo += _modules(one[0], lies, one[1])
     return places
 
 
-def _modules(dotted: str, attribute: str = "") -> Iterator[str]:
-    """The modules that importing `attribute` from `dotted` runs: the longest part of the name that is one, and its packages."""
+def _modules(dotted: str, lies: Callable[[str], Path | None], attribute: str = "") -> Iterator[str]:
+    """The modules that importing `attribute` from `dotted` runs: the longest part of the name that is one, and its packages.
+    `lies`: the file of a module, as `_file` finds it."""
     dotted = f"{dotted}.{attribute}" if attribute else dotted
     words = dotted.split(".")
     if words[0] != "maskbench" and not _own(words[0]):
@@ -128,12 +131,12 @@ def _modules(dotted: str, attribute: str = "") -> Iterator[str]:
     for count in range(1, len(words) + 1):
         old = ".".join(words[:count])
         name = moved.MOVED.get(old, old)
-        if _file(name) is None and count < len(words) and not _folder(name):
+        if lies(name) is None and count < len(words) and not _folder(name):
             return
         yield name
         if name != old:
-            yield from _modules(name)
-        if name in moved.FOLDERS and (count == len(words) or _file(".".join(words[: count + 1])) is None):
+            yield from _modules(name, lies)
+        if name in moved.FOLDERS and (count == len(words) or lies(".".join(words[: count + 1])) is None):
             yield moved.FOLDERS[name]
 
 

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from maskbench.cli.commands.common import arguments, size
+from maskbench.common import collector
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.foreign import printable
 from maskbench.report.filters import parse_filter
 
 
+@collector.held_back()
 def main(argv: list[str]) -> int:
     parser = arguments("report", "One self-contained HTML page of all runs, or of those that pass the filters.")
     parser.add_argument("filters", nargs="*", metavar="KEY=VALUE", help="method=supsup seed=0,1 optimizer.lr=0.1")
