@@ -52,6 +52,7 @@ class Index:
         self.connection: sqlite3.Connection | None = None
         self.broken = False
         self.parts: dict[int, Shared] = {}
+        self.rows: dict[str, dict[tuple[str, str], tuple[int, str]]] = {}  # what was read at once
         self.new: list[tuple[str, str, str, int, str]] = []
         self.new_parts: dict[int, str] = {}
 
@@ -87,12 +88,22 @@ class Index:
         """What was kept under a name and is still so stamped; else None."""
         if self.connection is None:
             return None
-        ask = "SELECT sum, content FROM facts WHERE run = ? AND what = ? AND stamp = ?"
-        row = self._attempt(lambda: self.connection.execute(ask, (name, what, stamped)).fetchone())
+        if what in self.rows:
+            row = self.rows[what].get((name, stamped))
+        else:
+            ask = "SELECT sum, content FROM facts WHERE run = ? AND what = ? AND stamp = ?"
+            row = self._attempt(lambda: self.connection.execute(ask, (name, what, stamped)).fetchone())
         try:
             return json.loads(row[1]) if row and zlib.crc32(row[1].encode()) == row[0] else None
         except (ValueError, TypeError, AttributeError, RecursionError):  # nothing that was written here
             return None
+
+    def at_once(self, what: str) -> None:
+        """Read all that was kept of a kind, which is quicker than to ask for each of very many."""
+        if self.connection is not None:
+            ask = "SELECT run, stamp, sum, content FROM facts WHERE what = ?"
+            rows = self._attempt(lambda: self.connection.execute(ask, (what,)).fetchall())
+            self.rows[what] = {(run, stamped): (number, text) for run, stamped, number, text in rows or ()}
 
     def keep(self, name: str, what: str, stamped: str, value: Any) -> None:
         text = json.dumps(value, separators=(",", ":"))

@@ -23,7 +23,7 @@ from maskbench.common.moved import METRICS
 from maskbench.report import kept, remarks, sound
 from maskbench.report.filters import Bound, Filter, passing
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
-from maskbench.report.index import Index
+from maskbench.report.index import FEWEST, Index
 from maskbench.report.interval_ends import is_end
 from maskbench.report.states import DAMAGED, UNREADABLE, standing, state
 
@@ -246,6 +246,8 @@ def loaded(places: Sequence[Path]) -> list[Run]:
     for output, own in groupby(places, key=lambda folder: os.path.dirname(os.path.dirname(folder))):
         with Index(Path(output)) as index:
             closure.recall(index.recall("", "sources", "") or {})
+            if len(own := list(own)) >= FEWEST:
+                index.at_once("record")
             made += (_indexed(folder, index) for folder in own)
             if index.worth:
                 for run in made:

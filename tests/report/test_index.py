@@ -142,8 +142,17 @@ def change(kind: str, output: Path, number: int) -> None:
         file.rmdir()
 
 
-@given(steps=st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 40)), max_size=5))
-def test_no_change_of_runs_or_of_the_index_changes_an_answer(steps: list, tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(many=st.booleans(), steps=st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 40)), max_size=5))
+def test_no_change_of_runs_or_of_the_index_changes_an_answer(
+    many: bool, steps: list, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Asked for each run, or read at once as where there are many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "FEWEST", 1 if many else 1000)
+        happens(steps, tmp_path_factory)
+
+
+def happens(steps: list, tmp_path_factory: pytest.TempPathFactory) -> None:
     output = tmp_path_factory.mktemp("made") / "outputs"
     for method, seed in (("supsup", 0), ("supsup", 1), ("packnet", 0)):
         simple(output, method, seed)

@@ -115,6 +115,14 @@ def test_all_of_it_is_there(opened: Any) -> None:
         assert opened.run(f"document.querySelectorAll('#{section} svg').length") > 0, section
 
 
+def rounded(cell: str) -> str:
+    """A number as the page's data have it, six digits long; words as they are."""
+    try:
+        return f"{float(cell):.6g}"
+    except ValueError:
+        return cell
+
+
 def test_tables_that_are_too_long_to_be_written_hold_the_same_rows(
     opened: Any, hundred: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +144,7 @@ def test_tables_that_are_too_long_to_be_written_hold_the_same_rows(
     opened.run("document.getElementById('groups-1').scrollIntoView()")
     opened.wait("document.querySelectorAll('#groups-1 tbody tr').length === 10")
     for (table, name), cells in written.items():
-        assert column(opened, table, name) == cells, (table, name)
+        assert list(map(rounded, column(opened, table, name))) == list(map(rounded, cells)), (table, name)
     opened.click("#all-runs button.open", "lottery-mnist/s2-l3")
     opened.wait("document.getElementById('details').open")
 
