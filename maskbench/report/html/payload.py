@@ -130,7 +130,7 @@ def group_entries(
     """What the page shows of each group; `place` finds a run's entry by its directory."""
     kinds = [(group.board, group.first.method) for group in groups]
     configs = [question(group.first.config) for group in groups]
-    agreed = {kind: common([q for k, q in zip(kinds, configs, strict=True) if k == kind]) for kind in kinds}
+    agreed = {k: common([q for kind, q in zip(kinds, configs, strict=True) if kind == k]) for k in dict.fromkeys(kinds)}
     tables = list(dict.fromkeys(group.board for group in groups))
     return [
         {
