@@ -1,6 +1,5 @@
 """A net of the user's own: any torch module from inputs [batch, ...] to outputs [batch, classes] or [members, batch, classes]."""
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from maskbench.backbones.initial import initialise
+from maskbench.common import dotted
 from maskbench.common.errors import UsageError
 
 HANDED = {
@@ -62,13 +62,12 @@ def imported(name: str) -> Callable:
     Raises:
         UsageError: there is none.
     """
-    module, dot, attribute = name.rpartition(".")
-    if not dot or not all(word.isidentifier() for word in name.split(".")):
+    if "." not in name or not all(word.isidentifier() for word in name.split(".")):
         raise UsageError(f"backbone.build={name} must be the dotted name of a function, such as mymodule.build.")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever the user's own module raises
-        raise UsageError(f"backbone.build={name} cannot be imported: {first_line(error)}") from error
+        found = dotted.find(name)
+    except dotted.Unfound as error:
+        raise UsageError(f"backbone.build={name} cannot be imported: {first_line(error.cause)}") from error
     if not callable(found):
         raise UsageError(f"backbone.build={name} is no function and no class.")
     return found

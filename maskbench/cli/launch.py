@@ -24,11 +24,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from maskbench.cli import schema
+from maskbench.cli.statuses import DONE, FAILED, INTERRUPTED, USER, complain
 from maskbench.common import identity
 from maskbench.common.errors import Alone, Unmet, UsageError
-from maskbench.common.foreign import printable
 
-DONE, FAILED, USER, INTERRUPTED = 0, 1, 2, 130
 SEVERITY = (DONE, USER, FAILED, INTERRUPTED)
 PATIENCE = 1.0  # seconds between two looks at runs that other processes are at work on
 WORKER_LOG = "MASKBENCH_OUTCOMES"  # a file in which worker processes of a launcher leave for the sweep what went wrong
@@ -269,11 +268,6 @@ def _log_traceback(error: BaseException) -> Path:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0]
-
-
-def complain(text: str) -> None:
-    for line in text.splitlines():
-        print(f"maskbench: {printable(line)}", file=sys.stderr)
 
 
 @contextmanager

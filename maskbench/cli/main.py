@@ -1,4 +1,5 @@
-"""The command line: a sub-command, or overrides that are checked and handed to Hydra (launch.py). Imports no torch."""
+"""The command line: a sub-command, or overrides that are checked and handed to Hydra (launch.py). Imports no torch, and no Hydra
+for a sub-command that needs none."""
 
 import importlib
 import os
@@ -6,8 +7,7 @@ import sys
 
 from maskbench import __version__
 from maskbench.cli.interrupts import terminable
-from maskbench.cli.launch import DONE, INTERRUPTED, USER, complain, judge_outside, launch
-from maskbench.cli.start import start
+from maskbench.cli.statuses import DONE, INTERRUPTED, USER, complain
 from maskbench.common import identity, yamls
 from maskbench.common.errors import UsageError, did_you_mean
 
@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
+        from maskbench.cli.launch import judge_outside
+
         status, reason = judge_outside(error)
         complain(reason)
         return status
@@ -72,8 +74,12 @@ def _dispatch(argv: list[str]) -> int:
     elif any(word in ("--help", "-h") for word in argv):
         print(_help())
     elif any(word in ("--shell-completion", "-sc") for word in argv):
+        from maskbench.cli.launch import launch
+
         return launch(argv, sweep=False)
     else:
+        from maskbench.cli.start import start
+
         return start(argv)
     return DONE
 

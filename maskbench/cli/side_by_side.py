@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from maskbench.cli import command_line, forks, jobs, parts
 from maskbench.cli.command_line import Command
 from maskbench.cli.jobs import Job
-from maskbench.cli.launch import FAILED, INTERRUPTED, USER, Outcome
+from maskbench.cli.launch import Outcome
+from maskbench.cli.statuses import FAILED, INTERRUPTED, USER
 from maskbench.common import declared, identity
 from maskbench.runs.finished import PLAIN, title
 from maskbench.tasks import fulfilment

@@ -13,8 +13,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,13 @@ from maskbench.common import moved
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOMS = ("masks", "backbones", "data", "training", "methods", "tasks")  # folders of the package that compute
-SINGLES = {"maskbench.common.streams", "maskbench.common.named", "maskbench.runs.assemble", "maskbench.runs.build"}
+SINGLES = {
+    "maskbench.common.streams",
+    "maskbench.common.named",
+    "maskbench.common.dotted",
+    "maskbench.runs.assemble",
+    "maskbench.runs.build",
+}
 COMPUTING = re.compile(rf"maskbench\.(?:{'|'.join(ROOMS)})(?:\.|$)")
 START = ("maskbench.runs.assemble",)
 PARTS = (
@@ -37,6 +45,7 @@ PARTS = (
 )  # of a config: what names code that computes
 DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 INSTALLED = {"site-packages", "dist-packages"}
+SETTLED = 2 * 10**9  # nanoseconds: of a file that changed later a second change might not show
 
 
 @dataclass(frozen=True)
@@ -102,21 +111,28 @@ def readable(name: str) -> bool:
 def _reach(roots: tuple[str, ...]) -> dict[str, Path]:
     """Module -> file of all that is reached."""
     places: dict[str, Path] = {}
-    todo = [module for root in roots for module in _modules(root)]
+    lies = cache(_file)  # for this once: the next may find other files
+    todo = [module for root in roots for module in _modules(root, lies)]
+    asked, seen = set(), set()
     while todo:
         name = todo.pop()
-        path = None if name in places else _file(name)
-        if path is None or not _computes(name):
+        if name in seen:
+            continue
+        seen.add(name)
+        if not _computes(name) or (path := lies(name)) is None:
             continue
         places[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         for level, module, attribute in _source(path).imports:
-            todo += _modules(_absolute(package, level, module), attribute)
+            if (one := (_absolute(package, level, module), attribute)) not in asked:
+                asked.add(one)
+                todo += _modules(one[0], lies, one[1])
     return places
 
 
-def _modules(dotted: str, attribute: str = "") -> Iterator[str]:
-    """The modules that importing `attribute` from `dotted` runs: the longest part of the name that is one, and its packages."""
+def _modules(dotted: str, lies: Callable[[str], Path | None], attribute: str = "") -> Iterator[str]:
+    """The modules that importing `attribute` from `dotted` runs: the longest part of the name that is one, and its packages.
+    `lies`: the file of a module, as `_file` finds it."""
     dotted = f"{dotted}.{attribute}" if attribute else dotted
     words = dotted.split(".")
     if words[0] != "maskbench" and not _own(words[0]):
@@ -124,12 +140,12 @@ def _modules(dotted: str, attribute: str = "") -> Iterator[str]:
     for count in range(1, len(words) + 1):
         old = ".".join(words[:count])
         name = moved.MOVED.get(old, old)
-        if _file(name) is None and count < len(words) and not _folder(name):
+        if lies(name) is None and count < len(words) and not _folder(name):
             return
         yield name
         if name != old:
-            yield from _modules(name)
-        if name in moved.FOLDERS and (count == len(words) or _file(".".join(words[: count + 1])) is None):
+            yield from _modules(name, lies)
+        if name in moved.FOLDERS and (count == len(words) or lies(".".join(words[: count + 1])) is None):
             yield moved.FOLDERS[name]
 
 
@@ -196,7 +212,7 @@ def _own(root: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Source:
-    stamp: tuple[int, int]  # of the file: time of change in nanoseconds, bytes
+    stamp: tuple[int, ...]  # of the file: inode, bytes, times of change in nanoseconds
     hash: str
     imports: tuple[tuple[int, str, str], ...]  # (dots in front, module, what is taken from it)
 
@@ -210,13 +226,25 @@ def _source(path: Path) -> _Source:
     if path in _held:
         return _held[path]
     status = path.stat()
-    stamp = (status.st_mtime_ns, status.st_size)
+    stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if path not in _read or _read[path].stamp != stamp:
         _read[path] = _parsed(path.read_bytes(), stamp)
     return _read[path]
 
 
-def _parsed(content: bytes, stamp: tuple[int, int]) -> _Source:
+def learnt() -> dict[str, list[Any]]:
+    """What has been read of sources, for `recall` in another process of this Python: plain lists by the path of the file."""
+    settled = time.time_ns() - SETTLED
+    return {str(path): [one.stamp, one.hash, one.imports] for path, one in _read.items() if one.stamp[-1] < settled}
+
+
+def recall(sources: Mapping[str, Any]) -> None:
+    """Take up what another process learnt: a file that is not what it was is read again."""
+    for path, (stamp, digest, imports) in sources.items():
+        _read.setdefault(Path(path), _Source(tuple(stamp), digest, tuple(map(tuple, imports))))
+
+
+def _parsed(content: bytes, stamp: tuple[int, ...]) -> _Source:
     """A file that is no Python counts by its bytes: whoever imports it will hear what is wrong."""
     try:
         tree = ast.parse(content)

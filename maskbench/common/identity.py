@@ -18,12 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskbench.common import declared, given, moved
 from maskbench.common.errors import UsageError
+from maskbench.common.shared import once
 
 ELSEWHERE = {  # not part of the question
     "hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer", "tags", "notes",
 }  # fmt: skip
 CALLED = {"maskbench.methods.uncertainty.overlap.width_factor"}  # functions that `${mb_call:...}` knows
 WORDS = {"about", "tasks", "needs", "gives", "recipe", "workers"}  # descriptions, contracts, and who reads files: not knobs
+LABELS = {*WORDS, "_target_"}
 
 
 def conf_dir() -> Path:
@@ -75,13 +77,39 @@ def spelling(value: object) -> str:
 
 def question(config: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded config's leaves by dotted name, without what cannot change an answer and without the names of code."""
-    settings = {name: value for name, value in leaves(given.by_content(config)) if name.partition(".")[0] not in ELSEWHERE}
-    settings = {name: value for name, value in settings.items() if name.rpartition(".")[2] not in {*WORDS, "_target_"}}
+    settings: dict[str, Any] = {}
+    for block in blocks(config):
+        settings |= block
+    return settings
+
+
+def blocks(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`question`, a mapping for each part of the config. Those of a part that configs share are one object, not to be changed."""
+    made: list[dict[str, Any]] = []
+    loose: dict[str, Any] = {}
+    for name, part in given.by_content(config).items():
+        if name.partition(".")[0] in ELSEWHERE:
+            continue
+        if isinstance(part, Mapping):
+            made += [loose] if loose else []
+            made.append(once(_block, part, name))
+            loose = {}
+        elif name.rpartition(".")[2] not in LABELS and name != "loss":
+            loose[name] = part
+    if (config.get("loop") or {}).get("compile"):
+        loose["loop.compile"] = True
+    return [*made, loose, once(_arithmetic_block, config.get("trainer") or {})]
+
+
+def _block(part: Mapping[str, Any], name: str) -> dict[str, Any]:
+    settings = {key: value for key, value in leaves({name: part}) if key.rpartition(".")[2] not in LABELS}
     settings.pop("loss", None)  # none chosen: that of the data, which older records do not list
-    trainer = config.get("trainer") or {}
+    return settings
+
+
+def _arithmetic_block(trainer: Mapping[str, Any]) -> dict[str, Any]:
     bits = {"precision": trainer["precision"]} if "precision" in trainer else {}  # as older records list it, null too
-    compiled = {"loop.compile": True} if (config.get("loop") or {}).get("compile") else {}
-    return settings | {f"trainer.{name}": value for name, value in (bits | arithmetic(trainer, {})).items()} | compiled
+    return {f"trainer.{name}": value for name, value in (bits | arithmetic(trainer, {})).items()}
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

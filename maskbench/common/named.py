@@ -2,9 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from types import FunctionType, ModuleType
 
+from maskbench.common import dotted
 from maskbench.common.errors import UsageError, did_you_mean
 
 
@@ -19,10 +19,11 @@ def named(key: str, name: str, choices: ModuleType | Mapping[str, Callable]) -> 
         choices = functions(choices)
     if name in choices:
         return choices[name]
-    module, _, attribute = name.rpartition(".")
     try:
-        function = getattr(import_module(module), attribute)
-    except (ValueError, ImportError, AttributeError):
+        function = dotted.find(name if "." in name else "")
+    except dotted.Unfound as error:
+        if not isinstance(error.cause, ValueError | ImportError | AttributeError):  # the user's module is there, and fails
+            raise UsageError(f"{key}={name} cannot be imported: {error.reason}") from error
         hint = did_you_mean(name, choices)
         raise UsageError(f"no {key} '{name}'.{hint} Choices: {', '.join(choices)}, or a dotted path") from None
     model = next(iter(choices.values()))

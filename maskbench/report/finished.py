@@ -1,12 +1,14 @@
 """The record of a finished run, as figures read it. Imports no torch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from maskbench.common import foreign
 from maskbench.common.checksums import check
 from maskbench.common.errors import UsageError
+from maskbench.common.identity import blocks
 from maskbench.report import sound
 
 
@@ -18,6 +20,11 @@ class Finished:
     result: dict[str, Any]
     curves: list[dict[str, Any]]
     config: dict[str, Any]
+
+    @cached_property
+    def blocks(self) -> list[dict[str, Any]]:
+        """The config as `identity.question` has it, in parts."""
+        return blocks(self.config)
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from maskbench.common import closure
 from maskbench.common.closure import Code
+from maskbench.common.shared import once
 
 FRESH, STALE, MIXED, UNKNOWN = "fresh", "stale", "mixed", ""
 NAMED = 4  # modules that a sentence lists
@@ -40,15 +41,32 @@ def judge(about: Mapping[str, Any], present: Code | None = None) -> Freshness:
     recorded = modules(about)
     if recorded is None:
         return Freshness(MIXED if several else UNKNOWN, (), since(about))
-    config = about.get("config") or {}
-    present = present or _now(tuple(sorted({*closure.names({part: config.get(part) for part in closure.PARTS})})))
-    changed = closure.changed(recorded, present.modules)
-    hidden = any(not name.startswith("maskbench.") and not closure.readable(name) for name in recorded)
+    if present is None:
+        config = about.get("config") or {}
+        named = tuple(sorted(set().union(*(once(_named, config.get(part)) for part in closure.PARTS))))
+        changed, hidden = once(_beside, about["code"], named)
+    else:
+        changed, hidden = _compared(recorded, present)
     if hidden:  # the user's modules lie where the run was started: what only they import cannot be seen from here either
         changed = [name for name in changed if name in recorded and name in present.modules]
     if several:
         return Freshness(MIXED, changed, since(about))
     return Freshness(STALE if changed else UNKNOWN if hidden else FRESH, changed, since(about))
+
+
+def _named(part: Any) -> frozenset[str]:
+    return frozenset(closure.names(part))
+
+
+def _beside(code: Mapping[str, Any], named: tuple[str, ...]) -> tuple[list[str], bool]:
+    """A record's code beside that of these names now."""
+    return _compared(code["modules"], _now(named))
+
+
+def _compared(recorded: Mapping[str, str], present: Code) -> tuple[list[str], bool]:
+    """(modules that differ, whether the record names some of the user's that cannot be read from here)."""
+    hidden = any(not name.startswith("maskbench.") and not closure.readable(name) for name in recorded)
+    return closure.changed(recorded, present.modules), hidden
 
 
 @cache

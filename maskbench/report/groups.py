@@ -1,10 +1,10 @@
 """Runs put into groups, and what a group says about a metric: a cell of a table, or the reason why it is none."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maskbench.common.identity import question
 from maskbench.report import statistics
 from maskbench.report.mixing import ASPECTS, blend
 from maskbench.report.runs import Run, plain
@@ -80,6 +80,13 @@ def splits(run: Run, metric: str) -> list[float] | None:
 
 def varied(runs: Sequence[Run], without: Sequence[str] = ()) -> list[str]:
     """The keys in which runs of a group differ, seed aside: what a mean over them averages over."""
-    flat = [question(run.config) for run in runs]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    return [k for k in keys if k not in without and len({plain(one.get(k)) for one in flat}) > 1]
+    blocks = [block for run in runs for block in run.blocks]
+    values: dict[str, set[str]] = {}
+    having: Counter[str] = Counter()  # runs that have the key at all
+    counts = Counter(map(id, blocks))
+    for block in {id(block): block for block in blocks}.values():  # what runs share is looked at once
+        for key, value in block.items():
+            values.setdefault(key, set()).add(plain(value))
+            having[key] += counts[id(block)]
+    absent = {key for key, count in having.items() if count < len(runs)}
+    return [k for k, v in values.items() if k not in without and len(v | {plain(None)} if k in absent else v) > 1]

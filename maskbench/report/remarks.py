@@ -4,6 +4,7 @@ The notes lie in RUN/notes/, and a finished run lists each among its files. Impo
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ def words(value: Any) -> list[str]:
 def files(run: Path) -> list[Path]:
     """The files of the notes that were added to a run, oldest first."""
     folder = run / FOLDER
+    if not os.path.isdir(folder):  # as of most
+        return []
     return sorted((path for path in folder.glob("*.json") if FILE.fullmatch(path.name)), key=lambda path: int(path.stem))
 
 

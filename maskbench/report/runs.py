@@ -5,27 +5,32 @@ a group, a dotted key of its config. `tidy` gives one row a number, `wide` one r
 """
 
 import fnmatch
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maskbench.common import foreign, provenance
-from maskbench.common.checksums import check, read_result
+from maskbench.common import checksums, closure, foreign, provenance
+from maskbench.common.checksums import check
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.files import Damaged, Unreadable, Unusable, content, read_json
-from maskbench.common.identity import arithmetic, leaves
+from maskbench.common.files import Unusable, content
+from maskbench.common.identity import arithmetic, blocks, leaves
 from maskbench.common.moved import METRICS
-from maskbench.report import remarks, sound
+from maskbench.report import kept, remarks, sound
 from maskbench.report.filters import Bound, Filter, passing
 from maskbench.report.freshness import UNKNOWN, Freshness, judge, made_by, modules
+from maskbench.report.index import FEWEST, Index
+from maskbench.report.interval_ends import is_end
+from maskbench.report.states import DAMAGED, UNREADABLE, standing, state
 
 Found = TypeVar("Found")
 
 HEAD = ("method", "data", "seed", "key", "status", "objective")
-DAMAGED = "damaged"  # status of a run whose record cannot be believed
-UNREADABLE = "unreadable"  # of one whose record may be sound, and cannot be read now
+FILES = ("run.json", "result.json", checksums.NAME)  # what `load` reads
 FACTS = (*HEAD, "task", "source", "name", "budget", "freshness", "tags", "notes", "debug")
 BUDGET = ("steps", "epochs", "batch_size", "validate_every")  # what makes one budget another
 
@@ -42,12 +47,18 @@ class Run:
 
     @cached_property
     def status(self) -> str:
-        now = state(self.folder)
-        return now if not self.fault or now == UNREADABLE else DAMAGED
+        if not self.fault:
+            return standing(self.folder, self.about, self.result)
+        return now if (now := state(self.folder)) == UNREADABLE else DAMAGED
 
     @property
     def config(self) -> Mapping[str, Any]:
         return self.about.get("config") or {}
+
+    @cached_property
+    def blocks(self) -> list[dict[str, Any]]:
+        """The config as `identity.question` has it, in parts, which runs may have in common."""
+        return blocks(self.config)
 
     @property
     def choices(self) -> Mapping[str, Any]:
@@ -105,11 +116,17 @@ class Run:
         """The last two parts of its directory, which hold method, data, seed and key."""
         return "/".join(self.folder.absolute().parts[-2:])
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, float | None]:
         """The numbers of result.json by their names of today; an undefined one is None."""
         numbers = {k: v for k, v in (self.result.get("metrics") or {}).items() if not isinstance(v, dict | list)}
         return {METRICS.get(k, k): v for k, v in numbers.items()}
+
+    @cached_property
+    def numbers(self) -> dict[str, float | None]:
+        """The metrics that are numbers or undefined, without the ends of intervals."""
+        known = ((k, v) for k, v in self.metrics.items() if v is None or isinstance(v, int | float) and not isinstance(v, bool))
+        return {str(k): v for k, v in known if not is_end(str(k), self.metrics)}
 
     @property
     def source(self) -> str | None:
@@ -148,6 +165,8 @@ class Run:
     @cached_property
     def _patch(self) -> str:
         """What was not committed; where that cannot be read, why: then the code is none that another run has."""
+        if not self.about.get("dirty"):
+            return ""  # of an earlier attempt
         try:
             return (content(self.folder / "uncommitted.patch") or b"").decode(errors="replace")
         except Unusable as error:
@@ -221,6 +240,37 @@ def load(folder: Path) -> Run:
     return Run(folder, {}, {}, fault) if fault else Run(folder, about, result)
 
 
+def loaded(places: Sequence[Path]) -> list[Run]:
+    """`load` of several folders, by the index beside them where there is one (index.py): the same runs, sooner."""
+    made: list[Run] = []
+    for output, own in groupby(places, key=lambda folder: os.path.dirname(os.path.dirname(folder))):
+        with Index(Path(output)) as index:
+            closure.recall(index.recall("", "sources", "") or {})
+            if len(own := list(own)) >= FEWEST:
+                index.at_once("record")
+            made += (_indexed(folder, index) for folder in own)
+            if index.worth:
+                for run in made:
+                    run.code_now  # noqa: B018 - what is to be kept is what this reads
+                index.keep("", "sources", "", closure.learnt())
+    return made
+
+
+def _indexed(folder: Path, index: Index) -> Run:
+    """`load`, by the index."""
+    read: list[Run] = []
+
+    def anew() -> list[Any] | None:
+        read.append(run := load(folder))
+        return None if run.fault else kept.fold(run.about, run.result, index)
+
+    found = index.value([folder], "record", FILES, anew)
+    try:
+        return read[0] if read else Run(folder, *kept.unfold(found, index))
+    except KeyError:
+        return load(folder)
+
+
 def _changed(folder: Path) -> str:
     """Why the record of a finished run is not what it wrote; empty where it is."""
     try:
@@ -240,7 +290,7 @@ def read(output: Path, filters: Sequence[Filter | Bound] = ()) -> list[Run]:
     """
     if not output.is_dir():
         raise UsageError(f"there is no folder {output}; --output FOLDER says where the runs are.")
-    found = undamaged(map(load, folders(output)))
+    found = undamaged(loaded(list(folders(output))))
     if not any(one.key.partition(".")[0] == "debug" for one in filters):
         found = [run for run in found if not run.debug] or found
     return passing(found, filters)
@@ -259,7 +309,14 @@ def undamaged(runs: Iterable[Run]) -> list[Run]:
 
 def folders(output: Path) -> Iterator[Path]:
     """The run directories below `output`, in order of their names."""
-    yield from sorted(path.parent for path in output.glob("*/*/run.json"))
+    for kind in sorted(_folders(output)):
+        yield from (Path(run) for run in sorted(_folders(kind)) if os.path.exists(f"{run}/run.json"))
+
+
+def _folders(place: str | Path) -> Iterator[str]:
+    """The folders in a place; none where it cannot be looked into."""
+    with suppress(OSError), os.scandir(place) as entries:
+        yield from (entry.path for entry in entries if entry.is_dir())
 
 
 def plain(value: Any) -> str:
@@ -304,42 +361,3 @@ def wide(runs: Iterable[Run], metrics: Sequence[str], extra: Sequence[str] = ())
         | {"run": str(run.folder)}
         for run in runs
     ]
-
-
-# ---- the state of a run directory
-
-
-def state(run: Path) -> str:
-    """new, finished, failed, interrupted or running of a run directory; unreadable or damaged where its files cannot say.
-
-    A run that was killed could not write so; it is told from one at work by the lock, which dies with its process.
-    """
-    try:
-        if read_result(run).get("status") == "finished":
-            return "finished"
-        status = read_json(run / "run.json").get("status")
-    except Unreadable:
-        return UNREADABLE
-    except Damaged:
-        return "running" if _locked(run / ".lock") else "damaged"
-    if status is None and not (run / "run.json").exists():
-        return "new"
-    if status == "running":
-        return "running" if _locked(run / ".lock") else "interrupted"
-    return status if status == "failed" else "interrupted"
-
-
-def _locked(path: Path) -> bool:
-    """Whether another process holds the lock in this file; it is opened for reading alone, which a read-only copy allows, too."""
-    import fcntl
-
-    if path.is_symlink() or not path.is_file():
-        return False
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there are no locks here, or not for us: who wants to write the run is told so
-        return False
-    return False

@@ -7,6 +7,7 @@ the Edge of the Statistical Precipice (arXiv 2108.13264). numpy and scipy are im
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
@@ -38,10 +39,11 @@ def mean(values: Sequence[float], level: float = LEVEL) -> Mean:
     n, centre = len(values), fmean(values)
     if n == 1:
         return Mean(n, centre, None, None)
-    half = student(level, n - 1) * stdev(values, centre) / math.sqrt(n)
+    half = student(level, n - 1) * math.sqrt(math.fsum((x - centre) ** 2 for x in values) / (n - 1) / n)
     return Mean(n, centre, centre - half, centre + half)
 
 
+@cache
 def student(level: float, freedom: int) -> float:
     """So many standard errors lie to each side of a mean in its interval, by Student's t."""
     from scipy.special import stdtrit  # the quantile that scipy.stats.t gives, without scipy.stats's second of imports

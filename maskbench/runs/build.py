@@ -6,10 +6,10 @@ from inspect import signature
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from maskbench.common import knobs
+from maskbench.common import dotted, knobs
 from maskbench.common.errors import UsageError
 
 TARGETS = "targets"  # of the loggers: name -> `_target_` of each that is chosen, where `_target_` itself is the last one's
@@ -37,13 +37,9 @@ def imported(key: str, path: str) -> Any:
         UsageError: it cannot be imported; names the key that holds it.
     """
     try:
-        return get_object(path)
-    except Exception as error:  # whatever the user's own module raises
-        cause = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise UsageError(f"{key}={path} cannot be imported: {reason}") from error
+        return dotted.find(path)
+    except dotted.Unfound as error:
+        raise UsageError(f"{key}={path} cannot be imported: {error.reason}") from error
 
 
 def bare(value: Any) -> Any:

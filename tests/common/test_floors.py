@@ -47,8 +47,8 @@ LAZY = {
     ("cli.launch", "cli.command_line cli.preflight report.runs runs"): "hydra and torch, only once a job runs",
     (
         "cli.main",
-        "cli.command_line cli.commands",
-    ): "one sub-command imports no other's needs, and help no hydra",
+        "cli.command_line cli.commands cli.launch cli.start",
+    ): "one sub-command imports no other's needs, and help and what reads records no hydra",
     ("cli.preloaded", ""): "a process that runs are forked from imports every module there is",
     (
         "cli.start",

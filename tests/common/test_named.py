@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +32,10 @@ def test_what_cannot_be_called_as_ours_is_refused_when_it_is_chosen(path: str) -
 def test_what_is_not_there_is_refused_with_the_choices(path: str) -> None:
     with pytest.raises(UsageError, match="no method.rule .* Choices: double"):
         named("method.rule", path, OURS)
+
+
+def test_a_module_that_fails_is_told_from_one_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "failing.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="method.rule=failing.rule cannot be imported: division by zero"):
+        named("method.rule", "failing.rule", OURS)

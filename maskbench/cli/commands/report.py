@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from maskbench.cli.commands.common import arguments, size
+from maskbench.common import collector
 from maskbench.common.errors import UsageError
 from maskbench.common.files import replace
 from maskbench.common.foreign import printable
 from maskbench.report.filters import parse_filter
 
 
+@collector.held_back()
 def main(argv: list[str]) -> int:
     parser = arguments("report", "One self-contained HTML page of all runs, or of those that pass the filters.")
     parser.add_argument("filters", nargs="*", metavar="KEY=VALUE", help="method=supsup seed=0,1 optimizer.lr=0.1")
@@ -20,6 +22,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"there is no folder {given.runs}; --runs FOLDER says where the runs are.")
     from maskbench.report import runs as records
     from maskbench.report.html.page import page
+    from maskbench.report.index import Index
 
     runs = records.read(given.runs, [parse_filter(text) for text in given.filters])
     if not runs:
@@ -29,7 +32,8 @@ def main(argv: list[str]) -> int:
         output /= "report.html"
     output.parent.mkdir(parents=True, exist_ok=True)
     root = given.runs.name if given.runs.is_absolute() else given.runs.as_posix()
-    text = page(runs, root, given.filters).encode(errors="backslashreplace")
+    with Index(given.runs) as index:
+        text = page(runs, root, given.filters, index).encode(errors="backslashreplace")
     replace(output, lambda path: path.write_bytes(text))
     print(f"{printable(output)}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {size(len(text))}")
     return 0

@@ -29,7 +29,7 @@ from maskbench.runs import trust
 
 WAY = "maskbench rerun RUN --trust"
 OVERRIDES = foreign.MB  # bytes of .hydra/overrides.yaml
-NO_CHANGE = {"hydra", "force", "stale", "paths", "experiment", "tags", "notes"}  # keys of which nothing is computed
+NO_CHANGE = identity.ELSEWHERE - {"logger", "loop", "seed", "trainer"}  # these a reader of what has changed is shown
 PLAIN = re.compile(r"[\w/.\-+~@ ]+")  # a path that Hydra takes as it is
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskbench.cli.commands.common import arguments, forms, sorted_words, typeset
+from maskbench.common import collector
 from maskbench.common.errors import UsageError
 from maskbench.common.foreign import printable
 from maskbench.report import runs as records
@@ -41,6 +42,7 @@ mixed=allow: put runs together whose data sources, budgets or code differ, which
 --stale: only runs that other code made than the present one (stale) or several versions of it (mixed), and why."""
 
 
+@collector.held_back()
 def main(argv: list[str]) -> int:
     parser = arguments("results", ABOUT)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="filters, and the words above")

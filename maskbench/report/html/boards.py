@@ -9,11 +9,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from maskbench.common import checksums
 from maskbench.report import sound
 from maskbench.report.direction import lower
 from maskbench.report.html import names
 from maskbench.report.html.groups import Group, metrics, numeric, summary
 from maskbench.report.html.matrices import matrix, mean
+from maskbench.report.index import Index
 from maskbench.report.runs import Run
 from maskbench.report.statistics import Mean
 
@@ -26,20 +28,21 @@ LEADERS = 4  # metrics of which a board shows every group
 Series = dict[str, Any]  # {group: index, name, x, y, h: half widths of 95 % intervals or None, n: seeds}
 
 
-def boards(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def boards(groups: Sequence[Group], index: Index) -> list[dict[str, Any]]:
     """One for each task, data and source, in the order of the groups; a group is named by its place in `groups`."""
     made = []
     for board in dict.fromkeys(group.board for group in groups):
         members = {i: group for i, group in enumerate(groups) if group.board == board}
-        made.append({"task": board[0], "data": board[1], "source": board[2], "plots": list(plots(members))})
+        made.append({"task": board[0], "data": board[1], "source": board[2], "plots": list(plots(members, index))})
     return made
 
 
-def plots(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
+def plots(members: dict[int, Group], index: Index) -> Iterator[dict[str, Any]]:
     """The leading metrics, then all others in the order of what stands on their axes."""
     yield from leaders(members)
-    families = (over_curves, over_stages, over_numbers, over_rows, over_words)
-    yield from sorted((plot for family in families for plot in family(members)), key=lambda plot: names.weight(plot["metric"]))
+    others = (over_stages, over_numbers, over_rows, over_words)
+    made = [*over_curves(members, index), *(plot for family in others for plot in family(members))]
+    yield from sorted(made, key=lambda plot: names.weight(plot["metric"]))
 
 
 def plot(kind: str, title: str, metric: str, x: str, series: list[Series], **more: Any) -> dict[str, Any]:
@@ -85,9 +88,9 @@ CURVES = (  # kind of row, what stands on the axes (of each row), what makes sev
 )
 
 
-def over_curves(members: dict[int, Group]) -> Iterator[dict[str, Any]]:
+def over_curves(members: dict[int, Group], index: Index) -> Iterator[dict[str, Any]]:
     """Scores by members, calibration in bins, answers by confidence, and others of CURVES; rows at one place are averaged."""
-    kept = {i: [rows_of(run) for run in group.runs] for i, group in members.items()}
+    kept = {i: [rows_of(run, index) for run in group.runs] for i, group in members.items()}
     for kind, x, y, by, label in CURVES:
         lines = []
         for i, runs in kept.items():
@@ -116,10 +119,14 @@ def placed(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[float, float 
     return {at: mean(values_by_place[at]) for at in sorted(values_by_place)}
 
 
-def rows_of(run: Run) -> list[dict[str, Any]]:
+def rows_of(run: Run, index: Index) -> list[dict[str, Any]]:
     """The flat rows of a run's curves.json; none where it is of no use, which is said."""
-    rows = run.read("curves.json", sound.rows) or []
-    return [row for row in rows if all(map(sound.scalar, row.values()))]
+
+    def anew() -> list[dict[str, Any]] | None:
+        rows = run.read("curves.json", sound.rows)
+        return None if rows is None else [row for row in rows if all(map(sound.scalar, row.values()))]
+
+    return index.value([run.folder], "rows", ("curves.json", checksums.NAME), anew) or []
 
 
 # ---- one number for each group

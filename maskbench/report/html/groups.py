@@ -13,7 +13,6 @@ from typing import Any
 
 from maskbench.common.identity import question
 from maskbench.report import statistics
-from maskbench.report.interval_ends import is_end
 from maskbench.report.runs import Run
 from maskbench.report.statistics import Mean
 
@@ -97,7 +96,7 @@ def code(run: Run) -> str:
 
 def metrics(run: Run) -> dict[str, float | None]:
     """Those of the record that are numbers, without the ends of intervals."""
-    return {str(k): v for k, v in run.metrics.items() if numeric(v) and not is_end(str(k), run.metrics)}
+    return run.numbers
 
 
 def summary(values: Sequence[Any]) -> Mean | None:

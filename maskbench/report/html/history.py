@@ -4,29 +4,45 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskbench.common import foreign
+from maskbench.common import checksums, foreign
 from maskbench.common.files import content
 from maskbench.common.foreign import NAME
 from maskbench.report.html.groups import Group
+from maskbench.report.index import Index
 
 METRICS, PARTS, POINTS = 6, 8, 40  # per group: metrics, parts of the run, points of a curve
 FEWEST = 10  # points of a curve, however many groups there are
-ALL = 100_000  # points of the whole page
+ALL = 1 << 16  # points of the whole page
+GROUPS = 400  # that have curves; of more, evenly spread ones
 FILE = 512 * foreign.MB  # the longest metrics.csv that is read
 LATEST = 10**15  # a step
 
 Curves = dict[str, dict[str, dict[int, float]]]  # metric -> part -> step -> value
 
 
-def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def curves(groups: Sequence[Group], index: Index) -> list[dict[str, Any]]:
     """For each group: metric -> {of: parts there are, lines: those drawn}, each {part, of: points there are, x, y, lo, hi}
     (lo, hi: least and largest seed, where there are several). A metric beyond METRICS, or of single points, has no lines."""
-    return [group_curves(group, ALL // max(1, len(groups))) for group in groups]
+    drawn = set(spread(list(range(len(groups))), GROUPS))
+    allowed = 1 << max(0, (ALL // max(1, len(drawn))).bit_length() - 1)  # steps of two: another group changes nothing at most
+    return [kept(group, allowed, index) if place in drawn else {} for place, group in enumerate(groups)]
 
 
-def group_curves(group: Group, allowed: int) -> dict[str, dict[str, Any]]:
-    """The curves of one group; `allowed`: points of all its curves together."""
-    histories = [run.read("metrics.csv", read) or {} for run in group.runs]
+def kept(group: Group, allowed: int, index: Index) -> dict[str, dict[str, Any]]:
+    """`group_curves`, which is not worked out again while no file of its runs has changed."""
+    said: list[dict[str, dict[str, Any]]] = []
+
+    def anew() -> dict[str, dict[str, Any]] | None:
+        histories = [run.read("metrics.csv", read) for run in group.runs]
+        said.append(made := group_curves([one or {} for one in histories], allowed))
+        return None if None in histories else made
+
+    found = index.value([run.folder for run in group.runs], f"curves {allowed}", ("metrics.csv", checksums.NAME), anew)
+    return said[0] if said else found
+
+
+def group_curves(histories: Sequence[Curves], allowed: int) -> dict[str, dict[str, Any]]:
+    """The curves of one group, of whose runs these are the histories; `allowed`: points of all its curves together."""
     if not histories:
         return {}
     shared = [metric for metric in histories[0] if all(metric in one for one in histories)]

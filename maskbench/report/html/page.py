@@ -1,11 +1,13 @@
 """Puts the page together: the template, the tables, the data, style and script, under a policy that lets nothing else in."""
 
 import base64
+import gzip
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
 from maskbench import __version__
@@ -13,22 +15,41 @@ from maskbench.report.html import tables
 from maskbench.report.html.groups import UNKNOWN, Group, code, group, labels
 from maskbench.report.html.payload import encode, payload
 from maskbench.report.html.warnings import plural, warnings
+from maskbench.report.index import Index
 from maskbench.report.runs import Run
 
-SCRIPTS = ("dom", "plot", "lines", "rows", "heat", "cards", "masks", "tables", "details", "main")  # in this order
+PLAIN = 1 << 20  # characters of data that are not packed
+SCRIPTS = (
+    "dom",
+    "plot",
+    "lines",
+    "rows",
+    "heat",
+    "cards",
+    "masks",
+    "tables",
+    "rows_of_tables",
+    "details",
+    "main",
+)  # in this order
 
 
-def page(runs: Sequence[Run], root: str, filters: Sequence[str] = ()) -> str:
-    """The report of these runs (at least one) as HTML that needs nothing beside itself.
+def page(runs: Sequence[Run], root: str, filters: Sequence[str] = (), index: Index | None = None) -> str:
+    """The report of these runs (at least one) as HTML that needs nothing beside itself, whatever their number: the data of many
+    are packed, and their tables made from them.
 
     Args:
         root: the folder of the runs, as a command names it.
         filters: what chose the runs, to be said on the page.
+        index: what was read of the runs before, opened; the page is the same without it.
     """
     groups, twice = group(runs)
     style = asset("page.css")
-    script = "'use strict';\n(() => {\n" + "\n".join(asset(f"{name}.js") for name in SCRIPTS) + "\n})();"
-    remarks = warnings(runs, groups, twice)
+    script = "'use strict';\n(async () => {\n" + "\n".join(asset(f"{name}.js") for name in SCRIPTS) + "\n})();"
+    named = labels(groups)
+    held, left_out = payload(runs, groups, named, root, index or Index(Path()))
+    remarks = [*warnings(runs, groups, twice), *left_out]
+    data, packing = packed(encode(held))
     return Template(asset("page.html")).substitute(
         version=__version__,
         title=escape(headline(runs)),
@@ -36,12 +57,20 @@ def page(runs: Sequence[Run], root: str, filters: Sequence[str] = ()) -> str:
         policy=escape(f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; base-uri 'none'"),
         tiles="\n".join(f"<div><dt>{escape(k)}</dt><dd>{v}</dd></div>" for k, v in tiles(runs, groups)),
         warnings=f'<ul class="warnings">{"".join(f"<li>{escape(one)}</li>" for one in remarks)}</ul>' if remarks else "",
-        groups=tables.of_groups(groups, labels(groups)) or "<p>No run is finished.</p>",
+        groups=tables.of_groups(groups, named) or "<p>No run is finished.</p>",
         runs=tables.of_runs(runs),
         style=style,
         script=script,
-        data=encode(payload(runs, groups, root)),
+        data=data,
+        packing=packing,
     )
+
+
+def packed(text: str) -> tuple[str, str]:
+    """(the data, how they are packed): a long text is packed by gzip and spelled in base64, which browsers undo by themselves."""
+    if len(text) <= PLAIN:
+        return text, ""
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), "gzip"
 
 
 def asset(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -13,6 +13,7 @@ from maskbench.report.runs import Run
 from maskbench.report.statistics import Mean
 from maskbench.report.writers import text
 
+WRITTEN = 500  # rows of a table that are written out; more are made by the script
 SHOWN = 8  # metrics of a table of groups
 COMMON = 5  # metrics of the table of all runs; its menu adds others
 
@@ -24,11 +25,11 @@ def of_groups(groups: Sequence[Group], labels: Sequence[str]) -> str:
         members = [i for i, group in enumerate(groups) if group.board[0] == task]
         columns = leading([groups[i] for i in members])
         head = [("group", ""), ("data", ""), *((name, "num") for name in columns), ("n", "num"), ("budget", ""), ("code", "")]
-        rows = [group_row(i, groups[i], labels[i], columns) for i in members]
+        rows = [group_row(i, groups[i], labels[i], columns) for i in members] if len(members) <= WRITTEN else "group"
         every = {name for i in members for name in groups[i].metrics}
         fewer = f"; {len(columns)} of {len(every)} metrics, a group's details have all" if len(columns) < len(every) else ""
         caption = f"{task}: mean over n seeds ± half of the 95 % interval{fewer}"
-        made.append(table(caption, head, rows, f"groups-{len(made)}"))
+        made.append(table(caption, head, rows, f"groups-{len(made)}", task))
     return "\n".join(made)
 
 
@@ -96,7 +97,8 @@ def of_runs(runs: Sequence[Run]) -> str:
     words = ("run", "method", "data", "task")
     head = [*((w, "") for w in words), ("seed", "num"), ("status", ""), ("objective", "num"), *((n, "num") for n in columns)]
     head += [("wall_seconds", "num"), ("source", ""), ("code", ""), ("key", "")]
-    return table("all runs", head, [run_row(i, run, columns) for i, run in enumerate(runs)], "all-runs")
+    rows = [run_row(i, run, columns) for i, run in enumerate(runs)] if len(runs) <= WRITTEN else "run"
+    return table("all runs", head, rows, "all-runs")
 
 
 def run_row(i: int, run: Run, columns: Sequence[str]) -> str:
@@ -132,14 +134,17 @@ def opener(kind: str, i: int, label: str) -> str:
     return f'<th scope="row" data-v="{escape(label)}">{button}</th>'
 
 
-def table(caption: str, head: Sequence[tuple[str, str]], rows: Iterable[str], name: str) -> str:
-    """Headers are buttons: they sort once the script runs."""
+def table(caption: str, head: Sequence[tuple[str, str]], rows: list[str] | str, name: str, task: str = "") -> str:
+    """Headers are buttons: they sort once the script runs. Rows that are a word, `run` or `group`, are what the script makes of
+    all the page's runs, or of the groups of a task."""
     columns = "".join(
         f'<th scope="col" class="{kind}" aria-sort="none"><button type="button">{escape(word)}</button></th>'
         for word, kind in head
     )
+    made = f' data-rows="{rows}" data-task="{escape(task)}"' if isinstance(rows, str) else ""
+    lines = "" if made else "\n".join(rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f'<table class="sortable" id="{name}"><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{columns}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table></div>"
+        f'<table class="sortable" id="{name}"{made}><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
     )

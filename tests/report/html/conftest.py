@@ -56,9 +56,10 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, path: Path) -> None:
-        """Load a file, until its load event and two frames after it."""
+        """Load a file, until its load event, its data are unpacked, and two frames after that."""
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
+        self.wait("!document.getElementById('data') || document.documentElement.dataset.ready === 'yes'")
         self.settle()
 
     def settle(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from maskbench.report import runs as records
+from maskbench.report.html import tables
 from maskbench.report.html.page import page
 
 pytestmark = pytest.mark.full
@@ -112,6 +113,40 @@ def test_all_of_it_is_there(opened: Any) -> None:
         assert title in titles
     for section in ("any-two", "training", "matrices", "masks"):
         assert opened.run(f"document.querySelectorAll('#{section} svg').length") > 0, section
+
+
+def rounded(cell: str) -> str:
+    """A number as the page's data have it, six digits long; words as they are."""
+    try:
+        return f"{float(cell):.6g}"
+    except ValueError:
+        return cell
+
+
+def test_tables_that_are_too_long_to_be_written_hold_the_same_rows(
+    opened: Any, hundred: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"all-runs": ("run", "method", "data", "seed", "status", "objective", "accuracy", "wall_seconds", "key")}
+    names["groups-1"] = ("group", "data", "accuracy", "n", "budget", "code")
+    written = {(table, name): column(opened, table, name) for table, own in names.items() for name in own}
+    monkeypatch.setattr(tables, "WRITTEN", 3)
+    monkeypatch.setattr("maskbench.report.html.page.PLAIN", 100)
+    file = tmp_path / "packed.html"
+    file.write_text(page(records.read(hundred), "outputs"), encoding="utf-8")
+    opened.open(file)
+    opened.wait("document.documentElement.dataset.ready === 'yes'")
+    assert opened.run("document.querySelectorAll('#all-runs tbody tr').length") == 0, "made when they come into sight"
+    enter(opened, "#words", "seed=3", "input")
+    opened.run("document.getElementById('runs').scrollIntoView()")
+    opened.wait("document.querySelectorAll('#all-runs tbody tr').length === 100")
+    assert {*column(opened, "all-runs", "seed")} == {"3"}, "the filter reaches rows that are made after it"
+    enter(opened, "#words", "", "input")
+    opened.run("document.getElementById('groups-1').scrollIntoView()")
+    opened.wait("document.querySelectorAll('#groups-1 tbody tr').length === 10")
+    for (table, name), cells in written.items():
+        assert list(map(rounded, column(opened, table, name))) == list(map(rounded, cells)), (table, name)
+    opened.click("#all-runs button.open", "lottery-mnist/s2-l3")
+    opened.wait("document.getElementById('details').open")
 
 
 def test_a_mean_stands_with_its_interval(opened: Any) -> None:

@@ -1,6 +1,9 @@
 """What the page is made of, without a browser: groups, means, plots, what is said in warning, and equal bytes."""
 
+import base64
+import gzip
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,19 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskbench import masks
 from maskbench.cli import main as program
+from maskbench.report import index, sound
 from maskbench.report import runs as records
-from maskbench.report import sound
-from maskbench.report.html import boards, groups, history, names, payload, tables
+from maskbench.report.html import boards, groups, history, mask_file, names, payload, tables
 from maskbench.report.html.page import page
+from maskbench.report.index import Index
+
+NOTHING = Index(Path())  # not opened: it knows nothing
 
 
 def embedded(text: str) -> dict[str, Any]:
     """The data inside a page."""
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    packing, data = re.search(r'id="data" data-packing="(.*?)">(.*?)</script>', text, re.DOTALL).groups()
+    return json.loads(gzip.decompress(base64.b64decode(data)) if packing else data)
 
 
 def grouped(root: Path) -> list[groups.Group]:
@@ -58,7 +67,7 @@ def test_curves_of_uncertainty_runs_are_lines(write: Callable, tmp_path: Path) -
             {"kind": "shifted", "type": w, "level": n, "accuracy": a / n} for w, a in (("x", 0.4), ("y", 0.8)) for n in (1, 2)
         ]
         (folder / "curves.json").write_text(json.dumps(rows))
-    (board,) = boards.boards(grouped(tmp_path))
+    (board,) = boards.boards(grouped(tmp_path), NOTHING)
     found = {plot["title"].partition(" against")[0]: plot for plot in board["plots"] if plot["kind"] == "lines"}
     assert found["members: nll"]["series"][0]["x"] == [1, 2, 4] and found["members: nll"]["series"][0]["y"] == [1.5, 1.0, 0.75]
     assert "members: accuracy" not in found
@@ -123,7 +132,7 @@ def test_versions_of_the_code_have_names_of_their_own(write: Callable, tmp_path:
 
 
 def plots(root: Path) -> dict[str, dict[str, Any]]:
-    return {plot["title"]: plot for board in boards.boards(grouped(root)) for plot in board["plots"]}
+    return {plot["title"]: plot for board in boards.boards(grouped(root), NOTHING) for plot in board["plots"]}
 
 
 def test_metrics_that_end_in_a_density_are_lines_over_what_remains(write: Callable, tmp_path: Path) -> None:
@@ -237,7 +246,7 @@ def test_metrics_of_which_no_curve_is_drawn_are_named(write: Callable, tmp_path:
     folder = write(tmp_path, "any", 0, {"accuracy": 0.9})
     rows = [f"a,train,{step},m{i},0.5" for i in range(history.METRICS + 1) for step in (1, 2)] + ["a,train,1,once,0.5"]
     (folder / "metrics.csv").write_text("\n".join(["stage,phase,step,metric,value", *rows]) + "\n")
-    (found,) = history.curves(grouped(tmp_path))
+    (found,) = history.curves(grouped(tmp_path), NOTHING)
     assert [name for name, told in found.items() if not told["lines"]] == [f"m{history.METRICS}", "once"]
 
 
@@ -250,7 +259,7 @@ def test_curves_are_thinned_with_their_ends_and_averaged(write: Callable, tmp_pa
             {"accuracy": 0.9},
             history={f"level {i}": [float(seed + j) for j in range(500)] for i in range(30)},
         )
-    (found,) = history.curves(grouped(tmp_path))
+    (found,) = history.curves(grouped(tmp_path), NOTHING)
     lines = found["loss"]["lines"]
     assert found["loss"]["of"] == 30, "the page says of how many it shows some"
     assert [line["part"] for line in lines][0::7] == ["level 0", "level 29"] and len(lines) == history.PARTS
@@ -319,7 +328,7 @@ def test_equal_runs_give_equal_bytes_wherever_they_lie(hundred: Path, tmp_path: 
 
 def test_the_page_needs_nothing_beside_itself(hundred: Path) -> None:
     text = page(records.read(hundred), "outputs")
-    outside = text.partition('id="data">')[0] + text.partition('id="data">')[2].partition("</script>")[2]
+    outside = text.partition(' id="data" ')[0] + text.partition(' id="data" ')[2].partition("</script>")[2]
     assert set(re.findall(r"https?://[^'\"` ]+", outside)) == {"http://www.w3.org/2000/svg"}  # a name, not a place
     assert not re.search(r"<(link|img|iframe)\b|\bsrc=|@import|url\(", outside)
 
@@ -362,3 +371,69 @@ def test_real_runs(cli: Callable, tmp_path: Path) -> None:
     titles = {plot["title"] for board in data["boards"] for plot in board["plots"]}
     assert {"accuracy against weights remaining", "Average accuracy over the stages learnt"} <= titles
     assert all("paths." not in run["command"] for run in data["runs"])
+
+
+# ---- many runs
+
+
+def test_tables_and_data_of_many_runs_are_made_in_the_browser_of_the_same_data(
+    hundred: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = records.read(hundred)
+    whole = page(runs, "outputs")
+    monkeypatch.setattr(tables, "WRITTEN", 3)
+    monkeypatch.setattr("maskbench.report.html.page.PLAIN", 100)
+    small = page(runs, "outputs")
+    assert embedded(small) == embedded(whole) and len(small) < len(whole) / 3
+    assert whole.count("<tr data-run=") == 100 and "<tr data-run=" not in small and "<tr data-group=" not in small
+    heads = [re.findall(r"<thead>.*?</thead>", text) for text in (whole, small)]
+    assert heads[0] == heads[1] and re.findall('data-task="(.*?)"', small) == ["continual", "prune", "uncertainty", ""]
+
+
+def test_a_page_is_the_same_by_an_index_and_after_a_change(
+    write: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "FEWEST", 1)
+    monkeypatch.setattr(index, "clock", lambda: 1e12)
+    output = tmp_path / "outputs"
+    drawn = {"0/a": torch.ones(3, 4, dtype=torch.bool)}
+    for seed in (0, 1):
+        folder = write(output, "any", seed, {"accuracy": 0.5}, drawn=drawn, history={"a": [1.0, 0.5, float("nan")]})
+        (folder / "curves.json").write_text(json.dumps([{"kind": "members", "members": n, "nll": 1 / n} for n in (1, 2, 3)]))
+
+    def made() -> str:
+        with Index(output) as known:
+            return page(records.read(output), "outputs", index=known)
+
+    def plainly() -> str:
+        return page([records.load(folder) for folder in records.folders(output)], "outputs")
+
+    assert made() == plainly() == made()
+    read = []
+    monkeypatch.setattr(mask_file, "counts", lambda path, count=mask_file.counts: read.append(path) or count(path))
+    monkeypatch.setattr(history, "read", lambda path, read_file=history.read: read.append(path) or read_file(path))
+    assert made() and read == [], "nothing is read again"
+    os.utime(folder / "metrics.csv", (0, 0))
+    made()
+    assert {path.name for path in read} == {"metrics.csv"}
+    (folder / "metrics.csv").write_text("stage,phase,step,metric,value\na,train,50,loss,7.0\na,train,100,loss,8.0\n")
+    masks.save(folder / "masks.safetensors", {"0/a": torch.zeros(3, 4, dtype=torch.bool)})
+    assert made() == plainly() and embedded(made())["runs"][1]["masks"]["kept"] == [[0]]
+
+
+def test_what_many_runs_leave_no_room_for_is_said(write: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("k1", "k2", "k3"):
+        for seed in (0, 1):
+            config = {"method": {"knob": key}}
+            drawn = {"0/a": torch.ones(3, 4, dtype=torch.bool)}
+            write(tmp_path, "any", seed, {"accuracy": 0.5}, key=key, config=config, drawn=drawn, history={"a": [1.0, 0.5]})
+    whole = embedded(page(records.read(tmp_path), "outputs"))
+    assert all("masks" in run for run in whole["runs"]) and all(group["curves"] for group in whole["groups"])
+    monkeypatch.setattr(payload, "MASKS", 2)
+    monkeypatch.setattr(payload, "GROUPS", 2)
+    monkeypatch.setattr(history, "GROUPS", 2)
+    text = page(records.read(tmp_path), "outputs")
+    some = embedded(text)
+    assert [run["dir"] for run in some["runs"] if "masks" in run] == ["any-toy/s0-k1", "any-toy/s0-k3"]
+    assert [bool(group["curves"]) for group in some["groups"]] == [True, False, True]
+    assert "Masks are here of 2 of 6 runs" in text and "Training curves are here of 2 groups" in text

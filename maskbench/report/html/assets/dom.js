@@ -1,5 +1,11 @@
 // Elements, numbers, the filter's state and what is drawn only when it comes into sight. Text is never parsed as HTML.
-const DATA = JSON.parse(document.getElementById('data').textContent);
+const stored = document.getElementById('data');
+const DATA = JSON.parse(stored.dataset.packing ? await unpacked(stored.textContent) : stored.textContent);
+
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'))).text();
+}
 const SVG = 'http://www.w3.org/2000/svg';
 const DASH = '–';
 

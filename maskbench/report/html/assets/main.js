@@ -71,6 +71,7 @@ function fromMark() {
 
 for (const table of document.querySelectorAll('table.sortable')) sortable(table);
 filters();
+for (const table of document.querySelectorAll('table.sortable')) filled(table);
 columns(byId('all-runs'));
 plotsSection();
 anyTwo();

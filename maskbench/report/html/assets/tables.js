@@ -61,7 +61,7 @@ function filters() {
     });
     for (const row of document.querySelectorAll('tr[data-run]')) row.hidden = !passing.runs.has(Number(row.dataset.run));
     for (const row of document.querySelectorAll('tr[data-group]')) row.hidden = !passing.groups.has(Number(row.dataset.group));
-    for (const table of document.querySelectorAll('table.sortable')) table.parentNode.hidden = ![...table.tBodies[0].rows].some((row) => !row.hidden);
+    for (const table of document.querySelectorAll('table.sortable')) table.parentNode.hidden = !unmade(table) && ![...table.tBodies[0].rows].some((row) => !row.hidden);
     count();
     tellFilter();
   }

@@ -1,0 +1,26 @@
+"""A mapping that many records hold in common, and what follows from it worked out once. Imports nothing."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
+
+
+class Shared(dict):
+    """A mapping that nobody changes; equal to a dict of the same content. It remembers what `once` has made of it."""
+
+    __slots__ = ("made",)
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        super().__init__(content)
+        self.made: dict[tuple[Hashable, ...], Any] = {}
+
+
+def once(function: Callable[..., Made], value: Any, *more: Hashable) -> Made:
+    """`function(value, *more)`; of a Shared only the first call works it out. The answer must not be changed either."""
+    if type(value) is not Shared:
+        return function(value, *more)
+    key = (function, *more)
+    if key not in value.made:
+        value.made[key] = function(value, *more)
+    return value.made[key]
