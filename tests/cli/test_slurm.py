@@ -284,7 +284,8 @@ def test_the_same_command_waits_again_for_what_is_in_slurms_hands(
     status, said = at.join()
     assert status == 130 and f"Slurm goes on with {at.job}: the same command waits for them again" in said, said
     second = program(*words, log="second", **cluster.env)
-    until(lambda: f"1 run in Slurm's hands already as {at.job};" in (tmp_path / "second").read_text(), "it finds its job")
+    said = tmp_path / "second"
+    until(lambda: said.exists() and f"1 run in Slurm's hands already as {at.job};" in said.read_text(), "it finds its job")
     os.kill(at.pid, signal.SIGCONT)
     second.join()
     assert second.exitcode == 0 and attempts(at.run) == ["finished"]
