@@ -96,7 +96,7 @@ def over_densities(joined: dict[str, list[Group]], own: Measure, title: str) -> 
     kinds = line_styles(list(dict.fromkeys([TICKET, *(name for names in beside.values() for name in names)])))
     for panel, (name, names) in zip(axes[1:], beside.items(), strict=True):
         for branch in (TICKET, *names):
-            draw(panel, points(joined[name], branch, own, remaining), own, label=word(branch), **kinds[branch])
+            trace(panel, points(joined[name], branch, own, remaining), own, label=word(branch), **kinds[branch])
         axis(panel, [point.x for point in points(joined[name], TICKET, own, remaining)])
         panel.set_title(f"{name} and its controls", loc="left")
         panel.set_xlabel(REMAINING)
@@ -126,7 +126,7 @@ def methods(panel: "Axes", joined: dict[str, list[Group]], own: Measure, at: Cal
     kinds, found = line_styles(list(joined), [line[0][0].result["method"] for line in joined.values()]), []
     for name, line in joined.items():
         found += (of_line := points(line, TICKET, own, at))
-        draw(panel, of_line, own, label=name, **kinds[name])
+        trace(panel, of_line, own, label=name, **kinds[name])
     axis(panel, [point.x for point in found])
 
 
@@ -136,7 +136,7 @@ def controls(line: Sequence[Group]) -> list[str]:
     return [name for name in names if points(line, name, measure(line[0]), remaining)]
 
 
-def draw(panel: "Axes", found: Sequence[Point], own: Measure, **line_style: Any) -> None:
+def trace(panel: "Axes", found: Sequence[Point], own: Measure, **line_style: Any) -> None:
     """A line through the means, with what the seeds spread over at each point, which need not have the same seeds."""
     if not found:
         return

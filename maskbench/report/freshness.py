@@ -45,6 +45,7 @@ def judge(about: Mapping[str, Any], present: Code | None = None) -> Freshness:
         config = about.get("config") or {}
         named = tuple(sorted(set().union(*(once(_named, config.get(part)) for part in closure.PARTS))))
         changed, hidden = once(_beside, about["code"], named)
+        present = _now(named) if hidden else None
     else:
         changed, hidden = _compared(recorded, present)
     if hidden:  # the user's modules lie where the run was started: what only they import cannot be seen from here either

@@ -1,6 +1,7 @@
 """What a stranger's record says is never called: not by rerun, its --dry, maskbench.load, or the commands that show runs."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,8 @@ def test_only_what_shipped_files_call_is_called(canary: Path) -> None:
 
 
 def test_every_target_of_the_shipped_files_is_ours() -> None:
-    texts = [file.read_text() for file in identity.conf_dir().rglob("*.yaml")]
+    files = [file for file in identity.conf_dir().rglob("*.yaml") if "hydra" not in file.parts]  # Hydra's node is in no record
+    texts = [re.sub(r"\s#.*", "", file.read_text()) for file in files]
     targets = {line.split()[1] for text in texts for line in text.split("_target_:")[1:] for line in [f"x {line}"]}
     assert len(targets) > 50 and [target for target in targets if not trust.ours(target.strip("},"))] == []
 

@@ -378,8 +378,9 @@ def test_figures_of_one_run_go_into_it_and_of_seeds_beside_them(tmp_path: Path, 
 
 
 def test_refusals_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    runs = [pruning(tmp_path / "a", seed) for seed in range(2)]
-    other = pruning(tmp_path / "a", 2, key="k2")
+    dense = [row for row in curves(0) if row["level"] == 0]  # there is no density to compare over
+    runs = [pruning(tmp_path / "a", seed, dense) for seed in range(2)]
+    other = pruning(tmp_path / "a", 2, dense, key="k2")
     about = json.loads((other / "run.json").read_text())
     about["config"] |= {"optimizer": {"lr": 0.5}, "paths": {"output": "elsewhere"}}
     (other / "run.json").write_text(json.dumps(about))
