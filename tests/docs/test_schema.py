@@ -22,8 +22,11 @@ RUNS = {
     "prune": ["method=lottery", "data=planted_circle", "budget.steps=4"],
     "uncertainty": ["method=masksembles", "data=cubic", "budget.steps=4"],
     "transfer": ["method=pac_net", "data=friedman1_transfer", "budget.steps=4"],
-    "meta": ["method=maml", "data=sinusoid", "budget.steps=4", "task.episodes=4"],
-    "theory": ["method=subset_sum", "data=ball", "task.trials=2", "task.probe=20", "budget.steps=4"],
+    "meta": ["method=maml", "data=sinusoid", "budget.steps=4"],
+    "theory": [
+        *("method=subset_sum", "method.target=random", "backbone.widths=[6]", "budget.steps=4"),
+        *("task.starts=8", "task.ascent=20", "task.samples=500"),
+    ],
 }
 
 
