@@ -39,6 +39,7 @@ DATA = {  # task -> data that are cheap for it
     "transfer": ("friedman1_transfer", "mnist2fashion"),
     "theory": ("ball",),
     "agreement": ("imagenet_samples",),  # of a net that is given, which no line has
+    "similarity": ("fortunes_samples",),  # the same
 }
 FEW = {"members": "2", "nets": "2", "passes": "2", "levels": "1", "every": "1"}  # by which a run would be long, or idle
 ALWAYS = ("budget.steps=2", "logger=none", "loop.progress=false")

@@ -20,10 +20,13 @@ os.environ |= {"NODE_RANK": "0", "LOCAL_RANK": str(rank)}  # then Lightning star
 
 import torch  # noqa: E402
 
+from maskbench.common import identity  # noqa: E402
 from maskbench.runs.assemble import Run  # noqa: E402
 from maskbench.runs.build import make  # noqa: E402
 from maskbench.runs.record import History  # noqa: E402
 from maskbench.training.journal import Journal, snapshot  # noqa: E402
+
+identity.register()
 
 
 def answer(cfg: Any, folder: Path) -> dict[str, Any]:

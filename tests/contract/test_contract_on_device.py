@@ -10,6 +10,7 @@ interrupted.
 import copy
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,7 +155,7 @@ def test_a_step_agrees_with_the_cpu(
 
 
 def test_a_run_there_keeps_its_facts_and_its_bits(
-    tiny: tuple[str, ...], calm: Any, build: Callable, relay: Callable, same: Callable, on_device: tuple[str, ...]
+    tiny: tuple[str, ...], calm: Any, build: Callable, relay: Callable, same: Callable, on_device: tuple[str, ...], tmp_path: Path
 ) -> None:
     there = build(*tiny, *on_device, folder="there").go()
     # only a method that draws on the device may differ in how many stay, and none does in what it forgets
@@ -164,7 +165,7 @@ def test_a_run_there_keeps_its_facts_and_its_bits(
         name for name, value in calm.metrics.items() if value is None
     }
     assert {name: m.shape for name, m in there.method.masks().items()} == {n: m.shape for n, m in calm.method.masks().items()}
-    words = (*tiny, *on_device, "loop.block=3", "loop.checkpoint_seconds=0")
+    words = (*tiny, *on_device, "loop.block=3", "loop.checkpoint_seconds=0", f"paths.shared={tmp_path / 'shared again'}")
     same(there, relay(*words, folder="resumed", halts=[1, 2]))
 
 

@@ -109,7 +109,7 @@ def change(kind: str, output: Path, number: int) -> None:
     elif kind == "note":
         (run / "notes").mkdir(exist_ok=True)
         (run / "notes" / f"{number + 1:04d}.json").write_text(json.dumps({"at": "now", "text": f"note {number}", "tags": ["t"]}))
-    elif kind == "copy":
+    elif kind == "copy" and run.name != f"s9-{number}":
         shutil.copytree(run, run.with_name(f"s9-{number}"), dirs_exist_ok=True)  # with the times of the original
     elif kind == "swap" and run != other:
         run.rename(output / "aside")
