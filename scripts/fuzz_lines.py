@@ -29,6 +29,7 @@ SMALL = {  # data set -> the words that make a run on it cheap
     "mnist2fashion": (*IMAGES, "data.target_base=synthetic_other", "data.n_target=2", "task.probe=5"),
     "ball": (TINY_NET, "task.starts=2", "task.ascent=2", "task.samples=20"),
     "imagenet_samples": (),
+    "fortunes_samples": (),
 }
 SMALL_NETS = {"lenet_300_100", "mlp", "mlp_100x3", "few_shot_mlp", "sinusoid_mlp", "fold_mlp"}
 DATA = {  # task -> data that are cheap for it
