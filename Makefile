@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes: none compiles the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-full test-rest test-slurm test-ray acceptance lint docs bench gpu clean
+.PHONY: help run test test-full test-rest test-slurm test-ray acceptance lint docs assets bench gpu clean
 
 help:  ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ lint: .venv/ready  ## style of the code
 
 docs: .venv/ready  ## the manual as pages in docs/_build/html; runs its notebook; a warning is a mistake
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html && echo "docs/_build/html/index.html"
+
+assets:  ## for developers: the report's libraries, fetched from npm as package-lock.json pins them, bundled; needs Node.js
+	@cd scripts/assets && npm ci --silent && node build.mjs
 
 bench: .venv/ready  ## what a training step costs, as a ratio to a bare PyTorch loop, and an answer
 	@$(BIN)/python scripts/bench.py && $(BIN)/python scripts/bench_convolutions.py && $(BIN)/python scripts/bench_ranking.py && $(BIN)/python scripts/bench_sparse.py && $(BIN)/python scripts/bench_answers.py
