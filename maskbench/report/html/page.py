@@ -3,12 +3,14 @@
 import base64
 import gzip
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from maskbench import __version__
 from maskbench.report.html import tables
@@ -32,6 +34,7 @@ SCRIPTS = (
     "details",
     "main",
 )  # in this order
+VENDOR = "vendor"  # libraries as scripts/assets makes them of npm packages: manifest.json has versions and checksums
 
 
 def page(runs: Sequence[Run], root: str, filters: Sequence[str] = (), index: Index | None = None) -> str:
@@ -45,7 +48,10 @@ def page(runs: Sequence[Run], root: str, filters: Sequence[str] = (), index: Ind
     """
     groups, twice = group(runs)
     style = asset("page.css")
+    of_plots = asset("chart.css").removesuffix("\n")  # what Observable Plot writes into each plot, to the letter
     script = "'use strict';\n(async () => {\n" + "\n".join(asset(f"{name}.js") for name in SCRIPTS) + "\n})();"
+    libraries = [asset(f"{VENDOR}/{bundle['file']}") for bundle in manifest()["bundles"]]
+    allowed = " ".join(digest(one) for one in (*libraries, script))
     named = labels(groups)
     held, left_out = payload(runs, groups, named, root, index or Index(Path()))
     remarks = [*warnings(runs, groups, twice), *left_out]
@@ -54,12 +60,14 @@ def page(runs: Sequence[Run], root: str, filters: Sequence[str] = (), index: Ind
         version=__version__,
         title=escape(headline(runs)),
         chosen=escape(f"maskbench report {' '.join(filters)}".strip()),
-        policy=escape(f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; base-uri 'none'"),
+        policy=escape(f"default-src 'none'; style-src {digest(style)} {digest(of_plots)}; script-src {allowed}; base-uri 'none'"),
         tiles="\n".join(f"<div><dt>{escape(k)}</dt><dd>{v}</dd></div>" for k, v in tiles(runs, groups)),
         warnings=f'<ul class="warnings">{"".join(f"<li>{escape(one)}</li>" for one in remarks)}</ul>' if remarks else "",
         groups=tables.of_groups(groups, named) or "<p>No run is finished.</p>",
         runs=tables.of_runs(runs),
         style=style,
+        libraries="\n".join(f"<script>{one}</script>" for one in libraries),
+        licences=licences(),
         script=script,
         data=data,
         packing=packing,
@@ -71,6 +79,19 @@ def packed(text: str) -> tuple[str, str]:
     if len(text) <= PLAIN:
         return text, ""
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), "gzip"
+
+
+def manifest() -> dict[str, Any]:
+    """What the libraries are: {bundles: [{file, sha256, ...}], packages: [{name, version, license, ...}], ...}."""
+    return json.loads(asset(f"{VENDOR}/manifest.json"))
+
+
+def licences() -> str:
+    """The names and licences of the libraries, as they ask to stand beside their code."""
+    about = manifest()
+    used = ", ".join(f"{one['name']} {one['version']} ({one['license']})" for one in about["packages"])
+    text = asset(f"{VENDOR}/{about['licences']['file']}")
+    return f"<p>{escape(used)}</p><pre>{escape(text)}</pre>"
 
 
 def asset(name: str) -> str:

@@ -21,7 +21,7 @@
     const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
     if (!own || !node.getClientRects().length || node.closest('[aria-pressed="false"]')) continue;
     const drawn = node instanceof SVGElement;
-    if (drawn && node.style.fill) continue; // numbers on cells, whose colour follows the cell's
+    if (node.closest('.oncell')) continue; // numbers on cells, whose colour follows the cell's
     const style = getComputedStyle(node), a = light(rgba(drawn ? style.fill : style.color)), b = light(behind(node));
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < worst[0]) worst = [ratio, node.outerHTML.slice(0, 120)];

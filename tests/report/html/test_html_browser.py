@@ -267,7 +267,7 @@ def test_hovering_and_arrow_keys_read_values(opened: Any) -> None:
 
 def test_the_legend_switches_series(opened: Any) -> None:
     scroll_through(opened)
-    lines = f"{CARD}.querySelectorAll('polyline').length"
+    lines = f"{CARD}.querySelectorAll('.line path').length"
     before = opened.run(lines)
     button = f"{CARD}.querySelector('.legend button[aria-pressed=true]')"
     assert (
@@ -289,13 +289,13 @@ def test_a_plot_says_how_many_of_its_lines_it_shows(opened: Any) -> None:
 
 def test_axes_have_names_and_lines_have_dashes_that_the_legend_shows(opened: Any) -> None:
     scroll_through(opened)
-    nameless = """[...document.querySelectorAll('.card:has(polyline.line) svg[role=img]')].filter((plot) =>
-        [...plot.querySelectorAll('text.title')].filter((title) => title.textContent).length < 2).length"""
+    nameless = """[...document.querySelectorAll('.card:has(.line path) svg[role=img]')].filter((plot) =>
+        [...plot.querySelectorAll('[aria-label$="axis label"] text')].filter((title) => title.textContent).length < 2).length"""
     assert opened.run(nameless) == 0
     lines, keys = opened.run("""(() => {
         const card = document.querySelector('#plots .card:has(svg[aria-label^="accuracy when learnt"])');
         const dashes = (kind) => [...card.querySelectorAll(kind)].map((node) => getComputedStyle(node).strokeDasharray);
-        return [dashes('polyline'), dashes('.key line')];
+        return [dashes('.line path'), dashes('.key line')];
     })()""")
     assert lines == keys and len({*lines}) == 5
 
@@ -325,7 +325,7 @@ def test_a_group_looks_the_same_in_all_plots_of_its_board(write: Callable, tab: 
     draw_all(tab)
     rows, lines = tab.wait("""(() => {
         const found = (start, kind) => [...document.querySelectorAll(`#plots svg[aria-label^="${start}"] ${kind}`)];
-        const [rows, lines] = [found('accuracy, every', 'path'), found('score, by', 'polyline')];
+        const [rows, lines] = [found('accuracy, every', '.mean > *'), found('score, by', '.line path')];
         const colours = (nodes, of) => nodes.map((node) => getComputedStyle(node)[of]);
         return rows.length && lines.length && [colours(rows, "fill"), colours(lines, "stroke")];
     })()""")

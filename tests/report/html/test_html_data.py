@@ -22,7 +22,7 @@ from maskbench.cli import main as program
 from maskbench.report import index, sound
 from maskbench.report import runs as records
 from maskbench.report.html import boards, groups, history, mask_file, names, payload, tables
-from maskbench.report.html.page import page
+from maskbench.report.html.page import asset, manifest, page
 from maskbench.report.index import Index
 
 NOTHING = Index(Path())  # not opened: it knows nothing
@@ -329,6 +329,11 @@ def test_equal_runs_give_equal_bytes_wherever_they_lie(hundred: Path, tmp_path: 
 def test_the_page_needs_nothing_beside_itself(hundred: Path) -> None:
     text = page(records.read(hundred), "outputs")
     outside = text.partition(' id="data" ')[0] + text.partition(' id="data" ')[2].partition("</script>")[2]
+    for bundle in manifest()["bundles"]:  # of which test_html_vendor.py says the same
+        outside = outside.replace(asset(f"vendor/{bundle['file']}"), "")
+    licences = re.search(r"<details id=.licences.*?</details>", outside, re.DOTALL).group()
+    assert all(f"{one['name']} {one['version']}" in licences for one in manifest()["packages"]) and "Permission" in licences
+    outside = outside.replace(licences, "")
     assert set(re.findall(r"https?://[^'\"` ]+", outside)) == {"http://www.w3.org/2000/svg"}  # a name, not a place
     assert not re.search(r"<(link|img|iframe)\b|\bsrc=|@import|url\(", outside)
 

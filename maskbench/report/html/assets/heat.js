@@ -6,43 +6,39 @@ function heat(spec) {
   const known = cells.flat().filter(finite);
   const low = spec.low ?? Math.min(...known), high = spec.high ?? Math.max(...known);
   const share = (value) => (high > low ? Math.max(0, Math.min(1, (value - low) / (high - low))) : 1);
+  const colour = (value) => (share(value) > 0.5 ? 'var(--on-high)' : 'var(--on-low)');
+  const flat = cells.flatMap((row, i) => row.map((value, j) => ({ i, j, value }))).filter(({ value }) => finite(value));
   let at = null;
   const { box } = canvas(spec.title, (width) => {
     const count = cells[0].length, lead = Math.min(120, 14 + 6.4 * Math.max(...spec.rows.map((name) => String(name).length)));
     const side = Math.max(5, Math.min(44, (width - lead - 8) / count, 420 / cells.length));
-    const tall = spec.square === false ? Math.max(side, 16) : side;
-    const base = TOP + tall * cells.length, height = base + 40;
-    const root = surface(width, height, `${spec.title}: ${spec.ylabel} by ${spec.xlabel}. Arrow keys read the cells.`);
-    if (spec.picture) root.classList.add('picture');
-    const dots = cells.map((row, i) => row.map((value, j) => {
-      if (!finite(value)) return null;
-      const rect = svg('rect', { class: 'cell', x: lead + j * side, y: TOP + i * tall, width: side, height: tall });
-      rect.style.fill = colourBetween(share(value));
-      root.append(rect);
-      if (side >= 34) {
-        const number = svg('text', { x: lead + (j + 0.5) * side, y: TOP + (i + 0.5) * tall + 4, 'text-anchor': 'middle' }, spec.text(value));
-        number.style.fill = share(value) > 0.5 ? 'var(--on-high)' : 'var(--on-low)';
-        number.style.fontSize = '10.5px';
-        root.append(number);
-      }
-      return rect;
-    }));
-    const every = (size, least) => Math.max(1, Math.ceil(least / size));
-    spec.rows.forEach((name, i) => { if (i % every(tall, 12) === 0) root.append(svg('text', { x: lead - 5, y: TOP + (i + 0.5) * tall + 4, 'text-anchor': 'end' }, clip(String(name), 16))); });
+    const base = TOP + side * cells.length, height = base + 40, right = lead + side * count;
+    const every = (names, least) => [...names.keys()].filter((i) => i % Math.max(1, Math.ceil(least / side)) === 0);
     const widest = 8 + 6.4 * Math.max(...spec.columns.map((name) => String(name).length));
-    spec.columns.forEach((name, j) => { if (j % every(side, widest) === 0) root.append(svg('text', { x: lead + (j + 0.5) * side, y: base + 14, 'text-anchor': 'middle' }, String(name))); });
-    root.append(svg('text', { class: 'title', x: 2, y: 12 }, spec.ylabel), svg('text', { class: 'title', x: lead + (side * count) / 2, y: base + 33, 'text-anchor': 'middle' }, spec.xlabel));
+    const root = chart(`${spec.title}: ${spec.ylabel} by ${spec.xlabel}. Arrow keys read the cells.`, {
+      width, height, marginLeft: lead, marginTop: TOP, marginRight: width - right, marginBottom: 40,
+      x: { type: 'band', domain: [...spec.columns.keys()], padding: 0, round: false }, y: { type: 'band', domain: [...spec.rows.keys()], padding: 0, round: false },
+      marks: [
+        Plot.axisX({ ...AXIS, tickSize: 0, ticks: every(spec.columns, widest), tickFormat: (j) => String(spec.columns[j]), label: spec.xlabel }),
+        Plot.axisY({ labelArrow: 'none', labelAnchor: 'top', tickSize: 0, ticks: every(spec.rows, 12), tickFormat: (i) => clip(String(spec.rows[i]), 16), label: spec.ylabel, labelOffset: lead }),
+        Plot.cell(flat, { x: 'j', y: 'i', inset: spec.picture ? 0 : 0.25, fill: ({ value }) => colourBetween(share(value)), className: 'cells' }),
+        side >= 34 ? Plot.text(flat, { x: 'j', y: 'i', text: ({ value }) => spec.text(value), fill: ({ value }) => colour(value), className: 'oncell' }) : null,
+      ],
+    });
+    const ring = svg('rect', { class: 'at', width: side, height: side, visibility: 'hidden' });
+    root.append(ring);
     const read = (i, j) => {
-      root.querySelectorAll('.at').forEach((node) => node.classList.remove('at'));
+      const known = cells[i] && finite(cells[i][j]);
       at = [i, j];
-      if (!dots[i] || !dots[i][j]) { hideTip(); return; }
-      dots[i][j].classList.add('at');
-      const place = dots[i][j].getBoundingClientRect();
+      ring.setAttribute('visibility', known ? 'visible' : 'hidden');
+      if (!known) { hideTip(); return; }
+      fill(ring, { x: lead + j * side, y: TOP + i * side });
+      const place = ring.getBoundingClientRect();
       showTip(place.right, place.bottom, [el('b', {}, `${spec.ylabel} ${spec.rows[i]}, ${spec.xlabel} ${spec.columns[j]}`), ...spec.tell(i, j).map((line) => el('div', {}, line))]);
     };
     root.addEventListener('pointermove', (event) => {
       const place = root.getBoundingClientRect(), factor = width / place.width;
-      read(Math.floor(((event.clientY - place.top) * factor - TOP) / tall), Math.floor(((event.clientX - place.left) * factor - lead) / side));
+      read(Math.floor(((event.clientY - place.top) * factor - TOP) / side), Math.floor(((event.clientX - place.left) * factor - lead) / side));
     });
     root.addEventListener('pointerleave', hideTip);
     root.addEventListener('blur', hideTip);

@@ -5,50 +5,29 @@ const READ = 14;  // values that a tip lists
 function lines(spec) {
   const all = spec.series;
   const look = looks(all);
-  const share = spec.ordered ? all.map((_, i) => (all.length > 1 ? i / (all.length - 1) : 1)) : null;
   const first = spec.ordered ? all.map((_, i) => i) : all.map((_, i) => i).sort((a, b) => rank(all, a) - rank(all, b) || a - b);
   const on = new Set(first.slice(0, spec.ordered ? all.length : SHOWN_AT_FIRST));
+  if (spec.ordered) all.forEach((_, i) => { look[i].colour = colourBetween(0.35 + 0.65 * (all.length > 1 ? i / (all.length - 1) : 1)); });
   let at = null;
   const seen = () => all.map((_, i) => i).filter((i) => on.has(i) && (all[i].group === undefined || passing.groups.has(all[i].group)));
-  const paint = (node, i, kind) => {
-    if (!share) node.classList.add(`${kind}${look[i].colour}`);
-    else node.style[kind === 's' ? 'stroke' : 'fill'] = colourBetween(0.35 + 0.65 * share[i]);
-    if (kind === 's') node.classList.add(`dash${look[i].dash}`);
-    return node;
-  };
-  const key = (i) => lineKey(look[i], (node, kind) => paint(node, i, kind));
+  const key = (i) => lineKey(look[i]);
 
   const { box, redraw } = canvas(spec.title, (width) => {
-    const height = 300, left = 52, right = width - 12, top = 26, base = height - 42;
-    const root = surface(width, height, `${spec.title}. ${spec.ylabel} against ${spec.xlabel}; the values are in the table below.`);
+    const height = 300, top = 26, base = height - 42;
+    const name = `${spec.title}. ${spec.ylabel} against ${spec.xlabel}; the values are in the table below.`;
     const drawn = seen();
     const xs = extent(drawn.flatMap((i) => all[i].x), 0);
     const ys = reach(drawn.flatMap((i) => all[i].y), drawn.flatMap((i) => [...low(all[i]), ...high(all[i])]));
-    if (!xs || !ys) { root.append(svg('text', { x: width / 2, y: height / 2, 'text-anchor': 'middle' }, 'nothing to show: all series are off or filtered out')); return root; }
-    const log = spec.log && xs[0] > 0;
-    const [start, end] = spec.down ? [right, left] : [left, right];
-    const x = scale(xs[0], xs[1], start + (spec.down ? -6 : 6), end + (spec.down ? 6 : -6), log);
-    const y = scale(ys[0], ys[1], base, top, false);
+    if (!xs || !ys) return empty(name, width);
     const within = (v) => Math.max(ys[0], Math.min(ys[1], v));
-    yAxis(root, y, ticks(ys[0], ys[1], 6), left, right, spec.ylabel);
-    const whole = all.every((one) => one.x.every(Number.isInteger));
-    const names = xText(spec);
-    const room = Math.max(2, Math.floor((right - left) / (spec.ticks && spec.ticks.length ? 14 + 6.4 * Math.max(...spec.ticks.map((name) => name.length)) : 64)));
-    const named = spec.ticks && spec.ticks.length && spec.ticks.map((_, i) => i + 1).filter((place) => place >= xs[0] && place <= xs[1] && (place - 1) % Math.ceil(spec.ticks.length / room) === 0);
-    let marks = named || (log ? logTicks(xs[0], xs[1], room) : ticks(xs[0], xs[1], room, whole));
-    if (spec.down && log && !marks.includes(xs[1])) marks = marks.filter((m) => m < xs[1] * 0.8).concat(xs[1]);
-    xAxis(root, x, marks, base, spec.xlabel, left, right, names);
-    for (const i of drawn) {
-      const one = all[i], path = one.x.map((v, k) => `${x(v).toFixed(1)},${y(one.y[k]).toFixed(1)}`);
-      const lo = low(one), hi = high(one);
-      if (lo.some(finite)) {
-        const known = one.x.map((_, k) => k).filter((k) => finite(lo[k]) && finite(hi[k]));
-        const edge = [...known.map((k) => [one.x[k], hi[k]]), ...known.reverse().map((k) => [one.x[k], lo[k]])];
-        if (edge.length > 2) root.append(paint(svg('polygon', { class: 'band', points: edge.map(([a, b]) => `${x(a).toFixed(1)},${y(within(b)).toFixed(1)}`).join(' ') }), i, 'f'));
-      }
-      root.append(paint(svg('polyline', { class: 'line', points: path.join(' ') }), i, 's'));
-      if (one.x.length <= 30) one.x.forEach((v, k) => root.append(paint(marker(look[i].mark, x(v), y(one.y[k])), i, 'f')));
-    }
+    const root = chart(name, {
+      width, height, marginLeft: 52, marginRight: 12, marginTop: top, marginBottom: height - base,
+      x: { type: spec.log && xs[0] > 0 ? 'log' : 'linear', domain: xs, reverse: Boolean(spec.down), inset: 6 }, y: { domain: ys },
+      marks: [Plot.gridY(GRID), Plot.axisX({ ...AXIS, ...xMarks(spec, xs, width - 64), label: spec.xlabel }),
+        Plot.axisY({ ticks: 6, tickSize: 0, tickFormat: tickText, label: spec.ylabel, labelArrow: 'none' }),
+        ...drawn.flatMap((i) => marksOf(all[i], look[i], within))],
+    });
+    const x = root.scale('x').apply;
     const cross = svg('line', { class: 'cross', y1: top, y2: base, visibility: 'hidden' });
     root.append(cross);
     const stops = [...new Set(drawn.flatMap((i) => all[i].x))].sort((a, b) => x(a) - x(b));
@@ -70,6 +49,30 @@ function lines(spec) {
   const items = first.map((i) => ({ label: labelOf(all[i], all) || spec.ylabel, swatch: key(i) }));
   const toggle = (i) => { if (on.has(i)) on.delete(i); else on.add(i); redraw(); };
   return [box, all.length > 1 ? legend(items, (k) => on.has(first[k]), (k) => toggle(first[k]), 'lines') : null];
+}
+
+// A line with its band, and a mark at each of not too many points.
+function marksOf(one, { colour, mark, dash }, within) {
+  const places = [...one.x.keys()], x = (k) => one.x[k], y = (k) => one.y[k], lo = low(one), hi = high(one);
+  const known = places.filter((k) => finite(lo[k]) && finite(hi[k]));
+  return [
+    known.length > 1 ? Plot.areaY(known, { x, y1: (k) => within(lo[k]), y2: (k) => within(hi[k]), fill: colour, fillOpacity: 0.16 }) : null,
+    Plot.line(places, { x, y, stroke: colour, strokeWidth: 1.7, strokeDasharray: dash, className: 'line' }),
+    places.length <= 30 ? Plot.dot(places, { x, y, symbol: SYMBOLS[mark], r: 2.8, fill: colour }) : null,
+  ];
+}
+
+// Where the axis x has its marks, and what they say: names of rows, shares that remain, whole numbers as whole ones.
+function xMarks(spec, [low, high], width) {
+  const names = xText(spec), longest = spec.ticks && spec.ticks.length ? 14 + 6.4 * Math.max(...spec.ticks.map((name) => name.length)) : 64;
+  const room = Math.max(2, Math.floor(width / longest));
+  if (longest !== 64) return { ticks: spec.ticks.map((_, i) => i + 1).filter((place) => place >= low && place <= high && (place - 1) % Math.ceil(spec.ticks.length / room) === 0), tickFormat: names };
+  if (spec.log && low > 0) {
+    const marks = logTicks(low, high, room);
+    return { ticks: spec.down && !marks.includes(high) ? marks.filter((mark) => mark < high * 0.8).concat(high) : marks, tickFormat: names || tickText };
+  }
+  const whole = high - low <= room && spec.series.every((one) => one.x.every(Number.isInteger));
+  return { ticks: whole ? Array.from({ length: high - low + 1 }, (_, i) => low + i) : room, tickFormat: names || tickText };
 }
 
 // The first series of each group come before the others.

@@ -34,17 +34,16 @@ function densityBars({ stages, layers, sizes, kept }, total, all) {
   function draw(stage) {
     const bars = [['all layers', total[stage], all], ...layers.map((name, i) => [name, kept[stage][i] === null ? null : kept[stage][i] / sizes[i], sizes[i]])].filter(([, share]) => share !== null);
     const { box: inner } = canvas('Density by layer', (width) => {
-      const height = bars.length * ROW + 10, right = width - 60;
-      const root = surface(width, height, `Density by layer, stage ${stages[stage]}: ${bars.map(([name, share]) => `${name} ${percent(100 * share)}`).join(', ')}`);
-      bars.forEach(([name, share, size], i) => {
-        const y = i * ROW;
-        root.append(svg('text', { class: 'name', x: 4, y: y + 12 }, clip(name, width / 8)), svg('text', { x: right, y: y + 12, 'text-anchor': 'end' }, `${Math.round(share * size).toLocaleString('en')} of ${size.toLocaleString('en')}`));
-        const track = svg('rect', { x: 4, y: y + 16, width: right - 4, height: 8, rx: 2 });
-        track.style.fill = 'var(--soft)';
-        root.append(track, svg('rect', { class: i ? 'f0' : 'f6', x: 4, y: y + 16, width: Math.max(0.5, (right - 4) * share), height: 8, rx: 2 }));
-        root.append(svg('text', { class: 'name', x: right + 6, y: y + 24 }, percent(100 * share)));
+      return chart(`Density by layer, stage ${stages[stage]}: ${bars.map(([name, share]) => `${name} ${percent(100 * share)}`).join(', ')}`, {
+        width, height: bars.length * ROW + 10, margin: 0, marginLeft: 4, marginRight: 60, x: { domain: [0, 1], axis: null }, y: { type: 'identity', axis: null },
+        marks: [
+          Plot.rect(bars, { x1: 0, x2: 1, y1: (_, i) => i * ROW + 16, y2: (_, i) => i * ROW + 24, fill: 'var(--soft)' }),
+          Plot.rect(bars, { x1: 0, x2: (bar) => bar[1], y1: (_, i) => i * ROW + 16, y2: (_, i) => i * ROW + 24, fill: (_, i) => (i ? 'var(--c0)' : 'var(--c6)') }),
+          Plot.text(bars, { frameAnchor: 'left', textAnchor: 'start', y: (_, i) => i * ROW + 8, text: ([name]) => clip(name, width / 8), className: 'name' }),
+          Plot.text(bars, { frameAnchor: 'right', textAnchor: 'end', y: (_, i) => i * ROW + 8, text: ([, share, size]) => `${Math.round(share * size).toLocaleString('en')} of ${size.toLocaleString('en')}` }),
+          Plot.text(bars, { frameAnchor: 'right', textAnchor: 'start', dx: 6, y: (_, i) => i * ROW + 20, text: ([, share]) => percent(100 * share), className: 'name' }),
+        ],
       });
-      return root;
     });
     place.replaceChildren(inner);
   }

@@ -1,31 +1,47 @@
-// Sorting, the filter, and further columns of the table of runs.
+// Sorting and columns by TanStack Table, the filter. The tables are the page's own HTML, read without scripts too: the library
+// says in which order their rows stand, by up to three columns (with Shift).
+const FEATURES = Table.tableFeatures({
+  coreReactivityFeature: Table.storeReactivityBindings(), rowSortingFeature: Table.rowSortingFeature, sortedRowModel: Table.createSortedRowModel(),
+});
+
 function sortable(table) {
   const heads = () => [...table.tHead.rows[0].cells];
+  const numeric = (head) => head.classList.contains('num');
+  const ids = new WeakMap();  // columns come and go, and two may have one name
+  let count = 0;
+  const idOf = (head) => { if (!ids.has(head)) ids.set(head, `column ${count++}`); return ids.get(head); };
+  const columns = () => heads().map((head, i) => ({
+    id: idOf(head), sortUndefined: 'last', sortDescFirst: numeric(head), sortFn: inOrder,
+    accessorFn: (row) => sortValue(row.cells[i], numeric(head)),
+  }));
+  let sorting = [];
   table.tHead.addEventListener('click', (event) => {
     const button = event.target.closest('button');
     if (!button) return;
-    const head = button.parentNode, place = heads().indexOf(head), numeric = head.classList.contains('num');
-    const now = head.getAttribute('aria-sort');
-    const up = now === 'none' ? !numeric : now === 'descending';  // numbers: the largest first
-    for (const other of heads()) other.setAttribute('aria-sort', 'none');
-    head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-    const lines = [...table.tBodies[0].rows].map((row, i) => ({ row, i, value: sortValue(row.cells[place], numeric) }));
-    lines.sort((a, b) => compare(a.value, b.value, up) || a.i - b.i);
-    table.tBodies[0].append(...lines.map((line) => line.row));
+    // made at each press: rows may have come since, and cells be others
+    const model = Table.constructTable({ features: FEATURES, columns: columns(), data: [...table.tBodies[0].rows], initialState: { sorting }, enableSortingRemoval: false, enableMultiSort: true, maxMultiSortColCount: 3 });
+    model.getColumn(idOf(button.parentNode)).toggleSorting(undefined, event.shiftKey);
+    sorting = model.atoms.sorting.get();
+    for (const head of heads()) {
+      const place = sorting.findIndex((one) => one.id === idOf(head));
+      head.setAttribute('aria-sort', place < 0 ? 'none' : sorting[place].desc ? 'descending' : 'ascending');
+      if (place > 0) head.dataset.place = place + 1; else delete head.dataset.place;
+    }
+    table.tBodies[0].append(...model.getRowModel().rows.map((row) => row.original));
   });
 }
 
 function sortValue(cell, numeric) {
   const text = cell ? cell.dataset.v ?? cell.textContent.trim() : '';
-  if (!numeric) return text || null;
+  if (!numeric) return text || undefined;
   const value = Number(text);
-  return text === '' || Number.isNaN(value) ? null : value;
+  return text === '' || Number.isNaN(value) ? undefined : value;  // what is missing stays last
 }
 
-function compare(a, b, up) {
-  if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;  // what is missing stays last
-  const order = typeof a === 'number' ? a - b : a.localeCompare(b, 'en', { numeric: true });
-  return up ? order : -order;
+const words = new Intl.Collator('en', { numeric: true });
+function inOrder(one, other, id) {
+  const [a, b] = [one.getValue(id), other.getValue(id)];
+  return typeof a === 'number' ? a - b : words.compare(a, b);
 }
 
 // ---- filter
