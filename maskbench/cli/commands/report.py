@@ -1,6 +1,7 @@
 """`maskbench report [KEY=VALUE ...]`: one HTML page of all runs, or of those that fit, which needs nothing beside itself."""
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePath
 
 from maskbench.cli.commands.common import arguments, size
 from maskbench.common import collector
@@ -32,8 +33,15 @@ def main(argv: list[str]) -> int:
         output /= "report.html"
     output.parent.mkdir(parents=True, exist_ok=True)
     root = given.runs.name if given.runs.is_absolute() else given.runs.as_posix()
+    folder = beside(given.runs, output.parent)
     with Index(given.runs) as index:
-        text = page(runs, root, given.filters, index).encode(errors="backslashreplace")
+        text = page(runs, root, given.filters, index, folder).encode(errors="backslashreplace")
     replace(output, lambda path: path.write_bytes(text))
     print(f"{printable(output)}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {size(len(text))}")
     return 0
+
+
+def beside(runs: Path, page: Path) -> PurePath | None:
+    """The folder of the runs as seen from the page's; None where that would name folders that no command names."""
+    seen = PurePath(os.path.relpath(runs.resolve(), page.resolve()))
+    return None if ".." in seen.parts and (runs.is_absolute() or page.is_absolute()) else seen

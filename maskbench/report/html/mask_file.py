@@ -13,6 +13,7 @@ from maskbench.report.html.groups import natural
 
 STAGES = 24  # that are compared with each other; of more, evenly spread ones with the first and the last
 WORK = 1 << 28  # bytes of masks that the comparison of a run's stages may read, and of a file
+UNITS = 16  # of the first layer that are shown one by one; of more, evenly spread ones
 SIDE = 8  # pixels: the smallest square that inputs of a layer are taken to be
 ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
@@ -22,7 +23,8 @@ def counts(path: Path) -> dict[str, Any] | None:
 
     `stages`, `layers`: names; `sizes`: weights of each layer; `kept` [stage][layer]: ones; `shown`: the stages that are
     compared; `both` [i][j <= i]: ones that shown stages i and j have in common, over the `compared` layers, which all
-    stages have; `input`: picture of what each input pixel keeps, where the first layer reads a square image.
+    stages have; `input`: picture of what each input pixel keeps, where the first layer reads a square image; `units`: of
+    single units of that layer, which pixels they keep.
     """
     try:
         masks = read(path)
@@ -50,6 +52,7 @@ def counts(path: Path) -> dict[str, Any] | None:
         "compared": [layers.index(layer) for layer in shared],
         "both": intersections([[masks[f"{stages[i]}/{layer}"][0] for layer in shared] for i in shown]) if shared else [],
         "input": pixels(masks, stages[-1], shapes),
+        "units": units(masks, stages[-1], shapes),
     }
 
 
@@ -117,9 +120,13 @@ def inputs(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> Input
     side = math.isqrt(columns)
     if side * side != columns or side < SIDE or rows * columns > WORK:
         return None
-    bits, _ = masks[f"{stage}/{first[0]}"]
-    kept = np.unpackbits(bits, count=rows * columns, bitorder="little").reshape(rows, columns).sum(0)
+    kept = unpacked(masks, stage, first[0], rows, columns).sum(0)
     return Inputs(first[0], side, rows, kept)
+
+
+def unpacked(masks: dict, stage: str, layer: str, rows: int, columns: int) -> np.ndarray:
+    """A mask as zeros and ones [rows, columns]."""
+    return np.unpackbits(masks[f"{stage}/{layer}"][0], count=rows * columns, bitorder="little").reshape(rows, columns)
 
 
 def pixels(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any] | None:
@@ -130,3 +137,14 @@ def pixels(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> dict[
     share = np.rint(255 * own.kept / max(most, 1)).astype(np.uint8)
     picture = base64.b64encode(share.tobytes()).decode()
     return {"layer": own.layer, "side": own.side, "outputs": own.outputs, "most": most, "share": picture}
+
+
+def units(masks: dict, stage: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any] | None:
+    """Up to UNITS single units of the layer of `inputs`: `of` how many these are (`shown`), `kept` inputs of each, `bits`: their
+    rows of the mask, each from a new byte on, the first pixel in the lowest bit."""
+    if (own := inputs(masks, stage, shapes)) is None:
+        return None
+    shown = sorted({round(i) for i in np.linspace(0, own.outputs - 1, min(own.outputs, UNITS))})
+    rows = unpacked(masks, stage, own.layer, own.outputs, own.side**2)[shown]
+    bits = base64.b64encode(np.packbits(rows, axis=1, bitorder="little").tobytes()).decode()
+    return {"layer": own.layer, "side": own.side, "of": own.outputs, "shown": shown, "kept": rows.sum(1).tolist(), "bits": bits}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePath
 from string import Template
 from typing import Any
 
@@ -30,14 +30,20 @@ SCRIPTS = (
     "cards",
     "masks",
     "tables",
+    "filter",
     "rows_of_tables",
     "details",
+    "compare",
+    "overlaid",
     "main",
 )  # in this order
+HERE = PurePath()
 VENDOR = "vendor"  # libraries as scripts/assets makes them of npm packages: manifest.json has versions and checksums
 
 
-def page(runs: Sequence[Run], root: str, filters: Sequence[str] = (), index: Index | None = None) -> str:
+def page(
+    runs: Sequence[Run], root: str, filters: Sequence[str] = (), index: Index | None = None, folder: PurePath | None = HERE
+) -> str:
     """The report of these runs (at least one) as HTML that needs nothing beside itself, whatever their number: the data of many
     are packed, and their tables made from them.
 
@@ -45,6 +51,7 @@ def page(runs: Sequence[Run], root: str, filters: Sequence[str] = (), index: Ind
         root: the folder of the runs, as a command names it.
         filters: what chose the runs, to be said on the page.
         index: what was read of the runs before, opened; the page is the same without it.
+        folder: the runs' folder as seen from the page's, for links to them; None for no links.
     """
     groups, twice = group(runs)
     style = asset("page.css")
@@ -54,6 +61,7 @@ def page(runs: Sequence[Run], root: str, filters: Sequence[str] = (), index: Ind
     allowed = " ".join(digest(one) for one in (*libraries, script))
     named = labels(groups)
     held, left_out = payload(runs, groups, named, root, index or Index(Path()))
+    held["folder"] = None if folder is None else folder.parts
     remarks = [*warnings(runs, groups, twice), *left_out]
     data, packing = packed(encode(held))
     return Template(asset("page.html")).substitute(
@@ -116,6 +124,7 @@ def tiles(runs: Sequence[Run], groups: Sequence[Group]) -> list[tuple[str, str]]
         ("data sources", Counter(run.source or UNKNOWN for run in runs)),
         ("code", Counter(code(run) for run in runs)),
         ("status", Counter(run.status for run in runs)),
+        ("beside the code of now", Counter(run.freshness or "not known" for run in runs)),
     ]
     hours = sum((run.about.get("cost") or {}).get("cpu_seconds") or 0 for run in runs) / 3600
     head = [("runs", f"<b>{len(runs)}</b>"), ("groups", f"<b>{len(groups)}</b>"), ("CPU hours", f"<b>{hours:.1f}</b>")]

@@ -9,6 +9,7 @@ from typing import Any
 
 from maskbench.common import checksums
 from maskbench.common.identity import question
+from maskbench.report.direction import lower
 from maskbench.report.html import mask_file
 from maskbench.report.html import names as vocabulary
 from maskbench.report.html.boards import boards, half
@@ -22,6 +23,7 @@ DIGITS = 6  # significant digits of a number in plots; the records have all
 
 MASKED = "masks.safetensors"
 MASKS = 300  # runs whose masks are counted
+PICTURES = 1 << 17  # characters of pictures of single units
 COST = ("wall_seconds", "cpu_seconds", "peak_memory_bytes")
 
 
@@ -59,6 +61,7 @@ def payload(
     return made | {
         "labels": {name: label for name in measured if (label := vocabulary.label(name)) != name},
         "names": names.rows,
+        "lower": [name for name in names.rows if lower(name)],
         "shared": shared.rows,
     }, left_out
 
@@ -72,8 +75,14 @@ def counted(runs: Sequence[Run], groups: Sequence[Group], index: Index) -> tuple
         first = {group.first.folder for group in groups}
         chosen = spread([run for run in having if run.folder in first], MASKS)
         left_out = [f"Masks are here of {len(chosen)} of {len(having)} runs, evenly spread; of fewer runs (KEY=VALUE) all are."]
-    found = {run.folder: masks_of(run, index) for run in chosen}
-    return {folder: one for folder, one in found.items() if one}, left_out
+    found = {run.folder: one for run in chosen if (one := masks_of(run, index))}
+    pictured = [folder for folder, one in found.items() if one["units"]]
+    length = max((len(found[folder]["units"]["bits"]) for folder in pictured), default=1)
+    if len(pictured) > (most := max(2, PICTURES // length)):
+        left_out.append(f"Pictures of single units are here of {most} of {len(pictured)} runs, evenly spread; of fewer all are.")
+        for folder in {*pictured} - {*spread(pictured, most)}:
+            found[folder] = found[folder] | {"units": None}
+    return found, left_out
 
 
 def masks_of(run: Run, index: Index) -> dict[str, Any] | None:

@@ -42,9 +42,15 @@ def group_row(i: int, group: Group, label: str, columns: Sequence[str]) -> str:
         *(mean_cell(group, name) for name in columns),
         f'<td class="num" data-v="{len(group.runs)}">{len(group.runs)}</td>',
         f"<td>{escape(group.first.budget)}</td>",
-        f"<td><code>{escape(group.code)}</code></td>",
+        f"<td><code>{escape(group.code)}</code>{aged(group)}</td>",
     ]
     return f'<tr data-group="{i}">{"".join(cells)}</tr>'
+
+
+def aged(group: Group) -> str:
+    """What is said of a group whose runs are not all fresh."""
+    found = sorted({run.freshness for run in group.runs} - {""})
+    return f" {', '.join(found)}" if {*found} - {"fresh"} else ""
 
 
 def mean_cell(group: Group, name: str) -> str:

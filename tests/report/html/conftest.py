@@ -20,6 +20,8 @@ import pytest
 import torch
 
 from maskbench import masks
+from maskbench.report import runs as records
+from maskbench.report.html.page import page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -98,6 +100,15 @@ class Page:
         found = f"[...document.querySelectorAll({json.dumps(selector)})]"
         wanted = "true" if text is None else f"node.textContent.trim() === {json.dumps(text)}"
         self.run(f"{found}.find((node) => {wanted}).click()")
+
+    def draw_all(self) -> None:
+        """What waits to be seen is drawn, as it is for a printer."""
+        self.run("dispatchEvent(new Event('beforeprint'))")
+
+    def enter(self, field: str, value: str, event: str) -> None:
+        """Put a value into a field, as a user does."""
+        self.run(f"document.querySelector('{field}').value = {json.dumps(value)}")
+        self.run(f"document.querySelector('{field}').dispatchEvent(new Event('{event}'))")
 
     def move(self, x: float, y: float) -> None:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
@@ -313,3 +324,11 @@ def hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 root, method, seed, metrics, data="mnist", task="uncertainty", key=f"u{knob}", config=config, history=history
             )
     return root
+
+
+@pytest.fixture(scope="session")
+def report(hundred: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the hundred runs."""
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    file.write_text(page(records.read(hundred), "outputs"), encoding="utf-8")
+    return file

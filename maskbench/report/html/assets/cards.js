@@ -67,6 +67,36 @@ function curveCards(index) {
 }
 
 const MATRICES = { accuracy: ['tested on stage', 'after learning stage'], stages_inferred: ['inferred stage', 'true stage'], recall_distance: ['other stage', 'true stage'], recall_distance_curve: ['step of recall', 'true stage'] };
+const OVER_TIME = new Set(['accuracy']);  // whose rows follow each other in time
+
+// A matrix that a slider, or the button beside it, builds up row by row, with the numbers of its last row.
+function stepped(found, draw, what) {
+  const last = found.rows.length - 1, place = el('div', {}), told = el('output', {});
+  const slider = el('input', { type: 'range', min: 0, max: last, value: last, 'aria-label': `${what}, of ${found.of[0]}`, oninput: () => { stop(); step(); } });
+  const button = el('button', { type: 'button', onclick: () => (timer ? stop() : play()) }, 'Play');
+  let timer = null;
+  const step = () => {
+    const row = Number(slider.value), seen = found.cells[row].filter((value, j) => finite(value) && found.columns[j] <= found.rows[row]);
+    told.textContent = `${what} ${found.rows[row] + 1}` + (seen.length ? `: mean of the ${seen.length} seen ${show(seen.reduce((a, b) => a + b, 0) / seen.length)}` : '');
+    slider.setAttribute('aria-valuetext', told.textContent);
+    place.replaceChildren(...draw(row));
+  };
+  const stop = () => { clearInterval(timer); timer = null; button.textContent = 'Play'; };
+  const play = () => {
+    if (Number(slider.value) === last) slider.value = 0; else slider.stepUp();
+    step();
+    button.textContent = 'Pause';
+    timer = setInterval(() => {
+      if (!box.isConnected || Number(slider.value) === last) { stop(); return; }
+      slider.stepUp();
+      step();
+    }, 700);
+  };
+  const box = el('div', { class: 'step' }, button, slider, told);
+  step();
+  return [box, place];
+}
+
 function matrixCards(index) {
   const label = groupOf(index).label;
   return groupOf(index).matrices.map((found) => {
@@ -76,8 +106,10 @@ function matrixCards(index) {
     const box = el('article', { class: 'card' }, el('h4', {}, title), notes.map((note) => el('p', { class: 'note' }, note)));
     const known = found.cells.flat().filter(finite);
     const fractions = known.every((v) => v >= 0 && v <= 1);
-    whenSeen(box, () => box.append(...heat({ title, cells: found.cells, rows: found.rows.map((i) => i + 1), columns: found.columns.map((i) => i + 1), xlabel: x, ylabel: y, low: Math.min(0, ...known) === 0 && !fractions ? 0 : undefined,
-      text: (v) => (fractions ? v.toFixed(3) : String(Number(v.toPrecision(4)))), what: axisName(found.name), tell: (i, j) => [show(found.cells[i][j])] })));
+    const draw = (upto) => heat({ title, cells: upto === undefined ? found.cells : found.cells.map((row, i) => (i <= upto ? row : row.map(() => null))), rows: found.rows.map((i) => i + 1), columns: found.columns.map((i) => i + 1), xlabel: x, ylabel: y,
+      low: Math.min(...known) >= 0 && !fractions ? 0 : Math.min(...known), high: Math.max(...known),
+      text: (v) => (fractions ? v.toFixed(3) : String(Number(v.toPrecision(4)))), what: axisName(found.name), tell: (i, j) => [show(found.cells[i][j])] });
+    whenSeen(box, () => box.append(...(OVER_TIME.has(found.name) ? stepped(found, draw, y) : draw())));
     return box;
   });
 }

@@ -22,7 +22,26 @@ function maskCards(index) {
     whenSeen(box, () => box.append(...picture(found.input)));
     made.push(box);
   }
+  if (found.units) {
+    const box = el('article', { class: 'card' }, el('h4', {}, `Units of ${found.units.layer}: which input pixels each keeps, last mask`));
+    whenSeen(box, () => box.append(unitPictures(found.units)));
+    made.push(box);
+  }
   return made;
+}
+
+// Each unit of the first layer as a picture of its inputs: a pixel is filled where the connection is kept.
+function unitPictures({ layer, side, of, shown, kept, bits }) {
+  const bytes = Uint8Array.from(atob(bits), (sign) => sign.charCodeAt(0)), each = Math.ceil(side * side / 8);
+  return el('div', {}, el('div', { class: 'pictures' }, shown.map((unit, place) => {
+    let path = '';
+    for (let pixel = 0; pixel < side * side; pixel++) {
+      if (bytes[place * each + (pixel >> 3)] >> (pixel & 7) & 1) path += `M${pixel % side},${Math.floor(pixel / side)}h1v1h-1z`;
+    }
+    const told = `unit ${unit}: ${kept[place]} of ${side * side} inputs, ${percent(100 * kept[place] / side ** 2)}`;
+    return el('figure', {}, svg('svg', { class: 'unit', viewBox: `0 0 ${side} ${side}`, role: 'img', 'aria-label': `${layer}, ${told}` },
+      svg('rect', { width: side, height: side }), svg('path', { d: path })), el('figcaption', {}, `${unit}: ${percent(100 * kept[place] / side ** 2)}`));
+  })), el('p', { class: 'note' }, [leftOut(shown.length, of, 'units'), 'Below each: its number and the share of its inputs that it keeps.'].filter(Boolean).join(' ')));
 }
 
 function densityBars({ stages, layers, sizes, kept }, total, all) {

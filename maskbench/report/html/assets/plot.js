@@ -9,7 +9,10 @@ const AXIS = { labelArrow: 'none', labelAnchor: 'center', labelOffset: 35, tickS
 // A plot as SVG. Colours are variables of the page's style, so light, dark and paper need no new drawing; `aria-label` says
 // what it shows. Plot's own style element has the text of chart.css, which the content policy allows by hash.
 function chart(name, options) {
-  return fill(Plot.plot({ className: 'chart', ...options }), { role: 'img', 'aria-label': name, tabindex: 0 });
+  const root = fill(Plot.plot({ className: 'chart', ...options }), { role: 'img', 'aria-label': name, tabindex: 0 });
+  // Plot names its parts by aria-label, which parts without a role may not have
+  for (const part of root.querySelectorAll('g[aria-label]')) { part.dataset.part = part.getAttribute('aria-label'); part.removeAttribute('aria-label'); }
+  return root;
 }
 const empty = (name, width) => chart(name, { width, height: 300, marks: [Plot.text(['nothing to show: all series are off or filtered out'], { frameAnchor: 'middle', lineWidth: width / 12 })] });
 

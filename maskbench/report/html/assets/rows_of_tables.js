@@ -12,12 +12,18 @@ function runCell(run, numbers, name) {
   return ['method', 'data', 'task', 'source'].includes(name) ? el('td', {}, run[name] ?? '') : cell(numbers.get(name));
 }
 
+// What is said of runs that are not all fresh.
+function aged(runs) {
+  const found = [...new Set(runs.map((run) => run.freshness).filter(Boolean))];
+  return found.some((word) => word !== 'fresh') ? ` ${found.sort().join(', ')}` : '';
+}
+
 function groupCell(group, means, name) {
   const board = DATA.boards[group.board], runs = group.runs.map((i) => DATA.runs[i]);
   if (name === 'data') return el('td', { 'data-v': board.data }, `${board.data} `, el('small', {}, board.source));
   if (name === 'n') return cell(group.runs.length);
   if (name === 'budget') return el('td', {}, group.budget);
-  if (name === 'code') return el('td', {}, el('code', {}, runs[0].code.join(', ')));
+  if (name === 'code') return el('td', {}, el('code', {}, runs[0].code.join(', ')), aged(runs));
   if (!means.has(name)) return cell();
   const mean = means.get(name);
   if (!mean) return cell(null);

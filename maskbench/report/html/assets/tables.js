@@ -1,4 +1,4 @@
-// Sorting and columns by TanStack Table, the filter. The tables are the page's own HTML, read without scripts too: the library
+// Sorting and columns by TanStack Table, further columns. The tables are the page's own HTML, read without scripts too: the library
 // says in which order their rows stand, by up to three columns (with Shift).
 const FEATURES = Table.tableFeatures({
   coreReactivityFeature: Table.storeReactivityBindings(), rowSortingFeature: Table.rowSortingFeature, sortedRowModel: Table.createSortedRowModel(),
@@ -38,53 +38,10 @@ function sortValue(cell, numeric) {
   return text === '' || Number.isNaN(value) ? undefined : value;  // what is missing stays last
 }
 
-const words = new Intl.Collator('en', { numeric: true });
+const collator = new Intl.Collator('en', { numeric: true });
 function inOrder(one, other, id) {
   const [a, b] = [one.getValue(id), other.getValue(id)];
-  return typeof a === 'number' ? a - b : words.compare(a, b);
-}
-
-// ---- filter
-
-function haystack(run) {
-  const group = run.group === undefined ? null : groupOf(run.group);
-  const own = group ? Object.entries(group.own).map(([key, value]) => `${key}=${value} ${key.split('.').pop()}=${value}`) : [];
-  const facts = ['method', 'data', 'task', 'source', 'seed', 'key', 'status', 'preset'].map((name) => `${name}=${run[name] ?? ''}`);
-  return [run.dir, ...facts, ...own, group ? group.label : '', run.code.join(' '), run.command].join('\n').toLowerCase();
-}
-
-function filters() {
-  const texts = DATA.runs.map(haystack);
-  const picks = ['task', 'method', 'data', 'source'].map((name) => {
-    const found = [...new Set(DATA.runs.map((run) => run[name]))].filter(Boolean).sort();
-    if (found.length < 2) return null;
-    const label = choice(name, [['', 'all'], ...found.map((value) => [value, value])], '', apply);
-    byId('choices').append(label);
-    return [name, label.querySelector('select')];
-  }).filter(Boolean);
-  byId('words').addEventListener('input', apply);
-  byId('filter').addEventListener('submit', (event) => event.preventDefault());
-
-  function apply() {
-    const words = byId('words').value.toLowerCase().split(/\s+/).filter(Boolean);
-    passing.runs = new Set();
-    passing.groups = new Set();
-    DATA.runs.forEach((run, i) => {
-      if (!picks.every(([name, list]) => !list.value || run[name] === list.value)) return;
-      if (!words.every((word) => texts[i].includes(word))) return;
-      passing.runs.add(i);
-      if (run.group !== undefined) passing.groups.add(run.group);
-    });
-    for (const row of document.querySelectorAll('tr[data-run]')) row.hidden = !passing.runs.has(Number(row.dataset.run));
-    for (const row of document.querySelectorAll('tr[data-group]')) row.hidden = !passing.groups.has(Number(row.dataset.group));
-    for (const table of document.querySelectorAll('table.sortable')) table.parentNode.hidden = !unmade(table) && ![...table.tBodies[0].rows].some((row) => !row.hidden);
-    count();
-    tellFilter();
-  }
-  function count() {
-    byId('count').textContent = passing.runs.size === DATA.runs.length ? `${DATA.runs.length} runs` : `${passing.runs.size} of ${DATA.runs.length} runs`;
-  }
-  count();
+  return typeof a === 'number' ? a - b : collator.compare(a, b);
 }
 
 // ---- columns
