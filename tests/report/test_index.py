@@ -77,6 +77,19 @@ def test_a_run_is_read_once_and_says_the_same_afterwards(three: Path, monkeypatc
     assert one is other, "what runs have in common is held once"
 
 
+def test_seeds_of_one_setting_share_what_follows_from_it(tmp_path: Path) -> None:
+    output = tmp_path / "outputs"
+    for seed in (0, 1):
+        simple(output, "supsup", seed)
+    assert [run.config["seed"] for run in runs.read(output)] == [0, 1]
+    one, other = runs.read(output)
+    assert one.blocks is other.blocks and one.config["budget"] is other.config["budget"]
+    assert [json.dumps(run.config) for run in (one, other)] == [json.dumps(runs.load(run.folder).config) for run in (one, other)]
+    alone = simple(output, "supsup", 2)
+    alone.joinpath("run.json").write_text(json.dumps({"status": "running", "config": {"seed": 3, "tags": ["a"], "x": {}}}))
+    assert told(runs.loaded([alone])) == told(runs.loaded([alone])) == told([runs.load(alone)]), "no choices, no code, no key"
+
+
 CHANGES = ("metric", "same length", "same times", "config", "no result", "damaged", "failed", "locked", "note", "copy", "swap")
 CHANGES += ("remove", "rename", "unlisted", "index gone", "index bytes", "index cut", "index of other code", "index a folder")
 
