@@ -64,10 +64,7 @@ def imported(name: str) -> Callable:
     """
     if "." not in name or not all(word.isidentifier() for word in name.split(".")):
         raise UsageError(f"backbone.build={name} must be the dotted name of a function, such as mymodule.build.")
-    try:
-        found = dotted.find(name)
-    except dotted.Unfound as error:
-        raise UsageError(f"backbone.build={name} cannot be imported: {first_line(error.cause)}") from error
+    found = dotted.imported("backbone.build", name)
     if not callable(found):
         raise UsageError(f"backbone.build={name} is no function and no class.")
     return found
