@@ -1,8 +1,10 @@
 """A command line taken apart: the configs of its jobs, and how often they are composed."""
 
 import shlex
+from pathlib import Path
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 from maskbench.cli import command_line, preflight, sweep_clock
 from maskbench.common import identity
@@ -52,3 +54,35 @@ def test_the_start_of_a_sweep_composes_the_choices_of_its_runs_once(monkeypatch:
     assert composed == [["method=supsup", "logger=none"], ["method=packnet", "logger=none"]]
     first, second = (command.of_job(["method=supsup", "logger=none", f"seed={seed}"]) for seed in (0, 1))
     assert (first.seed, second.seed, len(composed)) == (0, 1, 2), "each is a copy"
+
+
+def test_jobs_are_those_of_hydras_sweeper() -> None:
+    command = command_line.parse("-m method=supsup,packnet seed=0,1 data=splitmnist optimizer.lr=1e-2".split())
+    (expected,) = BasicSweeper.split_arguments(command.overrides, None)
+    ours = [command_line.parse(job).compose(job) for job in command_line.jobs(command)]
+    theirs = [command.compose(job) for job in expected]
+    assert [identity.run_dir(cfg) for cfg in ours] == [identity.run_dir(cfg) for cfg in theirs]
+
+
+def test_overrides_come_before_flags_for_hydras_parser() -> None:
+    command = command_line.parse("-m method=supsup --config-dir . seed=0,1 -r".split())
+    assert command.argv == ["method=supsup", "seed=0,1", "-m", "--config-dir", ".", "-r"]
+
+
+@pytest.mark.parametrize(("given", "other"), [("budget.steps=30", "budget.epochs"), ("budget.epochs=2", "budget.steps")])
+def test_a_budget_alone_is_the_one_that_counts(given: str, other: str) -> None:
+    for words in (["method=dense", "data=mnist"], ["method=maml"]):
+        alone, both = (command_line.parse([*words, given, *more]) for more in ([], [f"{other}=null"]))
+        keys = [identity.key(c.compose([o.input_line for o in c.overrides])) for c in (alone, both)]
+        assert keys[0] == keys[1] and f"{other}=null" in alone.argv
+
+
+def test_a_swept_budget_with_null_is_left_as_it_is() -> None:
+    assert command_line.parse(["-m", "budget.steps=null,5"]).argv == ["budget.steps=null,5", "-m"]
+
+
+def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    command = command_line.parse(["paths.output=~/x", "seed=1"])
+    assert command.argv == [f"paths.output={tmp_path}/x", "seed=1"]
+    assert command.compose(command.argv).paths.output == f"{tmp_path}/x"

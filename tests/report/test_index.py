@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskbench.common import checksums, closure
+from maskbench.common import checksums
 from maskbench.report import index, runs
 
 
@@ -349,22 +349,3 @@ def test_what_has_just_changed_is_not_kept_and_few_runs_have_no_index(three: Pat
     monkeypatch.setattr(index, "FEWEST", 3)
     indexed(three)
     assert fresh(three, monkeypatch)
-
-
-def test_sources_are_read_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And again where a file is not what it was."""
-    source = tmp_path / "mine.py"
-    source.write_text("import torch\nrate = 0.1\n")
-    monkeypatch.setattr(closure, "SETTLED", -(10**18))
-    monkeypatch.setattr(closure, "_read", {})
-    first = closure._source(source)
-    kept = json.loads(json.dumps(closure.learnt()))
-    monkeypatch.setattr(closure, "_read", {})
-    parsed: list[bytes] = []
-    parse = closure._parsed
-    monkeypatch.setattr(closure, "_parsed", lambda content, stamp: parsed.append(content) or parse(content, stamp))
-    closure.recall(kept)
-    assert closure._source(source) == first and parsed == []
-    tick(tmp_path)
-    source.write_text("import torch\nrate = 0.2\n")
-    assert closure._source(source).hash != first.hash and len(parsed) == 1
