@@ -4,7 +4,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, first_line
 
 
 class Unfound(Exception):
@@ -17,7 +17,7 @@ class Unfound(Exception):
     @property
     def reason(self) -> str:
         """The first line of what the cause says, or its name."""
-        return (str(self.cause).strip().splitlines() or [type(self.cause).__name__])[0]
+        return first_line(self.cause)
 
     def refusal(self, key: str, path: str) -> UsageError:
         """What to say of a path that the value of `key` is."""
