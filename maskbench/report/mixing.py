@@ -44,8 +44,8 @@ def versions(runs: Sequence[Run]) -> Iterator[str]:
     their modules are compared by their commits."""
     known = [run for run in runs if run.modules]
     seen: dict[str, set[str]] = {}
-    for run in known:
-        for module, code in run.modules.items():
+    for modules in {id(one): one for one in (run.modules for run in known)}.values():  # runs of one code may hold one mapping
+        for module, code in modules.items():
             seen.setdefault(module, set()).add(code)
     if several := sorted(module for module, codes in seen.items() if len(codes) > 1):
         yield f"versions of {listed(several)}"
