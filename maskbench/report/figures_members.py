@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw", "compare")  # what `maskbench figure` asks of this module (figures.py)
 Group = Sequence["Finished"]
 SCORE = "lac"
 ACROSS = 4  # images beside each other
