@@ -58,9 +58,8 @@ def main(argv: list[str]) -> int:
     }
     for title, rows in parts.items():
         print(f"{title}\n{aligned(rows, indent='  ')}\n")
-    print(
-        f"data sets (maskbench data NAME says how to get one)\n{aligned(data.rows(root), ['data', 'here', 'from', 'size', 'damaged'], indent='  ')}"
-    )
+    sets = aligned(data.rows(root), ["data", "here", "from", "size", "damaged"], indent="  ")
+    print(f"data sets (maskbench data NAME says how to get one)\n{sets}")
     return 0 if all(installed(package) != "missing" for package in PACKAGES if package not in SPARED) else 1
 
 

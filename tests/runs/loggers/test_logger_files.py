@@ -117,6 +117,7 @@ def test_none_writes_nothing(tmp_path: Path, calls: dict) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")  # SQLAlchemy's, of how MLflow asks it
 def test_every_choice_of_conf_takes_what_a_run_gives(path: Path, tmp_path: Path, monkeypatch) -> None:
     from hydra.utils import instantiate
 
