@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 LABELS = {"accuracy": ("test accuracy (%)", 100.0), "mse": ("mean squared error", 1.0)}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from maskbench.report import statistics
+from maskbench.report.direction import share
 from maskbench.report.mixing import ASPECTS, blend
 from maskbench.report.runs import Run, plain
 
@@ -61,7 +62,8 @@ def cell(runs: Sequence[Run], metric: str, *, strata: str | None = None, mixed: 
     values = [value for stratum in numbers for value in stratum]
     if (reasons and not mixed) or not values:
         return Cell(values, None, () if mixed else reasons)
-    mean = statistics.mean(values)
+    said = {str(run.result.get("objective_name")) for run in runs} if metric == "objective" else {metric}
+    mean = statistics.mean(values, most=1.0 if all(map(share, said)) else None)
     if strata is None:
         return Cell(values, mean)
     return Cell(values, mean, (), statistics.iqm(numbers), *statistics.bootstrap(numbers))

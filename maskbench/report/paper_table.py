@@ -12,7 +12,7 @@ from typing import Any
 from maskbench.report import statistics
 from maskbench.report.direction import lower
 from maskbench.report.published import Record
-from maskbench.report.tables import REFUSED, Judged, Line, shown
+from maskbench.report.tables import REFUSED, Judged, Line, shown, uneven
 from maskbench.report.writers import escape
 
 TURNED = ("error_percent", "negate")  # transforms after which less is better where more was
@@ -122,28 +122,19 @@ def told_apart(one: Line, other: Line) -> bool:
 
 
 def cell(line: Line, sign: str) -> str:
-    """The mean and the half width of its interval; of a share whose interval would leave 0 to 100 %, the two widths of one
-    that does not."""
+    """The mean and the half width of its interval; the two widths of one of a share that reaches further to one side."""
     mean = line.mean
     if mean is None:
         return NONE
-    half = None if mean.low is None else mean.high - mean.mean
+    half = None if mean.low is None else (mean.high - mean.low) / 2
     digits = decimals(half, line.row.digits)
     text = shown(mean.mean, digits).replace("-", "$-$", 1)
     text = rf"\{sign}{{{text}}}" if sign else text
     if half is None:
         return text
-    if is_share(line) and not (mean.low >= 0 and mean.high <= 100):
-        from maskbench.report.spread import bounded
-
-        low, high = (100 * float(end) for end in bounded(mean.mean / 100, half / 100))
-        return rf"{text} $^{{+{high - mean.mean:.{digits}f}}}_{{-{mean.mean - low:.{digits}f}}}$"
+    if uneven(mean):
+        return rf"{text} $^{{+{mean.high - mean.mean:.{digits}f}}}_{{-{mean.mean - mean.low:.{digits}f}}}$"
     return rf"{text} $\pm$ {half:.{digits}f}"
-
-
-def is_share(line: Line) -> bool:
-    """Whether a row is a share in percent, and no difference or ratio of such."""
-    return line.row.unit == "%" and not (line.row.minus or line.row.over) and 0 <= line.mean.mean <= 100
 
 
 def decimals(half: float | None, most: int) -> int:

@@ -28,8 +28,11 @@ class Mean:
     high: float | None
 
 
-def mean(values: Sequence[float], level: float = LEVEL) -> Mean:
+def mean(values: Sequence[float], level: float = LEVEL, *, most: float | None = None) -> Mean:
     """Mean and Student's t interval.
+
+    most: of shares, what all is (1 or 100). Where their interval would go below 0 or beyond it, it is taken on the scale of the
+        arcsine of their root (spread.py). Numbers that are not all between the two are taken for no shares.
 
     Raises:
         ValueError: there are no numbers.
@@ -40,7 +43,12 @@ def mean(values: Sequence[float], level: float = LEVEL) -> Mean:
     if n == 1:
         return Mean(n, centre, None, None)
     half = student(level, n - 1) * math.sqrt(math.fsum((x - centre) ** 2 for x in values) / (n - 1) / n)
-    return Mean(n, centre, centre - half, centre + half)
+    low, high = centre - half, centre + half
+    if most is not None and not (low >= 0 and high <= most) and all(0 <= value <= most for value in values):
+        from maskbench.report.spread import bounded
+
+        low, high = (most * float(end) for end in bounded(centre / most, half / most))
+    return Mean(n, centre, low, high)
 
 
 @cache
