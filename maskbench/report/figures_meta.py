@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskbench.report.spread import bounded, share
+from maskbench.report.spread import share
+from maskbench.report.statistics import bounded
 from maskbench.report.style import COLUMN, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:

@@ -59,7 +59,6 @@ LAZY = {
     ("data.sources.find", "data.stage"): "torch, which a list of the data sets does without",
     ("data.sources.find_tables", "data.stage"): "torch, which a list of the data sets does without",
     ("data.sources.small_sets", "data.stage"): "torch, which a list of the data sets does without",
-    ("report.paper_table", "report.spread"): "numpy, only where an interval would go beyond what shares can be",
     (
         "runs.assemble",
         "report.figures runs.source_run",
