@@ -49,7 +49,7 @@ assets:  ## for developers: the report's libraries, fetched from npm as package-
 	@cd scripts/assets && npm ci --silent && node build.mjs
 
 bench: .venv/ready  ## what a training step costs, as a ratio to a bare PyTorch loop, and an answer
-	@$(BIN)/python scripts/bench.py && $(BIN)/python scripts/bench_convolutions.py && $(BIN)/python scripts/bench_ranking.py && $(BIN)/python scripts/bench_sparse.py && $(BIN)/python scripts/bench_answers.py
+	@for part in bench bench_continual bench_convolutions bench_ranking bench_sparse bench_answers; do $(BIN)/python scripts/$$part.py || exit 1; done
 
 gpu:  ## on one GPU, at most 10 minutes: tests, ms per step, quick rows, into outputs/gpu.json; needs no .venv (docs/gpu.md)
 	@PYTHONPATH=. $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) scripts/gpu.py $(if $(DEVICE),--device $(DEVICE),)

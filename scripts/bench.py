@@ -64,13 +64,6 @@ IN_ONE = {  # an ensemble in one net beside a single one
     "LeNet-5, dense": ["method=finetune", "backbone=lenet5"],
     "packed_ensembles, LeNet-5": ["method=packed_ensembles", "backbone=lenet5", "method.members=4", "method.alpha=2"],
 }
-LATER = {  # methods that ask more of a step once there are earlier stages
-    "wsn, second stage": ["method=wsn"],
-    "ewc": ["method=ewc"],
-    "si": ["method=si"],
-    "lwf": ["method=lwf"],
-    "replay": ["method=replay"],
-}
 MAML = ["method=maml", "data=sinusoid", "backbone=sinusoid_mlp", "optimizer=adam", "method.rate=0.01"]
 HOOKED = "dense with all hooks, weight gradients every 20 steps"
 BY_HAND = "autograd loop over tasks"
@@ -301,11 +294,9 @@ def main() -> None:
     args.rounds = args.rounds or 7
     torch.set_num_threads(1)
     runs = {name: config(words) for name, words in ROWS.items()}
-    later = {name: config(words) for name, words in LATER.items()}
-    stage, second = runs["dense"].stages()
+    stage = runs["dense"].stages()[0]
     loops = {"bare": bare(runs["dense"], stage, args.steps)}
     loops |= {name: through_the_loop(run, stage, args.steps) for name, run in runs.items()}
-    loops |= {name: through_the_loop(run, second, args.steps, after=[stage]) for name, run in later.items()}
     loops[HOOKED] = through_the_loop(config(ROWS["dense"]), stage, args.steps, Hooked)
     few = max(1, args.steps // 10)  # of what is ten times as slow
     slow = config(ROWS["edge_popup"])

@@ -53,7 +53,7 @@ def called(name: str, shape: tuple[int, ...], outputs: int) -> Any:
         words = {word: values[what] for what, names in HANDED.items() for word in names if word in takes}
         return function(**words)
     except Exception as error:  # whatever the user's own function raises
-        raise UsageError(f"backbone.build={name} failed: {first_line(error)}") from error
+        raise UsageError(f"backbone.build={name} failed: {told(error)}") from error
 
 
 def imported(name: str) -> Callable:
@@ -64,10 +64,7 @@ def imported(name: str) -> Callable:
     """
     if "." not in name or not all(word.isidentifier() for word in name.split(".")):
         raise UsageError(f"backbone.build={name} must be the dotted name of a function, such as mymodule.build.")
-    try:
-        found = dotted.find(name)
-    except dotted.Unfound as error:
-        raise UsageError(f"backbone.build={name} cannot be imported: {first_line(error.cause)}") from error
+    found = dotted.imported("backbone.build", name)
     if not callable(found):
         raise UsageError(f"backbone.build={name} is no function and no class.")
     return found
@@ -84,7 +81,7 @@ def fits(net: nn.Module, name: str, shape: tuple[int, ...], outputs: int) -> Non
         answer = net.eval()(torch.zeros(2, *shape))
     except Exception as error:  # whatever a net makes of inputs that it was not written for
         raise UsageError(
-            f"backbone.build={name}: its net does not take the data's inputs of {list(shape)}: {first_line(error)}"
+            f"backbone.build={name}: its net does not take the data's inputs of {list(shape)}: {told(error)}"
         ) from error
     finally:
         net.train()
@@ -97,7 +94,7 @@ def fits(net: nn.Module, name: str, shape: tuple[int, ...], outputs: int) -> Non
         )
 
 
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name."""
+def told(error: Exception) -> str:
+    """An error by its name and the first line of what it says."""
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

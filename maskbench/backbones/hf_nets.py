@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.common import text_nets
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, first_line
 from maskbench.common.knobs import Share
 from maskbench.common.recipes import Recipe
 
@@ -81,7 +81,7 @@ def trunk(arch: str, dropout: float) -> nn.Module:
     try:
         return AutoModel.from_config(AutoConfig.for_model(**told), add_pooling_layer=False)
     except Exception as error:  # whatever its many constructors raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(
             f"backbone.arch={arch}: transformers makes no encoder of its {text_nets.CONFIG} ({reason[:120]})."
         ) from error

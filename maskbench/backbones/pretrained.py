@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from maskbench.backbones.per_stage import in_head
 from maskbench.common import given
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, first_line
 from maskbench.masks import packing, semi_structured
 
 WRAPPED = ("state_dict", "state_dict_ema", "model")  # entries of a training's checkpoint that hold the net
@@ -121,7 +121,7 @@ def content(path: Path, key: str) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise UsageError(f"{key} holds Python objects besides tensors: save its state_dict as safetensors.") from error
     except Exception as error:  # whatever half a file makes of torch's reader
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
+        reason = first_line(error).partition(". ")[0]
         raise UsageError(f"{key} is damaged, or no file that torch.save wrote ({reason}).") from error
     entries = found if isinstance(found, Mapping) else {}
     for _ in WRAPPED:  # each may be in another

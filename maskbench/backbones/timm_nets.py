@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskbench.backbones.gate import Gate
 from maskbench.backbones.initial import Init, initialise
 from maskbench.backbones.norm import need_images
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, first_line
 from maskbench.common.knobs import Count
 from maskbench.common.recipes import EXTRA
 from maskbench.masks.sites import DENSE, patterns
@@ -95,7 +95,7 @@ def trunk(arch: str, shape: Sequence[int], patch: int | None) -> nn.Module:
     try:
         net = timm.create_model(arch, pretrained=False, num_classes=0, in_chans=shape[0], **knobs)
     except Exception as error:  # whatever its many constructors raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"backbone.arch={arch}: timm cannot make it for inputs of {list(shape)} ({reason}).") from error
     if any(STANDARDISED in type(module).__name__ for module in net.modules()):
         raise UsageError(

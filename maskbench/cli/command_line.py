@@ -8,7 +8,7 @@ import argparse
 import copy
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,7 @@ class Command:
     loader: ConfigLoaderImpl
     overrides: list[Override]
     sweeps: bool = False  # whether a file of conf/sweep makes a sweep of it
+    composed: dict[tuple[str, ...], DictConfig] = dataclasses.field(default_factory=dict)  # of choices, by their words
 
     @property
     def multirun(self) -> bool:
@@ -72,6 +73,46 @@ class Command:
             return self.loader.load_configuration("config", overrides, run_mode=RunMode.RUN)
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(one_line(error)) from error
+
+    def chosen(self, words: Sequence[str]) -> DictConfig:
+        """`compose` of choices and of what is Hydra's own: worked out once for a command, and not to be changed.
+
+        Raises:
+            UsageError: Hydra refuses the overrides; its words in one sentence.
+        """
+        key = tuple(sorted(words, key=lambda word: not word.startswith("hydra")))  # these are apart from all others
+        if key not in self.composed:
+            self.composed[key] = self.compose(list(words))
+        return self.composed[key]
+
+    def with_keys(self, chosen: Sequence[str], keys: Sequence[Override]) -> DictConfig:
+        """The config of some choices in which these keys are set, as Hydra sets them once all choices are made: a tenth of the
+        work of composing it.
+
+        Raises:
+            UsageError: Hydra refuses the overrides; its words in one sentence.
+        """
+        cfg = copy.deepcopy(self.chosen(chosen))
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(list(keys), cfg)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UsageError(one_line(error)) from error
+        return cfg
+
+    def of_job(self, words: Sequence[str]) -> DictConfig:
+        """The config of one job (`jobs`) but for what Hydra notes of its words: the same key and directory.
+
+        Raises:
+            UsageError: Hydra refuses the overrides; its words in one sentence.
+        """
+        parser = OverridesParser.create()
+        overrides = {word: parser.parse_override(word) for word in words}
+        chosen = [word for word, o in overrides.items() if self.chooses(o)]
+        return self.with_keys(chosen, [o for word, o in overrides.items() if word not in chosen])
+
+    def chooses(self, override: Override) -> bool:
+        """Whether it chooses of a group, or is Hydra's own: what is composed before keys are set."""
+        return override.is_hydra_override() or self.is_group(override)
 
 
 def parse(argv: list[str]) -> Command:

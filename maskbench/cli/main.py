@@ -8,7 +8,6 @@ import sys
 from maskbench import __version__
 from maskbench.cli.interrupts import terminable
 from maskbench.cli.statuses import DONE, INTERRUPTED, USER, complain
-from maskbench.common import identity, yamls
 from maskbench.common.errors import UsageError, did_you_mean
 
 COMMANDS = {
@@ -96,6 +95,7 @@ def _usage() -> str:
 def _help() -> str:
     """The text of conf/hydra/help/maskbench.yaml; composing a config only to print it would take longer."""
     from maskbench.cli import command_line
+    from maskbench.common import identity, yamls
 
     folder = identity.conf_dir()
     text = yamls.parse((folder / "hydra" / "help" / "maskbench.yaml").read_text())

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskbench.backbones import superposed
 from maskbench.cli import clashes
 from maskbench.cli.command_line import choices, one_line
-from maskbench.common import compilers, declared, every_method, given, identity, knobs, recipes, signatures, yamls
+from maskbench.common import compilers, declared, every_method, given, identity, knobs, recipes, signatures, starts, yamls
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import WeightsFile
 from maskbench.data.streams import plan
@@ -325,7 +325,7 @@ def recipe_mistake(data: Mapping[str, Any], backbone: Mapping[str, Any], folders
         return (
             f"data.normalize=net is for backbone.init=imagenet, whose recipe scales inputs; with backbone.init={init} take unit."
         )
-    if init == given.PUBLISHED and not recipes.of_text(backbone):
+    if init == starts.PUBLISHED and not recipes.of_text(backbone):
         return f"backbone.init=published is for nets of text: take backbone=hf, or for backbone={backbone.get('name')} imagenet."
     if init == given.IMAGENET and (not backbone.get("recipe") or recipes.of_text(backbone)):
         files = choices(list(folders), "backbone")

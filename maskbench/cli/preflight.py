@@ -4,16 +4,13 @@ Hydra composes happily what cannot run and its own messages name neither the nea
 line is looked at here first, and for a sweep all of it, before the first job. Imports no torch.
 """
 
-import copy
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -135,7 +132,7 @@ def _stray_sweeps(overrides: list[Override]) -> Iterator[str]:
 
 def _combination_mistakes(command: Command, starts: bool) -> Iterator[str]:
     """All mistakes in all combinations of group choices; one that several make is reported once, with their names."""
-    groups = [o for o in command.overrides if o.is_hydra_override() or command.is_group(o)]
+    groups = [o for o in command.overrides if command.chooses(o)]
     keys = [o for o in command.overrides if o not in groups]
     swept = [spread(o) for o in groups if o.key_or_group != "hydra.mode"]
     labels_by_mistake: dict[str, list[str]] = {}
@@ -153,7 +150,7 @@ def _combination_mistakes(command: Command, starts: bool) -> Iterator[str]:
 def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts: bool) -> Iterator[str]:
     """The mistakes under one combination of group choices; with `starts` also of the folder its first run needs."""
     try:
-        base = command.compose(chosen)
+        base = command.chosen(chosen)
     except UsageError as error:
         yield str(error)
         return
@@ -164,11 +161,10 @@ def _mistakes(command: Command, chosen: list[str], keys: list[Override], starts:
     keys = [o for o in keys if o.key_or_group not in spoilt]
     given = {o.key_or_group for o in command.overrides}
     for number, chosen_values in enumerate(itertools.islice(_cross_values(keys), COMBINATIONS)):
-        cfg = copy.deepcopy(base)
         try:
-            ConfigLoaderImpl._apply_overrides_to_config(chosen_values, cfg)
-        except (HydraException, OmegaConfBaseException) as error:
-            yield one_line(error)
+            cfg = command.with_keys(chosen, chosen_values)
+        except UsageError as error:
+            yield str(error)
             return
         wrong = list(_config_mistakes(cfg, given, command.folders, command.multirun))
         yield from wrong

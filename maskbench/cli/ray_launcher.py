@@ -18,7 +18,7 @@ from hydra.core.plugins import Plugins
 from maskbench.cli.elsewhere import Lost, tell
 from maskbench.cli.handing_out import Ended, HandingOut, Run
 from maskbench.cli.interrupts import terminable
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, first_line
 
 NAME = "hydra_plugins.maskbench.RayLauncher"  # the _target_ of hydra.launcher: Hydra takes launchers of this package alone
 OBJECTS = 80 * 2**20  # bytes of Ray's memory for objects on this machine: runs hand nothing on
@@ -77,7 +77,7 @@ def connected(address: str | None) -> ModuleType:
         # `local` also where RAY_ADDRESS names a cluster: what a run does follows from its words
         ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **alone)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        said = first_line(error).rstrip(".")
         raise UsageError(f"no Ray at hydra.launcher.address={address} ({said}): start it by ray start --head.") from error
     return ray
 

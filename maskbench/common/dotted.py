@@ -1,8 +1,10 @@
-"""What a dotted path of a command line leads to, imported: one rule for all who take one. Imports nothing itself."""
+"""What a dotted path of a command line leads to, imported: one rule for all who take one."""
 
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+from maskbench.common.errors import UsageError, first_line
 
 
 class Unfound(Exception):
@@ -15,7 +17,23 @@ class Unfound(Exception):
     @property
     def reason(self) -> str:
         """The first line of what the cause says, or its name."""
-        return (str(self.cause).strip().splitlines() or [type(self.cause).__name__])[0]
+        return first_line(self.cause)
+
+    def refusal(self, key: str, path: str) -> UsageError:
+        """What to say of a path that the value of `key` is."""
+        return UsageError(f"{key}={path} cannot be imported: {self.reason}")
+
+
+def imported(key: str, path: str) -> Any:
+    """`find` of a path that the value of `key` is.
+
+    Raises:
+        UsageError: it cannot be imported; names the key.
+    """
+    try:
+        return find(path)
+    except Unfound as error:
+        raise error.refusal(key, path) from error
 
 
 def find(path: str) -> Any:

@@ -22,3 +22,8 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     ends = {} if "." in word else {choice.rpartition(".")[2]: choice for choice in reversed(whole)}
     near = [names[found] for names in (whole, ends) for found in difflib.get_close_matches(word, names, n=1, cutoff=0.6)]
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

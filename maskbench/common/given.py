@@ -16,9 +16,8 @@ from maskbench.common import knobs, recipes
 from maskbench.common.checksums import digest
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import NOTHING, SUFFIXES, Count, Knob
+from maskbench.common.starts import FILE, IMAGENET, RECIPES, RUN, gives, kind
 
-FILE, RUN, IMAGENET, PUBLISHED = "file:", "run:", "imagenet", "published"
-RECIPES = (IMAGENET, PUBLISHED)  # values that stand for the weights of the backbone's recipe
 STILL = "still"
 WEIGHTS = "weights.safetensors"  # in the folder of a finished run
 POINTER = b"version https://git-lfs"  # how a git-lfs pointer begins
@@ -76,16 +75,6 @@ OWN = {  # keys of backbone that the program reads, whatever net is chosen
 
 
 Backbone = Mapping[str, Any]  # the settings of a net
-
-
-def gives(init: object) -> bool:
-    """Whether a value of `backbone.init` names weights, and no rule that draws them."""
-    return isinstance(init, str) and (init.startswith((FILE, RUN)) or init in RECIPES)
-
-
-def kind(init: str) -> str:
-    """Which of FILE, RUN, IMAGENET and PUBLISHED a value is."""
-    return next(kind for kind in (FILE, RUN, *RECIPES) if init.startswith(kind))
 
 
 def path(backbone: Backbone) -> Path | None:
@@ -150,15 +139,6 @@ def of_file(file: Path) -> str:
 @lru_cache(maxsize=64)
 def _sha256(file: Path, size: int, changed: int) -> str:
     return digest(file, size)
-
-
-def by_content(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config (plain containers) in which `backbone.init` does not say where its file lies: `init_sha256` says what it is."""
-    backbone = config.get("backbone")
-    if not isinstance(backbone, Mapping) or not gives(backbone.get("init")):
-        return dict(config)
-    known = backbone.get("init_sha256") or sha256(backbone)
-    return {**config, "backbone": {**backbone, "init": kind(backbone["init"]), "init_sha256": known}}
 
 
 # ---- the keys of backbone

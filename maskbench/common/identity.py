@@ -7,9 +7,8 @@ option must therefore default to null, or to whatever null means.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from maskbench.common import declared, given, moved
+from maskbench.common.asked import ELSEWHERE, arithmetic, by_content, leaves, question, spelling
 from maskbench.common.errors import UsageError
-from maskbench.common.shared import once
 
-ELSEWHERE = {  # not part of the question
-    "hydra", "paths", "logger", "loop", "seed", "force", "stale", "experiment", "trainer", "tags", "notes",
-}  # fmt: skip
+__all__ = [
+    "ELSEWHERE", "arithmetic", "conf_dir", "data_dir", "key", "leaves", "may_call", "plain", "question", "register", "run_dir",
+    "spelling",
+]  # fmt: skip
 CALLED = {"maskbench.methods.uncertainty.overlap.width_factor"}  # functions that `${mb_call:...}` knows
-WORDS = {"about", "tasks", "needs", "gives", "recipe", "workers"}  # descriptions, contracts, and who reads files: not knobs
-LABELS = {*WORDS, "_target_"}
 
 
 def conf_dir() -> Path:
@@ -51,74 +49,9 @@ def data_dir() -> str:
 
 def key(cfg: DictConfig) -> str:
     """10 hex digits that are equal for two configs exactly when they ask the same question, whatever the seed."""
-    question = given.by_content(plain(cfg, without=ELSEWHERE))
-    question |= arithmetic(OmegaConf.select(cfg, "trainer") or {}, OmegaConf.select(cfg, "loop") or {})
-    return hashlib.sha256(spelling(question).encode()).hexdigest()[:10]
-
-
-def arithmetic(trainer: Mapping[str, Any], loop: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the trainer's and the loop's keys changes the bits of a result; the CPU in single precision, the reference, is an
-    empty answer."""
-    accelerator, memory_format = trainer.get("accelerator"), trainer.get("memory_format")
-    told = {
-        "precision": trainer.get("precision"),
-        "accelerator": {"cpu": None, "cuda": "gpu"}.get(accelerator, accelerator),
-        "sync_batchnorm": trainer.get("sync_batchnorm") or None,
-        "memory_format": None if memory_format == "contiguous" else memory_format,
-        "compile": loop.get("compile") or None,  # sums are rounded in another order
-    }
-    return {name: value for name, value in told.items() if value is not None}
-
-
-def spelling(value: object) -> str:
-    """JSON that is equal for two values exactly when they are the same setting."""
-    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"))
-
-
-def question(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded config's leaves by dotted name, without what cannot change an answer and without the names of code."""
-    settings: dict[str, Any] = {}
-    for block in blocks(config):
-        settings |= block
-    return settings
-
-
-def blocks(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`question`, a mapping for each part of the config. Those of a part that configs share are one object, not to be changed."""
-    made: list[dict[str, Any]] = []
-    loose: dict[str, Any] = {}
-    for name, part in given.by_content(config).items():
-        if name.partition(".")[0] in ELSEWHERE:
-            continue
-        if isinstance(part, Mapping):
-            made += [loose] if loose else []
-            made.append(once(_block, part, name))
-            loose = {}
-        elif name.rpartition(".")[2] not in LABELS and name != "loss":
-            loose[name] = part
-    if (config.get("loop") or {}).get("compile"):
-        loose["loop.compile"] = True
-    return [*made, loose, once(_arithmetic_block, config.get("trainer") or {})]
-
-
-def _block(part: Mapping[str, Any], name: str) -> dict[str, Any]:
-    settings = {key: value for key, value in leaves({name: part}) if key.rpartition(".")[2] not in LABELS}
-    settings.pop("loss", None)  # none chosen: that of the data, which older records do not list
-    return settings
-
-
-def _arithmetic_block(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    bits = {"precision": trainer["precision"]} if "precision" in trainer else {}  # as older records list it, null too
-    return {f"trainer.{name}": value for name, value in (bits | arithmetic(trainer, {})).items()}
-
-
-def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of all that is no mapping; an empty mapping counts as a value."""
-    for name, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    asked = by_content(plain(cfg, without=ELSEWHERE))
+    asked |= arithmetic(OmegaConf.select(cfg, "trainer") or {}, OmegaConf.select(cfg, "loop") or {})
+    return hashlib.sha256(spelling(asked).encode()).hexdigest()[:10]
 
 
 def run_dir(cfg: DictConfig) -> Path:
@@ -209,17 +142,3 @@ def plain(cfg: DictConfig, without: set[str]) -> dict[str, Any]:
     """The resolved config as plain containers, but for the top-level keys in `without`, which need not resolve."""
     parts = {name: cfg[name] for name in cfg if name not in without}
     return {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in parts.items()}
-
-
-def _canonical(value: object) -> object:
-    """Without nulls, empty mappings and descriptions; 10.0 is 10, as both spell the same number."""
-    if isinstance(value, dict):
-        inner = {str(name): _canonical(item) for name, item in value.items() if name not in WORDS}
-        if isinstance(inner.get("_target_"), str):
-            inner["_target_"] = moved.first_name(inner["_target_"])  # a file that moved is the same code
-        return {name: item for name, item in inner.items() if item is not None and item != {}}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value

@@ -10,7 +10,6 @@ no result; CHANGELOG.md lists the same moves.
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -96,7 +95,7 @@ class _Old(ModuleType):
         return getattr(importlib.import_module(new), RENAMED.get(new, {}).get(name, name))
 
 
-class _OldLoader(Loader):
+class _OldLoader:  # importlib.abc, which would say what it is, brings a third of what imports this
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _Old(spec.name)
 
@@ -104,7 +103,7 @@ class _OldLoader(Loader):
         importlib.import_module(MOVED[module.__name__])  # what fails there fails here
 
 
-class _OldNames(MetaPathFinder):
+class _OldNames:
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in MOVED:
             return None

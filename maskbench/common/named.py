@@ -23,7 +23,7 @@ def named(key: str, name: str, choices: ModuleType | Mapping[str, Callable]) -> 
         function = dotted.find(name if "." in name else "")
     except dotted.Unfound as error:
         if not isinstance(error.cause, ValueError | ImportError | AttributeError):  # the user's module is there, and fails
-            raise UsageError(f"{key}={name} cannot be imported: {error.reason}") from error
+            raise error.refusal(key, name) from error
         hint = did_you_mean(name, choices)
         raise UsageError(f"no {key} '{name}'.{hint} Choices: {', '.join(choices)}, or a dotted path") from None
     model = next(iter(choices.values()))

@@ -5,7 +5,6 @@ A field that cannot be known here (no git, a wheel, an unusual system) is None: 
 
 import difflib
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -157,11 +156,13 @@ def git(root: Path, *words: str) -> str | None:
 
 def versions() -> dict[str, str | None]:
     """Installed versions of the packages that can move a number, without importing them; None: not installed."""
+    from importlib import metadata  # a tenth of what listing runs imports, which never asks
+
     installed: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             installed[name] = None
     return installed
 

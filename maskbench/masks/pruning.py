@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskbench.masks.sites import maskable
 
 MANY = 1 << 15  # values from which on they are thinned out before one is selected
-SAMPLE, REACH = 1024, 64  # values that are looked at for it; ranks among them, four deviations, within which it is sought
+SAMPLE = 1024  # values that are looked at for it
 NAN = "weights cannot be pruned by scores that are NaN: training diverged; try a smaller optimizer.lr"
 
 
@@ -64,10 +64,7 @@ def highest(values: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     """
     if values.device.type == "cpu" and len(values) >= MANY and 8 * keep < len(values):
         array = (values.float() if values.dtype.itemsize < 4 else values).numpy()
-        sample = np.sort(array[:: array.size // SAMPLE])
-        expected = keep * sample.size / array.size  # of them among the highest
-        lowest = math.ceil(expected + 4 * math.sqrt(expected)) + 4
-        crowd = np.flatnonzero(array >= sample[-min(lowest, sample.size)])  # these and no others, most likely
+        crowd = np.flatnonzero(array >= around(array, array.size - keep - 1)[0])  # the highest are among these, most likely
         if crowd.size > keep:
             some = array[crowd]
             cut = np.partition(some, some.size - keep - 1)[some.size - keep - 1]
@@ -95,18 +92,25 @@ def smallest(values: Tensor, k: int) -> Tensor:
 def _smallest(values: np.ndarray, place: int) -> np.ndarray:
     """[1], the value that stands at `place` once all are in ascending order; none is NaN.
 
-    A sample of many values says between which two the place lies, most likely, so that few are left to select among. Where it
-    was wrong, all are.
+    Of many values few are left to select among, those `around` the place; where it is not among them, all are.
     """
     if values.size >= MANY:
-        sample = np.sort(values[:: values.size // SAMPLE])
-        expected = place * sample.size // values.size
-        low, high = (sample[min(max(expected + reach, 0), sample.size - 1)] for reach in (-REACH, REACH))
+        low, high = around(values, place)
         inside = values[(values >= low) & (values <= high)]
         among = place - int(np.count_nonzero(values < low))
         if 0 <= among < inside.size:
             values, place = inside, among
     return np.partition(values, place)[place : place + 1]
+
+
+def around(values: np.ndarray, place: int) -> tuple[float, float]:
+    """Two of many values [n] between which the one at `place` (from 0) of their ascending order lies, most likely: those of a
+    sample that stand four deviations of its rank, and four ranks, below and above."""
+    sample = np.sort(values[:: values.size // SAMPLE])
+    rank = place * sample.size / values.size
+    reach = 4 * math.sqrt(rank * (1 - rank / sample.size)) + 4
+    low, high = math.floor(rank - reach), math.ceil(rank + reach)
+    return sample[max(low, 0)], sample[min(high, sample.size - 1)]
 
 
 def ranked(values: Tensor) -> Tensor:

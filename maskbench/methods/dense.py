@@ -5,16 +5,16 @@ Started from a lottery ticket, the ticket's mask stays on: what it prunes is zer
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from maskbench.backbones import pretrained
-from maskbench.backbones.per_stage import PrivateHeads
+from maskbench.backbones.per_stage import PrivateHeads, in_head
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Stage
-from maskbench.masks import densities
+from maskbench.masks import densities, sites
 from maskbench.masks.stores import TensorStore
 from maskbench.methods.continual import outputs as over
 from maskbench.methods.continual.outputs import Outputs
@@ -32,12 +32,22 @@ class Dense(Method):
             directory, what `maskbench export` wrote with masks, or the state dict of a net that torch.nn.utils.prune has pruned.
         outputs: with stages one after another, which outputs of a head over all classes the loss sees: those of the classes
             `seen` so far, `all`, or the `stage`'s own; null: all that the data's labels ask for.
+        moves: `all` that the net has (null), or `sites`: the head and the weights that masks may stand on, as mask methods move
+            them (masks/sites.py); biases, norms and, of a net that has such, depthwise convolutions and the stem stay.
     """
 
     keeps_given_stage: ClassVar = True
 
-    def __init__(self, net: nn.Module, *, init: str | None = None, outputs: Outputs | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        init: str | None = None,
+        outputs: Outputs | None = None,
+        moves: Literal["all", "sites"] | None = None,
+    ) -> None:
         super().__init__(net)
+        self.moving = sites(net, skip=["head"] if hasattr(net, "head") else []) if moves == "sites" else []
         self.outputs = outputs
         self.mask = TensorStore()
         self.masked = init is not None
@@ -53,7 +63,11 @@ class Dense(Method):
         fit(self, stage)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        return self.heads.trainable(self.net, self.stage)
+        moving = self.heads.trainable(self.net, self.stage)
+        if not self.moving:
+            return moving
+        fixed = {id(w) for name, w in self.net.named_parameters() if not (name in self.moving or in_head(name))}
+        return (w for w in moving if id(w) not in fixed)
 
     def effective_weights(self, x: Tensor, stage: Stage) -> dict[str, Tensor]:
         own = self.heads.kept.names() and stage.index in self.heads  # most nets have none, and answer alike for any stage

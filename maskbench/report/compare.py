@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from maskbench.common.asked import leaves
 from maskbench.common.errors import UsageError
-from maskbench.common.identity import leaves
 from maskbench.report import runs as records
 from maskbench.report import statistics
 from maskbench.report.direction import lower

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from maskbench.common.identity import ELSEWHERE
+from maskbench.common.asked import ELSEWHERE
 from maskbench.report.groups import split, varied
 from maskbench.report.runs import Run, plain
 

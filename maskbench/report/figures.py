@@ -2,9 +2,9 @@
 data. Imports no torch.
 
 What is drawn depends on what the records hold, not on names: curves of a pruning run, the accuracy matrix of a
-continual one. Each module `figures_*` beside this one is a family: `draw(runs, title) -> {name: figure}` of one
-experiment, `compare(groups, title) -> {name: figure}` of several, or both. It gives none where the records do not hold
-what it draws.
+continual one. A family is a module `figures_*` beside this one that says so: its FAMILY names which of the two it has,
+`draw(runs, title) -> {name: figure}` of one experiment, `compare(groups, title) -> {name: figure}` of several. It gives
+none where the records do not hold what it draws.
 """
 
 import pkgutil
@@ -42,10 +42,10 @@ def compare(groups: Sequence[Sequence[Finished]]) -> dict[str, "Figure"]:
 
 
 def families(verb: str) -> list[ModuleType]:
-    """The modules that `draw` or `compare`, in the order of their names."""
+    """The modules whose FAMILY has `draw` or `compare`, in the order of their names."""
     names = sorted(modules.name for modules in pkgutil.iter_modules(maskbench.report.__path__))
     modules = [import_module(f"maskbench.report.{name}") for name in names if name.startswith("figures_")]
-    return [family for family in modules if hasattr(family, verb)]
+    return [family for family in modules if verb in getattr(family, "FAMILY", ())]
 
 
 def save(runs: Sequence[Finished], folder: Path) -> list[Path]:

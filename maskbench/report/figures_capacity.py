@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw", "compare")  # what `maskbench figure` asks of this module (figures.py)
 SIGNS = ".negative"  # beside a mask of three values: which of its weights change sign
 GAIN = ".gain"  # ends the names of masks over units
 GIVEN = "given_net/same"  # of runs over a net that came trained on a stage of its own

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 CELLS = 12  # stages up to which a heat map has room for numbers
 BARS = 40  # stages up to which bars are told apart
 WIDE = 19  # points of text in a row of cells for an inch of figure, up to which there is room for a decimal

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("compare",)  # what `maskbench figure` asks of this module (figures.py)
 Group = Sequence["Finished"]
 KEEP = "method.keep"  # the key that says how much stays
 APART = 1.4  # ticks of an axis of shares, as a ratio

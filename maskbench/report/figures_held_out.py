@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 Group = Sequence["Finished"]
 LEVEL = 90  # percent, of the sets that are drawn
 SCORES = ("entropy", "mi", "maxprob", "energy", "maxlogit", "knn", "mahalanobis")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 PICTURES, LOOKED_AT = 6, 64  # of input pixels: shown; stages that are looked at for some to show
 SETS = {"continual": "stage", "uncertainty": "member"}  # task -> what it has a mask for each of, beside each other
 Shapes = dict[str, tuple[int, ...]]

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
+
 
 def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
     """The figures these runs have something for, by name; none for records without curves."""

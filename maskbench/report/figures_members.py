@@ -14,7 +14,7 @@ from maskbench.report import style
 from maskbench.report.figures_held_out import LEVEL, in_sets
 from maskbench.report.figures_methods import most_seeds, names, styles
 from maskbench.report.figures_uncertainty import calibrated, grid, rows, series, sets
-from maskbench.report.style import GREY, PAGE, band, canvas, legend, points
+from maskbench.report.style import GREY, PAGE, band, canvas, legend, points, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw", "compare")  # what `maskbench figure` asks of this module (figures.py)
 Group = Sequence["Finished"]
 SCORE = "lac"
 ACROSS = 4  # images beside each other
+AXIS = 0.4  # inches beside a panel for its axis, where its heading has no room
 LEAST = 0.1  # percent, below which an axis of risks is even
 
 
@@ -71,7 +73,7 @@ def reliabilities(groups: Sequence[Group], title: str) -> "Figure":
         bins, *columns = pooled(group)
         upper.plot([0, 100], [0, 100], color=GREY, linewidth=0.6, linestyle="--")
         calibrated(upper, *columns, color=line_style["color"], marker="o", markersize=2)
-        upper.set_title(name, loc="left")
+        upper.set_title(wrapped(name, figure.get_figwidth() / across - AXIS), loc="left")
         lower.bar(100 * (bins + 0.5) / len(bins), columns[-1], width=90 / len(bins), color=line_style["color"])
         lower.set_yscale("symlog", linthresh=1)
         if number % across == 0:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskbench.report.spread import bounded, share
+from maskbench.report.spread import share
+from maskbench.report.statistics import bounded
 from maskbench.report.style import COLUMN, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 LABELS = {"accuracy": ("test accuracy (%)", 100.0), "mse": ("mean squared error", 1.0)}
 
 

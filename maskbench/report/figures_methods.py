@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("compare",)  # what `maskbench figure` asks of this module (figures.py)
 Group = Sequence["Finished"]
 NAMED = 3  # settings that a name tells
 GIVEN, INFERRED = "average_accuracy", "average_accuracy_inferred"

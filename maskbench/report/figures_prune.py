@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 TICKET = "ticket"  # the method itself
 UNTRAINED = "supermask/"  # what names of untrained branches begin with
 REMAINING = "weights remaining (%)"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 RECALL = "ticket_recall"
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 MOST = 40  # stages up to which columns are told apart
 FAR = 5  # times its least, from which on colours are logarithmic
 PANELS = {"in the stage's mask": "Computes with", "in no mask before": "Took, as no stage before"}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 Points = dict[float, list[dict[str, Any]]]  # x -> rows of all replicates and runs
 AXES = {"errors": "1 / error asked for", "sizes": "inputs d of the target d-2d-2d-d/2"}
 EXPONENTS = {"errors": "inverse_eps", "sizes": "size"}

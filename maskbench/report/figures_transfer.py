@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 KINDS = {"accuracy": "test accuracy (%)", "rmse": "test RMSE"}
 NETS = {  # name in the figure -> metric on the source, metric on the target
     "source learnt": ("source_{}", "target_{}_source_model"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from maskbench.report.finished import Finished
 
+FAMILY = ("draw", "compare")  # what `maskbench figure` asks of this module (figures.py)
 Group = Sequence["Finished"]
 ACROSS = 3  # panels beside each other on a page
 PANELS = {  # of a transition: metric, what stands on its axis, what it is multiplied by

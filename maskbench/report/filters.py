@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from maskbench.common.asked import spelling
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.identity import spelling
 
 
 class Told(Protocol):
@@ -33,7 +33,7 @@ class Filter:
     """KEY=VALUE, several values by commas; a run passes when what it says about KEY is one of them, of tags when it has one."""
 
     key: str
-    values: frozenset[str]  # as identity.spelling spells them
+    values: frozenset[str]  # as asked.spelling spells them
     wanted: bool = True  # False: a run passes when it is none of them
 
     def __call__(self, run: Told) -> bool:
@@ -118,7 +118,8 @@ def refuse_unknown(runs: Sequence[Told], keys: Sequence[str]) -> None:
     Raises:
         UsageError: there are runs, and none knows one of the keys.
     """
-    known = dict.fromkeys(name for run in runs for name in run.names) if keys else {}
     for key in keys:
-        if known and key not in known:
+        if any(key in run.names for run in runs):  # which the first one mostly settles
+            continue
+        if known := dict.fromkeys(name for run in runs for name in run.names):
             raise UsageError(f"no run here has '{key}'.{did_you_mean(key, known) or ' maskbench show RUN prints what one has.'}")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from maskbench.common import foreign
+from maskbench.common.asked import blocks
 from maskbench.common.checksums import check
 from maskbench.common.errors import UsageError
-from maskbench.common.identity import blocks
 from maskbench.report import sound
 
 
@@ -23,7 +23,7 @@ class Finished:
 
     @cached_property
     def blocks(self) -> list[dict[str, Any]]:
-        """The config as `identity.question` has it, in parts."""
+        """The config as `asked.question` has it, in parts."""
         return blocks(self.config)
 
     @property

@@ -13,12 +13,14 @@ WORDY = 18  # characters of words in a cell, where not all columns have room
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `rank`: those of a lower one get their room first, and 0 is in every block; `named`: somebody asked for it."""
+    """One column. `rank`: those of a lower one get their room first, and 0 is in every block; `named`: somebody asked for it;
+    `whole`: its texts, as numbers with their interval, are never cut."""
 
     name: str
     values: Sequence[object]
     rank: int = 1
     named: bool = False
+    whole: bool = False
 
 
 def fitted(columns: Sequence[Column], width: int | None) -> tuple[str, list[str]]:
@@ -63,7 +65,7 @@ class Laid:
 
     def shorten(self) -> None:
         """Cut words, never numbers."""
-        if not self.right and self.column.name != "key":
+        if not self.right and not self.column.whole and self.column.name != "key":
             values = zip(self.cells, self.column.values, strict=True)
             self.cells = [c if is_number(v) or len(c) <= WORDY else f"{c[: WORDY - 1]}…" for c, v in values]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from maskbench.common import closure
 from maskbench.common.closure import Code
-from maskbench.common.shared import once
+from maskbench.common.shared import alike, once
 
 FRESH, STALE, MIXED, UNKNOWN = "fresh", "stale", "mixed", ""
 NAMED = 4  # modules that a sentence lists
@@ -42,8 +42,7 @@ def judge(about: Mapping[str, Any], present: Code | None = None) -> Freshness:
     if recorded is None:
         return Freshness(MIXED if several else UNKNOWN, (), since(about))
     if present is None:
-        config = about.get("config") or {}
-        named = tuple(sorted(set().union(*(once(_named, config.get(part)) for part in closure.PARTS))))
+        named = once(_named_in, alike(about.get("config") or {}))
         changed, hidden = once(_beside, about["code"], named)
         present = _now(named) if hidden else None
     else:
@@ -53,6 +52,10 @@ def judge(about: Mapping[str, Any], present: Code | None = None) -> Freshness:
     if several:
         return Freshness(MIXED, changed, since(about))
     return Freshness(STALE if changed else UNKNOWN if hidden else FRESH, changed, since(about))
+
+
+def _named_in(config: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted(set().union(*(once(_named, config.get(part)) for part in closure.PARTS))))
 
 
 def _named(part: Any) -> frozenset[str]:

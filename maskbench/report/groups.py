@@ -2,12 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from maskbench.report import statistics
+from maskbench.report.direction import share
 from maskbench.report.mixing import ASPECTS, blend
 from maskbench.report.runs import Run, plain
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def cell(runs: Sequence[Run], metric: str, *, strata: str | None = None, mixed: 
     values = [value for stratum in numbers for value in stratum]
     if (reasons and not mixed) or not values:
         return Cell(values, None, () if mixed else reasons)
-    mean = statistics.mean(values)
+    said = {str(run.result.get("objective_name")) for run in runs} if metric == "objective" else {metric}
+    mean = statistics.mean(values, most=1.0 if all(map(share, said)) else None)
     if strata is None:
         return Cell(values, mean)
     return Cell(values, mean, (), statistics.iqm(numbers), *statistics.bootstrap(numbers))
@@ -80,13 +85,20 @@ def splits(run: Run, metric: str) -> list[float] | None:
 
 def varied(runs: Sequence[Run], without: Sequence[str] = ()) -> list[str]:
     """The keys in which runs of a group differ, seed aside: what a mean over them averages over."""
-    blocks = [block for run in runs for block in run.blocks]
     values: dict[str, set[str]] = {}
     having: Counter[str] = Counter()  # runs that have the key at all
-    counts = Counter(map(id, blocks))
-    for block in {id(block): block for block in blocks}.values():  # what runs share is looked at once
+    lists = _counted((run.blocks, 1) for run in runs)  # what runs share is looked at once
+    for block, count in _counted((block, count) for blocks, count in lists for block in blocks):
         for key, value in block.items():
             values.setdefault(key, set()).add(plain(value))
-            having[key] += counts[id(block)]
+            having[key] += count
     absent = {key for key, count in having.items() if count < len(runs)}
     return [k for k, v in values.items() if k not in without and len(v | {plain(None)} if k in absent else v) > 1]
+
+
+def _counted(things: Iterable[tuple[Thing, int]]) -> list[tuple[Thing, int]]:
+    """Each object once, in order, with the sum of its counts."""
+    counts: dict[int, list[Any]] = {}
+    for thing, count in things:
+        counts.setdefault(id(thing), [thing, 0])[1] += count
+    return [(thing, count) for thing, count in counts.values()]

@@ -52,7 +52,8 @@ class Index:
         self.connection: sqlite3.Connection | None = None
         self.broken = False
         self.parts: dict[int, Shared] = {}
-        self.rows: dict[str, dict[tuple[str, str], tuple[int, str]]] = {}  # what was read at once
+        self.rows: dict[str, dict[tuple[str, str], tuple[int, str]]] = {}  # what was read at once, and
+        self.texts: dict[int, str] = {}  # of parts
         self.new: list[tuple[str, str, str, int, str]] = []
         self.new_parts: dict[int, str] = {}
 
@@ -104,6 +105,7 @@ class Index:
             ask = "SELECT run, stamp, sum, content FROM facts WHERE what = ?"
             rows = self._attempt(lambda: self.connection.execute(ask, (what,)).fetchall())
             self.rows[what] = {(run, stamped): (number, text) for run, stamped, number, text in rows or ()}
+            self.texts = dict(self._attempt(lambda: self.connection.execute("SELECT id, content FROM parts").fetchall()) or ())
 
     def keep(self, name: str, what: str, stamped: str, value: Any) -> None:
         text = json.dumps(value, separators=(",", ":"))
@@ -125,11 +127,15 @@ class Index:
             KeyError: it is not here.
         """
         if number not in self.parts:
-            ask = "SELECT content FROM parts WHERE id = ?"
-            row = self._attempt(lambda: self.connection.execute(ask, (number,)).fetchone()) if self.connection else None
-            if not row or not isinstance(row[0], str) or _number(row[0]) != number:
+            if number in self.texts:
+                text = self.texts[number]
+            else:
+                ask = "SELECT content FROM parts WHERE id = ?"
+                row = self._attempt(lambda: self.connection.execute(ask, (number,)).fetchone()) if self.connection else None
+                text = row[0] if row else None
+            if not isinstance(text, str) or _number(text) != number:
                 raise KeyError(number)
-            self.parts[number] = Shared(json.loads(row[0]))
+            self.parts[number] = Shared(json.loads(text))
         return self.parts[number]
 
     # ---- the file

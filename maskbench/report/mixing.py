@@ -13,6 +13,7 @@ ARITHMETIC = {  # key: what it is, its usual value
     "compile": ("loop.compile", False),
 }
 MADE = ("generated", "synthetic")  # sources whose data follows from the seed
+DRAWN = "rows"  # what a checksum is called that is of rows chosen by the seed, behind the name of their set
 
 
 def blend(runs: Sequence[Run], aspects: Sequence[str] = ASPECTS) -> list[str]:
@@ -44,8 +45,8 @@ def versions(runs: Sequence[Run]) -> Iterator[str]:
     their modules are compared by their commits."""
     known = [run for run in runs if run.modules]
     seen: dict[str, set[str]] = {}
-    for run in known:
-        for module, code in run.modules.items():
+    for modules in {id(one): one for one in (run.modules for run in known)}.values():  # runs of one code may hold one mapping
+        for module, code in modules.items():
             seen.setdefault(module, set()).add(code)
     if several := sorted(module for module, codes in seen.items() if len(codes) > 1):
         yield f"versions of {listed(several)}"
@@ -68,11 +69,16 @@ def outdated(runs: Iterable[Run]) -> Iterator[str]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Names of data files whose checksums are not the same in all runs of a data set; data made by seed has none."""
-    seen: dict[tuple[str | None, str], str] = {}
-    read = [run for run in runs if run.source not in MADE]
-    names = [name for run in read for name, one in run.checksums.items() if seen.setdefault((run.data, name), one) != one]
-    return list(dict.fromkeys(names))
+    """Names of data files whose checksums are not the same in all runs of a data set; data made by seed has none, and rows that
+    the seed chooses are compared seed by seed."""
+    seen: dict[tuple[str | None, str, Any], str] = {}
+    names = {}  # in order
+    for run in runs:
+        for name, one in run.checksums.items() if run.source not in MADE else ():
+            seed = run.seed if name.rpartition("/")[2] == DRAWN else None
+            if seen.setdefault((run.data, name, seed), one) != one:
+                names[name] = None
+    return list(names)
 
 
 def _several(values: Iterable[Any]) -> list[str]:

@@ -5,22 +5,31 @@ best is bold, and those that a paired t test over the seeds does not tell from i
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from maskbench.report import statistics
 from maskbench.report.direction import lower
 from maskbench.report.published import Record
-from maskbench.report.tables import REFUSED, Judged, Line, shown
+from maskbench.report.tables import REFUSED, Judged, Line, shown, uneven
 from maskbench.report.writers import escape
 
 TURNED = ("error_percent", "negate")  # transforms after which less is better where more was
 MOST_DIGITS = 4  # decimals of a number whose interval is narrow
 NONE = "--"
+PAGE = 25  # rows, some of two lines, that one page holds beside the caption
+TEXT, LETTER, GAP = 345.0, 4.8, 12.0  # points: LaTeX's usual column of text, a letter of a small text, between two columns
+WORDY = {"unit": 10, "published": 20}  # letters of a column's texts that stand on one line
+LEAST = 0.25  # of the text, for the names of rows
+RAGGED = r">{{\raggedright\arraybackslash}}p{{{:.2f}\linewidth}}"
 
 
 def latex(judged: Judged) -> str:
-    """A table environment. Needs \\usepackage{booktabs}."""
+    """A table environment as wide as a column of text at most, a longtable of one that no page holds.
+
+    Needs \\usepackage{booktabs} and array; of more than PAGE rows also longtable.
+    """
     lines = list(judged.lines)
     units = list(dict.fromkeys(line.row.unit for line in lines))
     counts = {len(line.values) for line in lines}
@@ -34,23 +43,36 @@ def latex(judged: Judged) -> str:
     columns[f"ours{unit}"] = [cell(line, signs.get(line.row.id, "")) for line in lines]
     if any(line.published for line in lines):
         columns[f"published{unit}"] = [beside(line) for line in lines]
-    sides = "".join("r" if name.startswith(("$n$", "ours", "published")) else "l" for name in columns)
     rows = [" & ".join(row) + r" \\" for row in zip(*columns.values(), strict=True)]
-    return "\n".join([
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{' '.join(caption(judged, signs))}}}",
-        rf"\label{{tab:{judged.table.name}-{judged.budget}}}",
-        rf"\begin{{tabular}}{{{sides}}}",
-        r"\toprule",
-        " & ".join(columns) + r" \\",
-        r"\midrule",
-        *("{}" * row.startswith("[") + row for row in rows),  # a rule before it would take [...] for its option
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-        "",
-    ])  # fmt: skip
+    rows = ["{}" * row.startswith("[") + row for row in rows]  # a rule before it would take [...] for its option
+    head = [r"\toprule", " & ".join(columns) + r" \\", r"\midrule"]
+    told, name = rf"\caption{{{' '.join(caption(judged, signs))}}}", rf"\label{{tab:{judged.table.name}-{judged.budget}}}"
+    sides = " ".join(alignments(columns))
+    if len(rows) > PAGE:
+        begin, end = rf"\begin{{longtable}}{{{sides}}}", r"\end{longtable}"
+        every = [r"\endfirsthead", *head, r"\endhead", r"\bottomrule", r"\endfoot"]  # on each further page, below each page
+        return "\n".join([r"{\small", begin, told, name + r" \\", *head, *every, *rows, end + "}", ""])
+    begin, end = [r"\begin{table}", r"\centering\small", told, name, rf"\begin{{tabular}}{{{sides}}}"], r"\end{tabular}"
+    return "\n".join([*begin, *head, *rows, r"\bottomrule", end, r"\end{table}", ""])
+
+
+def alignments(columns: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """A specification for each column: texts that are long are broken into lines, names where the others leave no room."""
+    wide = {head: max(map(letters, (head, *cells))) for head, cells in columns.items()}
+    most = {head: WORDY[head.split()[0]] for head in columns if head and wide[head] > WORDY.get(head.split()[0], wide[head])}
+    room = TEXT - GAP - sum(most.get(head, width) * LETTER + GAP for head, width in wide.items() if head)
+    for head in columns:
+        if head in most:
+            yield RAGGED.format(most[head] * LETTER / TEXT)
+        elif not head and wide[head] * LETTER > room:
+            yield RAGGED.format(max(LEAST, room / TEXT))
+        else:
+            yield "r" if head.startswith(("$n$", "ours", "published")) else "l"
+
+
+def letters(text: str) -> int:
+    """About how many of them a cell shows."""
+    return len(re.sub(r"\\(?:textbf|underline|dagger)|(?<=\\)pm|[${}^_]", "", text))
 
 
 # ---- which is best
@@ -100,28 +122,19 @@ def told_apart(one: Line, other: Line) -> bool:
 
 
 def cell(line: Line, sign: str) -> str:
-    """The mean and the half width of its interval; of a share whose interval would leave 0 to 100 %, the two widths of one
-    that does not."""
+    """The mean and the half width of its interval; the two widths of one of a share that reaches further to one side."""
     mean = line.mean
     if mean is None:
         return NONE
-    half = None if mean.low is None else mean.high - mean.mean
+    half = None if mean.low is None else (mean.high - mean.low) / 2
     digits = decimals(half, line.row.digits)
     text = shown(mean.mean, digits).replace("-", "$-$", 1)
     text = rf"\{sign}{{{text}}}" if sign else text
     if half is None:
         return text
-    if is_share(line) and not (mean.low >= 0 and mean.high <= 100):
-        from maskbench.report.spread import bounded
-
-        low, high = (100 * float(end) for end in bounded(mean.mean / 100, half / 100))
-        return rf"{text} $^{{+{high - mean.mean:.{digits}f}}}_{{-{mean.mean - low:.{digits}f}}}$"
+    if uneven(mean):
+        return rf"{text} $^{{+{mean.high - mean.mean:.{digits}f}}}_{{-{mean.mean - mean.low:.{digits}f}}}$"
     return rf"{text} $\pm$ {half:.{digits}f}"
-
-
-def is_share(line: Line) -> bool:
-    """Whether a row is a share in percent, and no difference or ratio of such."""
-    return line.row.unit == "%" and not (line.row.minus or line.row.over) and 0 <= line.mean.mean <= 100
 
 
 def decimals(half: float | None, most: int) -> int:

@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 
 from maskbench.common import yamls
+from maskbench.common.asked import spelling
 from maskbench.common.errors import UsageError, did_you_mean
-from maskbench.common.identity import spelling
 from maskbench.report.runs import Run
 
 PAPER, FILES, CODE, QUOTED, EARLIER = "paper", "authors' files", "authors' code in our setting", "quoted", "ours, earlier"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maskbench.common import checksums, closure, foreign, provenance
+from maskbench.common.asked import arithmetic, blocks, leaves
 from maskbench.common.checksums import check
 from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.common.files import Unusable, content
-from maskbench.common.identity import arithmetic, blocks, leaves
 from maskbench.common.moved import METRICS
 from maskbench.report import kept, remarks, sound
 from maskbench.report.filters import Bound, Filter, passing
@@ -57,7 +57,7 @@ class Run:
 
     @cached_property
     def blocks(self) -> list[dict[str, Any]]:
-        """The config as `identity.question` has it, in parts, which runs may have in common."""
+        """The config as `asked.question` has it, in parts, which runs may have in common."""
         return blocks(self.config)
 
     @property

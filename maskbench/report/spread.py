@@ -22,21 +22,7 @@ def spread(values: np.ndarray, most: float | None = None) -> tuple[np.ndarray, n
     if kind == "t":
         half = statistics.student(statistics.LEVEL, n - 1) * half / np.sqrt(n)
         if most is not None:
-            low, high = bounded(mean / most, half / most)
+            low, high = statistics.bounded(mean / most, half / most)
             return most * low, most * high
     low, high = mean - half, mean + half
     return (low, high) if most is None else (np.clip(low, 0, most), np.clip(high, 0, most))
-
-
-def bounded(mean: np.ndarray | float, half: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high): an interval of shares around `mean`, `half` as wide to each side where shares spread alike: on the scale of
-    the arcsine of their root.
-
-    The half width is taken there to first order (the delta method), so single values may be 0 or 1, and the ends reach 0 and 1
-    at most; a mean of 0 or of 1 has no width. (On logits the far end of three values near 1 would lie below all sense.)
-    """
-    mean = np.clip(np.asarray(mean, dtype=float), 0, 1)
-    slope = 2 * np.sqrt(mean * (1 - mean))  # of shares against angles
-    angle, away = np.arcsin(np.sqrt(mean)), np.minimum(np.where(slope > 0, half, 0) / np.where(slope > 0, slope, 1), np.pi)
-    low, high = (np.sin(np.clip(angle + side, 0, np.pi / 2)) ** 2 for side in (-away, away))
-    return np.minimum(low, mean), np.clip(np.maximum(high, mean), 0, 1)

@@ -28,8 +28,11 @@ class Mean:
     high: float | None
 
 
-def mean(values: Sequence[float], level: float = LEVEL) -> Mean:
+def mean(values: Sequence[float], level: float = LEVEL, *, most: float | None = None) -> Mean:
     """Mean and Student's t interval.
+
+    most: of shares, what all is (1 or 100). Where their interval would go below 0 or beyond it, it is taken on the scale of the
+        arcsine of their root (`bounded`). Numbers that are not all between the two are taken for no shares.
 
     Raises:
         ValueError: there are no numbers.
@@ -40,7 +43,26 @@ def mean(values: Sequence[float], level: float = LEVEL) -> Mean:
     if n == 1:
         return Mean(n, centre, None, None)
     half = student(level, n - 1) * math.sqrt(math.fsum((x - centre) ** 2 for x in values) / (n - 1) / n)
-    return Mean(n, centre, centre - half, centre + half)
+    low, high = centre - half, centre + half
+    if most is not None and not (low >= 0 and high <= most) and all(0 <= value <= most for value in values):
+        low, high = (most * float(end) for end in bounded(centre / most, half / most))
+    return Mean(n, centre, low, high)
+
+
+def bounded(mean: "np.ndarray | float", half: "np.ndarray | float") -> "tuple[np.ndarray, np.ndarray]":
+    """(low, high): an interval of shares around `mean`, `half` as wide to each side where shares spread alike: on the scale of
+    the arcsine of their root.
+
+    The half width is taken there to first order (the delta method), so single values may be 0 or 1, and the ends reach 0 and 1
+    at most; a mean of 0 or of 1 has no width. (On logits the far end of three values near 1 would lie below all sense.)
+    """
+    import numpy as np
+
+    mean = np.clip(np.asarray(mean, dtype=float), 0, 1)
+    slope = 2 * np.sqrt(mean * (1 - mean))  # of shares against angles
+    angle, away = np.arcsin(np.sqrt(mean)), np.minimum(np.where(slope > 0, half, 0) / np.where(slope > 0, slope, 1), np.pi)
+    low, high = (np.sin(np.clip(angle + side, 0, np.pi / 2)) ** 2 for side in (-away, away))
+    return np.minimum(low, mean), np.clip(np.maximum(high, mean), 0, 1)
 
 
 @cache

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["COLOURS", "COLUMN", "DASHES", "GREY", "INK", "MARKERS", "PAGE", "PALE", "SHADES", "across", "band", "bands",
-           "canvas", "error_bar", "label", "legend", "line_styles", "points", "save", "styled"]  # fmt: skip
+           "canvas", "error_bar", "label", "legend", "line_styles", "points", "save", "styled", "wrapped"]  # fmt: skip
 
 COLUMN, PAGE = 3.5, 7.0  # inches: the width of a column and of a page of the usual two-column paper
 DPI = 200
@@ -122,6 +122,11 @@ def canvas(title: str, columns: int = 1, rows: int = 1, *, width: float, height:
     for empty in panels[columns * rows :]:
         empty.remove()
     return figure, panels[: columns * rows]
+
+
+def wrapped(text: str, inches: float) -> str:
+    """A heading in lines of such a length."""
+    return "\n".join(textwrap.wrap(text, max(8, int(inches / (LETTER * look.current().style.scale))))) or text
 
 
 def band(axes: "Axes", x: np.ndarray, y: np.ndarray, *, fill: float = 0.18, most: float | None = None, **line_style: Any) -> None:

@@ -47,7 +47,7 @@ class Line:
     @property
     def mean(self) -> statistics.Mean | None:
         shown = self.values and self.verdict != REFUSED
-        return statistics.mean(list(self.values.values())) if shown else None
+        return statistics.mean(list(self.values.values()), most=most(self.row)) if shown else None
 
     @property
     def backed(self) -> bool:
@@ -57,6 +57,11 @@ class Line:
     def difference(self) -> float | None:
         comparable = self.published and self.mean and not self.elsewhere
         return self.mean.mean - self.published.value if comparable else None
+
+
+def most(row: Row) -> float | None:
+    """100 of a row of shares in percent; None of one of differences, ratios or other numbers."""
+    return 100.0 if row.unit == "%" and not (row.minus or row.over) else None
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,8 @@ class _Judge:
                 divisions = f"{row.first.metric} of {len(beside.values)} divisions"
                 return Line(row, values, INCOMPLETE, words, f"not every run has {divisions}")
         judged = gaps or list(values.values())
-        return Line(row, values, rule.verdict(judged, beside.value if beside else None), words, gaps=gaps)
+        verdict = rule.verdict(judged, beside.value if beside else None, None if gaps else most(row))
+        return Line(row, values, verdict, words, gaps=gaps)
 
     def gaps(self, row: Row, record: Record) -> list[float]:
         """The differences to a record of several values, division by division, each a mean over the seeds."""
@@ -208,6 +214,11 @@ def cells(line: Line) -> list[str]:
     return [row.name, str(len(line.values)), ours, band, published(line.published), gap, rule, rests(line), verdict]
 
 
+def uneven(mean: statistics.Mean | None) -> bool:
+    """Whether an interval reaches further to one side of its mean, as one on the arcsine scale does."""
+    return mean is not None and mean.low is not None and abs(mean.high - 2 * mean.mean + mean.low) > 1e-9 * (1 + abs(mean.mean))
+
+
 def few(line: Line) -> bool:
     """Whether there is a verdict, on fewer seeds than one should have."""
     return line.verdict in JUDGED and len(line.values) < BACKED
@@ -234,7 +245,8 @@ def notes(judged: Judged, origin: bool) -> list[str]:
     sentences = [f"Paper: {judged.table.paper}."]
     seeds = ", ".join(map(str, judged.seeds))
     more = f"; on all runs also {' '.join(judged.overrides)}" if judged.overrides else ""
-    sentences.append(f"Seeds {seeds}; intervals are Student's t over seeds{more}.")
+    bounded = ", of shares that it would leave on the arcsine scale" if any(uneven(line.mean) for line in judged.lines) else ""
+    sentences.append(f"Seeds {seeds}; intervals are Student's t over seeds{bounded}{more}.")
     sentences += [sentence for sentence in (judged.choice, took(judged)) if sentence]
     sentences += [f"{line[0].upper()}{line[1:]}" for line in outdated(judged.runs)]
     sentences += list(reasons(judged))

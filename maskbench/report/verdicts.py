@@ -9,7 +9,8 @@ every_seed: true              each seed's value or difference must pass, not onl
 rests_on: paper               one of RESTS, the best there is: by what the bound is right; a rule without it is refused
 
 A rule of means holds where the whole 95 % interval keeps to the bounds and fails where all of it is outside; between, the
-row is undecided.
+row is undecided. The interval is the one that the table shows: Student's t, of a share that this would leave on the arcsine
+scale. Differences have Student's t.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,10 +109,11 @@ class Rule:
             return f"{low:g} to {high:g}{each}"
         return f"at least {low:g}{each}" if low is not None else f"at most {high:g}{each}"
 
-    def verdict(self, values: Sequence[float], published: float | None = None) -> str:
-        """holds, fails or undecided of a row's values; of its paired differences for above, below and paired."""
+    def verdict(self, values: Sequence[float], published: float | None = None, most: float | None = None) -> str:
+        """holds, fails or undecided of a row's values; of its paired differences for above, below and paired. `most`: of values
+        that are shares, what all is."""
         low, high = self.bounds(published)
-        mean = statistics.mean(values)
+        mean = statistics.mean(values, most=most)
         if self.every or mean.low is None:
             judged = values if self.every else [mean.mean]
             return HOLDS if all(low <= value <= high for value in judged) else FAILS

@@ -18,6 +18,7 @@ LATEX = {
     "±": r"$\pm$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 } | {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
 
@@ -76,7 +77,7 @@ def latex(sheet: Sheet, label: str = "") -> str:
 
 def escape(text: object) -> str:
     """Text as LaTeX sets it, whatever signs are in it."""
-    return re.sub(r"[\\~^&%$#_{}<>−±]", lambda match: LATEX[match[0]], str(text))
+    return re.sub(r"[\\~^&%$#_{}<>|−±]", lambda match: LATEX[match[0]], str(text))
 
 
 def comma_separated(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

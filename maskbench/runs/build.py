@@ -9,7 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from maskbench.common import dotted, knobs
+from maskbench.common import knobs
 from maskbench.common.errors import UsageError
 
 TARGETS = "targets"  # of the loggers: name -> `_target_` of each that is chosen, where `_target_` itself is the last one's
@@ -28,18 +28,6 @@ def each_logger(node: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _takes(target: str, key: str) -> bool:
     names = knobs.read(target)
     return names is None or key in {knob.name for knob in names} or None in {knob.name for knob in names}
-
-
-def imported(key: str, path: str) -> Any:
-    """What a dotted path leads to.
-
-    Raises:
-        UsageError: it cannot be imported; names the key that holds it.
-    """
-    try:
-        return dotted.find(path)
-    except dotted.Unfound as error:
-        raise UsageError(f"{key}={path} cannot be imported: {error.reason}") from error
 
 
 def bare(value: Any) -> Any:

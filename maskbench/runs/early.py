@@ -12,13 +12,13 @@ from torch import nn
 
 from maskbench.backbones import pretrained
 from maskbench.common import given, knobs
+from maskbench.common.dotted import imported
 from maskbench.common.errors import UsageError
 from maskbench.common.knobs import FunctionIn, LayerName
 from maskbench.common.named import takes
 from maskbench.common.streams import seeded
 from maskbench.data.sources.sets import SETS, SYNTHETIC
 from maskbench.masks.sites import require_layers
-from maskbench.runs.build import imported
 from maskbench.runs.nets import make_method, make_net
 from maskbench.tasks.fulfilment import require
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, first_line
 from maskbench.runs.plain import Plain
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -36,7 +36,7 @@ def encode(made: Plain) -> bytes:
                 verbose=False,
             )
     except Exception as error:  # whatever the exporter meets
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"--format onnx: torch.onnx cannot export {type(made.net).__name__} ({reason}).") from error
     return program.model_proto.SerializeToString()
 

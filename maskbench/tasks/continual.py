@@ -20,7 +20,6 @@ from maskbench.training import evaluate
 from maskbench.training.journal import Journal
 from maskbench.training.method import Method
 
-GROUP = 128  # images that share one inference of their stage (the SupSup paper's protocol)
 ASKED = 30  # stages up to which every stage's masks are asked about every test set unless the run says otherwise
 
 Which = Literal["seen", "full", "final"]
@@ -58,7 +57,7 @@ def run(
         alone: each stage is also learnt by itself, by a copy of the untrained method: what transfer gain compares with. One
             more training a stage.
     """
-    group, pooling = group or GROUP, pooling or "first"
+    group, pooling = group or evaluate.GROUP, pooling or "first"
     unknown = unknown or ("final" if len(stages) <= ASKED else "none")
     need("continual", Continual, method, stages, instead="data=splitmnist")
     infers = bool(rules_of(method))

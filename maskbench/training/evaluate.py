@@ -18,7 +18,7 @@ from maskbench.training.method import Method
 
 BATCH = 1000  # rows at a time: large enough for a CPU, small enough for convolutions of small images
 IMAGES, LARGE = 100, 3 * 32 * 32  # at a time, of images so large, through convolutions on a CPU: their layers fit into its cache
-GROUP = 128  # images that are answered together by nets that standardise by them
+GROUP = 128  # images that share an inference of their stage (the SupSup paper's protocol), or an answer that standardises by them
 ROWS = 128  # of small groups that go through such a net at a time
 
 

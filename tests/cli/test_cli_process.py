@@ -85,6 +85,13 @@ def test_what_only_prints_imports_nothing_heavy(line: str, tmp_path: Path) -> No
     assert done.stdout
 
 
+def test_a_list_of_runs_starts_without_what_reads_configs(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    more = LIGHT.replace('"wandb"', '"wandb", "omegaconf", "yaml", "urllib.request", "importlib.metadata"')
+    done = subprocess.run([sys.executable, "-c", more, "results"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr == "0\n" and more != LIGHT
+
+
 def test_completion_knows_the_choices(tmp_path: Path) -> None:
     env = {**os.environ, "COMP_LINE": "maskbench method=sup", "COMP_POINT": "20"}
     words = [sys.executable, "-m", "maskbench", "-sc", "query=bash"]

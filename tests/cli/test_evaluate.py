@@ -151,8 +151,8 @@ def test_no_code_of_a_pickle_is_run(nets: Path, build: Callable) -> None:
     [
         ("somebodys.number", "made a int, where a torch.nn.Module is asked for"),
         ("somebodys.broken", "failed: RuntimeError: no such day"),
-        ("somebodys.absent", "cannot be imported: AttributeError"),
-        ("nobodys.build", "cannot be imported: ModuleNotFoundError: No module named 'nobodys'"),
+        ("somebodys.absent", "cannot be imported: module 'somebodys' has no attribute 'absent'"),
+        ("nobodys.build", "cannot be imported: No module named 'nobodys'"),
         ("somebodys.nn", "is no function and no class"),
         ("build", "must be the dotted name of a function"),
         ("somebodys.pair", "answers with a tuple"),

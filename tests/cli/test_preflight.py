@@ -4,7 +4,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import OmegaConf
 
 from maskbench.cli import command_line, parts, preflight
@@ -276,19 +275,6 @@ def test_a_task_mistake_names_what_would_work() -> None:
     assert "dense" in sentences.split("task=uncertainty is done by method=")[1]
 
 
-def test_jobs_are_those_of_hydras_sweeper() -> None:
-    command = command_line.parse("-m method=supsup,packnet seed=0,1 data=splitmnist optimizer.lr=1e-2".split())
-    (expected,) = BasicSweeper.split_arguments(command.overrides, None)
-    ours = [command_line.parse(job).compose(job) for job in command_line.jobs(command)]
-    theirs = [command.compose(job) for job in expected]
-    assert [preflight.identity.run_dir(cfg) for cfg in ours] == [preflight.identity.run_dir(cfg) for cfg in theirs]
-
-
-def test_overrides_come_before_flags_for_hydras_parser() -> None:
-    command = command_line.parse("-m method=supsup --config-dir . seed=0,1 -r".split())
-    assert command.argv == ["method=supsup", "seed=0,1", "-m", "--config-dir", ".", "-r"]
-
-
 def test_groups_of_an_outside_folder(tmp_path: Path) -> None:
     (tmp_path / "mine" / "method").mkdir(parents=True)
     (tmp_path / "mine" / "method" / "wonder.yaml").write_text(
@@ -298,25 +284,6 @@ def test_groups_of_an_outside_folder(tmp_path: Path) -> None:
     assert "must be a whole number" in mistakes("--config-dir mine method=wonder method.depth=x")[0]
     assert "method=wonder cannot do task=uncertainty" in mistakes("method=wonder task=uncertainty -cd mine")[0]
     assert ", wonder," in mistakes("-cd mine method=zzz")[0]
-
-
-@pytest.mark.parametrize(("given", "other"), [("budget.steps=30", "budget.epochs"), ("budget.epochs=2", "budget.steps")])
-def test_a_budget_alone_is_the_one_that_counts(given: str, other: str) -> None:
-    for words in (["method=dense", "data=mnist"], ["method=maml"]):
-        alone, both = (command_line.parse([*words, given, *more]) for more in ([], [f"{other}=null"]))
-        keys = [preflight.identity.key(c.compose([o.input_line for o in c.overrides])) for c in (alone, both)]
-        assert keys[0] == keys[1] and f"{other}=null" in alone.argv
-
-
-def test_a_swept_budget_with_null_is_left_as_it_is() -> None:
-    assert command_line.parse(["-m", "budget.steps=null,5"]).argv == ["budget.steps=null,5", "-m"]
-
-
-def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    command = command_line.parse(["paths.output=~/x", "seed=1"])
-    assert command.argv == [f"paths.output={tmp_path}/x", "seed=1"]
-    assert command.compose(command.argv).paths.output == f"{tmp_path}/x"
 
 
 def test_a_mistake_that_combinations_share_is_said_once() -> None:

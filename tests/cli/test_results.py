@@ -48,6 +48,14 @@ def table(text: str) -> list[dict[str, str]]:
 # ---- results
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "objective"])
+def test_the_interval_of_a_share_does_not_go_beyond_it(metric: str, capsys) -> None:
+    for seed, accuracy in enumerate((0.97, 0.999, 1.0)):
+        record("supsup", seed, accuracy)
+    (row,) = table(call(["results", "group=method", f"metrics={metric}", "--csv"], capsys)[1])
+    assert 0.9 < float(row[f"{metric} low"]) < float(row[metric]) < float(row[f"{metric} high"]) <= 1
+
+
 def test_groups_give_mean_and_interval(four, capsys) -> None:
     status, out, _ = call(["results", "group=method", "metrics=accuracy", "--csv"], capsys)
     rows = {row["method"]: row for row in table(out)}
@@ -56,6 +64,7 @@ def test_groups_give_mean_and_interval(four, capsys) -> None:
     assert float(rows["supsup"]["accuracy"]) == pytest.approx(0.92)
     assert float(rows["supsup"]["accuracy low"]) == pytest.approx(low)
     assert float(rows["supsup"]["accuracy high"]) == pytest.approx(high)
+    assert high < 1, "Student's t stays among the shares"
     text = call(["results", "group=method", "metrics=accuracy"], capsys)[1]
     assert f"0.9200 [{low:.4f}, {high:.4f}]" in text
 

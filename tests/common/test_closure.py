@@ -1,5 +1,7 @@
 """Which code computes a run: what counts, what cannot matter, and that it is the same however the process began."""
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,3 +111,22 @@ def test_fresh_and_full_processes_agree_and_no_torch_is_imported() -> None:
     import maskbench.runs.assemble  # noqa: F401 - everything a run imports
 
     assert done.stdout.split() == [closure.of(SUPSUP).closure, "False"]
+
+
+def test_sources_are_read_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again where a file is not what it was."""
+    source = tmp_path / "mine.py"
+    source.write_text("import torch\nrate = 0.1\n")
+    monkeypatch.setattr(closure, "SETTLED", -(10**18))
+    monkeypatch.setattr(closure, "_read", {})
+    first = closure._source(source)
+    kept = json.loads(json.dumps(closure.learnt()))
+    monkeypatch.setattr(closure, "_read", {})
+    parsed: list[bytes] = []
+    parse = closure._parsed
+    monkeypatch.setattr(closure, "_parsed", lambda content, stamp: parsed.append(content) or parse(content, stamp))
+    closure.recall(kept)
+    assert closure._source(source) == first and parsed == []
+    source.write_text("import torch\nrate = 0.2\n")
+    os.utime(source, ns=(1, 1))  # another time, even where the file system's clock has not gone on
+    assert closure._source(source).hash != first.hash and len(parsed) == 1

@@ -47,7 +47,7 @@ LAZY = {
     ("cli.launch", "cli.command_line cli.preflight report.runs runs"): "hydra and torch, only once a job runs",
     (
         "cli.main",
-        "cli.command_line cli.commands cli.launch cli.start",
+        "cli.command_line cli.commands cli.launch cli.start common.identity common.yamls",
     ): "one sub-command imports no other's needs, and help and what reads records no hydra",
     ("cli.preloaded", ""): "a process that runs are forked from imports every module there is",
     (
@@ -55,10 +55,10 @@ LAZY = {
         "cli.command_line cli.preflight cli.ray_launcher cli.side_by_side cli.slurm_launcher cli.sweep_clock",
     ): "hydra, which help does without",
     ("cli.table_runs", "cli.preflight cli.side_by_side"): "hydra, which help and a list of the tables do without",
+    ("common.asked", "common.given"): "the readers of recipes, which records of many runs do without",
     ("data.sources.find", "data.stage"): "torch, which a list of the data sets does without",
     ("data.sources.find_tables", "data.stage"): "torch, which a list of the data sets does without",
     ("data.sources.small_sets", "data.stage"): "torch, which a list of the data sets does without",
-    ("report.paper_table", "report.spread"): "numpy, only where an interval would go beyond what shares can be",
     (
         "runs.assemble",
         "report.figures runs.source_run",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from maskbench.common import given, recipes
+from maskbench.common import asked, given, recipes
 from maskbench.common.errors import UsageError
 
 CONTENT = b"tensors of a net"
@@ -34,7 +34,7 @@ def test_a_file_is_fetched_once_and_a_run_is_known_by_its_content(server: Path, 
     assert given.sha256(BACKBONE) == hashlib.sha256(CONTENT).hexdigest()
     (server / FILE).unlink()
     assert given.start_mistake(BACKBONE) is None
-    by = given.by_content({"backbone": BACKBONE})["backbone"]
+    by = asked.by_content({"backbone": BACKBONE})["backbone"]
     assert by["init"] == "imagenet" and by["init_sha256"] == hashlib.sha256(CONTENT).hexdigest()
 
 

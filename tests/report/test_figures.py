@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -403,6 +404,30 @@ def test_refusals_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "holds no finished run" in call(capsys, tmp_path / "empty")[2]
     assert call(capsys, tmp_path / "nowhere")[0] == 2 and call(capsys)[0] == 2
     assert not list(tmp_path.rglob("*.png"))
+
+
+# ---- families
+
+
+def test_a_module_is_a_family_where_it_says_so_and_has_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper that has a function of such a name is none."""
+    helper = ModuleType("maskbench.report.figures_helper")
+    helper.draw = lambda runs, title: {}
+    monkeypatch.setitem(sys.modules, helper.__name__, helper)
+    there = [SimpleNamespace(name=path.stem) for path in Path(figures.__file__).parent.glob("*.py")]
+    monkeypatch.setattr(figures.pkgutil, "iter_modules", lambda _: [*there, SimpleNamespace(name="figures_helper")])
+    found = {verb: figures.families(verb) for verb in ("draw", "compare")}
+    assert helper not in found["draw"]
+    helper.FAMILY = ("draw",)
+    assert helper in figures.families("draw") and helper not in figures.families("compare")
+    for verb, modules in found.items():
+        assert modules and all(callable(getattr(module, verb)) for module in modules)
+
+
+def test_no_module_of_figures_is_forgotten() -> None:
+    names = {path.stem for path in Path(figures.__file__).parent.glob("figures_*.py")}
+    said = {module.__name__.rpartition(".")[2] for verb in ("draw", "compare") for module in figures.families(verb)}
+    assert said == names
 
 
 # ---- in a run

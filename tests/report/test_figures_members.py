@@ -57,6 +57,22 @@ def test_reliability_is_of_the_inputs_of_all_seeds_together() -> None:
     assert [bar.get_height() for panel in figure.axes for bar in panel.patches if bar.get_height() > 20] == [40]
 
 
+@pytest.mark.parametrize("many", [2, 4, 5])
+def test_names_with_settings_stand_above_their_own_panel(many: int) -> None:
+    """The last panel's would be cut at the edge of the figure, the others' would run into the next one."""
+    groups = [[run("masksembles_ensemble")] for _ in range(many)]
+    for number, (one,) in enumerate(groups):
+        one.config["method"] |= {"alpha": 2.0 + number}
+        one.result["key"] = f"k{number}"
+    figure = compared(*groups)["reliabilities"]
+    figure.draw_without_rendering()
+    titles = [panel._left_title for panel in figure.axes if panel.get_title(loc="left")]
+    assert [title.get_text().split()[-1] for title in titles] == [f"alpha={2.0 + number}" for number in range(many)]
+    boxes = [title.get_window_extent() for title in titles]
+    assert all(box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)
+    assert all(not a.overlaps(b) for a, b in zip(boxes, boxes[1:], strict=False))
+
+
 def test_risk_is_drawn_against_coverage() -> None:
     (panel,) = compared(*TWO)["risks"].axes
     lines = {line.get_label(): line for line in panel.get_lines()}

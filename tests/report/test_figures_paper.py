@@ -1,10 +1,7 @@
 """Figures for papers: sizes at the printed width, fonts inside, nothing cut, one colour a method; options refused early."""
 
-import re
-import shutil
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,32 +72,6 @@ def saved(make: Callable, folder: Path, own: Look = PAPER) -> tuple[Any, Path]:
     return figure, path
 
 
-def streams(pdf: bytes) -> str:
-    """The page's own commands: what of a PDF is compressed and is text."""
-    found = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
-    texts = []
-    for one in found:
-        try:
-            texts.append(zlib.decompress(one).decode("latin1"))
-        except zlib.error:
-            continue
-    return "\n".join(text for text in texts if " Tf" in text)
-
-
-def sizes(pdf: bytes) -> list[float]:
-    return [float(size) for size in re.findall(r"/F\S+ ([\d.]+) Tf", streams(pdf))]
-
-
-def embedded(path: Path) -> None:
-    """Every font of the file is in the file, as TrueType."""
-    if program := shutil.which("pdffonts"):
-        told = subprocess.run([program, str(path)], capture_output=True, text=True, check=True).stdout.splitlines()[2:]
-        assert told and all("TrueType" in line and re.search(r"\byes (yes|no) (yes|no)\b", line) for line in told), told
-    pdf = path.read_bytes()
-    descriptors = pdf.count(b"/FontDescriptor /") or pdf.count(b"/Type /FontDescriptor")
-    assert descriptors and pdf.count(b"/FontFile2") >= 1 and b"/Type3" not in pdf
-
-
 def boxes(figure: Any) -> list[tuple[str, Any]]:
     """What is written where, of texts that do not stand inside a heat map."""
     found = []
@@ -112,13 +83,12 @@ def boxes(figure: Any) -> list[tuple[str, Any]]:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("make", [accuracies, matrix, bytes_stored])
-def test_a_pdf_at_column_width(make: Callable, tmp_path: Path) -> None:
+def test_a_pdf_at_column_width(make: Callable, tmp_path: Path, printed: Callable) -> None:
     figure, path = saved(make, tmp_path)
-    pdf = path.read_bytes()
-    width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", pdf)[1])
-    assert width == pytest.approx(3.5 * 72, abs=0.5)
-    embedded(path)
-    assert min(sizes(pdf)) >= 6 and max(sizes(pdf)) == 8
+    pdf, page = path.read_bytes(), printed(path)
+    assert page.width == pytest.approx(3.5 * 72, abs=0.5)
+    assert page.embedded and all(page.embedded.values())
+    assert min(page.sizes) >= 6 and max(page.sizes) == 8
     assert b"/Keywords (key k1)" in pdf and b"CreationDate" not in pdf
     whole = figure.bbox
     shown = [(words, box) for words, box in boxes(figure) if words.strip()]
@@ -188,6 +158,45 @@ def test_a_talk_is_larger_in_everything_and_papers_have_the_intervals_of_tables(
     assert talk.width == 12 and talk.style.least >= 10 and talk.points(7) == pytest.approx(12)
     assert (talk.interval, PAPER.interval, Look().interval) == ("t", "t", "minmax")
     assert Look.read(style="paper", interval="sd").interval == "sd"
+
+
+# ---- figures of runs
+
+RUNS = {  # by the figures that they must leave
+    "accuracy density inputs": ["method=lottery", "data.base=synthetic", "task.levels=2", "backbone.widths=[16]"],
+    "stages per_stage matrix": ["method=supsup", "data=splitmnist", "data.base=synthetic", "backbone.widths=[16]"],
+    "reliability confidence members": ["method=masksembles", "data=mnist", "data.base=synthetic", "backbone=lenet_300_100"],
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("names", RUNS)
+def test_figures_of_a_run_are_what_a_journal_takes(names: str, cli: Callable, tmp_path: Path, printed: Callable) -> None:
+    short = ["budget.epochs=null", "budget.steps=10", "logger=none"]
+    done = cli(*RUNS[names], *short)
+    assert done.returncode == 0, done.stderr
+    (run,) = (path.parent for path in tmp_path.glob("outputs/*/*/result.json"))
+    done = cli("figure", str(run), "--style", "paper", "--width", "column", "--format", "pdf", "--output", "printed")
+    assert done.returncode == 0, done.stderr
+    pages = {path.stem: printed(path) for path in tmp_path.glob("printed/*.pdf")}
+    assert set(names.split()) <= set(pages)
+    for name, page in pages.items():
+        assert page.width == pytest.approx(252, abs=0.5), name
+        assert page.embedded and all(page.embedded.values()), name
+        assert min(page.sizes) >= 6, name
+
+
+def test_a_font_that_is_named_only_is_seen(tmp_path: Path, printed: Callable) -> None:
+    """The fonts of every reader of PDFs are named in the file and not in it: what the checks above must refuse."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    bare = Figure(figsize=(2, 1))
+    bare.text(0.1, 0.5, "a text", fontsize=5)
+    with matplotlib.rc_context({"pdf.use14corefonts": True}):
+        bare.savefig(tmp_path / "bare.pdf")
+    page = printed(tmp_path / "bare.pdf")
+    assert page.embedded and not any(page.embedded.values()) and page.sizes == [5.0] and page.width == 144
 
 
 # ---- colours

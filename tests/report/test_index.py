@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskbench.common import checksums, closure
+from maskbench.common import checksums
 from maskbench.report import index, runs
 
 
@@ -75,6 +75,19 @@ def test_a_run_is_read_once_and_says_the_same_afterwards(three: Path, monkeypatc
     assert str(indexed(three)) == str(before) and seen == [], "NaN is not equal to itself, and its text is"
     one, other = (run.config["budget"] for run in runs.read(three)[1:])
     assert one is other, "what runs have in common is held once"
+
+
+def test_seeds_of_one_setting_share_what_follows_from_it(tmp_path: Path) -> None:
+    output = tmp_path / "outputs"
+    for seed in (0, 1):
+        simple(output, "supsup", seed)
+    assert [run.config["seed"] for run in runs.read(output)] == [0, 1]
+    one, other = runs.read(output)
+    assert one.blocks is other.blocks and one.config["budget"] is other.config["budget"]
+    assert [json.dumps(run.config) for run in (one, other)] == [json.dumps(runs.load(run.folder).config) for run in (one, other)]
+    alone = simple(output, "supsup", 2)
+    alone.joinpath("run.json").write_text(json.dumps({"status": "running", "config": {"seed": 3, "tags": ["a"], "x": {}}}))
+    assert told(runs.loaded([alone])) == told(runs.loaded([alone])) == told([runs.load(alone)]), "no choices, no code, no key"
 
 
 CHANGES = ("metric", "same length", "same times", "config", "no result", "damaged", "failed", "locked", "note", "copy", "swap")
@@ -336,22 +349,3 @@ def test_what_has_just_changed_is_not_kept_and_few_runs_have_no_index(three: Pat
     monkeypatch.setattr(index, "FEWEST", 3)
     indexed(three)
     assert fresh(three, monkeypatch)
-
-
-def test_sources_are_read_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And again where a file is not what it was."""
-    source = tmp_path / "mine.py"
-    source.write_text("import torch\nrate = 0.1\n")
-    monkeypatch.setattr(closure, "SETTLED", -(10**18))
-    monkeypatch.setattr(closure, "_read", {})
-    first = closure._source(source)
-    kept = json.loads(json.dumps(closure.learnt()))
-    monkeypatch.setattr(closure, "_read", {})
-    parsed: list[bytes] = []
-    parse = closure._parsed
-    monkeypatch.setattr(closure, "_parsed", lambda content, stamp: parsed.append(content) or parse(content, stamp))
-    closure.recall(kept)
-    assert closure._source(source) == first and parsed == []
-    tick(tmp_path)
-    source.write_text("import torch\nrate = 0.2\n")
-    assert closure._source(source).hash != first.hash and len(parsed) == 1

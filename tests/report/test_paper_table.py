@@ -1,5 +1,6 @@
 """Tables as papers print them: parsed strictly, compiled where LaTeX is there; which is best, and what is not told from it."""
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from maskbench.common import identity
 from maskbench.report import paper_table, published, spec, statistics, tables
 
 SETTING = dict.fromkeys(published.SETTING, "any")
@@ -64,7 +66,9 @@ def parsed(text: str) -> list[list[str]]:
     assert not re.search(r"(?<!\\)[%#]", text), "a comment or an argument"
     for outside in re.sub(r"\$[^$]*\$", "", bare.replace("\\label{tab:mine-quick}", "")).splitlines():
         assert not set("_^") & set(outside), f"a sign of formulas in text: {outside}"
-    sides, body = re.search(r"\\begin\{tabular\}\{([lr]+)\}(.*)\\end\{tabular\}", text, re.DOTALL).groups()
+    text = re.sub(r">\{\\raggedright\\arraybackslash\}p\{0\.\d\d\\linewidth\}", "l", text)
+    sides, body = re.search(r"\\begin\{tabular\}\{([lr ]+)\}(.*)\\end\{tabular\}", text, re.DOTALL).groups()
+    sides = sides.replace(" ", "")
     rules = re.findall(r"\\(toprule|midrule|bottomrule)", body)
     assert rules == ["toprule", "midrule", "bottomrule"] and text.count("tabular") == 2 and r"\hline" not in text
     rows = [row.strip() for row in re.sub(r"\\(top|mid|bottom)rule", "", body).split(r"\\")]
@@ -74,19 +78,31 @@ def parsed(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in cells]
 
 
-def compiled(text: str, folder: Path) -> None:
-    """Where there is a LaTeX with booktabs, it takes the table without an error or an overfull line."""
+@pytest.fixture
+def compiled(tmp_path: Path) -> Callable[[str], str]:
+    """`compiled(latex)`: what pdflatex says of a table, which it takes without an error or an overfull line."""
     program = shutil.which("pdflatex")
     found = program and subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, text=True)
     if not (found and found.stdout.strip()):
-        return
-    whole = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", text, r"\end{document}"]
-    (folder / "table.tex").write_text("\n".join(whole))
-    done = subprocess.run(
-        [program, "-interaction=nonstopmode", "-halt-on-error", "table.tex"], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout and (folder / "table.pdf").stat().st_size > 1000
+        pytest.skip("no LaTeX with booktabs here: Debian's texlive-latex-recommended has one")
+
+    def compile(text: str) -> str:
+        whole = [
+            r"\documentclass{article}",
+            r"\usepackage{booktabs,array,longtable}",
+            r"\begin{document}",
+            text,
+            r"\end{document}",
+        ]
+        (tmp_path / "table.tex").write_text("\n".join(whole))
+        done = subprocess.run(
+            [program, "-interaction=nonstopmode", "-halt-on-error", "table.tex"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert not re.search("Overfull|Float too large", done.stdout) and (tmp_path / "table.pdf").stat().st_size > 1000
+        return done.stdout
+
+    return compile
 
 
 CLOSE, FAR, BEST = [90.0, 91.5, 92.0], [80.0, 81.0, 82.0], [91.0, 91.4, 92.4]
@@ -110,11 +126,42 @@ def mixed() -> tables.Judged:
 
 
 @pytest.mark.parametrize("made", [comparison, mixed])
-def test_the_latex_is_in_order(made: Callable, tmp_path: Path) -> None:
-    text = paper_table.latex(made())
-    rows = parsed(text)
+def test_the_latex_is_in_order(made: Callable) -> None:
+    rows = parsed(paper_table.latex(made()))
     assert len(rows) == len(made().lines) + 1
-    compiled(text, tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("made", [comparison, mixed])
+def test_latex_takes_it(made: Callable, compiled: Callable) -> None:
+    assert "Output written on table.pdf (1 page" in compiled(paper_table.latex(made()))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "many"), [("lottery", False), ("maml", False), ("sparse", True)])
+def test_latex_takes_tables_of_ours_no_wider_than_a_text(name: str, many: bool, compiled: Callable) -> None:
+    """Long names, units and origins are broken into lines; seventy rows go on on further pages below the same heading."""
+    table = spec.load(name, [identity.conf_dir()])
+    rows = [row for row in table.rows if all("quick" in table.runs[q.run] for q in row.quantities)]
+    lines = [tables.Line(row, {0: 90.1, 1: 91.2, 2: 92.3}, "holds", published=row.published.get("quick")) for row in rows]
+    text = paper_table.latex(dataclasses.replace(judged(*lines), table=table))
+    assert ("Output written on table.pdf (1 page" in compiled(text)) != many
+    assert text.count(r"\toprule") == 1 + many and (r"\begin{longtable}" in text) == many
+
+
+def test_the_name_has_what_room_the_other_columns_leave() -> None:
+    short = paper_table.alignments({"": ["A"], "ours": ["1.0"]})
+    assert list(short) == ["l", "r"]
+    name, unit, ours, beside = paper_table.alignments({
+        "": ["a name of a row that is longer than any line of a text has room for, whatever stands beside it"],
+        "unit": ["of a dense training"],
+        "ours": [r"\textbf{91.2} $\pm$ 2.7"],
+        "published (\\%)": [r"97.66$^\dagger$ (somebody, who was quoted by another one)"],
+    })  # fmt: skip
+    assert ours == "r" and all(one.startswith(r">{\raggedright") for one in (name, unit, beside))
+    shares = [float(re.search(r"p\{([\d.]+)", one)[1]) for one in (name, unit, beside)]
+    assert sum(shares) < 0.85 and shares[0] >= 0.25 and shares[2] > shares[1]
+    assert paper_table.letters(r"\textbf{91.2} $\pm$ 2.7") == len("91.2 ± 2.7")
 
 
 def test_the_best_is_bold_and_what_is_not_told_from_it_underlined() -> None:

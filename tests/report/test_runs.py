@@ -57,6 +57,17 @@ def test_files_of_one_name_are_equal_or_the_cell_is_refused(record: Callable, tm
     assert not groups.cell([run for run in runs.read(tmp_path / "outputs") if run.data == "pendulum"], "rmse").refused
 
 
+def test_rows_that_a_seed_draws_from_files_are_compared_seed_by_seed(record: Callable, tmp_path: Path) -> None:
+    def drawn(seed: int, rows: str, key: str) -> None:
+        record(seed, {"accuracy": 0.5}, source="pip", checksums={"faces.npz": "aa", "faces/rows": rows}, key=key)
+
+    drawn(0, "bb", "a")
+    drawn(1, "cc", "a")
+    assert not blend(runs.read(tmp_path / "outputs"))
+    drawn(1, "dd", "b")
+    assert blend(runs.read(tmp_path / "outputs")) == ["different contents of faces/rows"]
+
+
 def test_copies_of_a_set_are_one_data_set_and_published_files_and_lossy_ones_are_others(record: Callable, tmp_path: Path) -> None:
     sums = {"train content": "aa", "test content": "bb", "order": "sorted by class and hash"}
     record(0, {"accuracy": 0.5}, source="copy, canonical", checksums=sums)

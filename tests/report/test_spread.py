@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskbench.report.look import INTERVALS, Look
-from maskbench.report.spread import bounded, spread
+from maskbench.report.spread import spread
+from maskbench.report.statistics import bounded
 
 SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 TINY = st.floats(0, 1e-6).flatmap(lambda gap: st.lists(st.sampled_from([1.0, 1.0 - gap, gap, 0.0]), min_size=2, max_size=6))

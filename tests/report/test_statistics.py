@@ -34,6 +34,25 @@ def test_a_known_interval() -> None:
     assert found.high - 2 == pytest.approx(4.302653 / math.sqrt(3), abs=1e-5)
 
 
+@pytest.mark.parametrize("most", [1.0, 100.0])
+def test_the_interval_of_shares_ends_where_shares_do(most: float) -> None:
+    """Student's t where it stays inside; else as wide on the scale of the arcsine, so further on the side that has room."""
+    inside, near = [most * share for share in (0.5, 0.6, 0.7)], [most * share for share in (0.97, 0.999, 1.0)]
+    assert statistics.mean(inside, most=most) == statistics.mean(inside)
+    plain, one = statistics.mean(near), statistics.mean(near, most=most)
+    assert plain.high > most >= one.high > one.mean == plain.mean > plain.low > one.low > 0
+    angle = [np.arcsin(np.sqrt(value / most)) for value in (one.low, one.mean, one.high)]
+    half = (plain.high - plain.mean) / most / np.sin(2 * angle[1])  # the delta method: d share = sin(2 angle) d angle
+    np.testing.assert_allclose([angle[1] - angle[0], min(np.pi / 2 - angle[1], half)], [half, angle[2] - angle[1]])
+    few = statistics.mean([most - value for value in near], most=most)
+    assert (few.low, few.high) == (pytest.approx(most - one.high), pytest.approx(most - one.low)) and few.low >= 0
+
+
+def test_numbers_that_are_no_shares_keep_students_t() -> None:
+    values = [-0.1, 0.9, 1.0]
+    assert statistics.mean(values, most=1.0) == statistics.mean(values)
+
+
 def test_paired_differences_against_scipy() -> None:
     a, b = [0.91, 0.93, 0.95, 0.90], [0.90, 0.94, 0.91, 0.90]
     found = statistics.paired(a, b)

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 import yaml
 
-from maskbench.report import dots, published, runs, scoreboard, spec, style, tables
+from maskbench.report import dots, published, runs, scoreboard, spec, statistics, style, tables
 from maskbench.report.verdicts import RESTS, Rule
 from maskbench.report.writers import latex, markdown
 
@@ -85,6 +85,21 @@ def test_a_row_shows_mean_interval_difference_and_verdict(table: spec.Table, fou
     assert lines["steps"].mean.mean == pytest.approx((10 + 11 + 12) / 60)
     assert [line.verdict for line in lines.values()] == ["holds", "fails", "holds", "holds", "holds"]
     assert [tables.rests(line) for line in lines.values()] == ["paper", "quoted", "row", "row", "ours, earlier"]
+
+
+def test_the_interval_of_a_share_ends_at_100_percent_and_that_is_said(table: spec.Table, record: Callable) -> None:
+    runs_of = {name: {} for name in "ab"}
+    for seed, (a, b) in enumerate(zip((0.97, 0.999, 1.0), (0.001, 0.0, 0.03), strict=True)):
+        runs_of["a"][seed] = runs.load(record(seed, {"accuracy": a, "steps": 10}))
+        runs_of["b"][seed] = runs.load(record(seed, {"accuracy": b, "steps": 20}, method="packnet", key="k2"))
+    judged = tables.judge(table, "quick", (0, 1, 2), runs_of)
+    lines = {line.row.id: line for line in judged.lines}
+    assert 95 > lines["a"].mean.low > 90 and 99.9 < lines["a"].mean.high <= 100 and 0 <= lines["b"].mean.low < 0.1
+    assert lines["gap"].mean.high == pytest.approx(statistics.mean([96.9, 99.9, 97.0]).high), "a difference is no share"
+    assert lines["gap"].mean.high > 100
+    assert "of shares that it would leave on the arcsine scale" in " ".join(tables.notes(judged, False))
+    told = list(csv.DictReader(io.StringIO(tables.comma(judged))))
+    assert all(0 <= float(row["low"]) <= float(row["high"]) <= 100 for row in told if row["id"] in ("a", "b"))
 
 
 def test_a_row_whose_interval_straddles_its_bound_is_undecided(table: spec.Table, found: Callable) -> None:

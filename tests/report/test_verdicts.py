@@ -110,3 +110,11 @@ def test_a_rule_is_a_mapping_and_has_a_reference() -> None:
         Rule.make([1])
     with pytest.raises(ValueError, match="rests_on=nothing is none of"):
         Rule.make({"at_least": 1})
+
+
+def test_shares_are_judged_by_the_interval_that_is_shown() -> None:
+    """Three shares near 100 %: their interval is [92.5, 100], where Student's t alone goes from 95.7 to 102.5."""
+    values = [97.5, 99.9, 99.9]
+    rule = make({"between": [90, 100]})
+    assert rule.verdict(values) == UNDECIDED and rule.verdict(values, most=100.0) == HOLDS
+    assert make({"at_least": 95}).verdict(values, most=100.0) == UNDECIDED

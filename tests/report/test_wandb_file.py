@@ -3,6 +3,7 @@
 import random
 import struct
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from maskbench.report import wandb_file
 from maskbench.report.wandb_file import WandbRun
 from maskbench.runs.loggers import wandb_logger
 
+pytestmark = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb, which writes the files, is not installed")
 ROWS = 400
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from maskbench.backbones.mlp import MLP
+from maskbench.cli import preflight
 from maskbench.common.errors import UsageError
 from maskbench.data.stage import Split, in_order
 from maskbench.tasks import samples
@@ -94,3 +95,21 @@ def test_sizes_of_groups_that_differ_between_stages_are_told_apart(build: Callab
 def test_a_method_that_trains_a_mask_for_every_stage_is_refused(over: Callable) -> None:
     with pytest.raises(UsageError, match="method=wsn would answer the first stage by a mask that nothing has trained"):
         over("wsn")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("data=imagenet_samples", "task=prune takes data with a test set, and these are a few samples for task=agreement"),
+        ("data=mnist task=agreement", "task=agreement compares the answers of a given net with its own, on samples"),
+        ("data=mnist task=similarity", "task=similarity compares the answers of a given net with its own, on samples"),
+        ("data=fortunes_samples task=agreement", "task=agreement compares answers, and the net that goes with this data gives"),
+        ("data=fortunes_samples", "task=prune takes data with a test set, and these are a few samples"),
+        ("data=fortunes backbone.init=imagenet", "backbone=hf has no weights of ImageNet for backbone.init=imagenet; "),
+        ("data=mnist backbone.init=published", "backbone.init=published is for nets of text: take backbone=hf"),
+    ],
+)
+def test_tasks_that_compare_a_net_with_itself_refuse_other_data_and_nets(words: str, why: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        preflight.check(["method=one_shot", *words.split(), "logger=none"])
+    assert why in str(refused.value) and "\n" not in str(refused.value)

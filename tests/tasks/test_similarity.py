@@ -1,17 +1,11 @@
 """How far the similarities of inputs moved: by hand, at both ends, and over a net that is given."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from maskbench.backbones.mlp import MLP
-from maskbench.cli import preflight
-from maskbench.common.errors import UsageError
-from maskbench.data.stage import Split, in_order
 from maskbench.tasks import similarity
 
 ANGLES = torch.tensor([0.0, 10.0, 40.0, 90.0, 170.0]).deg2rad()
@@ -43,25 +37,8 @@ def test_vectors_that_are_all_alike_have_no_order() -> None:
 
 
 @pytest.fixture
-def cut(build: Callable, tmp_path: Path) -> Callable:
-    """`cut(*words)`: a run of one_shot over a net of a file without an output layer, on twelve images."""
-    torch.manual_seed(3)
-    path = tmp_path / "net.safetensors"
-    tensors = MLP((1, 28, 28), 10, widths=[24, 12]).state_dict()
-    save_file({name: value for name, value in tensors.items() if not name.startswith("head")}, path)
-
-    def make(*words: str, folder: str = "run"):
-        bench = build(
-            "method=one_shot", "data=mnist", "data.base=synthetic", "method.finetune=0", "method.dense=[head]", *words,
-            "backbone.widths=[24,12]", f"backbone.init=file:{path}", "task=similarity", folder=folder,
-        )  # fmt: skip
-        (stage,) = bench.stages
-        x, y = stage.test.tensors(first=12)
-        some = Split(x, y)
-        bench.stages[:] = in_order([replace(stage, train=some, val=some, test=some, given=True, samples=True, vectors=True)])
-        return bench.go()
-
-    return make
+def cut(cut_given: Callable) -> Callable:
+    return partial(cut_given, "task=similarity", "method.dense=[head]", head=False, vectors=True)
 
 
 def test_the_less_is_kept_the_further_similarities_move(cut: Callable) -> None:
@@ -77,19 +54,3 @@ def test_a_run_trains_nothing_and_is_ranked_by_spearman(cut: Callable) -> None:
     assert bench.fit.steps == 0 and bench.outcome.objective == "spearman" and bench.metrics["samples"] == 12
     same = round(bench.metrics["nearest"] * 12)
     assert bench.outcome.notes == [f"Of 12 inputs {same} have the nearest other one that they had for the net as it came."]
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        ("data=mnist task=similarity", "task=similarity compares the answers of a given net with its own, on samples"),
-        ("data=fortunes_samples task=agreement", "task=agreement compares answers, and the net that goes with this data gives"),
-        ("data=fortunes_samples", "task=prune takes data with a test set, and these are a few samples"),
-        ("data=fortunes backbone.init=imagenet", "backbone=hf has no weights of ImageNet for backbone.init=imagenet; "),
-        ("data=mnist backbone.init=published", "backbone.init=published is for nets of text: take backbone=hf"),
-    ],
-)
-def test_what_is_refused(words: str, why: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        preflight.check(["method=one_shot", *words.split(), "logger=none"])
-    assert why in str(refused.value) and "\n" not in str(refused.value)

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from maskbench.backbones import memory_format
 from maskbench.backbones.gate import Gate
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, first_line
 
 LAYERS = {kind.forward: kind for kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)}
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -92,7 +92,7 @@ def follow(net: nn.Module, x: Tensor) -> tuple[fx.GraphModule, list[Step]]:
         with torch.no_grad():
             Shapes(program).run(x)
     except Exception as error:  # whatever a net does with what stands for its input
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(
             f"{type(net).__name__} cannot be followed ({reason}): a forward pass without branches on its inputs can"
         ) from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from maskbench.common.errors import UsageError
+from maskbench.common.errors import UsageError, did_you_mean
 from maskbench.report.filters import Filter, parse_filter
 from maskbench.report.writers import Sheet, aligned, latex, markdown, text
 
@@ -17,7 +17,11 @@ class Arguments(argparse.ArgumentParser):
     """A parser whose mistakes are one sentence instead of a usage text."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}; see {self.prog} --help.")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        near = ""
+        if (word := message.removeprefix("unrecognized arguments: ")) != message:
+            message, near = f"no option {word}", did_you_mean(word.split()[0].partition("=")[0], flags)
+        raise UsageError(f"{self.prog.removeprefix('maskbench ')}: {message}.{near} {self.prog} --help has all of them.")
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace | None:
         """The arguments, flags anywhere; None when only help was asked for, which is printed then."""

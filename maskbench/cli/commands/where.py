@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     if any(override.is_sweep_override() for override in command.overrides) and "-m" not in argv:
         argv = [*argv, "-m"]
     command = preflight.check(argv, starts=False)
-    folders = [identity.run_dir(command.compose(job)).absolute() for job in command_line.jobs(command)]
+    folders = [identity.run_dir(command.of_job(job)).absolute() for job in command_line.jobs(command)]
     if live:
         return watch(folders)
     print(aligned([[str(run.folder), run.status, run.freshness] for run in map(load, folders)]))

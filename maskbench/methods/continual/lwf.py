@@ -52,7 +52,7 @@ class LwF(Method):
             return loss
         with torch.no_grad():
             before = self.teacher(x)
-        terms = [self.apart(logits[:, list(own)], before[:, list(own)]) for own in old(stage, self.outputs)]
+        terms = [self.apart(over.among(logits, own), over.among(before, own)) for own in old(stage, self.outputs)]
         return loss + self.alpha * self.temperature**2 * torch.stack(terms).sum()
 
     def apart(self, logits: Tensor, before: Tensor) -> Tensor:

@@ -30,6 +30,19 @@ def loss(logits: Tensor, y: Tensor, stage: Stage, outputs: Outputs) -> Tensor:
     return stage.criterion(chosen if beyond is None else chosen.masked_fill(beyond[y], -torch.inf), place[y])
 
 
+def among(logits: Tensor, own: tuple[int, ...]) -> Tensor:
+    """The columns of logits [rows, outputs] that belong to a set of outputs: [rows, len(own)]."""
+    if own == tuple(range(logits.shape[1])):
+        return logits
+    return logits.index_select(1, places(own, logits.device))
+
+
+@lru_cache(maxsize=64)
+def places(own: tuple[int, ...], device: torch.device) -> Tensor:
+    """A set of outputs as indices [len(own)] on a device."""
+    return torch.tensor(own, device=device)
+
+
 def together(stage: Stage, outputs: Outputs) -> Together:
     """The sets of outputs that a loss on rows of this stage and of earlier ones sees, this stage's last.
 

@@ -49,7 +49,7 @@ class Replay(Method):
         full = min(number(self, "offered"), self.slots)
         if full and self.draws is not None:
             rows = devices.own(torch.randint(full, (devices.whole(len(y)),), generator=self.draws)).to(y.device)
-            x, y = torch.cat([x, self.kept["images"][rows].to(x.dtype)]), torch.cat([y, self.kept["labels"][rows]])
+            x, y = joined(x, self.kept["images"], rows), joined(y, self.kept["labels"], rows)
         return over.loss(self.logits(x, stage), y, stage, self.outputs)
 
     def before_step(self, progress: Progress) -> None:
@@ -79,3 +79,15 @@ class Replay(Method):
         """One net, and each slot's image (4 bytes a value) and label (8 bytes)."""
         net = sum(value.numel() * value.element_size() for value in self.net.state_dict().values())
         return {"shared": net + sum(value.numel() * value.element_size() for value in self.kept.buffers()), "stage": 0}
+
+
+def joined(batch: Tensor, memory: Tensor, rows: Tensor) -> Tensor:
+    """The batch and chosen rows of a memory behind it, as the batch's type: one new tensor, and nothing else made on the way."""
+    n = len(batch)
+    both = batch.new_empty(n + len(rows), *batch.shape[1:])
+    both[:n] = batch
+    if memory.dtype == both.dtype:
+        torch.index_select(memory, 0, rows, out=both[n:])
+    else:
+        both[n:] = memory.index_select(0, rows)
+    return both

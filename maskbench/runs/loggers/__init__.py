@@ -1,7 +1,7 @@
-"""Where metrics go beside the run directory: W&B, CSV, TensorBoard, MLflow or nowhere, each as a `FailSafeLogger`.
+"""Where metrics go beside the run directory: W&B, CSV, TensorBoard, MLflow, Trackio or nowhere, each a `FailSafeLogger`.
 
 A logger may fail, the run may not: what goes wrong in one ends in a single warning line, and that logger falls silent.
-Imports what maskbench/runs does; W&B, Lightning, TensorBoard and MLflow only when a logger of theirs is made.
+Imports what maskbench/runs does; W&B, Lightning, TensorBoard, MLflow and Trackio only when a logger of theirs is made.
 """
 
 import logging
@@ -14,12 +14,14 @@ from maskbench.common.errors import UsageError
 from maskbench.runs.loggers.fail_safe import FailSafeLogger, Loggers, opened, plain, safe
 from maskbench.runs.loggers.files import CSV, TensorBoard
 from maskbench.runs.loggers.mlflow_run import MLflow
+from maskbench.runs.loggers.trackio_run import Trackio
 from maskbench.runs.loggers.wandb_run import Wandb, wandb_mode
 
 log = logging.getLogger("maskbench")
 
 __all__ = [
-    "FailSafeLogger", "Loggers", "csv_logger", "mlflow_logger", "no_logger", "plain", "tensorboard_logger", "wandb_logger",
+    "FailSafeLogger", "Loggers", "csv_logger", "mlflow_logger", "no_logger", "plain", "tensorboard_logger", "trackio_logger",
+    "wandb_logger",
 ]  # fmt: skip
 
 
@@ -113,6 +115,39 @@ def mlflow_logger(
         "notes": notes,
     }
     return opened(lambda: MLflow(Path(run_dir).resolve(), about, start), about)
+
+
+def trackio_logger(
+    *,
+    run_dir: str | Path,
+    run_id: str,
+    project: str,
+    tags: Sequence[str] = (),
+    group: str | None = None,
+    job_type: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    notes: str | None = None,
+) -> FailSafeLogger:
+    """Trackio: metrics, settings, figures and tables of all runs in one SQLite file of `trackio` in the folder of all runs.
+    TRACKIO_DIR, and its other variables, win. Attempts at one run share `run_id`, and are one run there.
+
+    Raises:
+        UsageError: the package is missing.
+    """
+    if find_spec("trackio") is None:
+        raise UsageError("logger=trackio needs the trackio package; run: pip install 'maskbench[trackio]', or choose logger=csv")
+    about = {"kind": "trackio", "id": safe(run_id), "project": project}
+    start = {
+        "project": project,
+        "tags": [str(tag) for tag in tags],
+        "group": group,
+        "job_type": job_type,
+        "config": plain(config or {}),
+        "name": name,
+        "notes": notes,
+    }
+    return opened(lambda: Trackio(Path(run_dir).resolve(), about, start), about)
 
 
 def no_logger(**_: Any) -> FailSafeLogger:

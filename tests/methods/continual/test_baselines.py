@@ -30,3 +30,13 @@ def test_each_of_them_is_trained_as_if_it_were_alone(build: Callable) -> None:
             bench.method.learn(bench.stages[index], bench.fit)
         nets.append({name: bench.method.nets[f"3/{name}"] for name in bench.method.start.names()})
     assert all(torch.equal(w, nets[1][name]) for name, w in nets[0].items())
+
+
+def test_fine_tuning_may_move_the_weights_alone_that_masks_may_stand_on(build: Callable) -> None:
+    """Biases end as they began; the head and the other weights do not."""
+    words = ("method=finetune", "method.moves=sites", "backbone.bias=true", *TINY, "budget.steps=3")
+    run = build(*words)
+    start = {name: w.clone() for name, w in run.method.state_dict().items()}
+    end = run.go().method.state_dict()
+    moved = {"net.hidden.0.weight", "net.hidden.1.weight", "net.head.weight", "net.head.bias"}
+    assert {name for name, w in end.items() if not torch.equal(w, start[name])} == moved

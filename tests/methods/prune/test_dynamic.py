@@ -12,11 +12,7 @@ from torch.func import functional_call
 
 from maskbench import masks
 from maskbench.backbones.mlp import MLP
-from maskbench.cli import preflight
-from maskbench.common.errors import UsageError
 from maskbench.methods.prune.dynamic import SET, RigL, StaticSparse
-from maskbench.methods.prune.gradual import Gradual
-from maskbench.methods.prune.one_shot import OneShot
 from maskbench.training.method import Method, Progress
 from maskbench.training.optimizers import moments, state_of
 
@@ -328,45 +324,3 @@ def test_cost_of_a_training_in_dense_trainings(keep: float, cost: float, build: 
     density = runs["set"]["density"]
     assert runs["set"]["training_cost"] == pytest.approx(density)
     assert runs["rigl"]["training_cost"] == pytest.approx((8 * density + 1) / 9)
-
-
-# ---- refusals
-
-
-REFUSED = {
-    "method.keep=0": "method.keep=0 must be a number above 0 and at most 1",
-    "method.keep=1.5": "method.keep=1.5 must be",
-    "method.alpha=0": "method.alpha=0 must be",
-    "method.alpha=1.1": "method.alpha=1.1 must be",
-    "method.end=0": "method.end=0 must be",
-    "method.end=2": "method.end=2 must be",
-    "method.every=0": "method.every=0 must be",
-    "method.scope=2:4": "method.scope=2:4 must be",
-    "method.distribution=erq": "Did you mean 'er'",
-}
-
-
-@pytest.mark.sample(3)
-@pytest.mark.parametrize("word", REFUSED)
-def test_wrong_knobs_are_one_sentence_before_anything_starts(word: str) -> None:
-    with pytest.raises(UsageError, match="^[^\n]*$") as refused:
-        preflight.check(["method=rigl", word])
-    assert REFUSED[word] in str(refused.value)
-
-
-@pytest.mark.sample(1)
-@pytest.mark.parametrize("name", ["rigl", "set", "gradual"])
-def test_a_mask_that_would_never_move_is_refused_with_the_mend(name: str, build: Callable) -> None:
-    words = [f"method={name}", "budget.steps=100", "budget.epochs=null"]
-    with pytest.raises(UsageError, match=r"method\.every=100 and budget\.steps=100: .*smaller method\.every"):
-        preflight.check(words)
-    assert preflight.check([*words, "method.every=74"])
-    bench = build(f"method={name}", *SMALL, "method.every=45")
-    with pytest.raises(UsageError, match=r"method\.every=45: the mask would never move within method\.end=0\.75 of 60 steps"):
-        bench.go()
-
-
-@pytest.mark.parametrize("method", [StaticSparse, SET, RigL, Gradual, OneShot])
-def test_fewer_ones_than_layers_are_refused(method: type) -> None:
-    with pytest.raises(UsageError, match=r"method\.keep=7e-06 leaves 2 of 266200 weights, fewer than the 3 masked layers"):
-        method(lenet(), keep=7e-6)

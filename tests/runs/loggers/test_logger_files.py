@@ -117,11 +117,12 @@ def test_none_writes_nothing(tmp_path: Path, calls: dict) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")  # SQLAlchemy's, of how MLflow asks it
 def test_every_choice_of_conf_takes_what_a_run_gives(path: Path, tmp_path: Path, monkeypatch) -> None:
     from hydra.utils import instantiate
 
-    if path.stem == "mlflow":
-        pytest.importorskip("mlflow", reason="pip install 'maskbench[mlflow]'")
+    if path.stem in ("mlflow", "trackio", "wandb"):
+        pytest.importorskip(path.stem, reason=f"{path.stem} is not installed")
     (node,) = each_logger(OmegaConf.to_container(OmegaConf.load(path)))
     make = instantiate(node, _partial_=True)
     config = OmegaConf.create({"method": {"_target_": "a.B", "shares": [0.5, 0.1]}})

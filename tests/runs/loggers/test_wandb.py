@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from maskbench.common.errors import UsageError
 from maskbench.report import wandb_file
 from maskbench.runs import loggers
 
+pytestmark = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
 START = """
 import logging, os, sys, time
 logging.basicConfig(format="%(message)s")
