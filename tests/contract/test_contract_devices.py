@@ -25,7 +25,12 @@ ROWS = 12
 
 
 def keeps_book() -> bool:
-    """Whether this torch has CUDA tensors in its bookkeeping where there is no driver; 2.6 asks one for each."""
+    """Whether this torch has CUDA tensors in its bookkeeping where there is no driver; 2.6 asks one for each.
+
+    Autograd starts a thread for every accelerator it knows at its first backward, and a process with such threads cannot
+    fork into one that trains, as other tests do: so the first is before CUDA is known.
+    """
+    torch.zeros(1, requires_grad=True).sum().backward()
     mode = FakeTensorMode()
     fake = mode.from_tensor(torch.zeros(1))
     try:
