@@ -100,14 +100,14 @@ def test_groups_that_do_not_belong_together_are_said_so(write: Callable, tab: An
 @pytest.mark.parametrize(
     ("words", "count"),
     [
-        ("optimizer.lr=0.1", 85),  # all but the pruning runs, and those of this rate
+        ("optimizer.lr=0.1", 60),  # all but the pruning runs, and those of this rate
         ("lr=0.1 method=lottery", 10),
         ("lr<0.2 method=lottery", 20),
         ("lr>=0.3 method=lottery", 20),
         ("lr!=0.1,0.2 method=lottery", 30),
         ("epochs=3", 100),  # which all share
         ("epochs=30", 0),  # not by how it begins
-        ("seed=0,3 data=mnist", 30),
+        ("seed=0,3 data=mnist", 20),
         ("ece<=0.001", 2),
         ("average_accuracy>0.9", 25),
         ("keep=4 packnet", 5),
