@@ -32,6 +32,7 @@ from maskbench.report.style import COLUMN, GREY, PAGE, PALE, band, canvas, legen
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from maskbench.report.finished import Finished
@@ -83,15 +84,19 @@ def layer_lines(names: Sequence[str], x: np.ndarray, y: np.ndarray, title: str) 
 
 
 def percent_axis(panel: "Axes", y: np.ndarray) -> None:
-    """Ticks 100, 50, 20, 10, ... down to the least percentage."""
+    least = np.nanmin(np.where(y > 0, y, np.nan), initial=100)
+    percent_ticks(panel.yaxis, least)
+    panel.set_ylim(least / 1.15, 115)
+
+
+def percent_ticks(axis: "Axis", least: float) -> None:
+    """Ticks of a logarithmic axis: 100, 50, 20, 10, ... down to the least percentage."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    least = np.nanmin(np.where(y > 0, y, np.nan), initial=100)
     steps = (1.0, 2.0, 5.0) if least > 0.5 else (1.0,)
-    panel.yaxis.set_major_locator(LogLocator(subs=steps))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.yaxis.set_minor_formatter(NullFormatter())
-    panel.set_ylim(least / 1.15, 115)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def layer_map(names: Sequence[str], x: np.ndarray, y: np.ndarray, title: str) -> "Figure":

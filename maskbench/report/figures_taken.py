@@ -7,7 +7,7 @@ import numpy as np
 
 from maskbench.report import figures_capacity as capacity
 from maskbench.report import style
-from maskbench.report.figures_masks import every
+from maskbench.report.figures_masks import every, percent_ticks
 from maskbench.report.html import mask_file
 from maskbench.report.html.groups import natural
 from maskbench.report.style import PAGE, canvas
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FAMILY = ("draw",)  # what `maskbench figure` asks of this module (figures.py)
 MOST = 40  # stages up to which columns are told apart
 FAR = 5  # times its least, from which on colours are logarithmic
-PANELS = {"in the stage's mask": "Computes with", "in no mask before": "Took, as no stage before"}
+PANELS = {"in the stage's mask": "Computes with", "in no mask before": "Took, as no stage before"}  # what is counted: heading
 
 
 def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
@@ -30,7 +30,7 @@ def draw(runs: Sequence["Finished"], title: str) -> dict[str, "Figure"]:
     if not all(found) or len({(*own.stages, *own.shapes.items()) for own in found}) > 1 or len(found[0].stages) > MOST:
         return {}
     layers = sorted(found[0].layers, key=natural)
-    return {"taken": maps(layers, found[0].stages, np.mean([shares(own, layers) for own in found], 0), title, len(found))}
+    return {"taken": maps(layers, found[0].stages, np.mean([shares(own, layers) for own in found], 0), title)}
 
 
 def shares(found: capacity.Masks, layers: Sequence[str]) -> np.ndarray:
@@ -45,7 +45,7 @@ def shares(found: capacity.Masks, layers: Sequence[str]) -> np.ndarray:
     return made
 
 
-def maps(layers: Sequence[str], stages: Sequence[str], percent: np.ndarray, title: str, seeds: int) -> "Figure":
+def maps(layers: Sequence[str], stages: Sequence[str], percent: np.ndarray, title: str) -> "Figure":
     """percent [2, layers, stages] as colours, a panel each with a scale of its own; without the second, where the first stage
     has all there is."""
     shown_of = list(zip(PANELS.items(), percent, strict=True))[: 2 if percent[1, :, 1:].any() else 1]
@@ -63,9 +63,10 @@ def maps(layers: Sequence[str], stages: Sequence[str], percent: np.ndarray, titl
         panel.set_yticks(named, [layers[i] for i in named], fontsize=style.points(max(4.0, min(7, 360 / len(layers)))))
         panel.set_title(heading, loc="left", pad=3)
         panel.grid(False)
-        text = f"{label} (% of the layer{f', mean of {seeds} seeds' if seeds > 1 else ''})"
-        bar = figure.colorbar(image, ax=panel, label=text, location="bottom", format="%g" if far else None)
+        bar = figure.colorbar(image, ax=panel, label=f"{label} (% of the layer)", location="bottom")
         bar.outline.set_visible(False)
+        if far:
+            percent_ticks(bar.ax.xaxis, shown.min())
     return figure
 
 

@@ -104,7 +104,7 @@ class Rule:
             by = "" if low is None else f" by at least {low:g}" if high is None else f" by {low:g} to {high:g}"
             return f"{'above' if self.sign > 0 else 'below'} “{names[self.other]}”{by}{each}, paired"
         if low is not None and low == high:
-            return f"exactly {low:g}{each}"
+            return f"exactly {low:.15g}{each}"
         if low is not None and high is not None:
             return f"{low:g} to {high:g}{each}"
         return f"at least {low:g}{each}" if low is not None else f"at most {high:g}{each}"
