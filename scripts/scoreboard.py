@@ -19,6 +19,7 @@ from maskbench.report.scoreboard import BESIDE, NOT_RUN, overview, summary
 from maskbench.report.writers import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
+MISSING = re.compile(r"^(Since then these tables have other rows: )(.+)\.$", re.MULTILINE)
 PLACE = re.compile(r"(<!-- scoreboard -->\n).*(<!-- /scoreboard -->)", re.DOTALL)  # in the README
 
 
@@ -27,6 +28,7 @@ def main(made: Path, root: Path = ROOT) -> None:
     for budget in BESIDE:
         if (new := made / f"scoreboard-{budget}.md").exists():
             (root / "docs" / f"scoreboard_{budget}_{made.name}.md").write_text(new.read_text())
+            no_longer_missing(root / "docs" / f"scoreboard_{budget}.md", made.name)
         elif (new := made / f"{budget}.md").exists():
             for old in places(root, budget):
                 old.unlink()
@@ -34,6 +36,13 @@ def main(made: Path, root: Path = ROOT) -> None:
     texts = {"docs/scoreboard.md": page(root), "README.md": readme(root)}
     for name, text in texts.items():
         (root / name).write_text(text)
+
+
+def no_longer_missing(board: Path, name: str) -> None:
+    """Take a table that has a page of its own from those of which the page of all tables says that their rows are others now."""
+    if board.exists() and (line := MISSING.search(text := board.read_text())):
+        names = [other for other in line[2].split(", ") if other != name]
+        board.write_text(text.replace(line[0], f"{line[1]}{', '.join(names)}." if names else "").rstrip() + "\n")
 
 
 def places(root: Path, budget: str) -> list[Path]:

@@ -276,6 +276,8 @@ class Training:
             validation = self.validate()
             self.curve.append({"step": step} | validation)
             values |= validation
+        if self.row_due(step):
+            values |= phase.method.progress_metrics()
         if values:
             self.rows.append((step, values))
             self.write(step, values)

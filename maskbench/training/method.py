@@ -229,6 +229,10 @@ class Method(nn.Module):
         memory = self.memory()
         return memory["shared"] + (stage.index + 1) * memory["stage"]
 
+    def progress_metrics(self) -> dict[str, float]:
+        """Numbers of the method that move while a phase trains, for each row of the history: densities of layers, ..."""
+        return {}
+
     def extra_metrics(self) -> dict[str, float]:
         """Numbers of the method itself for the record: density, share still free, ..."""
         return {}

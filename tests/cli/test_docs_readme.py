@@ -128,9 +128,12 @@ def test_the_budgets_come_to_the_scoreboard_one_by_one(tmp_path: Path) -> None:
     assert (tmp_path / "docs" / "scoreboard_quick.md").read_text().startswith("# Scoreboard (quick budget)")
     only = Sheet("Scoreboard (quick budget)", scoreboard.HEAD, [["maml", "maml", "1 of 2", "2 row", "3", "1 of 2 undecided"]])
     (tmp_path / "maml").mkdir()
+    board = tmp_path / "docs" / "scoreboard_quick.md"
+    board.write_text(board.read_text() + "\nSince then these tables have other rows: maml, packnet.\n")
     (tmp_path / "maml" / "scoreboard-quick.md").write_text(markdown(only))
     BOARD["main"](tmp_path / "maml", tmp_path)
     assert "[scoreboard_quick_maml.md](scoreboard_quick_maml.md)" in (tmp_path / "docs" / "scoreboard.md").read_text()
+    assert board.read_text().endswith("\nSince then these tables have other rows: packnet.\n")
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "former" not in readme
     lottery = "| lottery | 5 of 8 hold, 3 fail, 2 seeds | 6 of 9 hold, 2 fail, 1 undecided, 3 seeds |\n"

@@ -158,6 +158,9 @@ class SET(Method):
 
     # ---- for the record
 
+    def progress_metrics(self) -> dict[str, float]:
+        return self.moves.replaced(self.sparse)
+
     def masked_weights(self) -> list[str]:
         return list(self.sparse.sites)
 
@@ -174,7 +177,7 @@ class SET(Method):
         return self.sparse.memory(self.net)
 
     def extra_metrics(self) -> dict[str, float]:
-        return self.sparse.densities(self.net) | {"replaced": self.moves.replaced(self.sparse)}
+        return self.sparse.densities(self.net) | {"replaced": self.moves.replaced(self.sparse)["replaced"]}
 
 
 @final
@@ -239,6 +242,9 @@ class RigL(Method):
 
     # ---- for the record
 
+    def progress_metrics(self) -> dict[str, float]:
+        return self.moves.replaced(self.sparse)
+
     def masked_weights(self) -> list[str]:
         return list(self.sparse.sites)
 
@@ -255,7 +261,7 @@ class RigL(Method):
         return self.sparse.memory(self.net)
 
     def extra_metrics(self) -> dict[str, float]:
-        return self.sparse.densities(self.net) | {"replaced": self.moves.replaced(self.sparse)}
+        return self.sparse.densities(self.net) | {"replaced": self.moves.replaced(self.sparse)["replaced"]}
 
     def training_cost(self, share: float, steps: int) -> float:
         """The authors' formula: of `every` + 1 steps one has a dense gradient, a third of what a dense step costs."""
@@ -344,7 +350,10 @@ class Moves(nn.Module):
         groups = len(mask) if self.within == "row" else 1
         return groups * math.floor(share * (int(mask.count_nonzero()) // groups))
 
-    def replaced(self, sparse: SparseNet) -> float:
-        """The share of the first mask that is gone."""
+    def replaced(self, sparse: SparseNet) -> dict[str, float]:
+        """`replaced`, the share of the first mask that is gone, and `replaced/<layer>` of each layer's; 0 where it had none."""
         first = {name: masks.unpack(self.first[name], sparse[name].shape) for name in sparse.sites}
-        return 1 - sum(int((m & sparse[name]).sum()) for name, m in first.items()) / sum(int(m.sum()) for m in first.values())
+        had = {name: int(mask.count_nonzero()) for name, mask in first.items()}
+        left = {name: int((mask & sparse[name]).count_nonzero()) for name, mask in first.items()}
+        layers = {f"replaced/{name.removesuffix('.weight')}": 1 - left[name] / n if n else 0.0 for name, n in had.items()}
+        return {"replaced": 1 - sum(left.values()) / sum(had.values())} | layers

@@ -129,6 +129,9 @@ class Gradual(Method):
     def memory(self) -> dict[str, int]:
         return self.sparse.memory(self.net)
 
+    def progress_metrics(self) -> dict[str, float]:
+        return self.sparse.densities(self.net)
+
     def extra_metrics(self) -> dict[str, float]:
         return self.sparse.densities(self.net)
 

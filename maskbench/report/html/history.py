@@ -46,6 +46,7 @@ def group_curves(histories: Sequence[Curves], allowed: int) -> dict[str, dict[st
     if not histories:
         return {}
     shared = [metric for metric in histories[0] if all(metric in one for one in histories)]
+    shared.sort(key=lambda metric: "/" in metric)  # a layer's after the net's
     made = {}
     for place, metric in enumerate(shared):
         known = [part for part in histories[0][metric] if all(part in one[metric] for one in histories)]

@@ -13,6 +13,7 @@ from torch.func import functional_call
 from maskbench import masks
 from maskbench.backbones.mlp import MLP
 from maskbench.methods.prune.dynamic import SET, RigL, StaticSparse
+from maskbench.report import spark
 from maskbench.training.method import Method, Progress
 from maskbench.training.optimizers import moments, state_of
 
@@ -123,6 +124,11 @@ def test_at_every_step_counts_are_the_first_and_the_dead_are_zero(name: str, opt
             assert past and not any(tensor[dead].any() for tensor in (after[site], *past))
     gone = sum(int((mask & ~sparse[site]).sum()) for site, mask in kept.items())
     assert bench.metrics["replaced"] == pytest.approx(gone / sum(first.values())) and bench.metrics["replaced"] > 0.1
+    history = spark.series(bench.folder)
+    for site, mask in kept.items():
+        by_layer = history["level 0", "train", f"replaced/{site.removesuffix('.weight')}"]
+        assert by_layer[-1] == (60, pytest.approx(int((mask & ~sparse[site]).sum()) / first[site]))
+        assert len(by_layer) == len(history["level 0", "train", "loss"]) > 1
 
 
 # ---- a move
@@ -211,7 +217,7 @@ def test_of_weights_that_grow_again_at_once_nothing_is_lost() -> None:
     after = (method.net.state_dict(), optimizer.state_dict()["state"])
     assert all(torch.equal(value, after[0][name]) for name, value in before[0].items())
     assert all(torch.equal(v, after[1][i][k]) for i, state in before[1].items() for k, v in state.items())
-    assert method.moves.replaced(method.sparse) == 0
+    assert set(method.moves.replaced(method.sparse).values()) == {0.0}
 
 
 def test_newborn_weights_may_be_drawn() -> None:

@@ -250,6 +250,12 @@ def test_metrics_of_which_no_curve_is_drawn_are_named(write: Callable, tmp_path:
     assert [name for name, told in found.items() if not told["lines"]] == [f"m{history.METRICS}", "once"]
 
 
+def test_numbers_of_layers_stand_behind_those_of_the_net() -> None:
+    names = ["loss", *(f"density/hidden.{i}" for i in range(history.METRICS)), "val_accuracy"]
+    found = history.group_curves([{name: {"level 0": {1: 0.5, 2: 0.4}} for name in names}], 1000)
+    assert list(found)[:2] == ["loss", "val_accuracy"] and found["val_accuracy"]["lines"]
+
+
 def test_curves_are_thinned_with_their_ends_and_averaged(write: Callable, tmp_path: Path) -> None:
     for seed in (0, 1):
         write(
