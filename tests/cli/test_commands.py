@@ -10,6 +10,7 @@ import pytest
 
 from maskbench.cli import command_line
 from maskbench.cli import main as cli
+from maskbench.cli.commands import notes
 from maskbench.common import identity
 
 
@@ -61,6 +62,24 @@ def test_list_of_one_group(capsys) -> None:
     rows = {line.split()[0]: line for line in out.splitlines()[1:] if line}
     assert status == 0 and "continual" in rows["packnet"] and "PackNet (Mallya" in rows["packnet"]
     assert call("list metod", capsys)[2].startswith("maskbench: no group 'metod'. Did you mean 'method'?")
+
+
+def test_no_description_ends_in_mid_sentence(capsys) -> None:
+    whole = "# @package _global_\n# What it is, on a line\n# and a half (a.b, 2.5). More of it.\n\n# Another comment.\nx: 1  # no"
+    assert notes.comment(whole) == "What it is, on a line and a half (a.b, 2.5)."
+    assert notes.comment("# One line without a full stop\nx: 1\n# A key's.") == "One line without a full stop"
+    assert (
+        notes.comment("# One. And the same line\n# goes on. And on.") == "One. And the same line goes on."
+        and notes.comment("") == ""
+    )
+    out = call("list backbone", capsys)[1]
+    assert "a pool after each, 128 hidden units; 215,184 weights." in out
+
+
+def test_data_made_of_other_sets_is_told_from_unknown_ones(capsys) -> None:
+    status, _, told = call("data decathlon5", capsys)
+    assert status == 2 and "data=decathlon5 is made of other sets" in told
+    assert call("data mnits", capsys)[2].endswith("Did you mean 'mnist'?\n")
 
 
 def test_list_of_published_values_has_those_that_no_row_runs_too(capsys, tmp_path) -> None:

@@ -93,6 +93,11 @@ def details(names: list[str], root: Path) -> Iterator[str]:
 
     here = {row["name"]: row for row in known(root)}
     if strange := [name for name in names if name not in here]:
+        made = [path.stem for path in (identity.conf_dir() / "data").glob("*.yaml")]
+        if strange[0] in made:
+            raise UsageError(
+                f"data={strange[0]} is made of other sets and has no files of its own: maskbench list data {strange[0]}."
+            )
         hint = did_you_mean(strange[0], ["fetch", *here])
         raise UsageError(
             f"maskbench data knows no '{strange[0]}': 'fetch NAME' gets a data set, NAME says what one holds, nothing lists them."

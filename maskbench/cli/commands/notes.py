@@ -1,5 +1,6 @@
 """What a preset says of itself (schema.Experiment) as lines of text. Imports no torch."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -58,6 +59,15 @@ def _after(text: str, told: str | None) -> str:
 
 
 def comment(content: str) -> str:
-    """The first comment line that is not Hydra's package header."""
-    lines = (line[1:].strip() for line in content.splitlines() if line.startswith("#"))
-    return next((line for line in lines if line and not line.startswith("@package")), "")
+    """The first comment that is not Hydra's package header: its first line, and of further ones what ends its sentence."""
+    block: list[str] = []
+    for line in content.splitlines():
+        text = line[1:].strip() if line.startswith("#") else ""
+        if text.startswith("@package"):
+            continue
+        if block and (not text or block[-1].endswith(".")):
+            break
+        if text:
+            end = re.search(r"\.(?=\s|$)", text) if block else None
+            block.append(text[: end.end()] if end else text)
+    return " ".join(block)
