@@ -4,6 +4,7 @@ A question is a run directory without its seed: runs of one method, on one data 
 measured on another machine, so it is held to those runs that both are known of.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from maskbench.cli.commands.notes import NOTHING_ADDED
 from maskbench.report import runs as records
 from maskbench.report.durations import HOUR, MINUTE, makespan, seconds, words
 
+LENGTH = re.compile(r"\+*(budget|backbone|data|protocol|task|trainer)\b")  # keys by which a run is longer or shorter
+
 
 def question(folder: Path) -> Path:
     """A run directory without its seed."""
@@ -23,13 +26,14 @@ def question(folder: Path) -> Path:
 
 def told(note: Mapping[str, Any], given: Sequence[str]) -> float | None:
     """Seconds that a preset (schema.Experiment) says it takes on a core, of the variant whose words are among those given; midway
-    between least and most."""
-    minutes = note.get("minutes") if "core" in str(note.get("machine")) else None
+    between least and most. None too where other words make it longer or shorter (LENGTH): what it says is not of that run."""
+    minutes, own = note.get("minutes") if "core" in str(note.get("machine")) else None, frozenset[str]()
     if isinstance(minutes, Mapping):
         variants = {name: set(() if name == NOTHING_ADDED else str(name).split()) for name in minutes}
         fitting = [name for name, added in variants.items() if added <= set(given)]
-        minutes = minutes[max(fitting, key=lambda name: len(variants[name]))] if fitting else None
-    if minutes is None:
+        best = max(fitting, key=lambda name: len(variants[name]), default=None)
+        minutes, own = (None, own) if best is None else (minutes[best], frozenset(variants[best]))
+    if minutes is None or any(LENGTH.match(word) for word in {*given} - own):
         return None
     return MINUTE * fmean(minutes if isinstance(minutes, Sequence) else [minutes])
 

@@ -23,6 +23,11 @@ MINUTES = {"here": 1, "data=boston": 2, "data=boston method.members=1": [3, 5], 
         (MINUTES, ["experiment=a/b", "data=boston"], 120),
         (MINUTES, ["experiment=a/b", "method.members=1", "data=boston"], 240),
         ({"data=boston": 2}, ["experiment=a/b"], None),
+        (MINUTES, ["experiment=a/b", "optimizer.lr=0.1", "method.rate=0.5", "seed=3"], 60),
+        (MINUTES, ["experiment=a/b", "budget.steps=2000"], None),
+        (MINUTES, ["experiment=a/b", "data=boston", "backbone=conv2"], None),
+        (2, ["experiment=a/b", "task.levels=3"], None),
+        (2, ["experiment=a/b", "++data.test=600"], None),
     ],
 )
 def test_what_a_preset_says_is_of_the_variant_that_is_run(minutes: object, given: list[str], seconds: float | None) -> None:
