@@ -172,7 +172,7 @@ def test_a_matrix_is_built_up_by_a_slider_and_played(tab: Any, report: Path) -> 
     tab.run("document.querySelector('#matrices input[type=range]').focus()")
     for _ in range(7):
         tab.press("ArrowLeft", 37)
-    assert tab.run(count) == 6
+    tab.wait(f"{count} === 6")
     expected = sum(0.98 - 0.01 * (2 - j) + 0.002 for j in range(3)) / 3
     assert tab.run("document.querySelector('#matrices output').textContent") == (
         f"after learning stage 3: mean of the 3 seen {expected:.4f}"
