@@ -86,12 +86,17 @@ def test_new_errors_by_plain_numpy() -> None:
 
 
 def test_the_debiased_error_of_calibrated_answers_is_about_zero() -> None:
-    """Where the plain one grows with the number of bins: 2,000 inputs, 100 bins."""
-    g = torch.Generator().manual_seed(0)
-    log_p = (2 * torch.randn(2000, 4, generator=g)).double().log_softmax(-1)
-    y = torch.multinomial(log_p.exp(), 1, generator=g)[:, 0]
-    found = once(log_p, y, 100)
-    assert found["ece_adaptive"] > 0.05 > 0.04 > found["ece_debiased"]
+    """Where the plain one grows with the number of bins: 2,000 inputs, 100 bins. Its estimate falls below 0, and is said to be 0,
+    about as often as not; three deviations of 40 draws."""
+    debiased, plain = [], []
+    for seed in range(40):
+        g = torch.Generator().manual_seed(seed)
+        log_p = (2 * torch.randn(2000, 4, generator=g)).double().log_softmax(-1)
+        found = once(log_p, torch.multinomial(log_p.exp(), 1, generator=g)[:, 0], 100)
+        debiased.append(found["ece_debiased"])
+        plain.append(found["ece_adaptive"])
+    assert 0.26 <= np.mean(np.equal(debiased, 0)) <= 0.74 and min(plain) > 0.05
+    assert np.mean(np.square(debiased)) < 0.15 * np.mean(np.square(plain))
 
 
 def test_a_perfect_order_has_no_excess_risk() -> None:
