@@ -16,7 +16,8 @@ hours:                        the budget of hours: the paper's own data and nets
   limit                       ... so many hours of this table's
   differs                     sentences: in what the runs depart from the paper's
   title, seeds, runs, rows    its own, with one value where the above has one a budget; every row has a rule
-  paper, system, notes, metric, transform, unit, digits    its own, or else (but notes) those of the table
+  paper, system, notes      its own, or else (but notes) those of the table
+  metric, transform, unit, digits    all its own where it says one of the first two, or else those of the table
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -195,7 +196,8 @@ class Reader:
         limit = entry["limit"]
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= LIMIT:
             raise self.wrong(f"limit={limit} is no number of hours up to {LIMIT}")
-        shared = {key: table[key] for key in ("paper", "system", *DEFAULTS) if key in table}
+        measured = () if entry.keys() & {"metric", "transform"} else DEFAULTS  # the unit of another measure is not this one's
+        shared = {key: table[key] for key in ("paper", "system", *measured) if key in table}
         made = self.table(name, shared | {key: value for key, value in entry.items() if key not in OWN})
         for row in made.rows:
             if not row.rules:

@@ -104,6 +104,11 @@ def test_the_budget_of_hours_has_rows_of_its_own(tmp_path: Path) -> None:
     hours = table.at("hours")
     assert (hours.name, hours.title, hours.paper, hours.system) == ("mine", "T on its own data", "P", "mine")
     assert hours.differs == ("half of the width",) and table.differs == ()
+    assert {row.transform for row in hours.rows} == {"percent"} and {row.unit for row in hours.rows} == {"%"}
+    other = load(tmp_path, GOOD | {"hours": HOURS | {"metric": "accuracy"}, "unit": "RMSE", "digits": 3}).at("hours")
+    assert {(row.unit, row.digits) for row in other.rows} == {
+        (row.unit, row.digits) for row in load(tmp_path, GOOD | {"hours": HOURS}).at("hours").rows
+    }
     assert hours.limit == 1.5 and hours.seeds == {"hours": (0, 1)} and hours.notes == ()
     assert hours.runs == {"c": {"hours": ("method=supsup", "data=cifar10")}}, "the other budgets' runs are not among them"
     (row,) = hours.rows
