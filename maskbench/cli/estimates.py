@@ -27,13 +27,15 @@ def question(folder: Path) -> Path:
 def told(note: Mapping[str, Any], given: Sequence[str]) -> float | None:
     """Seconds that a preset (schema.Experiment) says it takes on a core, of the variant whose words are among those given; midway
     between least and most. None too where other words make it longer or shorter (LENGTH): what it says is not of that run."""
-    minutes, own = note.get("minutes") if "core" in str(note.get("machine")) else None, frozenset[str]()
-    if isinstance(minutes, Mapping):
-        variants = {name: set(() if name == NOTHING_ADDED else str(name).split()) for name in minutes}
-        fitting = [name for name, added in variants.items() if added <= set(given)]
-        best = max(fitting, key=lambda name: len(variants[name]), default=None)
-        minutes, own = (None, own) if best is None else (minutes[best], frozenset(variants[best]))
-    if minutes is None or any(LENGTH.match(word) for word in {*given} - own):
+    minutes = note.get("minutes") if "core" in str(note.get("machine")) else None
+    of_variants = minutes if isinstance(minutes, Mapping) else {NOTHING_ADDED: minutes}
+    variants = {name: set(() if name == NOTHING_ADDED else str(name).split()) for name in of_variants}
+    fitting = [name for name, added in variants.items() if added <= set(given)]
+    if not fitting:
+        return None
+    best = max(fitting, key=lambda name: len(variants[name]))
+    minutes = of_variants[best]
+    if minutes is None or any(LENGTH.match(word) for word in set(given) - variants[best]):
         return None
     return MINUTE * fmean(minutes if isinstance(minutes, Sequence) else [minutes])
 

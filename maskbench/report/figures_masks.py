@@ -84,6 +84,7 @@ def layer_lines(names: Sequence[str], x: np.ndarray, y: np.ndarray, title: str) 
 
 
 def percent_axis(panel: "Axes", y: np.ndarray) -> None:
+    """Ticks and limits of y in percent on a logarithmic axis."""
     least = np.nanmin(np.where(y > 0, y, np.nan), initial=100)
     percent_ticks(panel.yaxis, least)
     panel.set_ylim(least / 1.15, 115)

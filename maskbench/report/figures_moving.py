@@ -7,8 +7,7 @@ import numpy as np
 
 from maskbench.common.checksums import check
 from maskbench.report import spark, style
-from maskbench.report.figures_masks import every
-from maskbench.report.figures_prune import LINES
+from maskbench.report.figures_prune import LINES, every
 from maskbench.report.style import COLUMN, GREY, band, canvas, legend, line_styles
 
 if TYPE_CHECKING:
